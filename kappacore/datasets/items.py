@@ -1,0 +1,58 @@
+"""An item: one property of a dataset, ready to be read, whatever forms the dataset defines.
+
+``dataset._kd_item(name)`` gives the item or ``None``. A wrapper that changes nothing about an item
+hands out the item of the dataset below, so it costs nothing per sample; one that changes it
+answers with an item of its own. There is no other way to an item, which is what keeps a batch
+form from being taken past a wrapper that changes the values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+__all__ = ["Ctx", "Item"]
+
+Ctx = dict[str, Any]
+
+
+class Item:
+    """One property of a dataset; subclasses say where its values come from.
+
+    Only :meth:`get` must be defined. Everything else has a default that follows from it.
+    """
+
+    #: True if the item has a raw form (``getraw_<item>``), to be turned into the value by `decode`.
+    has_raw: bool = False
+
+    def get(self, idx: int, ctx: Ctx | None = None) -> Any:
+        """Return the value at ``idx``."""
+        raise NotImplementedError
+
+    def get_batch(
+        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
+    ) -> list[Any]:
+        """Return the values at ``indices``, in one call where the dataset can."""
+        if ctxs is None:
+            return [self.get(idx) for idx in indices]
+        return [self.get(idx, ctx) for idx, ctx in zip(indices, ctxs, strict=True)]
+
+    def get_all(self) -> Sequence[Any] | np.ndarray[Any, Any] | None:
+        """Return the whole column without reading samples, or None where the dataset has none."""
+        return None
+
+    def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
+        """Return the values at ``indices`` as they are stored. Only where ``has_raw``."""
+        raise NotImplementedError
+
+    def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:
+        """Turn what :meth:`get_raw_batch` gave into the value. Only where ``has_raw``."""
+        raise NotImplementedError
+
+    def fingerprint(self, raw: bool = False) -> str | None:  # noqa: ARG002
+        """Identify the content of the whole item (or of its raw form); None if unknown."""
+        return None

@@ -1,0 +1,143 @@
+"""Every error that kappacore raises on purpose.
+
+All derive from :class:`KappaError` and from the builtin that the situation calls for, so
+``except IndexError`` and ``except KappaError`` both work. Each takes one message, which lets
+PyTorch raise it again in the main process with the worker's traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BrokenPluginError",
+    "CacheClosedError",
+    "CacheError",
+    "ConfigError",
+    "CorruptValueError",
+    "DatasetTypeError",
+    "IncompatiblePluginError",
+    "IndexOutOfRangeError",
+    "InvalidIndexError",
+    "InvalidOptionError",
+    "KappaError",
+    "ModeError",
+    "NamespaceMismatchError",
+    "NamespaceRequiredError",
+    "PluginConflictError",
+    "PluginError",
+    "RandomSourceError",
+    "SizeLimitError",
+    "StorageError",
+    "UncacheableValueError",
+    "UnknownItemError",
+    "UnknownOptionError",
+    "UnknownPluginError",
+    "UseModeWrapperError",
+]
+
+
+class KappaError(Exception):
+    """Base of all errors of kappacore and its plugins."""
+
+
+# ---- options and configuration
+
+
+class InvalidOptionError(KappaError, ValueError):
+    """An option has a value that cannot be used."""
+
+
+class UnknownOptionError(KappaError, TypeError):
+    """An option does not exist; the message lists those that do."""
+
+
+class ConfigError(KappaError, ValueError):
+    """A configuration given to :func:`kappacore.build` is malformed; the message names the place."""
+
+
+# ---- datasets
+
+
+class DatasetTypeError(KappaError, TypeError):
+    """A dataset of a kind that cannot be used here, such as an ``IterableDataset``."""
+
+
+class UseModeWrapperError(KappaError, TypeError):
+    """A ``KDDataset`` was indexed directly; ``ModeWrapper`` says which items to read."""
+
+
+class UnknownItemError(KappaError, AttributeError):
+    """The dataset has no such item."""
+
+
+class ModeError(KappaError, ValueError):
+    """A mode that is empty or malformed."""
+
+
+class IndexOutOfRangeError(KappaError, IndexError):
+    """An index is past the end of the dataset."""
+
+
+class InvalidIndexError(KappaError, TypeError):
+    """An index is neither an integer, a slice nor a sequence of integers."""
+
+
+# ---- plugins
+
+
+class PluginError(KappaError):
+    """Base of all errors about plugins."""
+
+
+class UnknownPluginError(PluginError, LookupError):
+    """No plugin of that name; the message lists the known ones and what to install."""
+
+
+class BrokenPluginError(PluginError):
+    """A plugin exists but cannot be loaded or used; raised from the cause."""
+
+
+class PluginConflictError(PluginError):
+    """Two providers claim one name."""
+
+
+class IncompatiblePluginError(PluginError):
+    """A plugin was written for a newer kappacore."""
+
+
+# ---- caching
+
+
+class CacheError(KappaError):
+    """Base of all errors about caches."""
+
+
+class UncacheableValueError(CacheError, TypeError):
+    """A value that the codec cannot give back exactly; the message names its place in the sample."""
+
+
+class CorruptValueError(CacheError, ValueError):
+    """Stored bytes are not what was written for this key; the engine counts it and reads the source."""
+
+
+class NamespaceRequiredError(CacheError, ValueError):
+    """Several ranks would each fill a private cache, because nothing identifies the dataset."""
+
+
+class NamespaceMismatchError(CacheError, ValueError):
+    """A namespace holds samples of another dataset."""
+
+
+class RandomSourceError(CacheError, ValueError):
+    """A cache above a random dataset would freeze its first draw."""
+
+
+class SizeLimitError(CacheError, ValueError):
+    """A cache's size limit is too small for a single sample."""
+
+
+class CacheClosedError(CacheError, ValueError):
+    """A cache was used after ``close()``."""
+
+
+class StorageError(KappaError, OSError):
+    """A file or folder of the cache cannot be created, opened or trusted."""

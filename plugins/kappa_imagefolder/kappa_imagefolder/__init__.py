@@ -1,0 +1,1 @@
+"""Source ``imagefolder`` for kappacore: a folder of images, one subfolder a class."""
