@@ -5,8 +5,9 @@ Importing this package imports nothing heavy: each public name is loaded when it
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from kappacore._lazy import lazy_names
 
 if TYPE_CHECKING:
     from kappacore.caching import (
@@ -16,10 +17,16 @@ if TYPE_CHECKING:
         CachedDataset,
         CacheStats,
         CacheWrapper,
+        Codec,
         SampleCache,
         default_codec,
+        register_type,
     )
-    from kappacore.composing import build, load_dataset, wrap
+    from kappacore.composing import (
+        build,
+        load_dataset,
+        wrap,
+    )
     from kappacore.datasets import (
         KDConcatDataset,
         KDDataset,
@@ -28,8 +35,39 @@ if TYPE_CHECKING:
         ModeWrapper,
         as_kd,
     )
-    from kappacore.errors import *  # noqa: F403
-    from kappacore.hookspecs import hookimpl
+    from kappacore.errors import (
+        BrokenPluginError,
+        CacheClosedError,
+        CacheError,
+        CacheWarning,
+        ConfigError,
+        CorruptValueError,
+        DatasetTypeError,
+        IncompatiblePluginError,
+        IndexOutOfRangeError,
+        InvalidIndexError,
+        InvalidItemError,
+        InvalidOptionError,
+        KappaError,
+        MissingDependencyError,
+        ModeError,
+        NamespaceMismatchError,
+        NamespaceRequiredError,
+        PluginConflictError,
+        PluginError,
+        RandomSourceError,
+        SizeLimitError,
+        StorageError,
+        TypeRegistrationError,
+        UncacheableValueError,
+        UnknownItemError,
+        UnknownOptionError,
+        UnknownPluginError,
+        UseModeWrapperError,
+    )
+    from kappacore.hookspecs import (
+        hookimpl,
+    )
     from kappacore.plugins import (
         PluginRef,
         backend,
@@ -40,25 +78,96 @@ if TYPE_CHECKING:
         unregister_source,
         unregister_wrapper,
     )
-    from kappacore.specs import CacheBackendSpec, SourceSpec, WrapperSpec
-    from kappacore.wrappers import TransformWrapper
+    from kappacore.specs import (
+        CacheBackendSpec,
+        SourceSpec,
+        WrapperSpec,
+    )
+    from kappacore.wrappers import (
+        TransformWrapper,
+    )
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "__version__",
+    "BackendInfo",
+    "BrokenPluginError",
+    "CacheBackend",
+    "CacheBackendSpec",
+    "CacheClosedError",
+    "CacheError",
+    "CacheStats",
+    "CacheWarning",
+    "CacheWrapper",
+    "CachedDataset",
+    "Codec",
+    "ConfigError",
+    "CorruptValueError",
+    "DatasetTypeError",
+    "IncompatiblePluginError",
+    "IndexOutOfRangeError",
+    "InvalidIndexError",
+    "InvalidItemError",
+    "InvalidOptionError",
+    "KDConcatDataset",
+    "KDDataset",
+    "KDSubset",
+    "KDWrapper",
+    "KappaError",
+    "MissingDependencyError",
+    "ModeError",
+    "ModeWrapper",
+    "NamespaceMismatchError",
+    "NamespaceRequiredError",
+    "PRIVATE",
+    "PluginConflictError",
+    "PluginError",
+    "PluginRef",
+    "RandomSourceError",
+    "SampleCache",
+    "SizeLimitError",
+    "SourceSpec",
+    "StorageError",
+    "TransformWrapper",
+    "TypeRegistrationError",
+    "UncacheableValueError",
+    "UnknownItemError",
+    "UnknownOptionError",
+    "UnknownPluginError",
+    "UseModeWrapperError",
+    "WrapperSpec",
+    "as_kd",
+    "backend",
+    "build",
+    "default_codec",
+    "hookimpl",
+    "load_dataset",
+    "register_cache_backend",
+    "register_source",
+    "register_type",
+    "register_wrapper",
+    "unregister_cache_backend",
+    "unregister_source",
+    "unregister_wrapper",
+    "wrap",
+]
+
 _HOMES = {
     "kappacore.caching": (
-        "PRIVATE BackendInfo CacheBackend CachedDataset CacheStats CacheWrapper SampleCache "
-        "default_codec"
+        "BackendInfo CacheBackend CacheStats CacheWrapper CachedDataset Codec PRIVATE "
+        "SampleCache default_codec register_type"
     ),
     "kappacore.composing": "build load_dataset wrap",
-    "kappacore.datasets": "KDConcatDataset KDDataset KDSubset KDWrapper ModeWrapper as_kd",
+    "kappacore.datasets": ("KDConcatDataset KDDataset KDSubset KDWrapper ModeWrapper as_kd"),
     "kappacore.errors": (
-        "BrokenPluginError CacheClosedError CacheError ConfigError CorruptValueError "
-        "DatasetTypeError IncompatiblePluginError IndexOutOfRangeError InvalidIndexError "
-        "InvalidOptionError KappaError ModeError NamespaceMismatchError NamespaceRequiredError "
+        "BrokenPluginError CacheClosedError CacheError CacheWarning ConfigError "
+        "CorruptValueError DatasetTypeError IncompatiblePluginError IndexOutOfRangeError "
+        "InvalidIndexError InvalidItemError InvalidOptionError KappaError "
+        "MissingDependencyError ModeError NamespaceMismatchError NamespaceRequiredError "
         "PluginConflictError PluginError RandomSourceError SizeLimitError StorageError "
-        "UncacheableValueError UnknownItemError UnknownOptionError UnknownPluginError "
-        "UseModeWrapperError"
+        "TypeRegistrationError UncacheableValueError UnknownItemError UnknownOptionError "
+        "UnknownPluginError UseModeWrapperError"
     ),
     "kappacore.hookspecs": "hookimpl",
     "kappacore.plugins": (
@@ -68,30 +177,23 @@ _HOMES = {
     "kappacore.specs": "CacheBackendSpec SourceSpec WrapperSpec",
     "kappacore.wrappers": "TransformWrapper",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+_load = lazy_names(__name__, _HOMES)
 
 _MOVED = {
     "SharedDictDataset": ("kappa_shared", "pip install kappa-shared"),
     "RedisDataset": ("kappa_redis", "pip install kappa-redis"),
 }
 
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - strings, computed once
-
 
 def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is not None:
-        value = getattr(importlib.import_module(home), name)
-        globals()[name] = value
-        return value
     if name in _MOVED:
         package, install = _MOVED[name]
         raise AttributeError(
             f"kappacore has no {name}: it lives in a plugin. "
             f"Use `from {package} import {name}` (install it with `{install}`)."
         )
-    raise AttributeError(f"module 'kappacore' has no attribute {name!r}")
+    return _load(name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME_OF])
+    return sorted({*globals(), *__all__})

@@ -11,14 +11,17 @@ __all__ = [
     "BrokenPluginError",
     "CacheClosedError",
     "CacheError",
+    "CacheWarning",
     "ConfigError",
     "CorruptValueError",
     "DatasetTypeError",
     "IncompatiblePluginError",
     "IndexOutOfRangeError",
     "InvalidIndexError",
+    "InvalidItemError",
     "InvalidOptionError",
     "KappaError",
+    "MissingDependencyError",
     "ModeError",
     "NamespaceMismatchError",
     "NamespaceRequiredError",
@@ -27,6 +30,7 @@ __all__ = [
     "RandomSourceError",
     "SizeLimitError",
     "StorageError",
+    "TypeRegistrationError",
     "UncacheableValueError",
     "UnknownItemError",
     "UnknownOptionError",
@@ -37,6 +41,10 @@ __all__ = [
 
 class KappaError(Exception):
     """Base of all errors of kappacore and its plugins."""
+
+
+class MissingDependencyError(KappaError, ImportError):
+    """An optional library is needed and not installed; the message says how to get it."""
 
 
 # ---- options and configuration
@@ -51,7 +59,7 @@ class UnknownOptionError(KappaError, TypeError):
 
 
 class ConfigError(KappaError, ValueError):
-    """A configuration given to :func:`kappacore.build` is malformed; the message names the place."""
+    """A configuration for :func:`kappacore.build` is malformed; the message names the place."""
 
 
 # ---- datasets
@@ -67,6 +75,10 @@ class UseModeWrapperError(KappaError, TypeError):
 
 class UnknownItemError(KappaError, AttributeError):
     """The dataset has no such item."""
+
+
+class InvalidItemError(KappaError, ValueError):
+    """What a dataset defines for an item is incomplete, or gave a result that does not fit."""
 
 
 class ModeError(KappaError, ValueError):
@@ -112,11 +124,15 @@ class CacheError(KappaError):
 
 
 class UncacheableValueError(CacheError, TypeError):
-    """A value that the codec cannot give back exactly; the message names its place in the sample."""
+    """A value that the codec cannot give back exactly; the message says where in the sample."""
+
+
+class TypeRegistrationError(CacheError, TypeError):
+    """A type cannot be registered for caching, or not be sent to a worker process."""
 
 
 class CorruptValueError(CacheError, ValueError):
-    """Stored bytes are not what was written for this key; the engine counts it and reads the source."""
+    """Stored bytes are not what was written for this key; the engine reads the source anew."""
 
 
 class NamespaceRequiredError(CacheError, ValueError):
@@ -137,6 +153,10 @@ class SizeLimitError(CacheError, ValueError):
 
 class CacheClosedError(CacheError, ValueError):
     """A cache was used after ``close()``."""
+
+
+class CacheWarning(UserWarning):
+    """Something makes a cache slower than it should be; what comes out of it is right."""
 
 
 class StorageError(KappaError, OSError):

@@ -1,0 +1,137 @@
+"""What a plugin may provide: one small, checked description per backend, wrapper or source.
+
+A spec names its target as text, ``"package.module:attribute"``, so that listing plugins imports
+none of them. This module imports only the standard library.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from kappacore.errors import InvalidOptionError
+
+__all__ = ["API", "SCOPES", "CacheBackendSpec", "PluginSpec", "Scope", "SourceSpec", "WrapperSpec"]
+
+#: The version of the plugin contract that this kappacore implements.
+API = 1
+
+Scope = Literal["process", "machine", "network"]
+SCOPES: tuple[str, ...] = get_args(Scope)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_IDENTIFIER = r"[^\W\d]\w*"
+_DOTTED = rf"{_IDENTIFIER}(\.{_IDENTIFIER})*"
+_TARGET = re.compile(rf"{_DOTTED}:{_DOTTED}")
+
+
+def check_name(name: Any, what: str = "name") -> str:
+    """Return ``name``, or raise InvalidOptionError if a plugin cannot be called so."""
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise InvalidOptionError(
+        f"{what} {name!r} cannot be the name of a plugin: expected a text of lower-case letters, "
+        "digits, '-' and '_' that starts with a letter or digit, such as 'my-cache'."
+    )
+
+
+def check_target(target: Any) -> str:
+    """Return ``target``, or raise InvalidOptionError if it names nothing that can be imported."""
+    if isinstance(target, str) and _TARGET.fullmatch(target):
+        return target
+    raise InvalidOptionError(
+        f"target {target!r} cannot be imported: expected 'package.module:attribute', "
+        "such as 'my_package.backend:MyBackend'."
+    )
+
+
+def check_scope(scope: Any) -> str:
+    """Return ``scope``, or raise InvalidOptionError if it is not one of `SCOPES`."""
+    if scope in SCOPES:
+        return str(scope)
+    raise InvalidOptionError(
+        f"scope {scope!r} does not exist: expected 'process', 'machine' or 'network', "
+        "which says who sees what the backend stores."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginSpec:
+    """What every plugin says about itself.
+
+    Args:
+        name: How users choose it; lower-case letters, digits, ``-`` and ``_``.
+        target: ``"package.module:attribute"``, imported when the plugin is chosen.
+        api: The plugin contract it was written for: 1.
+        summary: One line for ``kappacore plugins``.
+        requires: What must be installed for the target to import, as ``pip install`` takes it.
+        aliases: Other names of the same plugin.
+
+    Raises:
+        InvalidOptionError: If a field cannot be used as it is.
+    """
+
+    name: str
+    target: str
+    api: int
+    summary: str = ""
+    requires: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_target(self.target)
+        if type(self.api) is not int or self.api < 1:
+            raise InvalidOptionError(
+                f"api {self.api!r} of {self.name!r} is no version of the plugin contract: "
+                f"expected an integer from 1; this kappacore implements {API}."
+            )
+        if not isinstance(self.summary, str):
+            raise InvalidOptionError(
+                f"summary {self.summary!r} of {self.name!r}: expected a line of text."
+            )
+        for field in ("requires", "aliases"):
+            value = getattr(self, field)
+            if not isinstance(value, tuple) or not all(isinstance(text, str) for text in value):
+                raise InvalidOptionError(
+                    f"{field} {value!r} of {self.name!r}: expected a tuple of texts, such as "
+                    f"{field}=('one',)."
+                )
+        for alias in self.aliases:
+            check_name(alias, what="alias")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheBackendSpec(PluginSpec):
+    """A cache backend: a subclass of :class:`kappacore.CacheBackend`.
+
+    Args:
+        name: See :class:`PluginSpec`, as for the other fields.
+        target: See :class:`PluginSpec`.
+        api: See :class:`PluginSpec`.
+        scope: Who sees the stored values: one ``"process"``, all processes of one ``"machine"``,
+            or every machine of the ``"network"``.
+
+    Example::
+
+        CacheBackendSpec(
+            name="sqlite", target="kappa_sqlite.backend:SQLiteBackend", scope="machine", api=1
+        )
+    """
+
+    scope: Scope
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_scope(self.scope)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrapperSpec(PluginSpec):
+    """A dataset wrapper: a callable ``(dataset, **options)`` that returns a dataset."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec(PluginSpec):
+    """A source dataset: a callable ``(**options)`` that returns a dataset."""

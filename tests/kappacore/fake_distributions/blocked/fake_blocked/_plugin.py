@@ -1,0 +1,9 @@
+from kappacore.hookspecs import hookimpl
+from kappacore.specs import CacheBackendSpec, SourceSpec, WrapperSpec
+
+print("fake_blocked was imported")
+
+
+@hookimpl
+def kappacore_wrappers():
+    return [WrapperSpec(name="blocked-wrap", target="fake_blocked.x:X", api=1)]

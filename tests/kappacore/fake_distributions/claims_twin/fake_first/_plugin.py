@@ -1,0 +1,8 @@
+from kappacore.hookspecs import hookimpl
+from kappacore.specs import CacheBackendSpec, SourceSpec, WrapperSpec
+
+
+@hookimpl
+def kappacore_sources():
+    yield SourceSpec(name="twin", target="fake_first.targets:source", api=1)
+    yield SourceSpec(name="fake_first-alone", target="fake_first.targets:source", api=1)

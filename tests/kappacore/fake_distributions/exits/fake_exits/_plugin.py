@@ -1,0 +1,3 @@
+"""Ends the program when imported, as a script without a main guard does."""
+
+raise SystemExit("bye")

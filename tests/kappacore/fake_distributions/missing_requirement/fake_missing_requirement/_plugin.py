@@ -1,0 +1,19 @@
+from kappacore.hookspecs import hookimpl
+from kappacore.specs import CacheBackendSpec, SourceSpec, WrapperSpec
+
+
+@hookimpl
+def kappacore_cache_backends():
+    yield CacheBackendSpec(
+        name="needy",
+        target="fake_missing_requirement.backend:Needy",
+        scope="network",
+        api=1,
+        requires=("a-client-that-nobody-has>=2",),
+    )
+
+
+@hookimpl
+def kappacore_wrappers():
+    yield WrapperSpec(name="gone", target="fake_missing_requirement:gone", api=1)
+    yield WrapperSpec(name="data", target="fake_missing_requirement:DATA", api=1)

@@ -1,0 +1,12 @@
+from kappacore.hookspecs import hookimpl
+from kappacore.specs import CacheBackendSpec, SourceSpec, WrapperSpec
+
+
+@hookimpl
+def kappacore_wrappers():
+    return [WrapperSpec(name="misspelt-neighbour", target="fake_misspelt_hook.x:X", api=1)]
+
+
+@hookimpl
+def kappacore_cache_backend():
+    return []

@@ -1,0 +1,7 @@
+from kappacore.hookspecs import hookimpl
+from kappacore.specs import CacheBackendSpec, SourceSpec, WrapperSpec
+
+
+@hookimpl
+def kappacore_cache_backends():
+    yield CacheBackendSpec(name="tomorrow", target="fake_newer_api.x:X", scope="machine", api=99)

@@ -1,0 +1,7 @@
+from kappacore.hookspecs import hookimpl
+from kappacore.specs import CacheBackendSpec, SourceSpec, WrapperSpec
+
+
+@hookimpl
+def kappacore_sources():
+    yield WrapperSpec(name="misplaced", target="fake_wrong_kind.x:X", api=1)
