@@ -1,0 +1,23 @@
+"""Datasets whose properties are read one by one, and what wraps around them."""
+
+from __future__ import annotations
+
+from kappacore.datasets.adapt import as_kd
+from kappacore.datasets.base import KDDataset, KDWrapper
+from kappacore.datasets.concat import KDConcatDataset
+from kappacore.datasets.ctx import takes_ctx
+from kappacore.datasets.items import Item, find_item
+from kappacore.datasets.mode import ModeWrapper
+from kappacore.datasets.subset import KDSubset
+
+__all__ = [
+    "Item",
+    "KDConcatDataset",
+    "KDDataset",
+    "KDSubset",
+    "KDWrapper",
+    "ModeWrapper",
+    "as_kd",
+    "find_item",
+    "takes_ctx",
+]

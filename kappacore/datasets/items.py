@@ -8,22 +8,25 @@ form from being taken past a wrapper that changes the values.
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any
+
+from kappacore.datasets.ctx import Ctx
+from kappacore.errors import DatasetTypeError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-__all__ = ["Ctx", "Item"]
-
-Ctx = dict[str, Any]
+__all__ = ["Ctx", "Item", "find_item"]
 
 
 class Item:
     """One property of a dataset; subclasses say where its values come from.
 
     Only :meth:`get` must be defined. Everything else has a default that follows from it.
+    Indices are Python integers from 0 on, those of a batch a list of them.
     """
 
     #: True if the item has a raw form (``getraw_<item>``), to be turned into the value by `decode`.
@@ -56,3 +59,39 @@ class Item:
     def fingerprint(self, raw: bool = False) -> str | None:  # noqa: ARG002
         """Identify the content of the whole item (or of its raw form); None if unknown."""
         return None
+
+
+def find_item(dataset: Any, name: str) -> Item:
+    """Return the item ``name`` of ``dataset``.
+
+    Raises:
+        UnknownItemError: The dataset has no such item; the message lists those it has.
+        DatasetTypeError: ``dataset`` is not a ``KDDataset``.
+    """
+    if not hasattr(type(dataset), "_kd_item"):
+        raise DatasetTypeError(
+            f"expected a KDDataset to read item {name!r} from, got a {type(dataset).__name__}. "
+            f"Wrap it first: as_kd(dataset, items=(...))."
+        )
+    item: Item | None = dataset._kd_item(name)
+    if item is None:
+        raise UnknownItemError(_unknown(dataset, name))
+    return item
+
+
+def list_items(dataset: Any) -> str:
+    """Name the items of ``dataset``, for error texts."""
+    names = ", ".join(dataset._kd_item_names())
+    return f"its items are: {names}" if names else "it has no items: define getitem_<item> methods"
+
+
+def _unknown(dataset: Any, name: str) -> str:
+    text = f"{_describe(dataset)} has no item {name!r}; {list_items(dataset)}."
+    close = difflib.get_close_matches(str(name), dataset._kd_item_names(), n=1)
+    return f"{text} Did you mean {close[0]!r}?" if close else text
+
+
+def _describe(dataset: Any) -> str:
+    name = type(dataset).__name__
+    root = type(dataset.root_dataset).__name__
+    return name if root == name else f"{name} (of {root})"

@@ -1,0 +1,71 @@
+"""The ``ctx`` of a sample: a dict that all its items and transforms share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from typing import Any
+
+from torch import nn
+
+__all__ = ["Ctx", "SampleCtx", "takes_ctx"]
+
+Ctx = dict[str, Any]
+
+
+class SampleCtx(dict[str, Any]):
+    """The ctx that :class:`ModeWrapper` makes for each sample.
+
+    Beside its keys it can hold what was read for the sample, so that a dataset whose samples come
+    whole reads each of them once however many of its items are wanted. Copied or pickled, it is
+    a plain dict.
+    """
+
+    #: Samples read so far, by (dataset, index); None until a dataset keeps one.
+    reads: dict[tuple[Any, int], Any] | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[Ctx]]:
+        return dict, (dict(self),)
+
+
+def takes_ctx(fn: Any, name: str = "ctx") -> bool:
+    """Tell whether ``fn`` can be called with the keyword argument ``ctx``.
+
+    Args:
+        fn: A function, a callable object, a ``functools.partial`` or an ``nn.Module``, whose
+            ``forward`` is what counts. None takes nothing.
+        name: The parameter to look for.
+
+    Returns:
+        True if ``fn`` has a parameter of that name. ``**kwargs`` does not count, nor does a
+        parameter that a partial has already filled, nor a signature that cannot be read.
+    """
+    if fn is None:
+        return False
+    if isinstance(fn, types.MethodType) and not _rewritten(fn.__func__):
+        fn = fn.__func__
+    if isinstance(fn, types.FunctionType) and not _rewritten(fn):  # 30 times as fast as inspect
+        code = fn.__code__
+        last = code.co_argcount + code.co_kwonlyargcount
+        return name in code.co_varnames[code.co_posonlyargcount : last]
+    if isinstance(fn, functools.partial):
+        if name in fn.keywords:
+            return False
+        if isinstance(fn.func, nn.Module):
+            fn = functools.partial(fn.func.forward, *fn.args, **fn.keywords)
+    elif isinstance(fn, nn.Module):
+        fn = fn.forward
+    try:
+        parameter = inspect.signature(fn).parameters.get(name)
+    except (TypeError, ValueError):
+        return False
+    return parameter is not None and parameter.kind in (
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    )
+
+
+def _rewritten(fn: Any) -> bool:
+    """Tell whether a decorator says that the signature is another one than the code's."""
+    return hasattr(fn, "__wrapped__") or hasattr(fn, "__signature__")

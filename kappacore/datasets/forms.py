@@ -1,0 +1,238 @@
+"""The forms of an item (getitem, getitems, getall, getraw, decode) and the one rule for them.
+
+The first place that defines any form of an item, looking from the instance along its class and
+the bases, says all there is about it: forms of an item from other places do not count. So a
+subclass that overrides ``getitem_x`` is never read through its parent's ``getitems_x``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kappacore.datasets.ctx import Ctx, takes_ctx
+from kappacore.datasets.items import Item
+from kappacore.errors import InvalidItemError, UnknownItemError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["FORMS", "ClassItem", "as_method", "own_item", "own_item_names", "split_form"]
+
+FORMS = ("getitem", "getitems", "getall", "getraw", "decode")
+
+_Method = Callable[..., Any]
+
+
+class ClassItem(Item):
+    """An item as the methods of one dataset define it; forms that are missing follow from others.
+
+    Args:
+        dataset: The dataset whose methods these are.
+        name: The item's name.
+        forms: The bound methods by form.
+        identified: Whether the dataset's ``fingerprint`` speaks for these forms.
+    """
+
+    def __init__(self, dataset: Any, name: str, forms: dict[str, _Method], identified: bool):
+        self.dataset = dataset
+        self.name = name
+        self._getitem = forms.get("getitem")
+        self._getitems = forms.get("getitems")
+        self._getall = forms.get("getall")
+        self._getraw = forms.get("getraw")
+        self._decode = forms.get("decode")
+        self.has_raw = self._getraw is not None and self._decode is not None
+        self._getitem_ctx = takes_ctx(forms.get("getitem"))
+        self._getitems_ctx = takes_ctx(forms.get("getitems"), "ctxs")
+        self._decode_ctx = takes_ctx(forms.get("decode"))
+        self._identified = identified
+        self._column: Any = None
+
+    def get(self, idx: int, ctx: Ctx | None = None) -> Any:
+        """Return the value at ``idx``."""
+        if self._getitem is not None:
+            return self._getitem(idx, ctx=ctx) if self._getitem_ctx else self._getitem(idx)
+        return self.get_batch([idx], [ctx])[0]
+
+    def get_batch(
+        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
+    ) -> list[Any]:
+        """Return the values at ``indices``, through ``getitems`` where it is defined."""
+        if self._getitems is not None:
+            values = (
+                self._getitems(indices, ctxs=ctxs)
+                if self._getitems_ctx
+                else self._getitems(indices)
+            )
+            return self._one_each(values, "getitems", len(indices))
+        getitem = self._getitem
+        if getitem is not None and not self._getitem_ctx:
+            return [getitem(idx) for idx in indices]
+        if ctxs is None:
+            ctxs = [None] * len(indices)
+        if getitem is not None:
+            return [getitem(idx, ctx=ctx) for idx, ctx in zip(indices, ctxs, strict=True)]
+        if self.has_raw:
+            raws = self.get_raw_batch(indices)
+            return [self.decode(raw, ctx) for raw, ctx in zip(raws, ctxs, strict=True)]
+        if self._column is None:
+            self._column = self.get_all()
+        return [self._column[idx] for idx in indices]
+
+    def get_all(self) -> Any:
+        """Return what ``getall`` gives; None where it is not defined."""
+        if self._getall is None:
+            return None
+        column = self._getall()
+        if not hasattr(column, "__len__") or not hasattr(column, "__getitem__"):
+            raise InvalidItemError(
+                f"{self._form('getall')} returned a {type(column).__name__}: expected a sequence "
+                f"or an array with one value per sample."
+            )
+        if len(column) != len(self.dataset):
+            raise InvalidItemError(
+                f"{self._form('getall')} returned {len(column)} values, but the dataset has "
+                f"{len(self.dataset)} samples: return one value per sample."
+            )
+        return column
+
+    def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
+        """Return the stored values at ``indices``."""
+        getraw = self._getraw
+        if getraw is None:
+            raise UnknownItemError(f"{self._form('getraw')} is not defined.")
+        return [getraw(idx) for idx in indices]
+
+    def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:
+        """Turn a stored value into the value."""
+        if self._decode is None:
+            raise UnknownItemError(f"{self._form('decode')} is not defined.")
+        return self._decode(raw, ctx=ctx) if self._decode_ctx else self._decode(raw)
+
+    def fingerprint(self, raw: bool = False) -> str | None:
+        """Return what the dataset declares, if it declares it for these very forms."""
+        if not self._identified:
+            return None
+        declared: str | None = self.dataset.fingerprint(self.name, raw=raw)
+        return declared
+
+    def _form(self, form: str) -> str:
+        return f"{type(self.dataset).__name__}.{form}_{self.name}"
+
+    def _one_each(self, values: Any, form: str, expected: int) -> list[Any]:
+        try:
+            values = values if type(values) is list else list(values)
+        except TypeError:
+            raise InvalidItemError(
+                f"{self._form(form)} returned a {type(values).__name__} for {expected} indices: "
+                f"expected a list with one value per index, in order."
+            ) from None
+        if len(values) != expected:
+            raise InvalidItemError(
+                f"{self._form(form)} returned {len(values)} values for {expected} indices: "
+                f"return one value per index, in order."
+            )
+        result: list[Any] = values
+        return result
+
+
+def split_form(attribute: str) -> tuple[str, str] | None:
+    """Split ``"getitem_x"`` into ``("getitem", "x")``; None for any other name."""
+    form, _, item = attribute.partition("_")
+    return (form, item) if item and form in FORMS else None
+
+
+def own_item(dataset: Any, name: str) -> ClassItem | None:
+    """Return the item that ``dataset`` itself defines by methods, or None.
+
+    Raises:
+        InvalidItemError: Its forms give no value: ``decode`` without ``getraw`` or the reverse.
+    """
+    scopes = _scopes(dataset)
+    depth = _first_scope(scopes, name)
+    if depth is None:
+        return None
+    forms = _forms_in(scopes[depth], dataset, name)
+    if not forms:  # all of them set to None: the class takes the item away
+        return None
+    for form, method in forms.items():
+        if not callable(method):
+            raise InvalidItemError(
+                f"{type(dataset).__name__}.{form}_{name} must be a method, "
+                f"but it is a {type(method).__name__}."
+            )
+    if not _gives_values(forms):
+        raise InvalidItemError(_incomplete(dataset, name, scopes, depth))
+    identified = any("fingerprint" in scope for scope in scopes[: depth + 1])
+    return ClassItem(dataset, name, forms, identified)
+
+
+def own_item_names(dataset: Any) -> list[str]:
+    """Name the items that ``dataset`` itself defines by methods, in order of definition."""
+    scopes = _scopes(dataset)
+    names = dict.fromkeys(
+        split[1] for scope in reversed(scopes) for key in scope if (split := split_form(key))
+    )
+    return [name for name in names if _is_readable(scopes, dataset, name)]
+
+
+def as_method(item: Item, form: str) -> _Method | None:
+    """Return ``form`` of ``item`` as a dataset's method would look; None where it has none."""
+    if form == "getitem":
+        return item.get
+    if form == "getitems":
+        return item.get_batch
+    if form == "getall":
+        column = item.get_all()
+        return None if column is None else lambda: column
+    if not item.has_raw:
+        return None
+    return item.decode if form == "decode" else lambda idx: item.get_raw_batch([idx])[0]
+
+
+def _scopes(dataset: Any) -> list[Any]:
+    return [vars(dataset), *map(vars, type(dataset).__mro__)]
+
+
+def _first_scope(scopes: list[Any], name: str) -> int | None:
+    keys = [f"{form}_{name}" for form in FORMS]
+    for depth, scope in enumerate(scopes):
+        if any(key in scope for key in keys):
+            return depth
+    return None
+
+
+def _forms_in(scope: Any, dataset: Any, name: str) -> dict[str, Any]:
+    """Return the bound forms of the first scope that defines any, so getattr finds just these."""
+    found = {form: f"{form}_{name}" for form in FORMS if f"{form}_{name}" in scope}
+    bound = {form: getattr(dataset, key) for form, key in found.items()}
+    return {form: method for form, method in bound.items() if method is not None}
+
+
+def _gives_values(forms: dict[str, Any]) -> bool:
+    return bool(forms.keys() & {"getitem", "getitems", "getall"}) or (
+        forms.keys() >= {"getraw", "decode"}
+    )
+
+
+def _is_readable(scopes: list[Any], dataset: Any, name: str) -> bool:
+    depth = _first_scope(scopes, name)
+    return depth is not None and _gives_values(_forms_in(scopes[depth], dataset, name))
+
+
+def _incomplete(dataset: Any, name: str, scopes: list[Any], depth: int) -> str:
+    """Say what to define beside a lone ``getraw`` or ``decode``."""
+    has, lacks = ("getraw", "decode")
+    if f"decode_{name}" in scopes[depth]:
+        has, lacks = lacks, has
+    owner = type(dataset).__mro__[depth - 1].__name__ if depth else "the instance"
+    text = (
+        f"{owner} defines {has}_{name} but no {lacks}_{name}, and forms of an item from different "
+        f"classes are not mixed: define {lacks}_{name} (or getitem_{name}) in {owner} too"
+    )
+    bases = type(dataset).__mro__[depth:]
+    base = next((cls.__name__ for cls in bases if f"{lacks}_{name}" in vars(cls)), None)
+    if base is None:
+        return f"{text}."
+    return f"{text}; `{lacks}_{name} = {base}.{lacks}_{name}` keeps that of {base}."

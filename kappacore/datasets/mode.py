@@ -1,0 +1,217 @@
+"""Reading samples: which items, in which order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import Dataset
+
+from kappacore.datasets.base import KDDataset, check_dataset
+from kappacore.datasets.ctx import Ctx, SampleCtx
+from kappacore.datasets.digest import digest
+from kappacore.datasets.indexing import check_batch, check_index, is_sequence
+from kappacore.datasets.items import Item, find_item
+from kappacore.datasets.passthrough import PassThrough
+from kappacore.errors import InvalidIndexError, ModeError, UnknownItemError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["ModeWrapper"]
+
+
+class ModeWrapper(PassThrough, Dataset[Any]):
+    """Gives the samples of a ``KDDataset`` as a DataLoader wants them.
+
+    Args:
+        dataset: The dataset to read.
+        mode: Item names separated by blanks. Beside the dataset's own items there are ``index``,
+            the sample's index in ``dataset``, and ``ctx.<key>``, what a dataset or transform left
+            under ``key`` in the sample's ctx while the other items were read.
+        return_ctx: Whether to give the sample's ctx too, as ``(sample, ctx)``.
+
+    A mode of one item gives the bare value, one of several a tuple. Indexed with a slice or a
+    sequence of integers, it gives a list of samples. One fresh ctx is shared by all items of a
+    sample; an item named twice is read twice.
+
+    Which item comes from where is found out once per process, so methods that are assigned to a
+    dataset later are not seen.
+
+    Raises:
+        DatasetTypeError: ``dataset`` is not a ``KDDataset``; see :func:`as_kd`.
+        ModeError: ``mode`` is empty or malformed.
+        UnknownItemError: The dataset has no such item.
+
+    Example::
+
+        train = ModeWrapper(dataset, mode="x class")
+        x, label = train[0]
+        loader = DataLoader(train, batch_size=64, num_workers=4)
+    """
+
+    def __init__(self, dataset: KDDataset, mode: str = "x y", return_ctx: bool = False):
+        super().__init__()
+        check_dataset(dataset, type(self).__name__)
+        self.dataset = dataset
+        self.mode = mode
+        self.return_ctx = bool(return_ctx)
+        self._plan: list[tuple[int, Item]] | None = self._make_plan()
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the sample at an integer, or the list of samples at a slice or a sequence."""
+        if isinstance(index, slice):
+            return self.__getitems__(self._expand(index))
+        if type(index) is not int and is_sequence(index):
+            return self.__getitems__(index)
+        return self._read(check_index(index, len(self), type(self).__name__))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return the samples at ``indices``, reading each item of the whole batch at once."""
+        indices = check_batch(indices, len(self), type(self).__name__)
+        ctxs = [SampleCtx() for _ in indices]
+        plan = self._plan or self._make_plan()
+        columns: list[list[Any]] = [[]] * len(plan)
+        for place, item in plan:
+            columns[place] = item.get_batch(indices, ctxs)
+        samples = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        if self.return_ctx:
+            return list(zip(samples, map(_finished, ctxs), strict=True))
+        return samples
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._read, range(len(self)))
+
+    @property
+    def is_random(self) -> bool:
+        """True if the same index may give different samples."""
+        return bool(self.dataset.is_random)
+
+    @property
+    def root_dataset(self) -> Any:
+        """The dataset at the bottom of the wrappers."""
+        return self.dataset.root_dataset
+
+    def sample_fingerprint(self) -> str | None:
+        """Identify the content of the samples; None if any item's is unknown, or a ctx is given."""
+        plan = self._plan or self._make_plan()
+        parts = [item.fingerprint() for _, item in plan]
+        known = [part for part in parts if part is not None]
+        if self.return_ctx or len(known) < len(parts):
+            return None
+        return digest("samples", *known)
+
+    def close(self) -> None:
+        """Close the dataset inside."""
+        self.dataset.close()
+
+    def dispose(self) -> None:
+        """Do the same as :meth:`close`."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plan": None}  # found anew in each process
+
+    def _read(self, idx: int) -> Any:
+        ctx = SampleCtx()
+        plan = self._plan or self._make_plan()
+        if len(plan) == 1:
+            sample = plan[0][1].get(idx, ctx)
+        else:
+            values: list[Any] = [None] * len(plan)
+            for place, item in plan:
+                values[place] = item.get(idx, ctx)
+            sample = tuple(values)
+        return (sample, _finished(ctx)) if self.return_ctx else sample
+
+    def _make_plan(self) -> list[tuple[int, Item]]:
+        """Return (place in the sample, item) in the order of reading: those of the ctx last."""
+        items = [_find(self.dataset, name) for name in _split_mode(self.mode)]
+        self._plan = sorted(enumerate(items), key=lambda entry: isinstance(entry[1], _CtxItem))
+        return self._plan
+
+    def _expand(self, index: slice) -> list[int]:
+        try:
+            return list(range(*index.indices(len(self))))
+        except TypeError:
+            raise InvalidIndexError(
+                f"{type(self).__name__} takes slices of integers; got {index}."
+            ) from None
+
+
+class _IndexItem(Item):
+    """The index itself."""
+
+    def get(self, idx: int, ctx: Ctx | None = None) -> int:  # noqa: ARG002
+        return idx
+
+    def fingerprint(self, raw: bool = False) -> str:  # noqa: ARG002
+        return "index"
+
+
+class _CtxItem(Item):
+    """What was left in the sample's ctx."""
+
+    def __init__(self, key: str):
+        self._key = key
+
+    def get(self, idx: int, ctx: Ctx | None = None) -> Any:
+        ctx = {} if ctx is None else ctx
+        if self._key not in ctx:
+            keys = ", ".join(map(repr, ctx)) or "none"
+            raise UnknownItemError(
+                f"the mode asks for 'ctx.{self._key}', but the ctx of sample {idx} has no key "
+                f"{self._key!r}; its keys are: {keys}. A key is there once an item of the same "
+                f"mode has been read that sets it."
+            )
+        return ctx[self._key]
+
+
+def _find(dataset: KDDataset, name: str) -> Item:
+    if name.startswith("ctx."):
+        return _CtxItem(name.removeprefix("ctx."))
+    if name == "index" and dataset._kd_item("index") is None:
+        return _IndexItem()
+    return find_item(dataset, name)
+
+
+def _split_mode(mode: Any) -> list[str]:
+    if not isinstance(mode, str):
+        raise ModeError(
+            f"a mode is a string of item names, such as 'x class'; got a {type(mode).__name__}."
+        )
+    words = mode.split()
+    if not words:
+        raise ModeError(f"the mode {mode!r} names no item; expected names such as 'x class'.")
+    for word in words:
+        is_key = word.startswith("ctx.") and word != "ctx."
+        if not is_key and not word.isidentifier():
+            raise ModeError(
+                f"the mode {mode!r} is malformed at {word!r}: expected item names, 'index' or "
+                f"'ctx.<key>', separated by blanks."
+            )
+    return words
+
+
+def _finished(ctx: SampleCtx) -> SampleCtx:
+    """Let go of what was read for the sample: the ctx may be kept for long."""
+    if ctx.reads is not None:
+        ctx.reads = None
+    return ctx
