@@ -1,1 +1,58 @@
-"""Source ``imagefolder`` for kappacore: a folder of images, one subfolder a class."""
+"""Source ``imagefolder`` for kappacore: a folder of images, one subfolder a class.
+
+Importing this package imports nothing else: each name is loaded when it is first touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kappa_imagefolder.dataset import ImageFolder
+    from kappa_imagefolder.errors import (
+        EmptyClassError,
+        NoClassesError,
+        RootNotFolderError,
+        RootNotFoundError,
+        UnreadableFolderError,
+        UnreadableImageError,
+    )
+    from kappa_imagefolder.loading import (
+        numpy_loader,
+        pil_loader,
+        raw_image_folder_sample_to_pil_sample,
+        raw_image_loader,
+        tensor_loader,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EmptyClassError",
+    "ImageFolder",
+    "NoClassesError",
+    "RootNotFolderError",
+    "RootNotFoundError",
+    "UnreadableFolderError",
+    "UnreadableImageError",
+    "__version__",
+    "numpy_loader",
+    "pil_loader",
+    "raw_image_folder_sample_to_pil_sample",
+    "raw_image_loader",
+    "tensor_loader",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'kappa_imagefolder' has no attribute {name!r}")
+    home = "errors" if name.endswith("Error") else "dataset" if name == "ImageFolder" else "loading"
+    value = getattr(importlib.import_module(f"kappa_imagefolder.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,98 @@
+"""The packed sequences behave as the lists that they stand for."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from kappa_imagefolder.paths import FullPaths, PathPacker, Samples, Targets
+from kappacore import IndexOutOfRangeError, InvalidIndexError
+
+NAMES = ["cat/1.jpg", "cat/größe.jpg", "dog/caf\udce9.jpg", "dog/🐕.png"]
+LABELS = np.array([0, 0, 1, 1], dtype=np.int32)
+LIST = [(f"/data/{name}", label) for name, label in zip(NAMES, LABELS.tolist(), strict=True)]
+
+
+def pack(names):
+    packer = PathPacker()
+    half = len(names) // 2
+    packer.extend(names[:half])
+    packer.extend(names[half:])
+    return packer.pack()
+
+
+def samples():
+    return Samples(FullPaths("/data", pack(NAMES)), LABELS)
+
+
+def test_samples_equal_a_list_of_tuples():
+    assert samples() == LIST
+    assert samples() == LIST
+    assert samples() == samples()
+    assert list(samples()) == LIST
+    assert samples() != LIST[:-1]
+    assert samples() != [*LIST[:-1], ("other", 1)]
+    assert samples() != tuple(LIST)
+    assert len(samples()) == 4
+
+
+def test_samples_are_indexed_sliced_and_searched_as_a_list():
+    assert samples()[0] == LIST[0]
+    assert samples()[-1] == LIST[-1]
+    assert samples()[np.int64(2)] == LIST[2]
+    assert samples()[1:3] == LIST[1:3]
+    assert samples()[::-1] == LIST[::-1]
+    assert LIST[2] in samples()
+    assert samples().index(LIST[2]) == 2
+    assert [type(part) for part in samples()[0]] == [str, int]
+    assert list(reversed(samples())) == LIST[::-1]
+
+
+@pytest.mark.parametrize("index", [4, -5])
+def test_an_index_past_the_end_says_how_many_there_are(index):
+    with pytest.raises(IndexOutOfRangeError, match=rf"{index} is out of range: Samples has 4"):
+        samples()[index]
+
+
+def test_an_index_that_is_no_integer_is_refused():
+    with pytest.raises(InvalidIndexError, match=r"Samples takes an integer .* got '1' \(str\)"):
+        samples()["1"]
+
+
+def test_a_long_sequence_is_shown_short():
+    targets = Targets(np.zeros(1000, dtype=np.int32))
+    assert repr(targets) == "[0, 0, 0, … 1000 in all]"
+    assert repr(Targets(LABELS[:2])) == "[0, 0]"
+
+
+def test_targets_equal_a_list_and_turn_into_arrays_and_tensors():
+    targets = Targets(LABELS)
+    assert targets == [0, 0, 1, 1]
+    assert targets.count(1) == 2
+    assert np.asarray(targets).dtype == np.int64
+    assert np.array(targets, dtype=np.uint8).tolist() == [0, 0, 1, 1]
+    assert torch.tensor(targets).tolist() == [0, 0, 1, 1]
+    assert torch.tensor(targets).dtype == torch.int64
+    array = np.asarray(targets)
+    array[:] = 9
+    assert targets == [0, 0, 1, 1]
+
+
+def test_sequences_survive_pickling():
+    assert pickle.loads(pickle.dumps(samples())) == LIST
+
+
+def test_no_paths_are_an_empty_list():
+    assert pack([]) == []
+    assert Samples(FullPaths("/data", pack([])), LABELS[:0]) == []
+
+
+def test_a_file_costs_its_path_and_a_few_bytes():
+    names = [f"class_{i % 100:03}/image_{i:08}.jpg" for i in range(10_000)]
+    packed = pack(names)
+    assert packed == names
+    size = len(pickle.dumps((packed, np.zeros(len(names), np.int32))))
+    assert size < sum(map(len, names)) + 16 * len(names)
