@@ -1,0 +1,42 @@
+"""Caching samples: the engine, the codec, the interface for backends and the one in memory.
+
+Backends import from here without importing torch, so names are loaded on first touch.
+"""
+
+from typing import TYPE_CHECKING
+
+from kappacore._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend
+    from kappacore.caching.codec import Codec, default_codec, register_type
+    from kappacore.caching.datasets import CachedDataset, CacheWrapper
+    from kappacore.caching.engine import SampleCache
+    from kappacore.caching.namespace import PRIVATE
+    from kappacore.caching.stats import CacheStats
+
+__all__ = [
+    "PRIVATE",
+    "BackendInfo",
+    "Buffer",
+    "CacheBackend",
+    "CacheStats",
+    "CacheWrapper",
+    "CachedDataset",
+    "Codec",
+    "SampleCache",
+    "default_codec",
+    "register_type",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "kappacore.caching.backend": "BackendInfo Buffer CacheBackend",
+        "kappacore.caching.codec": "Codec default_codec register_type",
+        "kappacore.caching.datasets": "CacheWrapper CachedDataset",
+        "kappacore.caching.engine": "SampleCache",
+        "kappacore.caching.namespace": "PRIVATE",
+        "kappacore.caching.stats": "CacheStats",
+    },
+)

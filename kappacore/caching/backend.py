@@ -1,0 +1,125 @@
+"""What a cache backend is: bytes under integer keys, in one namespace."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["BackendInfo", "Buffer", "CacheBackend", "Scope"]
+
+Buffer = bytes | bytearray | memoryview
+Scope = Literal["process", "machine", "network"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendInfo:
+    """How full one namespace of a backend is.
+
+    Args:
+        namespace: the namespace.
+        entries: number of values stored.
+        bytes: memory taken by the values and their bookkeeping, in bytes.
+        capacity: the limit on ``bytes``; None if there is none.
+        full: True once a value was refused for want of room.
+        where: where the values are, for people: a folder, an address, a process.
+    """
+
+    namespace: str
+    entries: int
+    bytes: int
+    capacity: int | None
+    full: bool
+    where: str
+
+
+class CacheBackend(ABC):
+    """Stores bytes under the integer keys ``0 … length - 1`` of one namespace.
+
+    Only :meth:`get` and :meth:`put` must be written, and :meth:`clear` where entries outlive the
+    process. The engine opens one instance per process and never uses it in a forked child; it
+    calls one method at a time unless ``thread_safe`` is True. A buffer that was returned stays
+    valid and unchanged as long as somebody holds it, across put, clear and close.
+
+    An ``__init__`` with a parameter ``keep`` takes the lifetime of the entries into its own hands:
+    it is given the number of seconds that entries stay after their last user (``0``: not at all,
+    ``inf``: until they are cleared). Elsewhere the engine clears the entries when the last process
+    of the machine that used them leaves.
+
+    Args:
+        namespace: matches ``[a-z0-9._-]{1,100}``; nothing is shared between namespaces.
+        length: number of keys.
+        **options: the backend's own, as the user gave them.
+
+    Example::
+
+        class DictBackend(CacheBackend):
+            scope = "process"
+
+            def __init__(self, namespace, length):
+                self.values = {}
+
+            def get(self, key):
+                return self.values.get(key)
+
+            def put(self, key, value):
+                self.values[key] = b"".join(value)
+                return True
+    """
+
+    #: Who sees an entry: this process, all processes of the machine, or all machines.
+    scope: ClassVar[Scope]
+    #: True if several threads may call one instance at the same time.
+    thread_safe: ClassVar[bool] = False
+
+    @abstractmethod
+    def __init__(self, namespace: str, length: int, **options: Any) -> None: ...
+
+    @abstractmethod
+    def get(self, key: int) -> Buffer | None:
+        """Return the value of ``key``, or None if it is absent."""
+
+    @abstractmethod
+    def put(self, key: int, value: Sequence[Buffer]) -> bool:
+        """Store the pieces of one value as one, replacing an older one.
+
+        Returns:
+            False if there is no room. That is no error: the sample is read from its source.
+        """
+
+    def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
+        """Return the values of ``keys``, in one operation where the backend can."""
+        return [self.get(key) for key in keys]
+
+    def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
+        """Store several values, in one operation where the backend can."""
+        return [self.put(key, value) for key, value in items]
+
+    def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:  # noqa: ARG002
+        """Say that this process is about to load ``keys``; again by the same process: renew.
+
+        Args:
+            keys: keys that were found absent.
+            ttl: seconds after which a claim that nobody renewed is void.
+
+        Returns:
+            For each key False if another process is loading it or has stored it meanwhile.
+        """
+        return [True] * len(keys)
+
+    def release_many(self, keys: Sequence[int]) -> None:  # noqa: B027 - optional
+        """Give back claims of this process, whether the values were stored or not."""
+
+    def clear(self) -> None:
+        """Remove all entries of this namespace, for all its users, and nothing else."""
+        raise TypeError(f"{type(self).__name__} cannot be cleared: it does not define clear()")
+
+    def close(self) -> None:  # noqa: B027 - optional
+        """Let go of all resources. May be called more than once."""
+
+    def info(self) -> BackendInfo | None:
+        """Return how full this namespace is; None if the backend cannot say."""
+        return None

@@ -1,0 +1,223 @@
+"""One process's use of a cache backend: opened here, guarded, counted, closed."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING, Any
+
+from kappacore._options import check_options
+from kappacore.caching.allocator import keep_freed_memory
+from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend
+from kappacore.caching.sizes import format_size
+from kappacore.caching.stats import Counters
+from kappacore.errors import (
+    BrokenPluginError,
+    CacheWarning,
+    InvalidOptionError,
+    KappaError,
+    SizeLimitError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kappacore.plugins import PluginRef
+
+__all__ = ["CLAIM_TTL", "Session", "backend_class"]
+
+log = logging.getLogger("kappacore.cache")
+
+CLAIM_TTL = 5.0  # seconds; claims are renewed while a source is slower than that
+_RETRY_AFTER = 5.0  # seconds that a failing or full backend is left alone
+# Before the tenancies of counters and backends end by themselves (see tenancy).
+_EXIT_PRIORITY = -5
+
+
+def backend_class(ref: PluginRef) -> type[CacheBackend]:
+    """Import the backend that ``ref`` names and check the options given with it.
+
+    Raises:
+        BrokenPluginError: if it cannot be imported or is no :class:`CacheBackend`.
+        UnknownOptionError: if the backend does not take one of the options.
+    """
+    cls = ref.load()
+    if not (isinstance(cls, type) and issubclass(cls, CacheBackend)):
+        raise BrokenPluginError(
+            f"The cache backend {ref.name!r} is {cls!r}; expected a class derived from "
+            f"kappacore.CacheBackend."
+        )
+    if getattr(cls, "scope", None) not in ("process", "machine", "network"):
+        raise BrokenPluginError(
+            f"The cache backend {ref.name!r} ({cls.__qualname__}) has "
+            f"scope={getattr(cls, 'scope', None)!r}; expected the class attribute scope to be "
+            f"'process', 'machine' or 'network'."
+        )
+    check_options(str(ref), cls, ref.options, positional=2, fixed=("keep",))
+    return cls
+
+
+def takes_keep(cls: type[CacheBackend]) -> bool:
+    """Return whether the backend looks after the lifetime of its entries itself."""
+    return "keep" in inspect.signature(cls).parameters
+
+
+class Session:
+    """This process's handle on one namespace of a backend.
+
+    A backend that fails costs its samples' time, not the run: the operation counts as a miss, one
+    warning is given, and the backend is left alone for some seconds before it is tried again.
+
+    Args:
+        ref: the backend and its options.
+        namespace: the namespace.
+        length: number of samples; the backend is opened with one key more, for the record.
+        keep: seconds that entries stay after the last user left.
+        strict: raise what a failing backend raises.
+    """
+
+    def __init__(
+        self, ref: PluginRef, namespace: str, length: int, *, keep: float, strict: bool
+    ) -> None:
+        cls = backend_class(ref)
+        given = {"keep": keep} if takes_keep(cls) else {}
+        if keep and not given and cls.scope == "process":
+            raise InvalidOptionError(
+                f"keep={keep!r} was given, but entries of the cache backend {ref.name!r} cannot "
+                f"outlive the process. Use a backend that can, such as 'shared' "
+                f"(pip install kappa-shared), or leave keep out."
+            )
+        keep_freed_memory()
+        self.pid = os.getpid()
+        self.name = ref.name
+        self.strict = strict
+        self.length = length
+        self.counters = Counters(f"{ref.name}.{namespace}")
+        self.backend: CacheBackend = ref.open(namespace, length + 1, **given)
+        self.claims = cls.claim_many is not CacheBackend.claim_many
+        self.verified = bytearray(length + 1)
+        self._smallest_refused = sys.maxsize
+        self._refused_until = 0.0
+        self._lock: AbstractContextManager[Any] = (
+            nullcontext() if cls.thread_safe else threading.Lock()
+        )
+        self._down_until = 0.0
+        clears = not keep and cls.scope == "machine" and not given
+        self.close = Finalize(
+            self, _end, args=(self.backend, self.counters, clears), exitpriority=_EXIT_PRIORITY
+        )
+
+    def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
+        """Look keys up; all absent if the backend fails."""
+        return self._guard("get_many", keys) or [None] * len(keys)
+
+    def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool] | None:
+        """Store values; None if the backend fails."""
+        stored: list[bool] | None = self._guard("put_many", items)
+        return stored
+
+    def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
+        """Claim keys; all granted if the backend fails or has no claims."""
+        if not self.claims:
+            return [True] * len(keys)
+        return self._guard("claim_many", keys, ttl) or [True] * len(keys)
+
+    def release_many(self, keys: Sequence[int]) -> None:
+        """Give claims back."""
+        if self.claims and keys:
+            self._guard("release_many", keys)
+
+    def info(self) -> BackendInfo | None:
+        """Return how full the namespace is."""
+        info: BackendInfo | None = self._guard("info")
+        return info
+
+    def clear(self) -> None:
+        """Remove all entries; a failure is raised, because the caller relies on it."""
+        with self._lock:
+            self.backend.clear()
+        self.verified = bytearray(len(self.verified))
+        self._smallest_refused = sys.maxsize
+
+    def refused(self, size: int) -> None:
+        """Take note that a value of ``size`` bytes found no room.
+
+        Raises:
+            SizeLimitError: if the limit is below that one sample and nothing fits at all.
+        """
+        self._smallest_refused = min(self._smallest_refused, size)
+        self._refused_until = time.monotonic() + _RETRY_AFTER
+        info = self.info()
+        if info is None or info.capacity is None:
+            return
+        held = max(0, info.entries - 1)  # without the record
+        if not held and size > info.capacity - info.bytes:
+            raise SizeLimitError(
+                f"The cache {self.name!r} may take {info.capacity} bytes "
+                f"({format_size(info.capacity)}), but one sample needs {size} bytes "
+                f"({format_size(size)}), so nothing would ever be cached. Raise max_bytes, or "
+                f"cache a smaller form of the samples."
+            )
+        if self.counters.first_to("report-full"):
+            share = held / self.length
+            needed = format_size(info.bytes / share if share else 0).replace(" ", "")
+            hint = f" All of them would need about max_bytes='{needed}'." if share else ""
+            limit = f"into {format_size(info.capacity)}"
+            if size <= info.capacity - info.bytes:  # the limit is not what was reached
+                limit = f"where it lies ({info.where}), which has no room left"
+            warnings.warn(
+                f"The cache {self.name!r} is full: {held} of {self.length} samples "
+                f"({share:.0%}) fit {limit}; the others are read from the source in every "
+                f"epoch.{hint}",
+                CacheWarning,
+                stacklevel=2,
+            )
+
+    def has_room_for(self, size: int) -> bool:
+        """Return whether it is worth trying to store so many bytes."""
+        return size < self._smallest_refused or time.monotonic() > self._refused_until
+
+    @property
+    def failing(self) -> bool:
+        """Whether the backend failed a moment ago."""
+        return time.monotonic() < self._down_until
+
+    def _guard(self, method: str, *arguments: Any) -> Any:
+        """Call the backend; None if it fails, or did so a moment ago."""
+        if self._down_until and time.monotonic() < self._down_until:
+            return None
+        try:
+            with self._lock:
+                return getattr(self.backend, method)(*arguments)
+        except KappaError:
+            raise
+        except Exception as error:
+            if self.strict:
+                raise
+            self._down_until = time.monotonic() + _RETRY_AFTER
+            self.counters.add(backend_errors=1)
+            if self.counters.first_to("report-failure"):
+                warnings.warn(
+                    f"The cache backend {self.name!r} failed: {type(error).__name__}: {error}. "
+                    f"Samples are read from the source meanwhile; it is tried again every "
+                    f"{_RETRY_AFTER:.0f} s. strict=True would raise instead.",
+                    CacheWarning,
+                    stacklevel=2,
+                )
+            log.warning("cache backend %r failed", self.name, exc_info=True)
+            return None
+
+
+def _end(backend: CacheBackend, counters: Counters, clears: bool) -> None:
+    try:
+        if counters.close() and clears:
+            backend.clear()
+    finally:
+        backend.close()

@@ -1,0 +1,141 @@
+"""Sizes and durations as people write them, and how much memory there is to give away."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+from kappacore.errors import InvalidOptionError
+
+__all__ = ["available_memory", "format_size", "free_space", "parse_duration", "parse_size"]
+
+_UNITS = {
+    "": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
+    "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40,
+}  # fmt: skip
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
+
+
+def parse_size(value: float | str, total: int, name: str = "max_bytes") -> int:
+    """Turn a size as people write it into bytes.
+
+    Args:
+        value: bytes as an integer, ``"64GiB"``, ``"500 MB"``, or a fraction of ``total`` as a
+            float between 0 and 1.
+        total: what a fraction refers to, in bytes.
+        name: the option's name, for the error.
+
+    Raises:
+        InvalidOptionError: if it is none of these, or not positive.
+    """
+    size = -1
+    if isinstance(value, float) and 0 < value <= 1:
+        size = max(1, int(value * total))  # of nothing, as long as there is nothing free
+    elif isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        size = int(Fraction(match[1]) * _UNITS[(match[2] or "").lower()])
+    if size <= 0:
+        raise InvalidOptionError(
+            f"{name}={value!r} is not a size. Give bytes as a positive integer, a text such as "
+            f"'64GiB' or '500MB', or a fraction between 0 and 1 such as 0.5."
+        )
+    return size
+
+
+def parse_duration(value: bool | float | str, name: str = "keep") -> float:
+    """Turn a duration as people write it into seconds.
+
+    Args:
+        value: seconds as a number, ``"90s"``, ``"30m"``, ``"12h"``, ``"7d"``; True means for ever
+            (``inf``), False not at all (``0``).
+        name: the option's name, for the error.
+
+    Raises:
+        InvalidOptionError: if it is none of these.
+    """
+    if isinstance(value, bool):
+        return math.inf if value else 0.0
+    if isinstance(value, int | float) and value >= 0:
+        return float(value)
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        return float(match[1]) * _SECONDS[match[2].lower()]
+    raise InvalidOptionError(
+        f"{name}={value!r} is not a duration. Give True, False, a number of seconds, or a text "
+        f"such as '90s', '30m', '12h' or '7d'."
+    )
+
+
+def format_size(size: float) -> str:
+    """Write a size in bytes for people: ``1536`` → ``'1.5 KiB'``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def available_memory() -> int:
+    """Return the memory in bytes that this process could still take without swapping.
+
+    The least of what the kernel calls available and what the control group leaves; in a container
+    or a SLURM job the second is the one that counts.
+    """
+    limits = [_meminfo_available(), *_cgroup_headroom()]
+    return min(limit for limit in limits if limit is not None)
+
+
+def free_space(folder: Path) -> int:
+    """Return the free bytes of the file system that ``folder`` is on."""
+    return shutil.disk_usage(folder).free
+
+
+def _meminfo_available() -> int | None:
+    text = _read("/proc/meminfo")
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", text or "", re.MULTILINE)
+    if match:
+        return int(match[1]) * 1024
+    return 4 * 2**30  # no /proc: a cautious guess rather than none
+
+
+def _cgroup_headroom() -> list[int | None]:
+    """Limit minus usage of this process's control group and all above it, version 2 and 1.
+
+    Pages of files that were read and not used again count as usage, and go when room is needed.
+    """
+    lines = (_read("/proc/self/cgroup") or "").splitlines()
+    found: list[int | None] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, limit, usage = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+            idle = "inactive_file"
+        elif "memory" in controllers.split(","):
+            base = Path("/sys/fs/cgroup/memory")
+            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
+            idle = "total_inactive_file"
+        else:
+            continue
+        folder = base / path.lstrip("/")
+        for group in [folder, *folder.parents]:
+            top, used = _read(group / limit), _read(group / usage)
+            if top and used and top.strip().isdigit():
+                match = re.search(
+                    rf"^{idle} (\d+)$", _read(group / "memory.stat") or "", re.MULTILINE
+                )
+                found.append(max(0, int(top) - int(used) + (int(match[1]) if match else 0)))
+            if group == base:
+                break
+    return found
+
+
+def _read(path: str | Path) -> str | None:
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None

@@ -1,0 +1,215 @@
+"""Several processes that fill one cache at the same time; through the backend `shared`."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import random
+import time
+
+import pytest
+
+from kappacore.caching import engine
+from support.caching import Log, load_bytes, open_cache, start_script
+
+pytest.importorskip("kappa_shared")
+fork = multiprocessing.get_context("fork")
+OPTIONS = {"max_bytes": "4MiB"}
+
+FETCH = """
+    import sys, time
+    from support.caching import Log, load_bytes, open_cache
+    from kappacore.caching import engine
+
+    log, ttl, delay, *keys = sys.argv[1:]
+    engine.CLAIM_TTL = float(ttl)
+    cache = open_cache(options={"max_bytes": "4MiB"})
+    counted = load_bytes(Log(log))
+
+    def load(indices):
+        values = counted(indices)
+        print("loading", flush=True)
+        time.sleep(float(delay) * len(indices))
+        return values
+
+    samples = cache.fetch([int(key) for key in keys], load)
+    assert samples == load_bytes()([int(key) for key in keys])
+    print(cache.stats().waits, flush=True)
+    """
+
+
+def fetch_all(log_path, seed, length, problems):
+    """Read every sample in a random order, in batches."""
+    try:
+        order = list(range(length))
+        random.Random(seed).shuffle(order)
+        cache = open_cache(length=length, options=OPTIONS)
+        load = load_bytes(Log(log_path), delay=0.0002)
+        for start in range(0, length, 16):
+            batch = order[start : start + 16]
+            assert cache.fetch(batch, load) == load_bytes()(batch)
+        cache.close()
+    except BaseException as error:
+        problems.put(repr(error))
+        raise
+
+
+def test_processes_that_read_the_same_samples_at_the_same_time_read_each_once(tmp_path):
+    problems = fork.SimpleQueue()
+    keeper = open_cache(length=300, options=OPTIONS)
+    processes = [
+        fork.Process(target=fetch_all, args=(tmp_path / "reads", seed, 300, problems), daemon=True)
+        for seed in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert problems.empty(), problems.get()
+    assert Log(tmp_path / "reads").count() == dict.fromkeys(range(300), 1)
+    stats = keeper.stats()
+    assert (stats.source_reads, stats.misses, stats.stores) == (300, 300, 300)
+    assert stats.hits == 3 * 300
+    keeper.close()
+
+
+def test_processes_that_read_the_same_batch_wait_for_each_other_in_no_circle(tmp_path):
+    problems = fork.SimpleQueue()
+    log = Log(tmp_path / "reads")
+    keeper = open_cache(length=16, options=OPTIONS)
+    for _ in range(10):
+        log.clear()
+        keeper.clear()
+        processes = [
+            fork.Process(target=fetch_all, args=(log.path, seed, 16, problems), daemon=True)
+            for seed in range(3)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(20)
+        assert [process.exitcode for process in processes] == [0, 0, 0]
+        assert log.count() == dict.fromkeys(range(16), 1)
+    keeper.close()
+
+
+def test_who_comes_while_another_is_loading_waits_for_it(tmp_path):
+    log = Log(tmp_path / "reads")
+    with start_script(tmp_path, FETCH, log.path, 5, 0.3, 1, 2) as other:
+        assert other.stdout.readline() == "loading\n", other.stderr.read()
+        cache = open_cache(options=OPTIONS)
+        assert cache.fetch([2, 3], load_bytes(log)) == load_bytes()([2, 3])
+        assert cache.stats().waits == 1
+        other.communicate()
+    assert other.returncode == 0
+    assert log.count() == {1: 1, 2: 1, 3: 1}
+    cache.close()
+
+
+def test_claims_are_renewed_while_a_source_is_slower_than_they_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "CLAIM_TTL", 0.15)
+    log = Log(tmp_path / "reads")
+    with start_script(tmp_path, FETCH, log.path, 0.15, 0.4, 1, 2) as other:
+        assert other.stdout.readline() == "loading\n", other.stderr.read()
+        cache = open_cache(options=OPTIONS)
+        assert cache.fetch([1, 2], load_bytes(log)) == load_bytes()([1, 2])
+        other.communicate()
+    assert other.returncode == 0
+    assert log.count() == {1: 1, 2: 1}
+    cache.close()
+
+
+@pytest.mark.parametrize("signal", ["KILL", "STOP"])
+def test_the_claims_of_a_process_that_was_killed_or_stopped_expire(tmp_path, signal, monkeypatch):
+    monkeypatch.setattr(engine, "CLAIM_TTL", 0.5)
+    log = Log(tmp_path / "reads")
+    with start_script(tmp_path, FETCH, log.path, 0.5, 20, 1, 2) as other:
+        assert other.stdout.readline() == "loading\n", other.stderr.read()
+        import signal as signals
+
+        cache = open_cache(options=OPTIONS)  # first: else the entries go with the one killed
+        other.send_signal(getattr(signals, f"SIG{signal}"))
+        started = time.monotonic()
+        assert cache.fetch([2, 3], load_bytes(log)) == load_bytes()([2, 3])
+        assert time.monotonic() - started < 3
+        assert cache.stats().waits == 1
+        other.kill()
+    assert log.count()[2] == 2  # by the one that is gone, and by this one
+    cache.close()
+
+
+def test_a_source_that_raises_in_one_process_is_read_by_the_next_at_once(tmp_path):
+    cache = open_cache(options=OPTIONS)
+
+    def fail(indices):
+        raise OSError("flaky storage")
+
+    with contextlib.suppress(OSError):
+        cache.fetch([1, 2], fail)
+    problems = fork.SimpleQueue()
+    started = time.monotonic()
+    process = fork.Process(
+        target=fetch_all, args=(tmp_path / "reads", 0, 10, problems), daemon=True
+    )
+    process.start()
+    process.join()
+    assert time.monotonic() - started < engine.CLAIM_TTL / 2
+    assert problems.empty()
+    assert cache.fetch([1, 2], fail) == load_bytes()([1, 2])
+    cache.close()
+
+
+def test_a_cache_opened_before_a_fork_is_opened_anew_in_the_child(tmp_path):
+    cache = open_cache(options=OPTIONS)
+    cache.fetch([1], load_bytes())
+    log = Log(tmp_path / "reads")
+
+    def read_in_child():
+        assert cache.fetch([1, 2], load_bytes(log)) == load_bytes()([1, 2])
+        cache.close()
+
+    child = fork.Process(target=read_in_child, daemon=True)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert log.count() == {2: 1}
+    assert cache.fetch([1, 2], load_bytes(log)) == load_bytes()([1, 2])
+    assert log.count() == {2: 1}
+    stats = cache.stats()
+    assert (stats.hits, stats.misses) == (3, 2)
+    cache.close()
+
+
+def test_a_full_cache_does_not_make_processes_wait_for_each_other_for_ever(tmp_path):
+    """What one process could not store, those who waited for it must read themselves."""
+    problems = fork.SimpleQueue()
+    processes = [
+        fork.Process(target=fetch_with_little_room, args=(seed, problems), daemon=True)
+        for seed in range(3)
+    ]
+    started = time.monotonic()
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert problems.empty(), problems.get()
+    assert time.monotonic() - started < 10
+
+
+def fetch_with_little_room(seed, problems):
+    import warnings
+
+    warnings.simplefilter("ignore")
+    try:
+        order = list(range(60))
+        random.Random(seed).shuffle(order)
+        cache = open_cache(length=60, options={"max_bytes": "20KiB"})
+        for start in range(0, 60, 8):
+            batch = order[start : start + 8]
+            assert cache.fetch(batch, load_bytes(size=1000)) == load_bytes(size=1000)(batch)
+        assert 0 < cache.info().entries < 30
+        cache.close()
+    except BaseException as error:
+        problems.put(repr(error))
+        raise

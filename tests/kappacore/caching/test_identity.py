@@ -1,0 +1,254 @@
+"""Stale or crossed data is the worst that a cache can do; over datasets and processes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import kappacore
+from kappacore import CachedDataset, CacheWrapper, KDSubset, ModeWrapper
+from kappacore.errors import NamespaceMismatchError, NamespaceRequiredError
+from support.cache_sources import Images, Samples
+from support.caching import namespaces_in, remove_kept, run_script
+
+SMALL = {"max_bytes": "1MiB"}
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "reads"
+
+
+@pytest.fixture(params=["memory", "shared"])
+def backend(request):
+    return request.param
+
+
+def read(dataset):
+    return [dataset[idx] for idx in range(len(dataset))]
+
+
+def test_items_under_one_name_do_not_meet(log, backend):
+    images = Images(log)
+    with CacheWrapper(images, backend, items="x class", namespace="n", **SMALL) as cached:
+        for _ in range(2):
+            for idx, (x, label) in enumerate(ModeWrapper(cached, "x class")):
+                assert x[0] == idx
+                assert label == idx % 2
+        assert cached.stats().hits == 20
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_raw_and_decoded_do_not_meet(log, backend, known):
+    images = Images(log, known=known)
+    options = {**SMALL, "namespace": "n"}
+    raw = CacheWrapper(images, backend, form="raw", **options)
+    decoded = CacheWrapper(images, backend, form="decoded", **options)
+    expected = read(ModeWrapper(images, "x"))
+    for _ in range(2):
+        for cached in (raw, decoded):
+            for one, two in zip(read(ModeWrapper(cached, "x")), expected, strict=True):
+                assert torch.equal(one, two)
+    raw.close()
+    decoded.close()
+
+
+def test_train_and_val_of_one_length_under_one_name_are_told_apart_by_fingerprint(log, backend):
+    with CacheWrapper(Images(log, known=True), backend, namespace="n", **SMALL) as train:
+        expected = (
+            r"(?s)The cache namespace 'n.x.raw.10.v1' holds samples of another dataset:\n"
+            r"  fingerprint: the cache has 'images 0 x True', this dataset has 'images 1 x True'"
+        )
+        with pytest.raises(NamespaceMismatchError, match=expected):
+            CacheWrapper(Images(log, seed=1, known=True), backend, namespace="n", **SMALL)
+        read(ModeWrapper(train, "x"))
+
+
+def test_train_and_val_of_one_length_under_one_name_are_told_apart_by_content(log, backend):
+    train = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
+    read(train)
+    before = train.stats()
+    expected = (
+        r"The cache namespace 'n.sample.sample.10.v1' holds other samples than this dataset: "
+        r"sample 0 differs. Either it was filled from another dataset .* or the dataset returns "
+        r"something new at each read .* check=False skips this comparison"
+    )
+    with pytest.raises(NamespaceMismatchError, match=expected):
+        CachedDataset(Samples(log, seed=1), backend, namespace="n", **SMALL)
+    assert (train.stats() - before).source_reads == 0
+    train.close()
+
+
+def test_a_difference_at_the_other_end_is_found_too(log, backend):
+    class Other(Samples):
+        def sample(self, idx):
+            return super().sample(idx) if idx < 8 else ("different", idx)
+
+    train = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
+    read(train)
+    with pytest.raises(NamespaceMismatchError, match="sample 9 differs"):
+        CachedDataset(Other(log), backend, namespace="n", **SMALL)
+    train.close()
+
+
+def test_check_false_skips_the_comparison(log, backend):
+    train = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
+    expected = read(train)
+    val = CachedDataset(Samples(log, seed=1), backend, namespace="n", check=False, **SMALL)
+    assert read(val) == expected  # what the user asked for
+    train.close()
+    val.close()
+
+
+def test_the_comparison_costs_two_reads_and_is_not_counted(log, backend):
+    train = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
+    read(train)
+    train.dataset.log.clear()
+    same = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
+    assert sum(train.dataset.log.count().values()) == 2
+    assert same.stats().source_reads == 10
+    train.close()
+    same.close()
+
+
+@pytest.mark.parametrize("filled", [[], [3], [0], [9], [4, 5]])
+def test_a_slot_filled_in_part_is_compared_by_what_is_there(log, backend, filled):
+    train = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
+    for idx in filled:
+        train[idx]
+    if filled:
+        with pytest.raises(NamespaceMismatchError, match=f"sample {filled[0]} differs"):
+            CachedDataset(Samples(log, seed=1), backend, namespace="n", **SMALL)
+    same = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
+    assert read(same) == [same.dataset.sample(idx) for idx in range(10)]
+    train.close()
+    same.close()
+
+
+def test_private_caches_of_equal_datasets_never_meet(log, backend):
+    one = CachedDataset(Samples(log), backend, **SMALL)
+    two = CachedDataset(Samples(log, seed=1), backend, **SMALL)
+    read(one)
+    assert read(two) == [two.dataset.sample(idx) for idx in range(10)]
+    assert two.stats().hits == 0
+    one.close()
+    two.close()
+
+
+def test_private_caches_of_identified_datasets_never_meet_where_asked(log, backend):
+    options = {**SMALL, "namespace": kappacore.PRIVATE}
+    one = CacheWrapper(Images(log, known=True), backend, **options)
+    two = CacheWrapper(Images(log, known=True), backend, **options)
+    read(ModeWrapper(one, "x"))
+    read(ModeWrapper(two, "x"))
+    assert two.stats().hits == 0
+    one.close()
+    two.close()
+
+
+def test_subsets_of_one_dataset_do_not_meet_and_equal_ones_do(log, backend):
+    images = Images(log, known=True)
+    first = CacheWrapper(KDSubset(images, range(5)), backend, **SMALL)
+    second = CacheWrapper(KDSubset(images, range(5, 10)), backend, **SMALL)
+    again = CacheWrapper(KDSubset(images, range(5)), backend, **SMALL)
+    assert [int(x[0]) for x in ModeWrapper(first, "x")] == [0, 1, 2, 3, 4]
+    assert [int(x[0]) for x in ModeWrapper(second, "x")] == [5, 6, 7, 8, 9]
+    assert [int(x[0]) for x in ModeWrapper(again, "x")] == [0, 1, 2, 3, 4]
+    assert images.reads() == dict.fromkeys(range(10), 1)
+    for cached in (first, second, again):
+        cached.close()
+
+
+def test_the_modes_of_one_dataset_do_not_meet(log, backend):
+    images = Images(log, known=True)
+    x = CachedDataset(ModeWrapper(images, "x"), backend, **SMALL)
+    both = CachedDataset(ModeWrapper(images, "x class"), backend, **SMALL)
+    swapped = CachedDataset(ModeWrapper(images, "class x"), backend, **SMALL)
+    assert x[3].shape == (100,)
+    assert [type(value) for value in both[3]] == [torch.Tensor, int]
+    assert [type(value) for value in swapped[3]] == [int, torch.Tensor]
+    for cached in (x, both, swapped):
+        cached.close()
+
+
+def test_several_ranks_need_an_identity(log, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    expected = r"2 ranks run, and nothing identifies the content of Samples"
+    with pytest.raises(NamespaceRequiredError, match=expected):
+        CachedDataset(Samples(log), "shared", **SMALL)
+    with pytest.raises(NamespaceRequiredError, match=r"content of Images .*fingerprint of 'x'"):
+        CacheWrapper(Images(log), "shared", **SMALL)
+    CachedDataset(Samples(log), "shared", namespace=kappacore.PRIVATE, **SMALL).close()
+    CachedDataset(Samples(log), "shared", namespace="train", **SMALL).close()
+    CachedDataset(Samples(log), "memory", **SMALL).close()
+    CacheWrapper(Images(log, known=True), "shared", **SMALL).close()
+
+
+def test_torch_subsets_are_identified_by_what_is_inside(log):
+    images = ModeWrapper(Images(log, known=True), "x class")
+    one = CachedDataset(torch.utils.data.Subset(images, [1, 2]), "shared", **SMALL)
+    same = CachedDataset(torch.utils.data.Subset(images, [1, 2]), "shared", **SMALL)
+    other = CachedDataset(torch.utils.data.Subset(images, [2, 1]), "shared", **SMALL)
+    assert [int(sample[0][0]) for sample in (*read(one), *read(same), *read(other))] == [
+        *(1, 2, 1, 2, 2, 1)
+    ]
+    assert same.stats().hits == 2
+    for cached in (one, same, other):
+        cached.close()
+
+
+class HuggingFace(Samples):
+    """Identified as datasets of Hugging Face are."""
+
+    @property
+    def _fingerprint(self):
+        return f"print-{self.seed}"
+
+
+def test_datasets_of_hugging_face_identify_themselves(log):
+    one, same, other = HuggingFace(log), HuggingFace(log), HuggingFace(log, seed=1)
+    cached = [CachedDataset(dataset, "shared", **SMALL) for dataset in (one, same, other)]
+    assert read(cached[0]) == read(cached[1])
+    assert read(cached[2]) == [other.sample(idx) for idx in range(10)]
+    assert one.log.count() == dict.fromkeys(range(10), 2)
+    for dataset in cached:
+        dataset.close()
+
+
+SECOND = """
+    import sys
+    from kappacore import CachedDataset, CacheWrapper, ModeWrapper
+    from support.cache_sources import Images, Samples
+
+    x = CacheWrapper(Images(sys.argv[1], known=True), "shared", max_bytes="1MiB")
+    assert [int(value[0]) for value in ModeWrapper(x, "x")] == list(range(10))
+    samples = CachedDataset(Samples(sys.argv[2]), "shared", max_bytes="1MiB", namespace="train")
+    assert list(samples) == [samples.dataset.sample(idx) for idx in range(10)]
+    for cached in (x, samples):
+        print(cached.stats().hits, cached.stats().source_reads)
+        cached.close()
+    """
+
+
+def test_a_second_process_of_the_same_identity_reads_at_most_two_to_compare(tmp_path):
+    images = Images(tmp_path / "images", known=True)
+    source = Samples(tmp_path / "samples")
+    with (
+        CacheWrapper(images, "shared", **SMALL) as x,
+        CachedDataset(source, "shared", namespace="train", **SMALL) as samples,
+    ):
+        read(ModeWrapper(x, "x"))
+        read(samples)
+        out = run_script(tmp_path, SECOND, images.log.path, source.log.path)
+        assert out == "10 10\n10 10\n"
+    assert images.reads() == dict.fromkeys(range(10), 1)
+    assert sum(source.log.count().values()) == 12
+
+
+def test_a_kept_cache_of_other_content_is_found_out_in_the_next_run(log, cache_folder):
+    CacheWrapper(Images(log, known=True), "shared", namespace="n", keep=True, **SMALL).close()
+    with pytest.raises(NamespaceMismatchError):
+        CacheWrapper(Images(log, known=True, seed=1), "shared", namespace="n", **SMALL)
+    CacheWrapper(Images(log, known=True), "shared", namespace="n", **SMALL).close()
+    assert len(namespaces_in(cache_folder)) == 1
+    remove_kept(cache_folder)

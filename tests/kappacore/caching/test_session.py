@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import re
+import warnings
+
+import pytest
+
+import kappacore
+from kappacore import plugins
+from kappacore.caching.session import Session, backend_class
+from kappacore.errors import (
+    BrokenPluginError,
+    CacheWarning,
+    InvalidOptionError,
+    SizeLimitError,
+    UnknownOptionError,
+    UnknownPluginError,
+)
+from support.caching import (
+    RecordingBackend,
+    load_bytes,
+    namespaces_in,
+    open_cache,
+    run_script,
+)
+
+
+class MachineBackend(RecordingBackend):
+    """Entries outlive the process, and it knows nothing of lifetimes."""
+
+    scope = "machine"
+
+
+class NoScope(RecordingBackend):
+    scope = "galaxy"
+
+
+class NeedsServer(RecordingBackend):
+    def __init__(self, namespace, length):
+        raise RuntimeError("no server there")
+
+
+@pytest.fixture(autouse=True)
+def backends():
+    """Backends of this file, registered under their names."""
+    RecordingBackend.reset()
+    given = {"machine": MachineBackend, "function": dict, "server": NeedsServer}
+    for name, backend in given.items():
+        scope = None if issubclass(backend, RecordingBackend) else "process"
+        kappacore.register_cache_backend(name, backend, scope=scope)
+    yield
+    for name in given:
+        kappacore.unregister_cache_backend(name)
+
+
+def names(calls):
+    return [name for name, _ in calls]
+
+
+# ---- bad input
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(UnknownPluginError, match=r"(?s)shred.*shared"):
+        open_cache("shred")
+
+
+def test_an_unknown_option_is_refused_with_those_there_are():
+    expected = r"cache backend 'memory' has no option 'max_byte'. Did you mean 'max_bytes'\?"
+    with pytest.raises(UnknownOptionError, match=expected):
+        open_cache("memory", options={"max_byte": 1})
+
+
+@pytest.mark.parametrize("option", ["namespace", "length", "keep"])
+def test_what_the_core_gives_is_no_option(option):
+    with pytest.raises(UnknownOptionError, match=f"is given '{option}' by kappacore"):
+        open_cache("shared", options={option: 1})
+
+
+def test_what_is_no_backend_is_refused():
+    expected = r"The cache backend 'function' is <class 'dict'>; expected a class derived from"
+    with pytest.raises(BrokenPluginError, match=expected):
+        open_cache("function")
+
+
+def test_a_scope_that_does_not_exist_is_refused():
+    ref = plugins.PluginRef("backend", "galaxy", "x:y", registered=NoScope)
+    expected = r"has scope='galaxy'; expected the class attribute scope to be 'process', 'machine'"
+    with pytest.raises(BrokenPluginError, match=expected):
+        backend_class(ref)
+
+
+def test_a_backend_that_cannot_be_opened_is_named(cache_folder):
+    with pytest.raises(BrokenPluginError, match=r"'server' .*RuntimeError: no server there"):
+        open_cache("server")
+
+
+def test_keep_is_refused_where_entries_cannot_outlive_the_process():
+    expected = r"keep=60.0 was given, but entries of the cache backend 'memory' cannot outlive"
+    with pytest.raises(InvalidOptionError, match=expected):
+        open_cache("memory", keep=60.0)
+
+
+# ---- the lifetime of entries of a backend that knows nothing of lifetimes
+
+
+def test_the_last_user_clears_what_is_not_kept():
+    one, two = open_cache("machine"), open_cache("machine")
+    RecordingBackend.take_calls()
+    one.close()
+    assert names(RecordingBackend.take_calls()) == ["close"]
+    two.close()
+    assert names(RecordingBackend.take_calls()) == ["clear", "close"]
+
+
+def test_nobody_clears_what_is_kept():
+    cache = open_cache("machine", keep=60.0)
+    cache.close()
+    assert "clear" not in names(RecordingBackend.take_calls())
+    assert RecordingBackend.values
+
+
+def test_users_of_another_backend_do_not_count_as_users():
+    memory, machine = open_cache("memory"), open_cache("machine")
+    memory.fetch([1, 2], load_bytes())
+    assert (memory.stats().source_reads, machine.stats().source_reads) == (2, 0)
+    machine.close()
+    assert "clear" in names(RecordingBackend.take_calls())
+    memory.close()
+
+
+def test_the_last_user_clears_at_the_end_of_the_program_too(tmp_path):
+    out = run_script(
+        tmp_path,
+        """
+        import kappacore
+        from support.caching import RecordingBackend, open_cache
+
+        @kappacore.register_cache_backend("on-disk")
+        class OnDisk(RecordingBackend):
+            scope = "machine"
+
+            def clear(self):
+                print("cleared")
+
+            def close(self):
+                print("closed")
+
+        cache = open_cache("on-disk")
+        """,
+    )
+    assert out == "cleared\nclosed\n"
+
+
+def test_a_failure_while_closing_still_closes_the_backend():
+    cache = open_cache("machine")
+    RecordingBackend.failing.add("clear")
+    RecordingBackend.take_calls()
+    with pytest.raises(ConnectionError):
+        cache.close()
+    assert names(RecordingBackend.take_calls()) == ["clear", "close"]
+
+
+# ---- the size limit
+
+
+@pytest.mark.parametrize("backend", ["memory", "shared"])
+def test_a_limit_below_one_sample_is_an_error_that_says_what_one_needs(backend):
+    cache = open_cache(backend, options={"max_bytes": "4KiB"})
+    expected = (
+        rf"^The cache '{backend}' may take 4096 bytes \(4.0 KiB\), but one sample needs 100\d\d "
+        rf"bytes \(9.8 KiB\), so nothing would ever be cached. Raise max_bytes, or cache a smaller"
+    )
+    with pytest.raises(SizeLimitError, match=expected):
+        cache.fetch([1], load_bytes(size=10_000))
+    cache.close()
+
+
+@pytest.mark.parametrize("backend", ["memory", "shared"])
+def test_a_limit_below_the_record_is_the_same_error_at_once(backend):
+    with pytest.raises(SizeLimitError, match="may take 10 bytes"):
+        open_cache(backend, options={"max_bytes": 10})
+
+
+@pytest.mark.parametrize("backend", ["memory", "shared"])
+def test_a_full_cache_says_how_much_fits_and_what_all_would_need(backend):
+    cache = open_cache(backend, length=20, options={"max_bytes": "9KiB"})
+    with pytest.warns(CacheWarning) as caught:
+        cache.fetch(list(range(10)), load_bytes(size=1000))
+    fit = cache.stats().stores
+    assert 6 <= fit <= 9
+    expected = (
+        rf"^The cache '{backend}' is full: {fit} of 20 samples \({fit / 20:.0%}\) fit into "
+        rf"9.0 KiB; the others are read from the source in every epoch. All of them would need "
+        rf"about max_bytes='(.*)'\.$"
+    )
+    found = re.match(expected, str(caught[0].message))
+    assert found, caught[0].message
+    cache.close()
+    # The advice is right.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        larger = open_cache(backend, length=20, options={"max_bytes": found[1]})
+        larger.fetch(list(range(20)), load_bytes(size=1000))
+        assert larger.stats().stores == 20
+        larger.close()
+
+
+def test_the_warning_of_a_full_cache_comes_once_for_all_its_users():
+    def open_small():
+        return open_cache("shared", length=20, options={"max_bytes": "8KiB"})
+
+    one, two = open_small(), open_small()
+    with pytest.warns(CacheWarning, match="'shared' is full"):
+        one.fetch(list(range(10)), load_bytes(size=1000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        two.fetch(list(range(10, 20)), load_bytes(size=1000))
+    assert two.stats().refused > 10
+    one.close()
+    two.close()
+
+
+# ---- what a session leaves
+
+
+def test_a_session_that_cannot_open_its_backend_leaves_nothing(cache_folder):
+    ref = plugins.as_ref("backend", "server", {})
+    with pytest.raises(BrokenPluginError):
+        Session(ref, "name", 3, keep=0, strict=False)
+    import gc
+
+    gc.collect()
+    assert namespaces_in(cache_folder) == []
