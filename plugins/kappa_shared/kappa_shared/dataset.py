@@ -1,0 +1,34 @@
+"""The shared-memory cache under the name that users of KappaData know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kappacore.caching import CachedDataset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["SharedDictDataset"]
+
+
+class SharedDictDataset(CachedDataset):
+    """Any map-style dataset, its samples cached in memory shared by all processes of the machine.
+
+    The same as ``kappacore.CachedDataset(dataset, "shared", transform=transform, …)``.
+
+    Args:
+        dataset: a map-style dataset.
+        transform: called with each sample after the cache.
+        **options: those of :class:`kappacore.CachedDataset`, such as ``namespace`` and ``keep``,
+            and of the backend, such as ``max_bytes="64GiB"``.
+
+    Example::
+
+        >>> ds = SharedDictDataset(ImageFolder("/data/train"), max_bytes="64GiB")
+    """
+
+    def __init__(
+        self, dataset: Any, transform: Callable[[Any], Any] | None = None, **options: Any
+    ) -> None:
+        super().__init__(dataset, "shared", transform=transform, **options)
