@@ -1,0 +1,72 @@
+# make demo   three epochs with and without a cache, on an image folder made for it (or ROOT=…)
+# make test   lint, types and all tests of the core and every plugin
+# make bench  ratios against named peers
+# make fuzz   a longer search for bytes that the codec takes for something they are not
+
+PYTHON ?= python3
+ROOT ?=
+DEMO_ARGS ?=
+FUZZ_SECONDS ?= 120
+
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := $(sort $(wildcard plugins/*))
+PROJECTS := pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS))
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PACKAGES := $(subst plugins/,,$(PLUGINS))
+
+.PHONY: demo test lint types unit wheels bench fuzz clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python demo/run.py $(if $(ROOT),--root "$(ROOT)") $(DEMO_ARGS)
+
+test: lint types unit wheels
+	@echo "All tests passed."
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+
+types: $(VENV)/.dev
+	$(BIN)/mypy -p kappacore $(addprefix -p ,$(PACKAGES)) -p support
+	$(BIN)/mypy demo benchmarks tests/typing
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest -q -n 2
+
+# Wheels as users get them, in an environment without this checkout: the core alone, then each
+# plugin alone beside it.
+wheels: $(VENV)/.dev
+	$(BIN)/python tests/wheels/check.py
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/cache_hit.py
+	$(BIN)/python benchmarks/codec.py
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/kappacore/caching/codec/fuzz.py --seconds $(FUZZ_SECONDS)
+
+$(VENV)/.base: $(PROJECTS)
+	@echo "Installing kappacore and its plugins into $(VENV) (a minute or two) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(PIP) -e . $(foreach plugin,$(PLUGINS),-e ./$(plugin))
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@$(PIP) --group dev
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.base
+	@$(PIP) --group demo
+	@touch $@
+
+# KappaData pins nothing that is needed to time it, and its torchvision does not install here.
+$(VENV)/.bench: $(VENV)/.base
+	@$(PIP) --group bench
+	@$(PIP) --no-deps kappadata==0.0.8
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist build demo/data demo/*.png .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,54 @@
+"""The public API as a type checker sees it: read by mypy, never run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kappacore
+from kappa_imagefolder import ImageFolder
+from kappa_shared import SharedDictDataset
+
+
+class Squares(kappacore.KDDataset):
+    def __len__(self) -> int:
+        return 10
+
+    def getitem_x(self, idx: int, ctx: dict[str, Any] | None = None) -> int:
+        return idx * idx
+
+
+def datasets() -> None:
+    dataset = kappacore.KDSubset(Squares(), [0, 2])
+    both = kappacore.KDConcatDataset([dataset, Squares()])
+    random = kappacore.TransformWrapper(both, lambda x: x + 1, item="x")
+    samples: kappacore.ModeWrapper = kappacore.ModeWrapper(random, "x index", return_ctx=True)
+    length: int = len(samples)
+    print(length, samples[0])
+
+
+def caches() -> kappacore.CacheStats:
+    ref: kappacore.PluginRef = kappacore.backend("shared", max_bytes="1GiB")
+    with kappacore.CacheWrapper(Squares(), ref, items=["x"], namespace=kappacore.PRIVATE) as above:
+        above.clear()
+    with kappacore.CachedDataset([1, 2], "memory", keep=False) as dataset:
+        return dataset.stats() - kappacore.CacheStats()
+
+
+def plugins() -> None:
+    @kappacore.register_cache_backend("typed")
+    class Typed(kappacore.CacheBackend):
+        scope = "process"
+
+        def __init__(self, namespace: str, length: int) -> None:
+            self.values: dict[int, bytes] = {}
+
+        def get(self, key: int) -> bytes | None:
+            return self.values.get(key)
+
+        def put(self, key: int, value: Any) -> bool:
+            self.values[key] = b"".join(value)
+            return True
+
+    folder: ImageFolder = ImageFolder("data")
+    SharedDictDataset(folder, transform=None).close()
+    kappacore.unregister_cache_backend("typed")

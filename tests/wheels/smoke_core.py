@@ -1,0 +1,37 @@
+"""The core alone: a dataset, its items, and the cache in memory."""
+
+import importlib.metadata
+import importlib.util
+
+import kappacore
+
+
+class Squares(kappacore.KDDataset):
+    reads = 0
+
+    def __len__(self):
+        return 10
+
+    def getitem_x(self, idx, ctx=None):
+        Squares.reads += 1
+        return idx * idx
+
+    def getitem_class(self, idx, ctx=None):
+        return idx % 2
+
+
+assert importlib.util.find_spec("kappa_shared") is None
+assert importlib.util.find_spec("kappa_imagefolder") is None
+assert importlib.metadata.version("kappacore") == kappacore.__version__
+
+with kappacore.wrap(Squares(), "cache", items="x") as dataset:  # "auto" is memory here
+    samples = kappacore.ModeWrapper(dataset, "x class")
+    assert list(samples) == list(samples) == [(i * i, i % 2) for i in range(10)]
+    assert Squares.reads == 10
+
+try:
+    kappacore.backend("shared")
+except kappacore.UnknownPluginError as error:
+    assert "pip install kappa-shared" in str(error)
+else:
+    raise AssertionError("an uninstalled backend was found")
