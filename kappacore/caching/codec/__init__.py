@@ -1,0 +1,16 @@
+"""Samples as bytes and back, exactly: see ``docs/format.md`` for the layout."""
+
+from __future__ import annotations
+
+from kappacore.caching.codec._codec import Codec, default_codec, register_type
+from kappacore.caching.codec._layout import FORMAT_VERSION, MAX_DEPTH, MAX_NODES, MAX_VALUE_BYTES
+
+__all__ = [
+    "Codec",
+    "default_codec",
+    "register_type",
+    "FORMAT_VERSION",
+    "MAX_DEPTH",
+    "MAX_NODES",
+    "MAX_VALUE_BYTES",
+]

@@ -1,0 +1,83 @@
+"""The frame around every value: header, digests, alignment and limits."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+import xxhash
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kappacore.caching.backend import Buffer
+
+#: What the flat structure of a value consists of.
+Operand = bool | int | float | str | None
+
+FORMAT_VERSION = 1
+
+#: Containers within containers, the outermost included; a reader enforces it too.
+MAX_DEPTH = 64
+#: Python objects in one value. What has more of them belongs into an array.
+MAX_NODES = 1 << 20
+#: The structure: all strings, numbers and short byte strings of a value together.
+MAX_STRUCTURE_BYTES = 1 << 28
+#: One value with everything in it. Above all a guard against `expand`ed and broadcast arrays.
+MAX_VALUE_BYTES = 1 << 34
+#: NumPy's own limit.
+MAX_NDIM = 64
+
+ALIGNMENT = 64
+
+#: Numbers in buffers have the byte order of the machine, so each order has its own.
+MAGIC = b"KAPV" if sys.byteorder == "little" else b"KAPB"
+#: Magic and format version, which a reader compares as one number.
+SIGNATURE = int.from_bytes(MAGIC + FORMAT_VERSION.to_bytes(4, "little"), "little")
+#: signature, digest of the address, digest of the rest, total size, kind, structure size,
+#: the int of a (bytes, int), size of the arrays
+HEADER = struct.Struct("<QQQQIIqQ8x")
+HEADER_SIZE = 64
+#: The second digest covers everything behind itself: the later part of the header and the rest.
+DIGESTED_FROM = 24
+_SEAL, _FIELDS = struct.Struct("<QQQ"), struct.Struct("<QIIqQ8x")
+
+#: Kinds of value: a structure with buffers, or one of two without a structure.
+TREE, BYTES, BYTES_AND_INT = range(3)
+
+INT64_MIN, INT64_MAX, UINT64_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
+
+_PADDING = bytes(ALIGNMENT)
+
+
+def aligned(offset: int) -> int:
+    """Return the next multiple of 64."""
+    return (offset + ALIGNMENT - 1) & -ALIGNMENT
+
+
+def padding(offset: int) -> bytes:
+    """Return the zeros from ``offset`` to the next multiple of 64."""
+    return _PADDING[: -offset % ALIGNMENT]
+
+
+def seal(
+    kind: int,
+    structure: bytes,
+    buffers: Sequence[Buffer],
+    key: int,
+    namespace: str,
+    *,
+    number: int = 0,
+    array_bytes: int = 0,
+) -> list[Buffer]:
+    """Return the pieces of one value: a head (header, structure and padding) and the buffers."""
+    size = HEADER_SIZE + len(structure)
+    tail = padding(size) if buffers else b""
+    total = size + len(tail) + sum(map(len, buffers))
+    body = _FIELDS.pack(total, kind, len(structure), number, array_bytes) + structure + tail
+    digest = xxhash.xxh3_64(body)
+    for buffer in buffers:
+        digest.update(buffer)
+    address = xxhash.xxh3_64_intdigest(f"{key}/{namespace}".encode())
+    return [_SEAL.pack(SIGNATURE, address, digest.intdigest()) + body, *buffers]

@@ -1,0 +1,210 @@
+"""Taking a value apart: a program of one letter per object, its operands, and buffers.
+
+``(x, [1, 2], {"y": None})`` with an array ``x`` becomes the program ``taLD.``. Its operands are, in
+the order in which the letters ask for them: ``3``; dtype, shape and offset of the array; ``2 1 2``;
+``1 "y"``; ``None``. They are None, bool, int, float and str only: a flat list, which a parser reads
+without recursion.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kappacore.caching.codec._layout import (
+    HEADER_SIZE,
+    MAX_DEPTH,
+    MAX_NODES,
+    MAX_STRUCTURE_BYTES,
+    MAX_VALUE_BYTES,
+    TREE,
+    Operand,
+    aligned,
+    padding,
+    seal,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kappacore.caching.backend import Buffer
+    from kappacore.caching.codec._registry import TypeRegistry
+
+#: How a value of exactly this type is written. Filled by the modules of the types.
+WRITERS: dict[type, Callable[[Writer, Any], None]] = {}
+
+#: Types whose module is imported only once a program that uses them has imported it anyway.
+LAZY_WRITERS = {
+    "torch": "kappacore.caching.codec._tensors",
+    "PIL.Image": "kappacore.caching.codec._images",
+    "torchvision.tv_tensors": "kappacore.caching.codec._tv_tensors",
+}
+
+_to_msgpack = msgspec.msgpack.Encoder().encode
+
+
+class Refusal(Exception):  # noqa: N818 - never leaves the codec
+    """Why a value cannot be kept; collects the steps to it on its way out."""
+
+    def __init__(self, reason: str, value: Any = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.value = value
+        self.steps: list[str] = []
+
+    def add_step(self, container: Any, step: str) -> None:
+        """Note that the refused value was found in ``container`` under ``step``."""
+        self.steps.append(step)
+        if self.value is container:  # what was too deep is also further up
+            self.reason = "it contains itself, and a cache keeps values, not references"
+            self.steps.clear()
+
+    @property
+    def path(self) -> str:
+        """Return the place as Python would write it, from ``sample`` on."""
+        return "sample" + "".join(reversed(self.steps))
+
+
+class Writer:
+    """The state of taking one value apart."""
+
+    __slots__ = ("_array_size", "_arrays", "_blob_size", "_blobs", "_depth", "_text_size",
+                 "operands", "program", "types")  # fmt: skip
+
+    def __init__(self, types: TypeRegistry) -> None:
+        self.types = types
+        self.program: list[str] = []
+        self.operands: list[Operand] = []
+        self._arrays: list[Buffer] = []
+        self._blobs: list[Buffer] = []
+        self._array_size = 0
+        self._blob_size = 0
+        self._text_size = 0
+        self._depth = 0
+
+    def write(self, value: Any) -> None:
+        """Write one value and everything in it."""
+        write = WRITERS.get(type(value))
+        if write is None:
+            write = self._find(value)
+        write(self, value)
+
+    def put(self, letter: str, *operands: Operand) -> None:
+        """Append one letter and its operands."""
+        self.program.append(letter)
+        self.operands += operands
+
+    def put_array(self, data: Buffer) -> int:
+        """Append the memory of an array and return its offset among the arrays."""
+        offset = aligned(self._array_size)
+        self.check_size(offset + len(data))
+        _append(self._arrays, self._array_size, data)
+        self._array_size = offset + len(data)
+        return offset
+
+    def put_blob(self, data: Buffer) -> int:
+        """Append a byte string and return its offset among the byte strings."""
+        offset = aligned(self._blob_size)
+        self.check_size(offset + len(data))
+        _append(self._blobs, self._blob_size, data)
+        self._blob_size = offset + len(data)
+        return offset
+
+    def check_size(self, size: int) -> None:
+        """Refuse before memory is spent on what is too large anyway."""
+        if size > MAX_VALUE_BYTES:
+            raise Refusal(
+                f"with it the sample takes {size} bytes, of {MAX_VALUE_BYTES} at most; is it an "
+                "expanded or broadcast array?"
+            )
+
+    def add_text(self, size: int) -> None:
+        """Count a long string, which goes into the structure."""
+        self._text_size += size
+        if self._text_size > MAX_STRUCTURE_BYTES:
+            raise Refusal(
+                f"with it the sample's strings take {self._text_size} bytes, of "
+                f"{MAX_STRUCTURE_BYTES} at most; keep long text as bytes"
+            )
+
+    def enter(self, container: Any, children: int) -> None:
+        """Go one level down; refuse what is too deep, too large or contains itself."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise Refusal(f"it is nested more than {MAX_DEPTH} levels deep", container)
+        if max(len(self.program), len(self.operands)) + children > MAX_NODES:
+            raise Refusal(f"a sample holds at most {MAX_NODES} objects; put numbers into an array")
+
+    def leave(self) -> None:
+        """Go one level up."""
+        self._depth -= 1
+
+    def finish(self, key: int, namespace: str) -> list[Buffer]:
+        """Return the pieces of the value that was written."""
+        structure = _to_msgpack(["".join(self.program), *self.operands])
+        self.add_text(len(structure) - self._text_size)
+        buffers = self._arrays
+        if self._blobs:
+            gap = padding(self._array_size)
+            buffers = [*buffers, gap, *self._blobs] if gap else [*buffers, *self._blobs]
+        self.check_size(HEADER_SIZE + len(structure) + self._array_size + self._blob_size)
+        return seal(TREE, structure, buffers, key, namespace, array_bytes=self._array_size)
+
+    def _find(self, value: Any) -> Callable[[Writer, Any], None]:
+        """Return the writer of a type that is registered, or whose library is loaded by now."""
+        cls = type(value)
+        if cls in self.types:
+            return write_registered
+        load_writers()
+        if cls in WRITERS:
+            return WRITERS[cls]
+        raise Refusal(_why_not(cls))
+
+
+def load_writers() -> None:
+    """Import the writers of all libraries that are loaded by now."""
+    for library, module in LAZY_WRITERS.items():
+        if sys.modules.get(library) is not None:
+            import_module(module)
+
+
+def write_registered(writer: Writer, value: Any) -> None:
+    """Write a value of a registered type: the type's name and what its encoder made of it."""
+    entry = writer.types.of_class(type(value))
+    writer.enter(value, 1)
+    writer.put("R", entry.name)
+    try:
+        plain = entry.encode(value)
+    except Exception as error:
+        raise Refusal(f"the encoder registered for {entry.name!r} raised {error!r}") from error
+    try:
+        writer.write(plain)
+    except Refusal as refusal:
+        refusal.add_step(value, "")
+        raise
+    writer.leave()
+
+
+def _append(buffers: list[Buffer], size: int, data: Buffer) -> None:
+    gap = padding(size)
+    if gap:
+        buffers.append(gap)
+    buffers.append(data)
+
+
+def _why_not(cls: type) -> str:
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    for base in cls.__mro__[1:]:
+        if base in WRITERS:
+            return (
+                f"it is a {name}, a subclass of {base.__qualname__} that would come back as "
+                f"something else. Convert it to a plain {base.__qualname__}, or register it with "
+                "kappacore.register_type"
+            )
+    return (
+        f"it is a {name}, which has no exact form as bytes. Convert it to arrays, tensors and "
+        "builtin types, or register it with kappacore.register_type"
+    )

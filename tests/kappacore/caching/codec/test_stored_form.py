@@ -1,0 +1,164 @@
+"""The bytes themselves: what docs/format.md promises, and who notices when they differ."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+import xxhash
+
+from kappacore.caching.codec import FORMAT_VERSION, default_codec
+from kappacore.errors import CorruptValueError
+from support.codec_values import corpus
+
+HEADER = struct.Struct("<4sIQQQIIqQ8x")
+
+
+def encode(value: Any, key: int = 7, namespace: str = "ns") -> bytes:
+    return b"".join(default_codec().encode(value, key, namespace))
+
+
+def decode(stored: bytes, key: int = 7, namespace: str = "ns", **options: Any) -> Any:
+    return default_codec().decode(stored, key, namespace, **options)
+
+
+def refuse(stored: bytes, reason: str, **options: Any) -> None:
+    with pytest.raises(CorruptValueError, match=reason):
+        decode(stored, **options)
+
+
+def test_a_stored_value_can_be_read_with_the_documentation_alone() -> None:
+    image = np.arange(12, dtype="<u2").reshape(3, 4)
+    stored = encode({"image": image, "jpeg": b"j" * 100, "label": 3})
+    magic, version, address, digest, total, kind, size, number, arrays = HEADER.unpack_from(stored)
+    assert (magic, version, kind, number) == (b"KAPV", 1, 0, 0)
+    assert address == xxhash.xxh3_64_intdigest(b"7/ns")
+    assert digest == xxhash.xxh3_64_intdigest(stored[24:])
+    assert total == len(stored)
+    structure = msgspec.msgpack.decode(stored[64 : 64 + size])
+    assert structure == [
+        "DaB.", 3, "image", "jpeg", "label", "<u2", "C", 2, 3, 4, 0, 0, 100, 3
+    ]  # fmt: skip
+    start = (64 + size + 63) // 64 * 64
+    assert arrays == 24
+    assert stored[start : start + 24] == image.tobytes()
+    assert stored[start + 64 :] == b"j" * 100
+
+
+def test_bytes_and_bytes_with_an_int_have_no_structure() -> None:
+    stored = encode(b"abc")
+    assert HEADER.unpack_from(stored)[4:] == (67, 1, 0, 0, 0)
+    assert stored[64:] == b"abc"
+    stored = encode((b"abc", -417))
+    assert HEADER.unpack_from(stored)[4:] == (67, 2, 0, -417, 0)
+    assert stored[64:] == b"abc"
+
+
+STABLE: dict[str, tuple[Any, str]] = {
+    "scalars": (
+        (None, True, 1, 2**70, 0.5, 1j, "ä", b"short", b"long" * 50, bytearray(b"x")),
+        "1b05043b994f9cef",
+    ),
+    "containers": (
+        {"l": [1, [2]], "t": (), "f": frozenset({1}), "s": slice(1, 2), "r": range(3)},
+        "b5173d5cc1916ab1",
+    ),
+    "array": (np.arange(6, dtype="<f4").reshape(2, 3), "d5e2d226cb736a3c"),
+    "arrays": (
+        [np.arange(3, dtype="<i8"), np.array(["a"], "<U3"), np.float32(1), np.zeros(1, "V3")],
+        "c18eb8885e9c9eb9",
+    ),
+    "tensor": (torch.arange(6, dtype=torch.int16), "cac1d13368238696"),
+    "tensors": (
+        (torch.ones(2, dtype=torch.bfloat16), torch.tensor(True), b"x" * 100),
+        "d0ac339a31b5cb2b",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STABLE)
+def test_values_keep_their_bytes_as_long_as_the_version_of_the_format_stays(name: str) -> None:
+    value, digest = STABLE[name]
+    assert xxhash.xxh3_64_hexdigest(encode(value)) == digest
+
+
+# ---- what is noticed
+
+
+@pytest.mark.parametrize("name", corpus())
+def test_any_changed_byte_is_noticed(name: str) -> None:
+    stored = encode(corpus()[name])
+    for position in range(len(stored)):
+        changed = bytearray(stored)
+        changed[position] ^= 1 << (position % 8)
+        with pytest.raises(CorruptValueError):
+            decode(bytes(changed))
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("name", corpus())
+def test_any_other_length_is_noticed(name: str, verify: bool) -> None:
+    stored = encode(corpus()[name])
+    for other in (*(stored[:length] for length in range(len(stored))), stored + b"\0"):
+        with pytest.raises(CorruptValueError):
+            decode(other, verify=verify)
+
+
+@pytest.mark.parametrize("value", [b"x", (b"x", 1), np.zeros(3), [1, 2]])
+def test_a_value_of_another_key_or_namespace_is_refused_without_verification_too(
+    value: Any,
+) -> None:
+    stored = encode(value)
+    for key, namespace in ((8, "ns"), (7, "other"), (7, ""), (77, "s")):
+        for verify in (True, False):
+            with pytest.raises(CorruptValueError, match="another key or namespace"):
+                decode(stored, key, namespace, verify=verify)
+
+
+def test_the_next_version_of_the_format_is_a_miss_that_says_so() -> None:
+    stored = bytearray(encode([1]))
+    struct.pack_into("<I", stored, 4, FORMAT_VERSION + 1)
+    refuse(bytes(stored), "version 2 of the format, and 1 is read here")
+    refuse(bytes(stored), "version 2 of the format", verify=False)
+
+
+def test_messages_say_what_is_wrong() -> None:
+    stored = encode([1])
+    refuse(b"", "key 7 of namespace 'ns' cannot be used: 0 bytes are shorter than a header")
+    refuse(b"x" * 100, "does not begin like a stored value")
+    refuse(stored[:-1], f"it has {len(stored) - 1} bytes instead of {len(stored)}")
+    refuse(stored[:-1] + b"\xff", "its digest differs")
+    with pytest.raises(CorruptValueError, match="stored for key 3 cannot"):
+        default_codec().decode(b"", 3)
+
+
+def test_damage_to_the_data_passes_where_nothing_is_verified() -> None:
+    stored = bytearray(encode(b"abc"))
+    stored[-1] ^= 1
+    assert decode(bytes(stored), verify=False) == b"abb"
+    refuse(bytes(stored), "its digest differs")
+
+
+def test_equal_sets_are_stored_alike_in_every_process():
+    program = (
+        "from kappacore.caching.codec import default_codec\n"
+        "value = {'one', 'two', 'three', 4, frozenset({'a', 'b', 'c'}), ('t', 1)}\n"
+        "print(b''.join(default_codec().encode(value, 0)).hex())"
+    )
+    stored = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(stored) == 1
