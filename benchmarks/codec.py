@@ -10,6 +10,7 @@ does the codec (`copy=True`); `view` is the codec's `copy=False`.
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import json
 import pickle
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 safetensors: Any
 try:
-    import safetensors.torch as safetensors
+    safetensors = importlib.import_module("safetensors.torch")
 except ImportError:
     safetensors = None
 
