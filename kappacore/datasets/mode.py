@@ -105,7 +105,8 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         known = [part for part in parts if part is not None]
         if self.return_ctx or len(known) < len(parts):
             return None
-        return digest("samples", *known)
+        # With the names: one string may identify all items of a dataset.
+        return digest("samples", " ".join(self.mode.split()), *known)
 
     def close(self) -> None:
         """Close the dataset inside."""

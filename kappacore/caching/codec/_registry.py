@@ -12,7 +12,7 @@ from kappacore.caching.codec._writing import WRITERS, load_writers
 from kappacore.errors import TypeRegistrationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 #: name of the type, class, encoder and decoder as "module:qualified.name"; None: derived ones
 Reference = tuple[str, str, str | None, str | None]
@@ -150,7 +150,7 @@ def derive(cls: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     if issubclass(cls, enum.Enum):
         return _enum_functions(cls)
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return tuple, cls._make  # type: ignore[attr-defined]
+        return _namedtuple_functions(cls)
     if dataclasses.is_dataclass(cls):
         return _dataclass_functions(cls)
     raise TypeRegistrationError(
@@ -170,10 +170,29 @@ def _enum_functions(cls: type[enum.Enum]) -> tuple[Callable[[Any], Any], Callabl
     return encode, decode
 
 
+def _namedtuple_functions(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    def encode(value: Any) -> tuple[Any, ...]:
+        _refuse_more(value, ())
+        return tuple(value)
+
+    return encode, cls._make
+
+
+def _refuse_more(value: Any, names: Collection[str]) -> None:
+    """Refuse attributes beside the fields, which would be lost without a word."""
+    more = sorted(set(getattr(value, "__dict__", ())) - set(names))
+    if more:
+        raise TypeError(
+            f"it has attributes beside its fields: {', '.join(more)}; register the type with "
+            "functions of your own, which say what becomes of them"
+        )
+
+
 def _dataclass_functions(cls: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     names = [field.name for field in dataclasses.fields(cls)]
 
     def encode(value: Any) -> dict[str, Any]:
+        _refuse_more(value, names)
         return {name: getattr(value, name) for name in names}
 
     def decode(plain: Any) -> Any:

@@ -38,6 +38,8 @@ __all__ = [
     "tensor_loader",
 ]
 
+_PLAIN = (str, bytes, int, float, bool)
+
 T = TypeVar("T")
 Label = TypeVar("Label")
 
@@ -71,6 +73,8 @@ def decode_pil(data: bytes) -> Image.Image:
             if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
                 del image.info["transparency"]  # convert() drops it too, but warns of it first
             pixels: Image.Image = image.convert("RGB")
+            # What is no plain value (a fraction of TIFF, a text of PNG) could not be cached.
+            pixels.info = {key: v for key, v in pixels.info.items() if type(v) in _PLAIN}
             return pixels
     except (UnreadableImageError, MemoryError):
         raise
