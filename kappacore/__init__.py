@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kappacore.caching import (
         PRIVATE,
         BackendInfo,
+        Buffer,
         CacheBackend,
         CachedDataset,
         CacheStats,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         Codec,
         SampleCache,
         default_codec,
+        explain,
         register_type,
     )
     from kappacore.composing import (
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         ModeError,
         NamespaceMismatchError,
         NamespaceRequiredError,
+        NondeterministicSourceError,
         PluginConflictError,
         PluginError,
         RandomSourceError,
@@ -65,9 +68,7 @@ if TYPE_CHECKING:
         UnknownPluginError,
         UseModeWrapperError,
     )
-    from kappacore.hookspecs import (
-        hookimpl,
-    )
+    from kappacore.hookspecs import hookimpl, hookspec
     from kappacore.plugins import (
         PluginRef,
         backend,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     )
     from kappacore.specs import (
         CacheBackendSpec,
+        PluginSpec,
         SourceSpec,
         WrapperSpec,
     )
@@ -93,6 +95,7 @@ __all__ = [
     "__version__",
     "BackendInfo",
     "BrokenPluginError",
+    "Buffer",
     "CacheBackend",
     "CacheBackendSpec",
     "CacheClosedError",
@@ -120,10 +123,12 @@ __all__ = [
     "ModeWrapper",
     "NamespaceMismatchError",
     "NamespaceRequiredError",
+    "NondeterministicSourceError",
     "PRIVATE",
     "PluginConflictError",
     "PluginError",
     "PluginRef",
+    "PluginSpec",
     "RandomSourceError",
     "SampleCache",
     "SizeLimitError",
@@ -141,7 +146,9 @@ __all__ = [
     "backend",
     "build",
     "default_codec",
+    "explain",
     "hookimpl",
+    "hookspec",
     "load_dataset",
     "register_cache_backend",
     "register_source",
@@ -155,8 +162,8 @@ __all__ = [
 
 _HOMES = {
     "kappacore.caching": (
-        "BackendInfo CacheBackend CacheStats CacheWrapper CachedDataset Codec PRIVATE "
-        "SampleCache default_codec register_type"
+        "BackendInfo Buffer CacheBackend CacheStats CacheWrapper CachedDataset Codec PRIVATE "
+        "SampleCache default_codec explain register_type"
     ),
     "kappacore.composing": "build load_dataset wrap",
     "kappacore.datasets": ("KDConcatDataset KDDataset KDSubset KDWrapper ModeWrapper as_kd"),
@@ -165,16 +172,16 @@ _HOMES = {
         "CorruptValueError DatasetTypeError IncompatiblePluginError IndexOutOfRangeError "
         "InvalidIndexError InvalidItemError InvalidOptionError KappaError "
         "MissingDependencyError ModeError NamespaceMismatchError NamespaceRequiredError "
-        "PluginConflictError PluginError RandomSourceError SizeLimitError StorageError "
-        "TypeRegistrationError UncacheableValueError UnknownItemError UnknownOptionError "
-        "UnknownPluginError UseModeWrapperError"
+        "NondeterministicSourceError PluginConflictError PluginError RandomSourceError "
+        "SizeLimitError StorageError TypeRegistrationError UncacheableValueError "
+        "UnknownItemError UnknownOptionError UnknownPluginError UseModeWrapperError"
     ),
-    "kappacore.hookspecs": "hookimpl",
+    "kappacore.hookspecs": "hookimpl hookspec",
     "kappacore.plugins": (
         "PluginRef backend register_cache_backend register_source register_wrapper "
         "unregister_cache_backend unregister_source unregister_wrapper"
     ),
-    "kappacore.specs": "CacheBackendSpec SourceSpec WrapperSpec",
+    "kappacore.specs": "CacheBackendSpec PluginSpec SourceSpec WrapperSpec",
     "kappacore.wrappers": "TransformWrapper",
 }
 _load = lazy_names(__name__, _HOMES)

@@ -25,6 +25,7 @@ __all__ = [
     "ModeError",
     "NamespaceMismatchError",
     "NamespaceRequiredError",
+    "NondeterministicSourceError",
     "PluginConflictError",
     "PluginError",
     "RandomSourceError",
@@ -145,6 +146,10 @@ class NamespaceMismatchError(CacheError, ValueError):
 
 class RandomSourceError(CacheError, ValueError):
     """A cache above a random dataset would freeze its first draw."""
+
+
+class NondeterministicSourceError(CacheError, ValueError):
+    """A source gives something new at each read, and a cache would freeze the first."""
 
 
 class SizeLimitError(CacheError, ValueError):

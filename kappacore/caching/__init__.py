@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kappacore.caching.codec import Codec, default_codec, register_type
     from kappacore.caching.datasets import CachedDataset, CacheWrapper
     from kappacore.caching.engine import SampleCache
+    from kappacore.caching.explaining import explain
     from kappacore.caching.namespace import PRIVATE
     from kappacore.caching.stats import CacheStats
 
@@ -26,6 +27,7 @@ __all__ = [
     "Codec",
     "SampleCache",
     "default_codec",
+    "explain",
     "register_type",
 ]
 
@@ -36,6 +38,7 @@ __getattr__ = lazy_names(
         "kappacore.caching.codec": "Codec default_codec register_type",
         "kappacore.caching.datasets": "CacheWrapper CachedDataset",
         "kappacore.caching.engine": "SampleCache",
+        "kappacore.caching.explaining": "explain",
         "kappacore.caching.namespace": "PRIVATE",
         "kappacore.caching.stats": "CacheStats",
     },

@@ -72,6 +72,9 @@ class CacheBackend(ABC):
 
     #: Who sees an entry: this process, all processes of the machine, or all machines.
     scope: ClassVar[Scope]
+    #: True if a value may change between two reads, as on a disk or behind a network: its digest
+    #: is then checked at each. May be set on the instance; always so where the scope is network.
+    verify_always: bool = False
     #: True if several threads may call one instance at the same time.
     thread_safe: ClassVar[bool] = False
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
 
+from kappacore.caching.explaining import explain_cache
 from kappacore.caching.opening import (
     check_samples,
     is_raw,
@@ -13,23 +15,26 @@ from kappacore.caching.opening import (
     refuse_random,
     sample_fingerprint,
 )
+from kappacore.caching.prefill import prefill
 from kappacore.caching.stats import CacheStats
-from kappacore.datasets import Item, KDDataset, KDWrapper, find_item
+from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_item
+from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, is_sequence
 from kappacore.datasets.mapstyle import check_map_style
 from kappacore.datasets.passthrough import PassThrough
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from typing_extensions import Self
 
     from kappacore.caching.codec import Codec
     from kappacore.caching.engine import SampleCache
+    from kappacore.caching.opening import BackendChoice
+    from kappacore.caching.tiered import TieredCache
     from kappacore.datasets.items import Ctx
-    from kappacore.plugins import PluginRef
 
 __all__ = ["CacheWrapper", "CachedDataset", "cache"]
 
@@ -42,14 +47,15 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     Args:
         dataset: a map-style dataset (torchvision, Hugging Face, your own, a ``ModeWrapper``).
         backend: name of a cache backend, a choice made by :func:`kappacore.backend`, or
-            ``{"use": name, **options}``. ``"auto"``: ``"shared"`` where installed, else
-            ``"memory"``.
+            ``{"use": name, **options}``; or a pair of these, read one after the other and both
+            filled. ``"auto"``: ``"shared"`` where installed, else ``"memory"``.
         transform: called with each sample after the cache, so it may be random.
         namespace: names the cached content across processes and runs, where the dataset has no
             fingerprint to tell; or ``kappacore.PRIVATE``.
         keep: what becomes of the entries after the last user left: False (removed), True (stay),
             or a duration such as ``"7d"``.
-        check: compare two entries with the source where only a name says what a namespace holds.
+        check: load a few samples twice before the first is stored, and refuse what differs;
+            compare two entries with the source where only a name says what a namespace holds.
         strict: raise what a failing backend raises, instead of reading from the source.
         codec: turns samples into bytes and back.
         verify: check a value's digest on its ``"first"`` read in a process, ``"always"``, or
@@ -65,7 +71,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     def __init__(
         self,
         dataset: Any,
-        backend: str | PluginRef | dict[str, Any] = "auto",
+        backend: BackendChoice = "auto",
         *,
         transform: Callable[[Any], Any] | None = None,
         namespace: object = None,
@@ -113,6 +119,10 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         idx = check_index(idx, self._cache.length, type(self).__name__)
         return self._read([idx])[0]
 
+    def __iter__(self) -> Iterator[Any]:
+        # Not by IndexError, which would take one raised inside the dataset for the end.
+        return (self[idx] for idx in range(len(self)))
+
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the samples of a whole batch; the ``DataLoader`` calls this."""
         return self._read(check_batch(indices, self._cache.length, type(self).__name__))
@@ -128,17 +138,36 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         """Whether the same index may give different values: any transform is taken to."""
         return self.transform is not None
 
+    def prefill(self, *, progress: bool = True, shard: object = "auto", workers: int = 0) -> int:
+        """Read all samples that are not cached yet; return how many that were.
+
+        It may be interrupted at any time and goes on from there.
+
+        Args:
+            progress: show a bar, on a terminal and on the first rank.
+            shard: ``"auto"``: where several ranks share the cache, each reads its part; None: all;
+                or ``(number, parts)``.
+            workers: number of threads, for sources that wait on storage and can be read by several.
+        """
+        return prefill(self._cache, self._load, progress=progress, shard=shard, workers=workers)
+
     def stats(self) -> CacheStats:
         """Return the counters, summed over all processes of the machine that use the cache."""
         return self._cache.stats()
+
+    def explain(self) -> str:
+        """Return what identifies the cache's content, what it holds and how it is used, as text."""
+        return explain_cache(self._cache)
 
     def clear(self) -> None:
         """Remove all cached samples, for everybody who uses the namespace."""
         self._cache.clear()
 
     def close(self) -> None:
-        """Let go of the cache; what is not kept goes with its last user."""
+        """Let go of the cache; what is not kept goes with its last user. Closes a dataset below."""
         self._cache.close()
+        if isinstance(self.dataset, KDDataset | ModeWrapper | CachedDataset):
+            self.dataset.close()
 
     dispose = close
 
@@ -149,7 +178,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"CachedDataset({self.dataset!r}, {self._cache.ref!r})"
+        return f"{type(self).__name__}({self.dataset!r})"
 
     def _load(self, indices: list[int]) -> Sequence[Any]:
         # On the class, as Python looks up dunders: one that a __getattr__ hands out belongs to a
@@ -168,12 +197,13 @@ class CacheWrapper(KDWrapper):
     Args:
         dataset: the dataset to cache.
         backend: see :class:`CachedDataset`.
-        items: names of the items to cache, as ``"x"``, ``"x y"`` or ``["x", "y"]``.
+        items: names of the items to cache, as ``"x"``, ``"x y"`` or ``["x", "y"]``; or
+            ``{"x": "shared", "class": "memory"}``, each with a backend of its own.
         form: ``"raw"`` keeps items as they are stored, ``"decoded"`` as the values they turn into;
             default raw where there is such a form.
         namespace: see :class:`CachedDataset`; one name serves all items.
         keep: see :class:`CachedDataset`, as for all that follow.
-        check: compare two entries with the source where only a name says what they are.
+        check: look whether the source is deterministic, and the namespace this dataset's.
         strict: raise what a failing backend raises.
         codec: turns samples into bytes and back.
         verify: when to check values' digests.
@@ -189,9 +219,9 @@ class CacheWrapper(KDWrapper):
     def __init__(
         self,
         dataset: KDDataset,
-        backend: str | PluginRef | dict[str, Any] = "auto",
+        backend: BackendChoice = "auto",
         *,
-        items: str | Sequence[str] = "x",
+        items: str | Sequence[str] | Mapping[str, BackendChoice] = "x",
         form: str | None = None,
         namespace: object = None,
         keep: bool | float | str = False,
@@ -204,13 +234,8 @@ class CacheWrapper(KDWrapper):
     ) -> None:
         super().__init__(dataset)
         refuse_random(dataset)
-        names = items.split() if isinstance(items, str) else list(items)
-        if not names:
-            raise InvalidOptionError(
-                f"items={items!r} names no item to cache. Give for example items='x'."
-            )
-        self._caches: dict[str, tuple[SampleCache, bool]] = {}
-        for name in names:
+        self._caches: dict[str, tuple[SampleCache | TieredCache, bool]] = {}
+        for name, choice in _backends(items, backend, options).items():
             item = find_item(dataset, name)
             raw = is_raw(item, name, form)
             cache = open_cache(
@@ -219,7 +244,7 @@ class CacheWrapper(KDWrapper):
                 form="raw" if raw else "decoded",
                 fingerprint=item.fingerprint(raw),
                 load=item.get_raw_batch if raw else item.get_batch,
-                backend=backend,
+                backend=choice,
                 options=options,
                 namespace=namespace,
                 keep=keep,
@@ -227,6 +252,26 @@ class CacheWrapper(KDWrapper):
                 settings={"strict": strict, "codec": codec, "verify": verify, "copy": copy},
             )
             self._caches[name] = (cache, raw)
+
+    def prefill(self, *, progress: bool = True, shard: object = "auto", workers: int = 0) -> int:
+        """Read all samples of the cached items; see :meth:`CachedDataset.prefill`."""
+        loaded = 0
+        for name in self._caches:
+            item = find_item(self, name)
+            if isinstance(item, _CachedItem):
+                loaded += prefill(
+                    item.cache,
+                    item.load,
+                    progress=progress,
+                    shard=shard,
+                    workers=workers,
+                    name=name,
+                )
+        return loaded
+
+    def explain(self) -> str:
+        """Return what identifies each cached item, what it holds and how it is used, as text."""
+        return "\n".join(explain_cache(cache) for cache, _ in self._caches.values())
 
     def stats(self) -> CacheStats:
         """Return the counters of all cached items, over all processes of the machine."""
@@ -244,7 +289,10 @@ class CacheWrapper(KDWrapper):
         super().close()
 
     def _kd_item(self, name: str) -> Item | None:
-        item = super()._kd_item(name)
+        own = own_item(self, name)
+        if own is not None:  # of a subclass: what it makes of the item is not what is cached
+            return own
+        item = self.dataset._kd_item(name)
         if name in self._caches and item is not None:
             return _CachedItem(item, *self._caches[name])
         return item
@@ -253,10 +301,10 @@ class CacheWrapper(KDWrapper):
 class _CachedItem(Item):
     """An item read through a cache."""
 
-    def __init__(self, item: Item, cache: SampleCache, raw: bool) -> None:
+    def __init__(self, item: Item, cache: SampleCache | TieredCache, raw: bool) -> None:
         self._item = item
-        self._cache = cache
-        self._load = item.get_raw_batch if raw else item.get_batch
+        self.cache = cache
+        self.load = item.get_raw_batch if raw else item.get_batch
         self.has_raw = raw
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
@@ -265,7 +313,7 @@ class _CachedItem(Item):
     def get_batch(
         self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
     ) -> list[Any]:
-        values = self._cache.fetch(indices, self._load)
+        values = self.cache.fetch(indices, self.load)
         if not self.has_raw:
             return values
         each = [None] * len(values) if ctxs is None else ctxs
@@ -282,10 +330,14 @@ class _CachedItem(Item):
             raise
 
     def get_all(self) -> Sequence[Any] | np.ndarray[Any, Any] | None:
-        return self._item.get_all()
+        column = self._item.get_all()
+        if column is not None or self.has_raw or not self.cache.length:
+            return column
+        # Only a column of integers is worth an array of its own; one value tells.
+        return self.cache.column(self.load) if type(self.get(0)) is int else None
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
-        return self._cache.fetch(indices, self._load)
+        return self.cache.fetch(indices, self.load)
 
     def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:
         return self._item.decode(raw, ctx)
@@ -294,7 +346,7 @@ class _CachedItem(Item):
         return self._item.fingerprint(raw)
 
 
-def cache(dataset: Any, backend: str | PluginRef | dict[str, Any] = "auto", **options: Any) -> Any:
+def cache(dataset: Any, backend: BackendChoice = "auto", **options: Any) -> Any:
     """Put a cache above a dataset: the wrapper ``cache`` that is chosen by name.
 
     Args:
@@ -304,3 +356,22 @@ def cache(dataset: Any, backend: str | PluginRef | dict[str, Any] = "auto", **op
     """
     kind = CacheWrapper if isinstance(dataset, KDDataset) else CachedDataset
     return kind(dataset, backend, **options)
+
+
+def _backends(items: Any, backend: BackendChoice, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the items to cache, each with its backend."""
+    if isinstance(items, Mapping):
+        if backend != "auto" or options:
+            raise InvalidOptionError(
+                f"items={dict(items)!r} names a backend for each item, so backend= and its options "
+                f"have no meaning beside it. Give the options there: "
+                f"items={{'x': kappacore.backend('shared', max_bytes='64GiB')}}."
+            )
+        chosen = dict(items)
+    else:
+        chosen = dict.fromkeys(items.split() if isinstance(items, str) else items, backend)
+    if not chosen:
+        raise InvalidOptionError(
+            f"items={items!r} names no item to cache. Give for example items='x'."
+        )
+    return chosen

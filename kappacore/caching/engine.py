@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import os
-import sys
-import threading
 import time
-import warnings
-from contextlib import contextmanager
+import uuid
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from kappacore.caching.claims import CLAIM_TTL, renewing
 from kappacore.caching.codec import default_codec
-from kappacore.caching.record import agree, compare
-from kappacore.caching.session import CLAIM_TTL, Session
+from kappacore.caching.guard import Evidence, compare_with_source, look_at_source
+from kappacore.caching.record import agree
+from kappacore.caching.session import Session, warn_if_useless
 from kappacore.errors import (
     CacheClosedError,
     CacheError,
-    CacheWarning,
     CorruptValueError,
     DatasetTypeError,
     IndexOutOfRangeError,
     InvalidOptionError,
+    UncacheableValueError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from kappacore.caching.backend import BackendInfo, Buffer
+    from kappacore.caching.backend import BackendInfo, Buffer, Scope
     from kappacore.caching.codec import Codec
     from kappacore.caching.namespace import Identity
     from kappacore.caching.stats import CacheStats
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["SampleCache"]
 
 _WAIT_FIRST, _WAIT_MOST = 0.0005, 0.05  # seconds between looks at what others are loading
+_COLUMN_BATCH = 256
 _VERIFY = ("first", "always", "never")
 
 
@@ -55,6 +57,7 @@ class SampleCache:
         verify: check a value's digest on its ``"first"`` read in a process, ``"always"`` or
             ``"never"``; values from the network are always checked.
         copy: see :meth:`Codec.decode`.
+        alone: whether no other cache lies behind this one.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class SampleCache:
         strict: bool = False,
         verify: str = "first",
         copy: bool = True,
+        alone: bool = True,
     ) -> None:
         if verify not in _VERIFY:
             raise InvalidOptionError(
@@ -81,7 +85,10 @@ class SampleCache:
         self.strict = strict
         self.verify = verify
         self.copy = copy
+        self.alone = alone
         self._name = identity.digest_name
+        self._evidence: Evidence = {}
+        self._token = uuid.uuid4().hex  # of this object and its copies in workers
         self._closed = False
         self._current: Session | None = None
 
@@ -133,7 +140,7 @@ class SampleCache:
         got = clock()
         decode, name, copy = self.codec.decode, self._name, self.copy
         verified, never = session.verified, self.verify == "never"
-        always = self.verify == "always" or session.backend.scope == "network"
+        always = self.verify == "always" or session.backend.verify_always
         for key, buffer in zip(keys, buffers, strict=True):
             if buffer is None:
                 missing.append(key)
@@ -165,31 +172,40 @@ class SampleCache:
         if not keys:
             return
         try:
-            with _renewing(session, claimed):
-                started = time.perf_counter()
-                values = load(keys)
-                session.counters.add(
-                    misses=len(keys),
-                    source_reads=len(keys),
-                    seconds_source=time.perf_counter() - started,
-                )
-                if len(values) != len(keys):
-                    raise DatasetTypeError(
-                        f"The dataset {self.identity.description['dataset']} returned "
-                        f"{len(values)} samples when asked for a batch of {len(keys)}; expected "
-                        f"one for each index."
-                    )
-                samples.update(zip(keys, values, strict=True))
-                self._store(session, keys, values)
+            with renewing(session, claimed, CLAIM_TTL):
+                found = self._read(session, keys, load)
+                samples.update(found)
+                self._store(session, keys, list(found.values()))
         finally:
             session.release_many(claimed)
+
+    def _read(self, session: Session, keys: list[int], load: Load) -> dict[int, Any]:
+        """Read samples from the source."""
+        started = time.perf_counter()
+        values = load(keys)
+        session.counters.add(
+            misses=len(keys),
+            source_reads=len(keys),
+            seconds_source=time.perf_counter() - started,
+        )
+        if len(values) != len(keys):
+            raise DatasetTypeError(
+                f"The dataset {self.identity.description['dataset']} returned {len(values)} "
+                f"samples when asked for a batch of {len(keys)}; expected one for each index."
+            )
+        return dict(zip(keys, values, strict=True))
 
     def _store(self, session: Session, keys: list[int], values: Sequence[Any]) -> None:
         name = self._name
         items: list[tuple[int, Sequence[Buffer]]] = []
         sizes: list[int] = []
         for key, value in zip(keys, values, strict=True):
-            pieces = self.codec.encode(value, key, name)
+            try:
+                pieces = self.codec.encode(value, key, name)
+            except UncacheableValueError as error:
+                raise UncacheableValueError(
+                    f"Sample {key} of {self.identity.description['dataset']}: {error}"
+                ) from error
             size = sum(map(len, pieces))
             if session.has_room_for(size):
                 items.append((key, pieces))
@@ -223,44 +239,116 @@ class SampleCache:
             self._load(session, mine, corrupt, load, samples)
             others = [key for key, ok in zip(others, granted, strict=True) if not ok]
 
+    def fill(self, indices: Sequence[int], load: Load) -> int:
+        """Load what is neither cached nor being loaded by another process; decode nothing.
+
+        Returns:
+            Number of samples loaded.
+        """
+        session = self._session()
+        keys = list(dict.fromkeys(indices))
+        found = session.get_many(keys)
+        missing = [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
+        granted = session.claim_many(missing, CLAIM_TTL) if missing else []
+        mine = [key for key, ok in zip(missing, granted, strict=True) if ok]
+        self._load(session, mine, [], load, {})
+        return len(mine)
+
+    def column(self, load: Load) -> np.ndarray[Any, Any] | None:
+        """Return all values as one int64 array, read once and kept as such; None if not all int.
+
+        It lies under a key of its own, 8 bytes a value, whether single values are cached or not.
+        """
+        session = self._session()
+        key = self.length + 1
+        pause = _WAIT_FIRST
+        while True:
+            samples: dict[int, Any] = {}
+            _, corrupt = self._look_up(session, [key], samples)
+            if samples:
+                column: np.ndarray[Any, Any] | None = samples[key]
+                return column
+            if corrupt or session.claim_many([key], CLAIM_TTL)[0]:
+                try:
+                    with renewing(session, [key], CLAIM_TTL):
+                        return self._read_column(session, key, load)
+                finally:
+                    session.release_many([key])
+            time.sleep(pause)
+            pause = min(2 * pause, _WAIT_MOST)
+
+    def _read_column(self, session: Session, key: int, load: Load) -> np.ndarray[Any, Any] | None:
+        values: list[Any] = []
+        for start in range(0, self.length, _COLUMN_BATCH):
+            keys = list(range(start, min(start + _COLUMN_BATCH, self.length)))
+            found: dict[int, Any] = {}
+            missing, corrupt = self._look_up(session, keys, found)
+            if missing or corrupt:
+                found.update(self._read(session, missing + corrupt, load))
+            batch = [found[key] for key in keys]
+            if any(type(value) is not int or not -(2**63) <= value < 2**63 for value in batch):
+                return None
+            values.extend(batch)
+        column = np.array(values, np.int64)
+        self._store(session, [key], [column])
+        return column
+
     def _repeat(self, indices: Sequence[int], samples: dict[int, Any]) -> list[Any]:
         """Lay the samples out by index; a sample's second occurrence is a copy."""
         result = []
         seen: set[int] = set()
         for key in indices:
             sample = samples[key]
-            if key in seen:
-                name = self._name
-                pieces = self.codec.encode(sample, key, name)
-                sample = self.codec.decode(b"".join(pieces), key, name, verify=False)
+            if key in seen and self.copy:  # views may be the same, they cannot be changed
+                pieces = self.codec.encode(sample, key, self._name)
+                sample = self.codec.decode(b"".join(pieces), key, self._name, verify=False)
             seen.add(key)
             result.append(sample)
         return result
 
-    def attach(self, load: Load, check: bool = True) -> None:
+    def attach(self, load: Load, check: bool = True, *, known: Evidence | None = None) -> Evidence:
         """Open the backend and make sure that its namespace holds this dataset's samples.
 
         Args:
             load: as for :meth:`fetch`.
-            check: whether to compare two entries with the source where only a name, and no
-                fingerprint, says what the namespace holds.
+            check: whether to load a few samples twice before the first is stored; and to compare
+                two entries with the source where only a name, and no fingerprint, says what the
+                namespace holds.
+            known: what the samples look like, where that was looked at already.
+
+        Returns:
+            What the samples look like.
 
         Raises:
-            NamespaceMismatchError: if it holds another dataset's.
+            NondeterministicSourceError: if a sample differs between two reads.
+            NamespaceMismatchError: if the namespace holds another dataset's.
             CacheError: if that cannot be found out, because the backend fails.
         """
         session = self._session()
-        agreed = agree(session, self.codec, self.identity, self.length)
+
+        proved: Evidence | None = None
+
+        def look() -> Evidence:
+            nonlocal proved
+            proved = known
+            if proved is None:
+                identity, length = self.identity, self.length
+                proved = look_at_source(load, self.codec, identity, length) if check else {}
+            return proved
+
+        found = agree(session, self.codec, self.identity, self.length, look)
+        self._evidence = found or {}
         if self.identity.fingerprint is not None or self.identity.private:
-            return  # content of another identity is a miss
-        if not agreed and session.failing:
+            return self._evidence  # content of another identity is a miss
+        if found is None and session.failing:
             raise CacheError(
                 f"The cache backend {session.name!r} fails (the log says how), and only the name "
                 f"{self.identity.namespace!r} says what it holds, which cannot be checked now. "
                 f"Repair it, or let the dataset define fingerprint(item, raw)."
             )
-        if agreed and check:
-            compare(session, self.codec, self.identity, self.length, load)
+        if check and proved is None:
+            compare_with_source(self._evidence, load, self.codec, self.identity)
+        return self._evidence
 
     # ---- lifetime
 
@@ -273,10 +361,16 @@ class SampleCache:
         session = self._current
         if session is None or session.pid != os.getpid():
             session = Session(
-                self.ref, self.identity.namespace, self.length, keep=self.keep, strict=self.strict
+                self.ref,
+                self.identity.namespace,
+                self.length,
+                keep=self.keep,
+                strict=self.strict,
+                token=self._token,
             )
             self._current = session
-            _warn_if_useless(session)
+            if self.alone:
+                warn_if_useless(session)
         return session
 
     def stats(self) -> CacheStats:
@@ -284,15 +378,20 @@ class SampleCache:
         session = self._current if self._closed and self._current else self._session()
         return session.counters.total()
 
-    def info(self) -> BackendInfo | None:
-        """Return how full the backend is; None if it cannot say."""
-        return self._session().info()
+    def infos(self) -> list[BackendInfo | None]:
+        """Return how full the backend is, as a list of one; None if it cannot say."""
+        return [self._session().info()]
+
+    @property
+    def scope(self) -> Scope:
+        """Who shares the entries: this process, the machine, or the network."""
+        return self._session().backend.scope
 
     def clear(self) -> None:
         """Remove all samples, for all users of the namespace."""
         session = self._session()
         session.clear()
-        agree(session, self.codec, self.identity, self.length)
+        agree(session, self.codec, self.identity, self.length, lambda: self._evidence)
 
     def close(self) -> None:
         """Let go of the backend; entries that are not kept go with their last user."""
@@ -302,42 +401,3 @@ class SampleCache:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_current": None}
-
-
-@contextmanager
-def _renewing(session: Session, keys: list[int]) -> Iterator[None]:
-    """Renew claims from a thread as long as the block runs."""
-    if not (session.claims and keys):
-        yield
-        return
-    done = threading.Event()
-
-    def renew() -> None:
-        while not done.wait(CLAIM_TTL / 3):
-            session.claim_many(keys, CLAIM_TTL)
-
-    thread = threading.Thread(target=renew, name="kappacore-claims", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _warn_if_useless(session: Session) -> None:
-    """Say once that a worker's own, empty cache will hardly ever hit."""
-    if session.backend.scope != "process":
-        return
-    data = sys.modules.get("torch.utils.data")
-    if data is None or data.get_worker_info() is None:
-        return
-    info = session.info()
-    if info is not None and info.entries <= 1 and session.counters.first_to("report-unfilled"):
-        warnings.warn(
-            f"The cache backend {session.name!r} keeps samples in each DataLoader worker apart: "
-            f"every worker reads the source for itself, and again in every epoch unless "
-            f"persistent_workers=True. Use the backend 'shared' (pip install kappa-shared).",
-            CacheWarning,
-            stacklevel=2,
-        )

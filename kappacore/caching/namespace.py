@@ -16,7 +16,7 @@ __all__ = ["PRIVATE", "Identity", "identify"]
 
 #: Version of how samples are laid out under keys; another one is another namespace.
 _FORMAT = 1
-_NAME = re.compile(r"[a-z0-9._-]{1,48}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
 
 class _Private:
@@ -115,14 +115,15 @@ def identify(
                 f"{ranks} ranks run, and nothing identifies the content of {dataset} (its "
                 f"fingerprint of {item!r} is unknown), so each rank would fill a private cache. "
                 f"Name it: namespace='my-dataset-train'. Or let the dataset define "
-                f"fingerprint(item, raw). If private copies are wanted: "
+                f"fingerprint(item, raw) (sample_fingerprint() where whole samples are "
+                f"cached). If private copies are wanted: "
                 f"namespace=kappacore.PRIVATE."
             )
         slot, private = f"private-{uuid.uuid4().hex}", True
     else:
         raise InvalidOptionError(
             f"namespace={namespace!r} is not valid. Use 1 to 48 characters out of a-z, 0-9, '.', "
-            f"'_' and '-', or kappacore.PRIVATE."
+            f"'_' and '-', beginning with a letter or digit, or kappacore.PRIVATE."
         )
     return Identity(
         namespace=f"{slot}.{_slug(item)}.{form}.{length}.v{_FORMAT}",

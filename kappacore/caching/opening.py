@@ -12,14 +12,29 @@ from kappacore.caching.engine import SampleCache
 from kappacore.caching.namespace import identify
 from kappacore.caching.session import backend_class
 from kappacore.caching.sizes import parse_duration
-from kappacore.datasets import Item, KDDataset
+from kappacore.caching.tiered import TieredCache
+from kappacore.datasets import Item, KDDataset, ModeWrapper
 from kappacore.datasets.digest import digest
-from kappacore.errors import InvalidOptionError, RandomSourceError, UseModeWrapperError
+from kappacore.errors import (
+    InvalidOptionError,
+    RandomSourceError,
+    UnknownOptionError,
+    UseModeWrapperError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kappacore.caching.backend import CacheBackend
     from kappacore.plugins import PluginRef
+
+    BackendChoice = str | PluginRef | dict[str, Any] | Sequence[str | PluginRef | dict[str, Any]]
+
+_TIERS = 2
+_OWN_OPTIONS = (
+    "backend, items and form (CacheWrapper) or transform (CachedDataset), namespace, keep, check, "
+    "strict, codec, verify, copy"
+)
 
 log = logging.getLogger("kappacore.cache")
 
@@ -33,13 +48,13 @@ def open_cache(
     form: str,
     fingerprint: str | None,
     load: Callable[[list[int]], Sequence[Any]],
-    backend: str | PluginRef | dict[str, Any],
+    backend: BackendChoice,
     options: dict[str, Any],
     namespace: object,
     keep: bool | float | str,
     check: bool,
     settings: dict[str, Any],
-) -> SampleCache:
+) -> SampleCache | TieredCache:
     """Open the cache for one item of a dataset, or for its whole samples, and check what it holds.
 
     Args:
@@ -55,9 +70,8 @@ def open_cache(
         check: whether to compare with the source what only a name identifies.
         settings: further arguments of :class:`SampleCache`.
     """
-    if backend == "auto":
-        backend = "shared" if plugins.has("backend", "shared") else "memory"
-    ref = plugins.as_ref("backend", backend, options)
+    refs = _choose(backend, options)
+    scopes = {_check(ref).scope for ref in refs}
     identity = identify(
         dataset=type(dataset).__qualname__,
         item=item,
@@ -65,17 +79,67 @@ def open_cache(
         length=len(dataset),
         fingerprint=fingerprint,
         namespace=namespace,
-        shared=backend_class(ref).scope != "process",
+        shared="process" not in scopes or len(scopes) > 1,
     )
+    duration = parse_duration(keep)
     if identity.private:
+        if duration:
+            raise InvalidOptionError(
+                f"keep={keep!r} was given, but nothing identifies the content of "
+                f"{type(dataset).__qualname__}, so nobody could find it again. Name it: "
+                f"namespace='my-dataset-train'."
+            )
         log.info(
             "The cache of %s is private to this object and its workers: nothing identifies what "
             "it holds. Give it a namespace= to share it.",
             type(dataset).__qualname__,
         )
-    cache = SampleCache(ref, identity, len(dataset), keep=parse_duration(keep), **settings)
+    tiers = [
+        SampleCache(
+            ref,
+            identity,
+            len(dataset),
+            keep=_kept(ref, duration, refs),
+            alone=len(refs) == 1,
+            **settings,
+        )
+        for ref in refs
+    ]
+    cache = tiers[0] if len(tiers) == 1 else TieredCache(*tiers)
     cache.attach(load, check)
     return cache
+
+
+def _choose(backend: BackendChoice, options: dict[str, Any]) -> list[PluginRef]:
+    """Turn what the user wrote into one choice of a backend, or two for tiers."""
+    if not isinstance(backend, list | tuple):
+        if backend == "auto":
+            backend = "shared" if plugins.has("backend", "shared") else "memory"
+        return [plugins.as_ref("backend", backend, options)]
+    if len(backend) != _TIERS:
+        raise InvalidOptionError(
+            f"backend={backend!r} has {len(backend)} entries; expected one backend, or a pair of "
+            f"them: the one that is asked first, and the one behind it."
+        )
+    if options:
+        raise InvalidOptionError(
+            f"The options {', '.join(options)} were given beside a pair of backends, so they could "
+            f"belong to either. Give them with their backend: kappacore.backend(name, …)."
+        )
+    return [plugins.as_ref("backend", choice) for choice in backend]
+
+
+def _check(ref: PluginRef) -> type[CacheBackend]:
+    try:
+        return backend_class(ref)
+    except UnknownOptionError as error:
+        raise UnknownOptionError(f"{error} The cache itself takes: {_OWN_OPTIONS}.") from None
+
+
+def _kept(ref: PluginRef, keep: float, refs: list[PluginRef]) -> float:
+    """A tier in the process's memory cannot keep anything; where another one can, it does."""
+    able = [each for each in refs if backend_class(each).scope != "process"]
+    return keep if ref in able or not able else 0.0
 
 
 def is_raw(item: Item, name: str, form: str | None) -> bool:
@@ -96,11 +160,15 @@ def is_raw(item: Item, name: str, form: str | None) -> bool:
 
 def refuse_random(dataset: Any) -> None:
     """Raise RandomSourceError if the dataset, or one in torch's own wrappers, says it is random."""
-    if isinstance(dataset, torch.utils.data.Subset):
-        refuse_random(dataset.dataset)
-    if isinstance(dataset, torch.utils.data.ConcatDataset):
-        for part in dataset.datasets:
-            refuse_random(part)
+    parts: list[Any] = []
+    if isinstance(dataset, KDDataset):
+        parts = dataset._kd_inside()  # a wrapper may say False above what is random
+    elif isinstance(dataset, torch.utils.data.Subset | ModeWrapper):
+        parts = [dataset.dataset]
+    elif isinstance(dataset, torch.utils.data.ConcatDataset):
+        parts = dataset.datasets
+    for part in parts:
+        refuse_random(part)
     if getattr(dataset, "is_random", False):
         raise RandomSourceError(
             f"{type(dataset).__qualname__} is random (is_random=True): the same index may give "
@@ -129,7 +197,11 @@ def sample_fingerprint(dataset: Any) -> str | None:
     if hasattr(type(dataset), "sample_fingerprint"):
         found = dataset.sample_fingerprint() if _identifies_samples(type(dataset)) else None
         return None if found is None else str(found)
-    huggingface = getattr(dataset, "_fingerprint", None)
+    # Its own, not one that a wrapper's __getattr__ hands out from further down.
+    own = hasattr(type(dataset), "_fingerprint") or "_fingerprint" in getattr(
+        dataset, "__dict__", {}
+    )
+    huggingface = dataset._fingerprint if own else None
     return f"huggingface:{huggingface}" if isinstance(huggingface, str) else None
 
 

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from kappacore.plugins import PluginRef
 
-__all__ = ["CLAIM_TTL", "Session", "backend_class"]
+__all__ = ["Session", "backend_class", "warn_if_useless"]
 
 log = logging.getLogger("kappacore.cache")
 
-CLAIM_TTL = 5.0  # seconds; claims are renewed while a source is slower than that
+_REFUSALS = 3  # of samples, with none stored, until it is taken for an error
 _RETRY_AFTER = 5.0  # seconds that a failing or full backend is left alone
 # Before the tenancies of counters and backends end by themselves (see tenancy).
 _EXIT_PRIORITY = -5
@@ -78,19 +78,28 @@ class Session:
     Args:
         ref: the backend and its options.
         namespace: the namespace.
-        length: number of samples; the backend is opened with one key more, for the record.
+        length: number of samples; the backend is opened with two keys more, for the record and
+            for a column of labels.
         keep: seconds that entries stay after the last user left.
         strict: raise what a failing backend raises.
+        token: tells caches apart that share a namespace but, each in a process's memory, no entry.
     """
 
     def __init__(
-        self, ref: PluginRef, namespace: str, length: int, *, keep: float, strict: bool
+        self,
+        ref: PluginRef,
+        namespace: str,
+        length: int,
+        *,
+        keep: float,
+        strict: bool,
+        token: str = "",
     ) -> None:
         cls = backend_class(ref)
         given = {"keep": keep} if takes_keep(cls) else {}
         if keep and not given and cls.scope == "process":
             raise InvalidOptionError(
-                f"keep={keep!r} was given, but entries of the cache backend {ref.name!r} cannot "
+                f"keep= was given, but entries of the cache backend {ref.name!r} cannot "
                 f"outlive the process. Use a backend that can, such as 'shared' "
                 f"(pip install kappa-shared), or leave keep out."
             )
@@ -99,16 +108,22 @@ class Session:
         self.name = ref.name
         self.strict = strict
         self.length = length
-        self.counters = Counters(f"{ref.name}.{namespace}")
-        self.backend: CacheBackend = ref.open(namespace, length + 1, **given)
+        owner = f".{token}" if cls.scope == "process" else ""
+        self.counters = Counters(f"{ref.name}.{namespace}{owner}")
+        self.backend: CacheBackend = ref.open(namespace, length + 2, **given)
+        if cls.scope == "network":
+            self.backend.verify_always = True
         self.claims = cls.claim_many is not CacheBackend.claim_many
-        self.verified = bytearray(length + 1)
+        self.verified = bytearray(length + 2)
         self._smallest_refused = sys.maxsize
         self._refused_until = 0.0
+        self._refusals = 0
         self._lock: AbstractContextManager[Any] = (
             nullcontext() if cls.thread_safe else threading.Lock()
         )
         self._down_until = 0.0
+        self._loading: dict[int, float] = {}  # by a thread of this process, until when
+        self._loading_lock = threading.Lock()
         clears = not keep and cls.scope == "machine" and not given
         self.close = Finalize(
             self, _end, args=(self.backend, self.counters, clears), exitpriority=_EXIT_PRIORITY
@@ -116,23 +131,53 @@ class Session:
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
         """Look keys up; all absent if the backend fails."""
-        return self._guard("get_many", keys) or [None] * len(keys)
+        found: list[Buffer | None] | None = self._guard("get_many", keys)
+        if found is None:
+            return [None] * len(keys)
+        self._check_answer("get_many", found, len(keys))
+        return found
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool] | None:
         """Store values; None if the backend fails."""
         stored: list[bool] | None = self._guard("put_many", items)
+        if stored is not None:
+            self._check_answer("put_many", stored, len(items))
+            if not all(isinstance(answer, bool) for answer in stored):
+                raise BrokenPluginError(
+                    f"The cache backend {self.name!r} answered {stored!r} to put; expected True "
+                    f"(stored) or False (no room) for each value."
+                )
         return stored
 
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
-        """Claim keys; all granted if the backend fails or has no claims."""
-        if not self.claims:
-            return [True] * len(keys)
-        return self._guard("claim_many", keys, ttl) or [True] * len(keys)
+        """Claim keys, against other processes where the backend can, and against other threads."""
+        now = time.monotonic()
+        with self._loading_lock:
+            mine = [key for key in keys if self._loading.get(key, 0.0) <= now]
+            self._loading.update(dict.fromkeys(mine, now + ttl))
+        granted: list[bool] | None = None
+        if self.claims and mine:
+            granted = self._guard("claim_many", mine, ttl)
+        if granted is not None:
+            self._check_answer("claim_many", granted, len(mine))
+            for key, ok in zip(mine, granted, strict=True):
+                if not ok:
+                    self._loading.pop(key, None)
+            mine = [key for key, ok in zip(mine, granted, strict=True) if ok]
+        claimed = set(mine)
+        return [key in claimed for key in keys]
+
+    def renew_many(self, keys: Sequence[int], ttl: float) -> None:
+        """Renew claims of this process."""
+        self._loading.update(dict.fromkeys(keys, time.monotonic() + ttl))
+        self._guard("claim_many", keys, ttl)
 
     def release_many(self, keys: Sequence[int]) -> None:
         """Give claims back."""
         if self.claims and keys:
             self._guard("release_many", keys)
+        for key in keys:
+            self._loading.pop(key, None)
 
     def info(self) -> BackendInfo | None:
         """Return how full the namespace is."""
@@ -146,12 +191,14 @@ class Session:
         self.verified = bytearray(len(self.verified))
         self._smallest_refused = sys.maxsize
 
-    def refused(self, size: int) -> None:
+    def refused(self, size: int, *, record: bool = False) -> None:
         """Take note that a value of ``size`` bytes found no room.
 
         Raises:
-            SizeLimitError: if the limit is below that one sample and nothing fits at all.
+            SizeLimitError: if the limit is below a sample: the first few were all larger, or even
+                the record does not fit.
         """
+        self._refusals += 1
         self._smallest_refused = min(self._smallest_refused, size)
         self._refused_until = time.monotonic() + _RETRY_AFTER
         info = self.info()
@@ -159,16 +206,20 @@ class Session:
             return
         held = max(0, info.entries - 1)  # without the record
         if not held and size > info.capacity - info.bytes:
+            if not record and self._refusals < min(_REFUSALS, self.length):
+                return  # others may be smaller
+            what = "what the cache notes about itself" if record else "one sample"
             raise SizeLimitError(
                 f"The cache {self.name!r} may take {info.capacity} bytes "
-                f"({format_size(info.capacity)}), but one sample needs {size} bytes "
+                f"({format_size(info.capacity)}), but {what} needs {size} bytes "
                 f"({format_size(size)}), so nothing would ever be cached. Raise max_bytes, or "
                 f"cache a smaller form of the samples."
             )
         if self.counters.first_to("report-full"):
             share = held / self.length
-            needed = format_size(info.bytes / share if share else 0).replace(" ", "")
-            hint = f" All of them would need about max_bytes='{needed}'." if share else ""
+            needed = max(info.bytes / held, size) * self.length if held else 0
+            text = format_size(needed).replace(" ", "")
+            hint = f" All of them would need about max_bytes='{text}'." if held else ""
             limit = f"into {format_size(info.capacity)}"
             if size <= info.capacity - info.bytes:  # the limit is not what was reached
                 limit = f"where it lies ({info.where}), which has no room left"
@@ -188,6 +239,13 @@ class Session:
     def failing(self) -> bool:
         """Whether the backend failed a moment ago."""
         return time.monotonic() < self._down_until
+
+    def _check_answer(self, method: str, answer: Any, expected: int) -> None:
+        if not isinstance(answer, list) or len(answer) != expected:
+            raise BrokenPluginError(
+                f"The cache backend {self.name!r} answered {answer!r:.200} to {method} for "
+                f"{expected} keys; expected a list with one entry for each."
+            )
 
     def _guard(self, method: str, *arguments: Any) -> Any:
         """Call the backend; None if it fails, or did so a moment ago."""
@@ -211,7 +269,7 @@ class Session:
                     CacheWarning,
                     stacklevel=2,
                 )
-            log.warning("cache backend %r failed", self.name, exc_info=True)
+            log.info("cache backend %r failed", self.name, exc_info=True)
             return None
 
 
@@ -221,3 +279,21 @@ def _end(backend: CacheBackend, counters: Counters, clears: bool) -> None:
             backend.clear()
     finally:
         backend.close()
+
+
+def warn_if_useless(session: Session) -> None:
+    """Say once that a worker's own, empty cache will hardly ever hit."""
+    if session.backend.scope != "process":
+        return
+    data = sys.modules.get("torch.utils.data")
+    if data is None or data.get_worker_info() is None:
+        return
+    info = session.info()
+    if info is not None and info.entries <= 1 and session.counters.first_to("report-unfilled"):
+        warnings.warn(
+            f"The cache backend {session.name!r} keeps samples in each DataLoader worker apart: "
+            f"every worker reads the source for itself, and again in every epoch unless "
+            f"persistent_workers=True. Use the backend 'shared' (pip install kappa-shared).",
+            CacheWarning,
+            stacklevel=2,
+        )

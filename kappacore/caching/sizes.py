@@ -92,7 +92,13 @@ def available_memory() -> int:
 
 def free_space(folder: Path) -> int:
     """Return the free bytes of the file system that ``folder`` is on."""
-    return shutil.disk_usage(folder).free
+    while True:
+        try:
+            return shutil.disk_usage(folder).free
+        except FileNotFoundError:  # noqa: PERF203 - its last user has removed it
+            if folder == folder.parent:
+                raise
+            folder = folder.parent
 
 
 def _meminfo_available() -> int | None:

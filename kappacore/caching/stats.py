@@ -9,11 +9,17 @@ import os
 import struct
 import threading
 from dataclasses import dataclass
-from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 from kappacore.caching.sizes import format_size
-from kappacore.caching.tenancy import Tenancy, collect, is_supported, open_private, user_folder
+from kappacore.caching.tenancy import (
+    Tenancy,
+    collect,
+    is_supported,
+    open_private,
+    own_lock,
+    user_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,7 +130,7 @@ class Counters:
             collect(parent)
             self._tenancy = Tenancy(parent / namespace)
             fd, slot = _take_slot(self._tenancy.folder)
-            self._give_back = Finalize(self, _give_back, args=(fd,))
+            self._give_back = own_lock(self, fd)
             if slot is not None:
                 self._count_in(slot)
 
@@ -182,12 +188,6 @@ class Counters:
         self._give_back()
         tenancy, self._tenancy = self._tenancy, None
         return tenancy.leave()
-
-
-def _give_back(fd: int) -> None:
-    # Said, not left to the close: the mapping and forked children have the same lock open.
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    os.close(fd)
 
 
 def _take_slot(folder: Path) -> tuple[int, mmap.mmap | None]:

@@ -25,11 +25,21 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Tenancy", "collect", "is_supported", "kept_until", "open_private", "user_folder"]
+__all__ = [
+    "Tenancy",
+    "collect",
+    "is_supported",
+    "kept_until",
+    "open_private",
+    "own_lock",
+    "unlock",
+    "user_folder",
+]
 
 _USERS = "users"
 _KEEP = "keep"
 _TRASH = ".trash-"
+_OWN = "kappacore-"  # and the user's number
 # After multiprocessing has ended this process's daemonic children, which may be users too.
 _EXIT_PRIORITY = -10
 
@@ -55,11 +65,23 @@ def user_folder(kind: str, base: str | os.PathLike[str] | None = None) -> Path:
     if base is None:
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()  # noqa: S108
     owner = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = Path(base)
-    for name in (f"kappacore-{owner}", kind):
-        folder = folder / name
-        _make_private(folder)
+    folder = Path(base) / f"{_OWN}{owner}" / kind
+    _make(folder)
     return folder
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and the user's own one around it, again if its last user removes it."""
+    while True:
+        try:
+            _make_private(folder.parent)
+            _make_private(folder)
+        except StorageError as error:  # noqa: PERF203 - it is a loop for its sake
+            base = folder.parent.parent
+            if not (isinstance(error.__cause__, FileNotFoundError) and base.is_dir()):
+                raise
+        else:
+            return
 
 
 def _make_private(folder: Path) -> None:
@@ -91,6 +113,39 @@ def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC, 0o600)
 
 
+# Descriptors of locks that this process holds. A forked child closes its copies at once: it would
+# go on holding its parent's locks after the parent was killed.
+_locks: set[int] = set()
+
+
+def own_lock(owner: object, fd: int) -> Finalize:
+    """Have a lock's descriptor closed with its owner, and in every child that is forked meanwhile.
+
+    Returns:
+        What closes it before; later calls do nothing.
+    """
+    _locks.add(fd)
+    return Finalize(owner, unlock, args=(fd,))
+
+
+def unlock(fd: int) -> None:
+    """Free a lock and close its descriptor."""
+    _locks.discard(fd)
+    # Said, not left to the close: a mapping or another process may have the same lock open.
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+
+
+def _close_inherited() -> None:
+    for fd in _locks:
+        os.close(fd)
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+
 class Tenancy:
     """This process's use of a shared folder, from construction until :meth:`leave`.
 
@@ -106,6 +161,7 @@ class Tenancy:
     def __init__(self, folder: Path, keep: float = 0) -> None:
         self.folder = folder
         fd = _join(folder)
+        _locks.add(fd)
         if keep:
             _wish(folder, keep)
         self._leave = Finalize(self, _leave, args=(fd, folder), exitpriority=_EXIT_PRIORITY)
@@ -133,8 +189,12 @@ def collect(parent: Path) -> list[str]:
     Returns:
         Names of the removed folders.
     """
-    removed = []
-    for entry in os.scandir(parent):
+    removed: list[str] = []
+    try:
+        entries = list(os.scandir(parent))
+    except FileNotFoundError:  # its last user has removed it
+        return removed
+    for entry in entries:
         folder = Path(entry.path)
         if entry.name.startswith(_TRASH):  # its remover was killed at work
             shutil.rmtree(folder, ignore_errors=True)
@@ -174,8 +234,12 @@ def _wish(folder: Path, keep: float) -> None:
 
 def _join(folder: Path) -> int:
     while True:
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+        try:
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+        except FileNotFoundError:  # the last user of another folder has tidied up
+            _make(folder.parent)
+            continue
         try:
             fd = open_private(folder / _USERS)
         except FileNotFoundError:  # removed between the two calls
@@ -192,7 +256,7 @@ def _leave(fd: int, folder: Path) -> bool:
         os.utime(fd)
         return _remove_if_alone(fd, folder)
     finally:
-        _unlock(fd)
+        unlock(fd)
 
 
 def _remove_if_unused(folder: Path) -> bool:
@@ -203,13 +267,7 @@ def _remove_if_unused(folder: Path) -> bool:
     try:
         return _remove_if_alone(fd, folder)
     finally:
-        _unlock(fd)
-
-
-def _unlock(fd: int) -> None:
-    # Said, not left to the close: a process forked meanwhile has the same lock open and keeps it.
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    os.close(fd)
+        unlock(fd)
 
 
 def _remove_if_alone(fd: int, folder: Path) -> bool:
@@ -223,6 +281,10 @@ def _remove_if_alone(fd: int, folder: Path) -> bool:
     trash = folder.with_name(_TRASH + uuid.uuid4().hex)
     folder.rename(trash)
     shutil.rmtree(trash, ignore_errors=True)
+    if folder.parent.parent.name.startswith(_OWN):
+        for empty in (folder.parent, folder.parent.parent):
+            with contextlib.suppress(OSError):  # it is not empty
+                empty.rmdir()
     return True
 
 

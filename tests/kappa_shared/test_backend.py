@@ -139,8 +139,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path):
 
 
 def test_a_folder_open_to_others_is_refused(cache_folder):
-    SharedBackend("test", 10, max_bytes="1MiB").close()
-    (cache_folder / f"kappacore-{os.getuid()}").chmod(0o755)
+    (cache_folder / f"kappacore-{os.getuid()}").mkdir(mode=0o755)
     with pytest.raises(StorageError, match=r"is open to other users \(mode 755, expected 700\)"):
         open_cache("shared")
     (cache_folder / f"kappacore-{os.getuid()}").chmod(0o700)

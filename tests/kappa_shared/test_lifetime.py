@@ -82,10 +82,13 @@ def test_what_a_killed_program_left_is_used_while_another_uses_it_and_removed_af
     assert namespaces_in(cache_folder) == []
 
 
-def test_what_a_killed_program_left_is_collected_by_the_next_of_any_name(tmp_path, cache_folder):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_killed_program_left_is_collected_by_the_next_of_any_name(
+    tmp_path, cache_folder, how
+):
     with start_script(tmp_path, FILL, 0, "wait", tmp_path / "reads") as program:
         assert program.stdout.readline() == "filled\n", program.stderr.read()
-        program.send_signal(signal.SIGKILL)
+        program.send_signal(how)
     assert len(namespaces_in(cache_folder)) == 2  # samples and statistics
     other = open_cache("shared", fingerprint="other", options={"max_bytes": "1MiB"})
     assert len(namespaces_in(cache_folder)) == 2  # its own

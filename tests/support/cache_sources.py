@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-__all__ = ["BatchSamples", "Images", "RandomImages", "Samples", "Stream"]
+__all__ = ["BatchSamples", "Images", "Labels", "RandomImages", "Samples", "Stream"]
 
 
 def _content(idx: int, seed: int, size: int) -> bytes:
@@ -126,6 +126,33 @@ class Images(KDDataset):
     def decodings(self) -> int:
         """Return how often an x was decoded."""
         return sum(count for idx, count in self.log.count().items() if idx < 0)
+
+
+class Labels(KDDataset):
+    """Item class alone, one read a label; nothing gives them all at once.
+
+    Args:
+        log: file where the indices that were read are noted.
+        labels: the labels.
+        known: whether they are identified by a fingerprint.
+    """
+
+    def __init__(
+        self, log: str | os.PathLike[str], labels: Sequence[Any], *, known: bool = True
+    ) -> None:
+        self.log = Log(log)
+        self.labels = labels
+        self.known = known
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def getitem_class(self, idx: int) -> Any:
+        self.log.add(idx)
+        return self.labels[idx]
+
+    def fingerprint(self, item: str, raw: bool = False) -> str | None:
+        return f"labels {self.labels} {item} {raw}" if self.known else None
 
 
 class RandomImages(Images):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kappacore.caching.engine import SampleCache
 
@@ -228,7 +228,12 @@ def open_files() -> int:
 
 
 def start_script(
-    folder: Path, source: str, *args: object, prefix: Sequence[str] = ()
+    folder: Path,
+    source: str,
+    *args: object,
+    prefix: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
     """Start a Python program in a process of its own.
 
@@ -237,6 +242,8 @@ def start_script(
         source: the program; indented as a whole or not at all.
         *args: its arguments.
         prefix: a command that it is run by.
+        env: environment variables beside those there are.
+        stderr: a file descriptor for its errors.
     """
     number = len(list(folder.glob("script-*.py")))
     path = folder / f"script-{number}.py"
@@ -244,10 +251,10 @@ def start_script(
     python_path = os.pathsep.join([str(_TESTS), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [*prefix, sys.executable, "-W", "error::ResourceWarning", str(path), *map(str, args)],
-        env={**os.environ, "PYTHONPATH": python_path},
+        env={**os.environ, "PYTHONPATH": python_path, **(env or {})},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
-from kappacore.caching.tenancy import open_private
+from kappacore.caching.tenancy import open_private, own_lock
 from kappacore.errors import StorageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Arena:
         self._data = memoryview(b"")
         self._close_data: Callable[[], object] = lambda: None
         self._lock_fd = open_private(folder / "lock")
-        self._close = weakref.finalize(self, os.close, self._lock_fd)
+        self._close = own_lock(self, self._lock_fd)
         with self.lock():
             self._index = _open_index(folder, length, capacity)
             # A word is read and written in one piece, which a struct's byte loop would not give.

@@ -65,6 +65,7 @@ class SharedBackend(CacheBackend):
         collect(parent)
         free = min(free_space(parent), available_memory()) if path is None else free_space(parent)
         capacity = parse_size(_DEFAULT_SHARE if max_bytes is None else max_bytes, free)
+        self.verify_always = path is not None  # a disk forgets and changes what memory does not
         self._namespace = namespace
         self._tenancy = Tenancy(parent / namespace, keep)
         self._arena: Arena | None = Arena(

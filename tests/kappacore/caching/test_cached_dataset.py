@@ -25,7 +25,8 @@ from kappacore.errors import (
 from support.cache_sources import BatchSamples, Images, RandomImages, Samples, Stream
 from support.caching import namespaces_in
 
-SMALL = {"max_bytes": "1MiB"}
+# Reads are counted here, so the source is not looked at before (see test_guard.py).
+SMALL = {"max_bytes": "1MiB", "check": False}
 
 
 @pytest.fixture
@@ -199,9 +200,8 @@ def test_public_attributes_pass_through_and_others_do_not(cached):
             getattr(cached, name)
 
 
-def test_it_prints_what_it_is(cached, backend):
-    assert repr(cached).startswith("CachedDataset(<support.cache_sources.Samples")
-    assert f"PluginRef('backend', '{backend}', max_bytes='1MiB')" in repr(cached)
+def test_it_prints_what_it_is(cached):
+    assert repr(cached) == f"CachedDataset({cached.dataset!r})"
 
 
 # ---- what can be cached
@@ -277,7 +277,7 @@ def test_a_dataset_of_items_is_told_what_to_do(log):
 )
 def test_a_random_dataset_is_refused_however_it_is_wrapped(log, wrap):
     dataset = wrap(ModeWrapper(RandomImages(log), "x"))
-    expected = r"ModeWrapper is random \(is_random=True\): .* would freeze the first one for ever"
+    expected = r"RandomImages is random \(is_random=True\): .* would freeze the first one for ever"
     with pytest.raises(RandomSourceError, match=expected):
         CachedDataset(dataset, "memory")
 
@@ -300,7 +300,7 @@ def test_a_limit_below_one_sample_is_told_so(log, backend):
         CachedDataset(Samples(log, size=10_000), backend, max_bytes="2KiB") as cached,
         pytest.raises(SizeLimitError, match=r"may take 2048 bytes .* one sample needs 10"),
     ):
-        cached[0]
+        cached[:3]
 
 
 def test_a_value_that_cannot_be_cached_is_told_by_its_place(log):
@@ -308,9 +308,12 @@ def test_a_value_that_cannot_be_cached_is_told_by_its_place(log):
         def sample(self, idx):
             return (idx, {"here": object()})
 
+    expected = r'sample\[1\]\["here"\]'
+    with pytest.raises(UncacheableValueError, match=expected):
+        CachedDataset(Objects(log), "memory")
     with (
         CachedDataset(Objects(log), "memory", **SMALL) as cached,
-        pytest.raises(UncacheableValueError, match=r'sample\[1\]\["here"\]'),
+        pytest.raises(UncacheableValueError, match=expected),
     ):
         cached[0]
 

@@ -388,7 +388,7 @@ def test_a_closed_cache_says_so(cache):
     cache.close()
     cache.close()
     expected = r"^The cache of Tests was closed. Make a new one to go on reading.$"
-    for use in (lambda: cache.fetch([1], load), cache.clear, cache.info):
+    for use in (lambda: cache.fetch([1], load), cache.clear, cache.infos):
         with pytest.raises(CacheClosedError, match=expected):
             use()
     with pytest.raises(CacheClosedError):

@@ -106,19 +106,18 @@ def test_the_comparison_costs_two_reads_and_is_not_counted(log, backend):
     train.dataset.log.clear()
     same = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
     assert sum(train.dataset.log.count().values()) == 2
-    assert same.stats().source_reads == 10
+    assert train.stats().source_reads == 10
     train.close()
     same.close()
 
 
 @pytest.mark.parametrize("filled", [[], [3], [0], [9], [4, 5]])
-def test_a_slot_filled_in_part_is_compared_by_what_is_there(log, backend, filled):
+def test_content_is_told_apart_however_much_is_filled(log, backend, filled):
     train = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
     for idx in filled:
         train[idx]
-    if filled:
-        with pytest.raises(NamespaceMismatchError, match=f"sample {filled[0]} differs"):
-            CachedDataset(Samples(log, seed=1), backend, namespace="n", **SMALL)
+    with pytest.raises(NamespaceMismatchError, match="sample 0 differs"):
+        CachedDataset(Samples(log, seed=1), backend, namespace="n", **SMALL)
     same = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
     assert read(same) == [same.dataset.sample(idx) for idx in range(10)]
     train.close()
@@ -151,6 +150,7 @@ def test_subsets_of_one_dataset_do_not_meet_and_equal_ones_do(log, backend):
     first = CacheWrapper(KDSubset(images, range(5)), backend, **SMALL)
     second = CacheWrapper(KDSubset(images, range(5, 10)), backend, **SMALL)
     again = CacheWrapper(KDSubset(images, range(5)), backend, **SMALL)
+    images.log.clear()
     assert [int(x[0]) for x in ModeWrapper(first, "x")] == [0, 1, 2, 3, 4]
     assert [int(x[0]) for x in ModeWrapper(second, "x")] == [5, 6, 7, 8, 9]
     assert [int(x[0]) for x in ModeWrapper(again, "x")] == [0, 1, 2, 3, 4]
@@ -208,6 +208,7 @@ class HuggingFace(Samples):
 def test_datasets_of_hugging_face_identify_themselves(log):
     one, same, other = HuggingFace(log), HuggingFace(log), HuggingFace(log, seed=1)
     cached = [CachedDataset(dataset, "shared", **SMALL) for dataset in (one, same, other)]
+    one.log.clear()
     assert read(cached[0]) == read(cached[1])
     assert read(cached[2]) == [other.sample(idx) for idx in range(10)]
     assert one.log.count() == dict.fromkeys(range(10), 2)
@@ -237,6 +238,8 @@ def test_a_second_process_of_the_same_identity_reads_at_most_two_to_compare(tmp_
         CacheWrapper(images, "shared", **SMALL) as x,
         CachedDataset(source, "shared", namespace="train", **SMALL) as samples,
     ):
+        images.log.clear()
+        source.log.clear()
         read(ModeWrapper(x, "x"))
         read(samples)
         out = run_script(tmp_path, SECOND, images.log.path, source.log.path)

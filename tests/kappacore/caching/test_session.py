@@ -96,7 +96,7 @@ def test_a_backend_that_cannot_be_opened_is_named(cache_folder):
 
 
 def test_keep_is_refused_where_entries_cannot_outlive_the_process():
-    expected = r"keep=60.0 was given, but entries of the cache backend 'memory' cannot outlive"
+    expected = r"keep= was given, but entries of the cache backend 'memory' cannot outlive"
     with pytest.raises(InvalidOptionError, match=expected):
         open_cache("memory", keep=60.0)
 
@@ -172,13 +172,25 @@ def test_a_limit_below_one_sample_is_an_error_that_says_what_one_needs(backend):
         rf"bytes \(9.8 KiB\), so nothing would ever be cached. Raise max_bytes, or cache a smaller"
     )
     with pytest.raises(SizeLimitError, match=expected):
-        cache.fetch([1], load_bytes(size=10_000))
+        cache.fetch([1, 2, 3], load_bytes(size=10_000))
+    cache.close()
+
+
+@pytest.mark.parametrize("backend", ["memory", "shared"])
+def test_one_sample_above_the_limit_hinders_no_others_whatever_comes_first(backend):
+    cache = open_cache(backend, options={"max_bytes": "4KiB"})
+    cache.fetch([1], load_bytes(size=10_000))
+    cache.fetch([2, 3], load_bytes(size=100))
+    cache.fetch([2, 3], load_bytes(size=100))
+    assert (cache.stats().refused, cache.stats().hits) == (1, 2)
     cache.close()
 
 
 @pytest.mark.parametrize("backend", ["memory", "shared"])
 def test_a_limit_below_the_record_is_the_same_error_at_once(backend):
-    with pytest.raises(SizeLimitError, match="may take 10 bytes"):
+    with pytest.raises(
+        SizeLimitError, match=r"may take 10 bytes .* what the cache notes about itself needs"
+    ):
         open_cache(backend, options={"max_bytes": 10})
 
 

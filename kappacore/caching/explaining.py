@@ -1,0 +1,171 @@
+"""Saying in plain words what a cache holds, how it is used, and what limits the epoch."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from kappacore.caching.guard import random_states_restored
+from kappacore.caching.sizes import format_size
+from kappacore.caching.stats import CacheStats
+from kappacore.caching.tiered import TieredCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kappacore.caching.backend import BackendInfo
+    from kappacore.caching.engine import SampleCache
+
+__all__ = ["explain", "explain_cache"]
+
+_PROBED = 8  # samples
+_MOST_HITS, _MOSTLY = 0.95, 0.5
+
+
+def explain_cache(cache: SampleCache | TieredCache) -> str:
+    """Return what identifies a cache's content, how full it is and how it is used.
+
+    Args:
+        cache: the cache, or two tiers of one.
+    """
+    tiers = cache.tiers if isinstance(cache, TieredCache) else (cache,)
+    lines = []
+    for tier, info in zip(tiers, cache.infos(), strict=True):
+        parts = tier.identity.description
+        fingerprint = tier.identity.fingerprint
+        private = " (private to this object and its workers)" if tier.identity.private else ""
+        lines += [
+            f"cache {tier.ref.name!r}: {parts['item']!r} of {parts['dataset']}, {parts['form']}",
+            f"  namespace: {tier.identity.namespace}{private}",
+            f"  fingerprint: {fingerprint or 'unknown; only the namespace says what it holds'}",
+            f"  fill: {_fill(info, tier.length)}",
+            f"  use: {_use(tier.stats())}",
+        ]
+    return "\n".join(lines)
+
+
+def explain(target: Any) -> str:
+    """Return the stack of a dataset or DataLoader, one part a line, and what limits its epoch.
+
+    A few samples are read for it, through the whole stack; random states stay as they are.
+
+    Args:
+        target: a dataset, a ``ModeWrapper`` or a ``DataLoader``.
+
+    Returns:
+        The parts from the outermost to the source; for each cache how full it is and of what
+        budget, its hit rate and the milliseconds a sample spends in it; and one sentence on what
+        limits the epoch and what to change.
+
+    Example::
+
+        >>> print(kappacore.explain(loader))
+    """
+    lines: list[str] = []
+    caches: list[Any] = []
+    for depth, part in _stack(target):
+        lines.append("  " * depth + _describe(part))
+        if callable(getattr(type(part), "explain", None)):
+            caches.append(part)
+            lines += ["  " * (depth + 1) + line for line in part.explain().splitlines()]
+    workers = getattr(target, "num_workers", None)
+    top = target.dataset if workers is not None else target
+    above = _milliseconds_above(top, caches)
+    if above is not None:
+        lines.append(f"decoding and transforms above the cache: {above:.2f} ms a sample")
+    return "\n".join([*lines, _advice(caches, above, workers)])
+
+
+def _stack(target: Any, depth: int = 0) -> Iterator[tuple[int, Any]]:
+    yield depth, target
+    attributes = getattr(target, "__dict__", {})
+    parts = attributes.get("datasets")
+    for part in (attributes.get("dataset"), *(parts if isinstance(parts, list | tuple) else ())):
+        if part is not None and not isinstance(part, str):
+            yield from _stack(part, depth + 1)
+
+
+def _describe(part: Any) -> str:
+    name = type(part).__name__
+    attributes = getattr(part, "__dict__", {})
+    known = {
+        key: attributes[key]
+        for key in ("mode", "item", "batch_size", "num_workers", "root")
+        if isinstance(attributes.get(key), str | int)
+    }
+    inside = ", ".join(f"{key}={value!r}" for key, value in known.items())
+    try:
+        size = f" of {len(part)}"
+    except TypeError:
+        size = ""
+    return f"{name}({inside}){size}"
+
+
+def _fill(info: BackendInfo | None, length: int) -> str:
+    if info is None:
+        return "the backend does not say"
+    entries = min(max(0, info.entries - 1), length)  # without the record
+    budget = "" if info.capacity is None else f" of {format_size(info.capacity)}"
+    full = ", full: the rest comes from the source" if info.full else ""
+    return f"{entries} of {length} samples, {format_size(info.bytes)}{budget}{full} ({info.where})"
+
+
+def _use(stats: CacheStats) -> str:
+    if not stats.hits + stats.misses:
+        return "nothing was read yet"
+    per_hit = 1000 / max(1, stats.hits)
+    per_read = 1000 / max(1, stats.source_reads)
+    return (
+        f"{stats.hit_rate:.1%} hits; a sample takes {stats.seconds_source * per_read:.2f} ms from "
+        f"the source, {stats.seconds_get * per_hit:.3f} ms to look up, "
+        f"{stats.seconds_decode * per_hit:.3f} ms to turn from bytes into its value"
+    )
+
+
+def _milliseconds_above(top: Any, caches: list[Any]) -> float | None:
+    """Time of a sample outside the caches, measured here on a few of them; None if unknown."""
+    getitems = getattr(type(top), "__getitems__", None)
+    if not caches or getitems is None or not len(top):
+        return None
+    number = min(_PROBED, len(top))
+    indices = list(range(number))
+    with random_states_restored():
+        getitems(top, indices)  # from here on they are cached
+        before = _total(caches)
+        started = time.perf_counter()
+        getitems(top, indices)
+        seconds = time.perf_counter() - started
+    spent = _total(caches) - before
+    inside = spent.seconds_get + spent.seconds_decode + spent.seconds_source
+    return max(0.0, seconds - inside) * 1000 / number
+
+
+def _total(caches: list[Any]) -> CacheStats:
+    return sum((part.stats() for part in caches), CacheStats())
+
+
+def _advice(caches: list[Any], above: float | None, workers: int | None) -> str:
+    if not caches:
+        return "There is no cache: every sample is read from the source in every epoch."
+    stats = _total(caches)
+    seen = max(1, stats.hits + stats.misses)
+    source = stats.seconds_source * 1000 / seen
+    inside = (stats.seconds_get + stats.seconds_decode) * 1000 / seen
+    outside = above or 0.0
+    if stats.refused:
+        return (
+            "The cache is full, so the epoch waits for the source: raise max_bytes, cache a "
+            "smaller form, or add a tier behind it."
+        )
+    if stats.hit_rate < _MOST_HITS and source > _MOSTLY * (source + inside + outside):
+        return (
+            "The epoch waits for the source, as a first one does: later epochs will not, and "
+            "prefill(workers=…) reads ahead of the first."
+        )
+    if outside > _MOSTLY * (source + inside + outside):
+        more = "more workers" if not workers else f"more than {workers} workers"
+        return (
+            f"Decoding and transforms limit the epoch, not the storage: use {more}, cheaper "
+            f"transforms, or form='decoded' if the cache has room for decoded samples."
+        )
+    return "The cache limits the epoch: copy=False spares the copy, larger batches the look-ups."

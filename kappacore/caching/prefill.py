@@ -1,0 +1,142 @@
+"""Filling a cache before it is needed, with a bar that says how far it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+
+from kappacore.errors import InvalidOptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from kappacore.caching.engine import Load, SampleCache
+    from kappacore.caching.tiered import TieredCache
+
+__all__ = ["prefill", "shard_of"]
+
+log = logging.getLogger("kappacore.cache")
+
+_BATCH = 32
+
+# (rank, number of ranks): those of torchrun first, then SLURM's.
+_LOCAL = (("LOCAL_RANK", "LOCAL_WORLD_SIZE"), ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"))
+_GLOBAL = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+
+
+def shard_of(scope: str, shard: object = "auto") -> tuple[int, int]:
+    """Return which part of the samples this process fills: (its number, number of parts).
+
+    Args:
+        scope: the backend's: ranks of the machine share one filling where it is ``"machine"``,
+            all ranks where it is ``"network"``; where it is ``"process"`` each fills all.
+        shard: ``"auto"``, None for everything, or ``(number, parts)``.
+
+    Raises:
+        InvalidOptionError: if ``shard`` is none of these.
+    """
+    if shard is None or (shard == "auto" and scope == "process"):
+        return 0, 1
+    if shard == "auto":
+        for rank, ranks in _GLOBAL if scope == "network" else _LOCAL:
+            numbers = os.environ.get(rank, ""), os.environ.get(ranks, "")
+            if all(number.isdigit() for number in numbers) and int(numbers[0]) < int(numbers[1]):
+                return int(numbers[0]), int(numbers[1])
+        return 0, 1
+    if isinstance(shard, tuple) and len(shard) == 2:
+        number, parts = shard
+        if isinstance(number, int) and isinstance(parts, int) and 0 <= number < parts:
+            return number, parts
+    raise InvalidOptionError(
+        f"shard={shard!r} is not a part of the samples. Use 'auto' (this rank's share), None (all "
+        f"of them), or (number, parts) such as (0, 4)."
+    )
+
+
+def prefill(
+    cache: SampleCache | TieredCache,
+    load: Load,
+    *,
+    progress: bool = True,
+    shard: object = "auto",
+    workers: int = 0,
+    name: str = "",
+) -> int:
+    """Load all samples that are not cached yet, until the cache is full; none is read again.
+
+    Args:
+        cache: the cache.
+        load: reads samples from the source; called from several threads if ``workers`` > 1.
+        progress: show a bar, on a terminal and on the first rank.
+        shard: see :func:`shard_of`.
+        workers: number of threads, for sources that wait on storage; 0 or 1: this one.
+        name: what the bar calls it.
+
+    Returns:
+        Number of samples loaded.
+    """
+    if not isinstance(workers, int) or workers < 0:
+        raise InvalidOptionError(
+            f"workers={workers!r} is not a number of threads. Give 0 or a positive integer."
+        )
+    number, parts = shard_of(cache.scope, shard)
+    start, stop = cache.length * number // parts, cache.length * (number + 1) // parts
+    batches = [range(first, min(first + _BATCH, stop)) for first in range(start, stop, _BATCH)]
+    loaded, done = 0, 0
+    before = cache.stats()
+    with _bar(stop - start, name, show=progress and number == 0) as bar:
+        try:
+            for count, size in _run(lambda batch: cache.fill(batch, load), batches, workers):
+                loaded += count
+                done += size
+                bar.update(size)
+                seconds = bar.format_dict["elapsed"] or 1e-9
+                stats = cache.stats() - before
+                bar.set_postfix_str(f"{stats.bytes_stored / 1e6 / seconds:.1f} MB/s", refresh=False)
+                if stats.refused and all(info and info.full for info in cache.infos()):
+                    log.info("prefill ends after %d samples: the cache is full", done)
+                    break
+        except KeyboardInterrupt:
+            log.warning(
+                "prefill was interrupted after %d of %d samples; what is cached stays, and the "
+                "next call goes on from there", done, stop - start,
+            )  # fmt: skip
+            raise
+    return loaded
+
+
+def _bar(total: int, name: str, show: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total, desc=f"Caching {name}".rstrip(), unit="sample",
+        disable=None if show else True,  # None: quiet where there is no terminal
+    )  # fmt: skip
+
+
+def _run(
+    fill: Callable[[Sequence[int]], int], batches: Iterable[Sequence[int]], workers: int
+) -> Iterator[tuple[int, int]]:
+    """Give (samples loaded, samples seen) for each batch as it is done."""
+    if workers <= 1:
+        for batch in batches:
+            yield fill(batch), len(batch)
+        return
+    running: dict[Future[int], int] = {}
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="kappacore-prefill")
+    try:
+        for batch in batches:
+            running[pool.submit(fill, batch)] = len(batch)
+            if len(running) >= 2 * workers:
+                yield from _finished(running)
+        while running:
+            yield from _finished(running)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finished(running: dict[Future[int], int]) -> Iterator[tuple[int, int]]:
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        yield future.result(), running.pop(future)

@@ -1,0 +1,83 @@
+"""Two caches, one behind the other: a fast one near by, a large or shared one behind it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from kappacore.caching.backend import BackendInfo, Scope
+    from kappacore.caching.engine import Load, SampleCache
+    from kappacore.caching.stats import CacheStats
+
+__all__ = ["TieredCache"]
+
+
+class TieredCache:
+    """Reads the first cache, then the second, then the source; what is read fills both.
+
+    The second cache is the first one's source. So a hit behind is promoted, each tier verifies and
+    claims by its own rules, and neither knows of the other.
+
+    Args:
+        first: the cache that is asked first.
+        second: the cache that is asked for what the first one lacks.
+    """
+
+    def __init__(self, first: SampleCache, second: SampleCache) -> None:
+        self.tiers = (first, second)
+        self.identity = first.identity
+        self.length = first.length
+
+    def fetch(self, indices: Sequence[int], load: Load) -> list[Any]:
+        """Return samples, as :meth:`SampleCache.fetch` does."""
+        first, second = self.tiers
+        return first.fetch(indices, lambda missing: second.fetch(missing, load))
+
+    def fill(self, indices: Sequence[int], load: Load) -> int:
+        """Load what is missing, as :meth:`SampleCache.fill` does."""
+        first, second = self.tiers
+        return first.fill(indices, lambda missing: second.fetch(missing, load))
+
+    def column(self, load: Load) -> np.ndarray[Any, Any] | None:
+        """Return all values as one array, as :meth:`SampleCache.column` does."""
+        first, second = self.tiers
+        return first.column(lambda indices: second.fetch(indices, load))
+
+    def attach(self, load: Load, check: bool = True) -> None:
+        """Open both backends and check what they hold, as :meth:`SampleCache.attach` does."""
+        first, second = self.tiers
+        first.attach(load, check, known=second.attach(load, check))
+
+    @property
+    def scope(self) -> Scope:
+        """Who shares the entries, at the widest."""
+        return self.tiers[1].scope
+
+    def stats(self) -> CacheStats:
+        """Return the counters as if both were one cache."""
+        first, second = (tier.stats() for tier in self.tiers)
+        return replace(
+            first + second,
+            misses=second.misses,
+            source_reads=second.source_reads,
+            seconds_source=second.seconds_source,
+        )
+
+    def infos(self) -> list[BackendInfo | None]:
+        """Return how full each tier is."""
+        return [info for tier in self.tiers for info in tier.infos()]
+
+    def clear(self) -> None:
+        """Remove all samples from both."""
+        for tier in self.tiers:
+            tier.clear()
+
+    def close(self) -> None:
+        """Let go of both."""
+        for tier in self.tiers:
+            tier.close()

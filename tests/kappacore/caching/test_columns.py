@@ -1,0 +1,221 @@
+"""Each item in a backend of its own, and labels as one dense array."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import kappacore
+from kappacore import CacheWrapper, KDSubset, ModeWrapper
+from kappacore.datasets import find_item
+from kappacore.errors import InvalidOptionError, UnknownItemError
+from support.cache_sources import Images, Labels
+from support.caching import RecordingBackend, run_script
+
+SMALL = {"max_bytes": "1MiB", "check": False}
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "reads"
+
+
+@pytest.fixture(params=["memory", "shared"])
+def backend(request):
+    return request.param
+
+
+@pytest.fixture
+def recording():
+    kappacore.register_cache_backend("recording", RecordingBackend.reset())
+    yield RecordingBackend
+    kappacore.unregister_cache_backend("recording")
+
+
+def labelled(log, backend, labels):
+    return CacheWrapper(Labels(log, labels), backend, items="class", **SMALL)
+
+
+# ---- a backend for each item
+
+
+def test_each_item_has_its_backend(log):
+    images = Images(log)
+    items = {"x": kappacore.backend("shared", max_bytes="1MiB"), "class": "memory"}
+    with CacheWrapper(images, items=items, check=False) as cached:
+        for _ in range(2):
+            pairs = list(ModeWrapper(cached, "x class"))
+            assert [(int(x[0]), label) for x, label in pairs] == [(i, i % 2) for i in range(10)]
+        names = {name: cache.ref.name for name, (cache, _) in cached._caches.items()}
+        assert names == {"x": "shared", "class": "memory"}
+        assert [cache.stats().hits for cache, _ in cached._caches.values()] == [10, 10]
+        assert images.reads() == dict.fromkeys(range(10), 1)
+
+
+def test_an_items_backend_may_be_a_pair_or_auto(log):
+    items = {"x": ["memory", "shared"], "class": "auto"}
+    with CacheWrapper(Images(log), items=items, check=False) as cached:
+        assert cached.prefill() == 20
+        assert cached._caches["class"][0].ref.name == "shared"
+
+
+@pytest.mark.parametrize("options", [{"backend": "shared"}, {"max_bytes": "1MiB"}])
+def test_a_backend_or_options_beside_a_mapping_are_refused(log, options):
+    expected = (
+        r"^items=\{'x': 'shared'\} names a backend for each item, so backend= and its options have "
+        r"no meaning beside it\. Give the options there: items=\{'x': kappacore\.backend\("
+    )
+    with pytest.raises(InvalidOptionError, match=expected):
+        CacheWrapper(Images(log), items={"x": "shared"}, **options)
+
+
+def test_a_mapping_without_items_or_of_unknown_ones_is_refused(log):
+    with pytest.raises(InvalidOptionError, match="names no item to cache"):
+        CacheWrapper(Images(log), items={})
+    with pytest.raises(UnknownItemError, match="Images has no item 'z'"):
+        CacheWrapper(Images(log), items={"z": "memory"})
+
+
+# ---- all labels at once
+
+
+def test_labels_are_one_dense_array_read_once(log, backend):
+    labels = [idx * 3 % 7 for idx in range(600)]
+    with labelled(log, backend, labels) as cached:
+        for _ in range(3):
+            column = cached.getall_class()
+            assert isinstance(column, np.ndarray)
+            assert (column.dtype, column.shape) == (np.int64, (600,))
+            assert column.tolist() == labels
+        assert cached.dataset.log.count() == dict.fromkeys(range(600), 1)
+        assert cached.stats().source_reads == 600
+
+
+def test_an_array_that_is_changed_is_the_callers_own(log, backend):
+    with labelled(log, backend, [1, 2, 3]) as cached:
+        for _ in range(3):
+            column = cached.getall_class()
+            assert column.tolist() == [1, 2, 3]
+            column[:] = 0
+
+
+@pytest.mark.parametrize(
+    "labels", [[0], [-1, 2**63 - 1, -(2**63)], list(range(255, 258)) * 200], ids=len
+)
+def test_labels_of_any_size_and_number_are_exact(log, backend, labels):
+    with labelled(log, backend, labels) as cached:
+        assert cached.getall_class().tolist() == labels
+        assert cached.getall_class().tolist() == labels
+
+
+def test_a_label_takes_eight_bytes(log, backend):
+    with labelled(log, backend, [1] * 5000) as cached:
+        before = cached._caches["class"][0].infos()[0]
+        cached.getall_class()
+        after = cached._caches["class"][0].infos()[0]
+        assert after.entries - before.entries <= 2  # the array, and the label that was looked at
+        assert 0 <= after.bytes - before.bytes - 8 * 5000 < 500
+
+
+def test_labels_that_are_cached_are_not_read_again(log, backend):
+    with labelled(log, backend, list(range(40))) as cached:
+        assert cached.prefill() == 40
+        assert cached.getall_class().tolist() == list(range(40))
+        assert cached.dataset.log.count() == dict.fromkeys(range(40), 1)
+
+
+def test_single_labels_and_the_array_live_side_by_side(log, backend):
+    with labelled(log, backend, [5, 6, 7]) as cached:
+        assert cached.getall_class().tolist() == [5, 6, 7]
+        assert [cached.getitem_class(idx) for idx in (0, 2)] == [5, 7]
+        assert cached.getall_class().tolist() == [5, 6, 7]
+        with labelled(log, backend, [5, 6, 7]) as again:  # the record is not taken for the array
+            assert again.getall_class().tolist() == [5, 6, 7]
+
+
+def test_clearing_makes_the_array_anew(log, backend):
+    with labelled(log, backend, [1, 2, 3]) as cached:
+        cached.getall_class()
+        cached.clear()
+        assert cached.getall_class().tolist() == [1, 2, 3]
+        assert cached.dataset.log.count() == dict.fromkeys(range(3), 2)
+
+
+def test_two_processes_read_the_labels_once(log, tmp_path):
+    with labelled(log, "shared", list(range(300))) as cached:
+        out = run_script(
+            tmp_path,
+            """
+            import sys
+            from kappacore import CacheWrapper
+            from support.cache_sources import Labels
+
+            source = Labels(sys.argv[1], list(range(300)))
+            with CacheWrapper(source, "shared", items="class", check=False) as cached:
+                print(cached.getall_class().tolist() == list(range(300)))
+            """,
+            log,
+        )
+        assert out == "True\n"
+        assert cached.getall_class().tolist() == list(range(300))
+        assert cached.dataset.log.count() == dict.fromkeys(range(300), 1)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["cat", "dog"],
+        [1.0, 2.0],
+        [True, False],
+        [1, None],
+        [1, 2**63],
+        [np.int64(1), np.int64(2)],
+        [torch.tensor(1), torch.tensor(2)],
+    ],
+)
+def test_labels_that_are_not_all_int_are_not_made_an_array(log, backend, labels):
+    with labelled(log, backend, labels) as cached:
+        for _ in range(2):
+            assert find_item(cached, "class").get_all() is None
+        assert not hasattr(cached, "getall_class")  # as if there were no cache
+        assert [cached.getitem_class(idx) for idx in range(2)] == labels
+
+
+def test_the_datasets_own_way_to_give_all_is_used(log, backend):
+    images = Images(log)
+    with CacheWrapper(images, backend, items="class", **SMALL) as cached:
+        assert cached.getall_class() == [0, 1] * 5
+        assert cached.stats().misses == 0
+
+
+def test_subsets_above_and_below_give_their_own_labels(log, backend):
+    source = Labels(log, list(range(10)))
+    with CacheWrapper(source, backend, items="class", **SMALL) as cached:
+        assert list(KDSubset(cached, [7, 3]).getall_class()) == [7, 3]
+    with CacheWrapper(KDSubset(source, [4, 2]), backend, items="class", **SMALL) as cached:
+        assert cached.getall_class().tolist() == [4, 2]
+
+
+def test_a_source_that_raises_gives_the_claim_back(log):
+    class Broken(Labels):
+        def getitem_class(self, idx):
+            if broken and idx == 7:
+                raise OSError("gone")
+            return super().getitem_class(idx)
+
+    broken = True
+    source = Broken(log, list(range(10)))
+    with CacheWrapper(source, "shared", items="class", **SMALL) as cached:
+        with pytest.raises(OSError, match="gone"):
+            cached.getall_class()
+        broken = False
+        with CacheWrapper(source, "shared", items="class", **SMALL) as other:
+            assert other.getall_class().tolist() == list(range(10))
+
+
+def test_a_backend_that_fails_still_gives_the_labels(log, recording):
+    with CacheWrapper(Labels(log, [1, 2, 3]), "recording", items="class", check=False) as cached:
+        recording.failing.update({"get", "put", "claim", "release"})
+        with pytest.warns(kappacore.CacheWarning, match="backend 'recording' failed"):
+            assert cached.getall_class().tolist() == [1, 2, 3]

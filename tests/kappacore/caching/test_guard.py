@@ -1,0 +1,213 @@
+"""A cache would freeze what comes out new at each read, so a few samples are read twice before."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from kappacore import CachedDataset, CacheWrapper, KDDataset
+from kappacore.errors import NondeterministicSourceError
+from support.cache_sources import Images, Samples
+from support.caching import Log, namespaces_in, remove_kept, run_script, start_script
+
+SMALL = {"max_bytes": "1MiB"}
+LOOKED_AT = {0: 2, 5: 2, 9: 2}  # of ten samples, each twice
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "reads"
+
+
+@pytest.fixture(params=["memory", "shared"])
+def backend(request):
+    return request.param
+
+
+class Augmented(Samples):
+    """Random from some index on, and does not say so."""
+
+    def __init__(self, log, draw=random.random, first=0):
+        super().__init__(log)
+        self.draw = draw
+        self.first = first
+
+    def sample(self, idx):
+        return float(self.draw()) if idx >= self.first else 0.0
+
+
+class AugmentedItems(KDDataset):
+    def __len__(self):
+        return 10
+
+    def getitem_x(self, idx, ctx=None):
+        return random.random()
+
+    def getitem_class(self, idx):
+        return 0
+
+
+def draw_one_of_each():
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+@pytest.mark.parametrize(
+    "draw", [random.random, np.random.rand, lambda: torch.rand(()), np.random.default_rng().random]
+)
+def test_a_random_source_is_refused_with_the_place_and_what_to_do(log, backend, draw):
+    expected = (
+        r"^The sample 0 of Augmented differs between two reads, so a cache would freeze whatever "
+        r"came first\. Put the cache below the random part \(random transforms come after it: "
+        r"transform=…, or a TransformWrapper above\)\. check=False caches the first read all the "
+        r"same\.$"
+    )
+    with pytest.raises(NondeterministicSourceError, match=expected):
+        CachedDataset(Augmented(log, draw), backend, **SMALL)
+
+
+@pytest.mark.parametrize(("first", "found"), [(0, 0), (1, 5), (6, 9), (9, 9)])
+def test_the_first_the_middle_and_the_last_sample_are_looked_at(log, first, found):
+    with pytest.raises(NondeterministicSourceError, match=rf"^The sample {found} of Augmented"):
+        CachedDataset(Augmented(log, first=first), "memory", **SMALL)
+
+
+def test_a_random_item_is_named_and_the_others_can_be_cached(backend):
+    expected = r"^The item 'x' of sample 0 of AugmentedItems differs between two reads"
+    with pytest.raises(NondeterministicSourceError, match=expected):
+        CacheWrapper(AugmentedItems(), backend, items="class x", **SMALL)
+    with CacheWrapper(AugmentedItems(), backend, items="class", **SMALL) as cached:
+        assert cached.getitem_class(3) == 0
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_random_states_are_as_before(log, check):
+    class Wasteful(Samples):
+        def sample(self, idx):
+            draw_one_of_each()
+            return idx
+
+    def seed():
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+
+    seed()
+    expected = draw_one_of_each()
+    seed()
+    with CachedDataset(Wasteful(log), "memory", check=check, **SMALL):
+        assert draw_one_of_each() == expected
+
+
+def test_random_states_are_as_before_a_refusal_too(log):
+    random.seed(1)
+    expected = random.random()
+    random.seed(1)
+    with pytest.raises(NondeterministicSourceError):
+        CachedDataset(Augmented(log), "memory", **SMALL)
+    assert random.random() == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "reads"), [(0, {}), (1, {0: 2}), (2, {0: 2, 1: 2}), (10, LOOKED_AT)]
+)
+def test_at_most_three_samples_are_read_twice_and_none_is_counted(log, backend, length, reads):
+    with CachedDataset(Samples(log, length), backend, **SMALL) as cached:
+        assert cached.dataset.log.count() == reads
+        stats = cached.stats()
+        assert (stats.source_reads, stats.hits, stats.misses, stats.stores) == (0, 0, 0, 0)
+        cached.dataset.log.clear()
+        list(cached)
+        assert cached.stats().source_reads == sum(cached.dataset.log.count().values()) == length
+
+
+def test_check_false_reads_nothing_and_takes_what_comes_first(log, backend):
+    with CachedDataset(Augmented(log), backend, check=False, **SMALL) as cached:
+        assert cached.dataset.log.count() == {}
+        assert cached[3] == cached[3]
+
+
+SECOND = """
+    import sys
+    from kappacore import CacheWrapper
+    from support.cache_sources import Images
+
+    with CacheWrapper(Images(sys.argv[1], known=True), "shared", max_bytes="1MiB"):
+        pass
+    """
+
+
+def test_the_second_to_open_a_namespace_reads_nothing(log, backend, tmp_path):
+    images = Images(log, known=True)
+    with CacheWrapper(images, backend, **SMALL):
+        assert images.reads() == LOOKED_AT
+        images.log.clear()
+        with CacheWrapper(images, backend, **SMALL):
+            assert images.reads() == {}
+        if backend == "shared":
+            run_script(tmp_path, SECOND, log)
+            assert images.reads() == {}
+
+
+def test_clearing_does_not_ask_again(log, backend):
+    with CachedDataset(Samples(log), backend, **SMALL) as cached:
+        cached.dataset.log.clear()
+        cached.clear()
+        assert cached.dataset.log.count() == {}
+
+
+def test_a_refusal_leaves_no_record_so_the_next_one_is_checked_too(log, cache_folder):
+    options = {**SMALL, "namespace": "n", "keep": True}
+    for _ in range(2):
+        with pytest.raises(NondeterministicSourceError):
+            CachedDataset(Augmented(log), "shared", **options)
+    source = Samples(log)
+    source.log.clear()
+    CachedDataset(source, "shared", **options).close()
+    assert source.log.count() == LOOKED_AT
+    remove_kept(cache_folder)
+
+
+def test_a_source_that_raises_leaves_no_record_either(log, cache_folder):
+    class Broken(Samples):
+        def sample(self, idx):
+            raise OSError("no such bucket")
+
+    options = {**SMALL, "namespace": "n", "keep": True}
+    with pytest.raises(OSError, match="no such bucket"):
+        CachedDataset(Broken(log), "shared", **options)
+    source = Samples(log)
+    source.log.clear()
+    CachedDataset(source, "shared", **options).close()  # and does not wait for a claim
+    assert source.log.count() == LOOKED_AT
+    remove_kept(cache_folder)
+
+
+KILLED = """
+    import sys, time
+    from kappacore import CachedDataset
+    from kappacore.caching import record
+    from support.cache_sources import Samples
+
+    class Slow(Samples):
+        def sample(self, idx):
+            print("loading", flush=True)
+            time.sleep(60)
+
+    record.CLAIM_TTL = 0.5  # what the next one has to wait for
+    CachedDataset(Slow(sys.argv[1]), "shared", max_bytes="1MiB", namespace="n", keep=True)
+    """
+
+
+def test_one_that_is_killed_while_it_looks_leaves_it_to_the_next(tmp_path, cache_folder):
+    with start_script(tmp_path, KILLED, tmp_path / "first") as first:
+        assert first.stdout.readline() == "loading\n", first.stderr.read()
+        first.kill()
+    log = Log(tmp_path / "second")
+    options = {**SMALL, "namespace": "n", "keep": True}
+    CachedDataset(Samples(log.path), "shared", **options).close()
+    assert log.count() == LOOKED_AT
+    assert len(remove_kept(cache_folder)) >= 1
+    assert namespaces_in(cache_folder) == []
