@@ -14,7 +14,7 @@ from support.images import make_image_folder
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("README.md", "docs/**/*.md", "plugins/*/README.md")
+    for pattern in ("README.md", "docs/**/*.md", "plugins/*/README.md", "examples/*/README.md")
     for path in ROOT.glob(pattern)
 )
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

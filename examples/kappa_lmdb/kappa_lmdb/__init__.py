@@ -1,0 +1,1 @@
+"""Cache backend ``lmdb`` for kappacore: samples in one file on a local disk."""
