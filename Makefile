@@ -11,9 +11,10 @@ FUZZ_SECONDS ?= 120
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(sort $(wildcard plugins/*))
-PROJECTS := pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS))
+EXAMPLES := examples/kappa_lmdb
+PROJECTS := pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS) $(EXAMPLES))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-PACKAGES := $(subst plugins/,,$(PLUGINS))
+PACKAGES := $(notdir $(PLUGINS) $(EXAMPLES))
 
 .PHONY: demo test lint types unit wheels bench fuzz clean
 
@@ -32,7 +33,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy demo benchmarks tests/typing
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 4  # they wait for processes more than they compute
 
 # Wheels as users get them, in an environment without this checkout: the core alone, then each
 # plugin alone beside it.
@@ -42,6 +43,7 @@ wheels: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/cache_hit.py
 	$(BIN)/python benchmarks/codec.py
+	$(BIN)/python benchmarks/engine.py
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/kappacore/caching/codec/fuzz.py --seconds $(FUZZ_SECONDS)
@@ -54,7 +56,7 @@ $(VENV)/.base: $(PROJECTS)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	@$(PIP) --group dev
+	@$(PIP) --group dev $(addprefix -e ./,$(EXAMPLES))
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.base
