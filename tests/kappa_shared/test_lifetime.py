@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,29 @@ def test_a_reopened_namespace_is_empty():
         assert backend.get(1) is None
         backend.put(1, [b"x"])
         backend.close()
+
+
+KILLED = """
+    import os, signal, sys
+    from torch.utils.data import DataLoader
+    from kappacore import CachedDataset
+
+    if __name__ == "__main__":
+        dataset = CachedDataset(list(range(400)), "shared", namespace="k", max_bytes="1MiB")
+        loader = DataLoader(
+            dataset, 8, num_workers=2, multiprocessing_context=sys.argv[1], persistent_workers=True
+        )
+        batches = iter(loader)
+        next(batches)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+
+
+@pytest.mark.slow  # a worker looks for its parent every 5 seconds
+def test_workers_leave_nothing_when_the_program_is_killed(tmp_path, cache_folder):
+    with start_script(tmp_path, KILLED, "fork") as program:
+        assert program.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 90
+    while namespaces_in(cache_folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert sorted(Path(cache_folder).rglob("*")) == []
