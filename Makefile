@@ -21,7 +21,8 @@ PACKAGES := $(notdir $(PLUGINS) $(EXAMPLES))
 demo: $(VENV)/.demo
 	$(BIN)/python demo/run.py $(if $(ROOT),--root "$(ROOT)") $(DEMO_ARGS)
 
-test: lint types unit wheels
+test: lint types
+	@$(MAKE) --no-print-directory -j 2 unit wheels
 	@echo "All tests passed."
 
 lint: $(VENV)/.dev

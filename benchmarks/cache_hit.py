@@ -78,6 +78,7 @@ def main() -> None:
     else:
         makers["KappaData 0.0.8 SharedDict"] = lambda: kappadata.SharedDictDataset(source)
     makers["shared"] = lambda: SharedDictDataset(source)
+    makers["shared, copy=False"] = lambda: SharedDictDataset(source, copy=False)
     makers["memory"] = lambda: kappacore.CachedDataset(source, "memory")
 
     print(
