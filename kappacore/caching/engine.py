@@ -299,9 +299,13 @@ class SampleCache:
         seen: set[int] = set()
         for key in indices:
             sample = samples[key]
-            if key in seen and self.copy:  # views may be the same, they cannot be changed
-                pieces = self.codec.encode(sample, key, self._name)
-                sample = self.codec.decode(b"".join(pieces), key, self._name, verify=False)
+            if key in seen:
+                try:
+                    pieces = self.codec.encode(sample, key, self._name)
+                    sample = self.codec.decode(b"".join(pieces), key, self._name, verify=False)
+                except UncacheableValueError:
+                    if self.copy:
+                        raise  # else it is a read-only view, which may be given twice
             seen.add(key)
             result.append(sample)
         return result

@@ -111,6 +111,14 @@ def test_repeated_indices_of_cached_samples_come_back(copy):
         assert [bytes(sample) for sample in cached[[0, 0, 1]]] == [b"abc", b"abc", b"def"]
 
 
+@pytest.mark.parametrize("copy", [True, False])
+def test_repeated_indices_are_independent_when_they_are_first_loaded_too(copy):
+    with CachedDataset([[1, 2], [3]], "memory", copy=copy, **SMALL) as cached:
+        first, second = cached[[0, 0]]
+        first.append("changed")
+        assert second == [1, 2]
+
+
 def test_damage_on_a_disk_is_noticed_at_each_read(tmp_path):
     with CachedDataset([b"0" * 5000] * 3, "shared", path=tmp_path, max_bytes="1MiB") as cached:
         assert cached[1] == cached[1] == b"0" * 5000
