@@ -24,7 +24,7 @@ from kappacore.caching.codec._layout import (
     MAGIC,
     SIGNATURE,
     TREE,
-    seal,
+    seal_bytes,
 )
 from kappacore.caching.codec._reading import READ_ERRORS, read_tree
 from kappacore.caching.codec._registry import TypeRegistry
@@ -80,7 +80,7 @@ class Codec:
                 place, as in ``sample[1]["boxes"]``.
         """
         if type(value) is bytes:
-            return seal(BYTES, b"", [value], key, namespace)
+            return seal_bytes(BYTES, value, key, namespace)
         if (
             type(value) is tuple
             and len(value) == 2
@@ -88,7 +88,7 @@ class Codec:
             and type(value[1]) is int
             and INT64_MIN <= value[1] <= INT64_MAX
         ):
-            return seal(BYTES_AND_INT, b"", [value[0]], key, namespace, number=value[1])
+            return seal_bytes(BYTES_AND_INT, value[0], key, namespace, value[1])
         writer = Writer(self._types)
         try:
             writer.write(value)
@@ -130,21 +130,23 @@ class Codec:
                 this version of the format.
             MissingDependencyError: the value needs a library that is not installed.
         """
+        view = buffer if type(buffer) is memoryview else memoryview(buffer)
         try:
-            view = memoryview(buffer).cast("B")
+            view = view.cast("B")
         except TypeError:  # with gaps, or of items that are no single numbers
-            view = memoryview(memoryview(buffer).tobytes())
-        if len(view) < HEADER_SIZE:
-            raise _corrupt(key, namespace, f"{len(view)} bytes are shorter than a header")
+            view = memoryview(view.tobytes())
+        size = len(view)
+        if size < HEADER_SIZE:
+            raise _corrupt(key, namespace, f"{size} bytes are shorter than a header")
         signature, address, digest, total, kind, structure_size, number, array_bytes = (
             _unpack_header(view)
         )
         if signature != SIGNATURE:
             raise _corrupt(key, namespace, _why_not_read(signature))
-        if address != xxh3_64_intdigest(f"{key}/{namespace}".encode()):
+        if address != xxh3_64_intdigest(namespace.encode(), key):
             raise _corrupt(key, namespace, "it belongs to another key or namespace")
-        if total != len(view):
-            raise _corrupt(key, namespace, f"it has {len(view)} bytes instead of {total}")
+        if total != size:
+            raise _corrupt(key, namespace, f"it has {size} bytes instead of {total}")
         if verify and digest != xxh3_64_intdigest(view[DIGESTED_FROM:]):
             raise _corrupt(key, namespace, "its digest differs")
         if not copy:

@@ -6,7 +6,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-import xxhash
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +76,17 @@ def seal(
     tail = padding(size) if buffers else b""
     total = size + len(tail) + sum(map(len, buffers))
     body = _FIELDS.pack(total, kind, len(structure), number, array_bytes) + structure + tail
-    digest = xxhash.xxh3_64(body)
+    digest = xxh3_64(body)
     for buffer in buffers:
         digest.update(buffer)
-    address = xxhash.xxh3_64_intdigest(f"{key}/{namespace}".encode())
+    address = xxh3_64_intdigest(namespace.encode(), key)
     return [_SEAL.pack(SIGNATURE, address, digest.intdigest()) + body, *buffers]
+
+
+def seal_bytes(kind: int, data: bytes, key: int, namespace: str, number: int = 0) -> list[Buffer]:
+    """Return what :func:`seal` does for a value that is one byte string, sooner."""
+    fields = _FIELDS.pack(HEADER_SIZE + len(data), kind, 0, number, 0)
+    digest = xxh3_64(fields)
+    digest.update(data)
+    address = xxh3_64_intdigest(namespace.encode(), key)
+    return [_SEAL.pack(SIGNATURE, address, digest.intdigest()) + fields, data]

@@ -39,7 +39,7 @@ def test_a_stored_value_can_be_read_with_the_documentation_alone() -> None:
     stored = encode({"image": image, "jpeg": b"j" * 100, "label": 3})
     magic, version, address, digest, total, kind, size, number, arrays = HEADER.unpack_from(stored)
     assert (magic, version, kind, number) == (b"KAPV", 1, 0, 0)
-    assert address == xxhash.xxh3_64_intdigest(b"7/ns")
+    assert address == xxhash.xxh3_64_intdigest(b"ns", 7)
     assert digest == xxhash.xxh3_64_intdigest(stored[24:])
     assert total == len(stored)
     structure = msgspec.msgpack.decode(stored[64 : 64 + size])
@@ -64,21 +64,21 @@ def test_bytes_and_bytes_with_an_int_have_no_structure() -> None:
 STABLE: dict[str, tuple[Any, str]] = {
     "scalars": (
         (None, True, 1, 2**70, 0.5, 1j, "ä", b"short", b"long" * 50, bytearray(b"x")),
-        "1b05043b994f9cef",
+        "fccfc01c32e94b10",
     ),
     "containers": (
         {"l": [1, [2]], "t": (), "f": frozenset({1}), "s": slice(1, 2), "r": range(3)},
-        "b5173d5cc1916ab1",
+        "024eae2a7fd4a209",
     ),
-    "array": (np.arange(6, dtype="<f4").reshape(2, 3), "d5e2d226cb736a3c"),
+    "array": (np.arange(6, dtype="<f4").reshape(2, 3), "5e2573d9db1e72e5"),
     "arrays": (
         [np.arange(3, dtype="<i8"), np.array(["a"], "<U3"), np.float32(1), np.zeros(1, "V3")],
-        "c18eb8885e9c9eb9",
+        "73f04b8c62609026",
     ),
-    "tensor": (torch.arange(6, dtype=torch.int16), "cac1d13368238696"),
+    "tensor": (torch.arange(6, dtype=torch.int16), "08b80a71f1ad10c5"),
     "tensors": (
         (torch.ones(2, dtype=torch.bfloat16), torch.tensor(True), b"x" * 100),
-        "d0ac339a31b5cb2b",
+        "8d9bfe18b2e191bc",
     ),
 }
 
