@@ -117,7 +117,8 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             if is_sequence(idx):
                 return self.__getitems__(idx)
         idx = check_index(idx, self._cache.length, type(self).__name__)
-        return self._read([idx])[0]
+        sample = self._cache.fetch_one(idx, self._load)
+        return sample if self.transform is None else self.transform(sample)
 
     def __iter__(self) -> Iterator[Any]:
         # Not by IndexError, which would take one raised inside the dataset for the end.
@@ -308,7 +309,8 @@ class _CachedItem(Item):
         self.has_raw = raw
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
-        return self.get_batch([idx], [ctx])[0]
+        value = self.cache.fetch_one(idx, self.load)
+        return self._decode(idx, value, ctx) if self.has_raw else value
 
     def get_batch(
         self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None

@@ -7,13 +7,12 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kappacore.caching.claims import CLAIM_TTL, renewing
 from kappacore.caching.codec import default_codec
+from kappacore.caching.columns import read_column
 from kappacore.caching.guard import Evidence, compare_with_source, look_at_source
 from kappacore.caching.record import agree
-from kappacore.caching.session import Session, warn_if_useless
+from kappacore.caching.session import VERIFY, Session, warn_if_useless
 from kappacore.errors import (
     CacheClosedError,
     CacheError,
@@ -27,6 +26,8 @@ from kappacore.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+
     from kappacore.caching.backend import BackendInfo, Buffer, Scope
     from kappacore.caching.codec import Codec
     from kappacore.caching.namespace import Identity
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["SampleCache"]
 
 _WAIT_FIRST, _WAIT_MOST = 0.0005, 0.05  # seconds between looks at what others are loading
-_COLUMN_BATCH = 256
-_VERIFY = ("first", "always", "never")
 
 
 class SampleCache:
@@ -73,9 +72,9 @@ class SampleCache:
         copy: bool = True,
         alone: bool = True,
     ) -> None:
-        if verify not in _VERIFY:
+        if verify not in VERIFY:
             raise InvalidOptionError(
-                f"verify={verify!r} is not known. Use one of {', '.join(map(repr, _VERIFY))}."
+                f"verify={verify!r} is not known. Use one of {', '.join(map(repr, VERIFY))}."
             )
         self.ref = ref
         self.identity = identity
@@ -115,19 +114,49 @@ class SampleCache:
                 f"The indices {keys} are not all in range for {self.length} samples."
             )
         samples: dict[int, Any] = {}
-        missing, corrupt = self._look_up(session, keys, samples)
+        missing, corrupt = self.look_up(session, keys, samples)
         if missing or corrupt:
-            granted = session.claim_many(missing, CLAIM_TTL) if missing else []
-            mine = [key for key, ok in zip(missing, granted, strict=True) if ok]
-            self._load(session, mine, corrupt, load, samples)
-            others = [key for key, ok in zip(missing, granted, strict=True) if not ok]
-            if others:
-                self._wait(session, others, load, samples)
+            self._complete(session, missing, corrupt, load, samples)
         if len(keys) == len(indices):
             return [samples[key] for key in keys]
         return self._repeat(indices, samples)
 
-    def _look_up(
+    def fetch_one(self, index: int, load: Load) -> Any:
+        """Return the sample at ``index``: what :meth:`fetch` gives for a batch of one, sooner.
+
+        Args:
+            index: position of the sample, ``0 … length - 1``.
+            load: as for :meth:`fetch`.
+        """
+        session = self._session()
+        if not 0 <= index < self.length:
+            return self.fetch([index], load)[0]
+        clock = time.perf_counter
+        started = clock()
+        buffer = session.get(index)
+        samples: dict[int, Any] = {}
+        if buffer is None:
+            self._complete(session, [index], [], load, samples)
+            return samples[index]
+        got = clock()
+        verified = session.verified
+        try:
+            sample = self.codec.decode(
+                buffer,
+                index,
+                self._name,
+                verify=not verified[index],
+                copy=self.copy,
+            )
+        except CorruptValueError:
+            session.counters.add(corrupt=1)
+            self._complete(session, [], [index], load, samples)
+            return samples[index]
+        verified[index] = session.after_check
+        session.counters.add_hits(1, len(buffer), got - started, clock() - got)
+        return sample
+
+    def look_up(
         self, session: Session, keys: list[int], samples: dict[int, Any]
     ) -> tuple[list[int], list[int]]:
         """Put what is cached into ``samples``; return the missing and the corrupt keys."""
@@ -139,25 +168,39 @@ class SampleCache:
         buffers = session.get_many(keys)
         got = clock()
         decode, name, copy = self.codec.decode, self._name, self.copy
-        verified, never = session.verified, self.verify == "never"
-        always = self.verify == "always" or session.backend.verify_always
+        verified, after_check = session.verified, session.after_check
         for key, buffer in zip(keys, buffers, strict=True):
             if buffer is None:
                 missing.append(key)
                 continue
             try:
-                check = always or not (never or verified[key])
-                samples[key] = decode(buffer, key, name, verify=check, copy=copy)
+                samples[key] = decode(buffer, key, name, verify=not verified[key], copy=copy)
             except CorruptValueError:
                 corrupt.append(key)
                 continue
-            verified[key] = 1
+            verified[key] = after_check
             size += len(buffer)
         hits = len(keys) - len(missing) - len(corrupt)
         session.counters.add_hits(hits, size, got - started, clock() - got)
         if corrupt:
             session.counters.add(corrupt=len(corrupt))
         return missing, corrupt
+
+    def _complete(
+        self,
+        session: Session,
+        missing: list[int],
+        corrupt: list[int],
+        load: Load,
+        samples: dict[int, Any],
+    ) -> None:
+        """Put what was not found into ``samples``, in the order that :meth:`fetch` promises."""
+        granted = session.claim_many(missing, CLAIM_TTL) if missing else []
+        mine = [key for key, ok in zip(missing, granted, strict=True) if ok]
+        self._load(session, mine, corrupt, load, samples)
+        others = [key for key, ok in zip(missing, granted, strict=True) if not ok]
+        if others:
+            self._wait(session, others, load, samples)
 
     def _load(
         self,
@@ -173,13 +216,13 @@ class SampleCache:
             return
         try:
             with renewing(session, claimed, CLAIM_TTL):
-                found = self._read(session, keys, load)
+                found = self.read(session, keys, load)
                 samples.update(found)
-                self._store(session, keys, list(found.values()))
+                self.store(session, keys, list(found.values()))
         finally:
             session.release_many(claimed)
 
-    def _read(self, session: Session, keys: list[int], load: Load) -> dict[int, Any]:
+    def read(self, session: Session, keys: list[int], load: Load) -> dict[int, Any]:
         """Read samples from the source."""
         started = time.perf_counter()
         values = load(keys)
@@ -195,7 +238,7 @@ class SampleCache:
             )
         return dict(zip(keys, values, strict=True))
 
-    def _store(self, session: Session, keys: list[int], values: Sequence[Any]) -> None:
+    def store(self, session: Session, keys: list[int], values: Sequence[Any]) -> None:
         name = self._name
         items: list[tuple[int, Sequence[Buffer]]] = []
         sizes: list[int] = []
@@ -220,7 +263,7 @@ class SampleCache:
             bytes_stored=sum(size for size, ok in zip(sizes, stored, strict=True) if ok),
         )
         for (key, _), size, ok in zip(items, sizes, stored, strict=True):
-            session.verified[key] = 0
+            session.verified[key] = session.before_check
             if not ok:
                 session.refused(size)
 
@@ -233,7 +276,7 @@ class SampleCache:
         while others:
             time.sleep(pause)
             pause = min(2 * pause, _WAIT_MOST)
-            others, corrupt = self._look_up(session, others, samples)
+            others, corrupt = self.look_up(session, others, samples)
             granted = session.claim_many(others, CLAIM_TTL) if others else []
             mine = [key for key, ok in zip(others, granted, strict=True) if ok]
             self._load(session, mine, corrupt, load, samples)
@@ -255,43 +298,8 @@ class SampleCache:
         return len(mine)
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
-        """Return all values as one int64 array, read once and kept as such; None if not all int.
-
-        It lies under a key of its own, 8 bytes a value, whether single values are cached or not.
-        """
-        session = self._session()
-        key = self.length + 1
-        pause = _WAIT_FIRST
-        while True:
-            samples: dict[int, Any] = {}
-            _, corrupt = self._look_up(session, [key], samples)
-            if samples:
-                column: np.ndarray[Any, Any] | None = samples[key]
-                return column
-            if corrupt or session.claim_many([key], CLAIM_TTL)[0]:
-                try:
-                    with renewing(session, [key], CLAIM_TTL):
-                        return self._read_column(session, key, load)
-                finally:
-                    session.release_many([key])
-            time.sleep(pause)
-            pause = min(2 * pause, _WAIT_MOST)
-
-    def _read_column(self, session: Session, key: int, load: Load) -> np.ndarray[Any, Any] | None:
-        values: list[Any] = []
-        for start in range(0, self.length, _COLUMN_BATCH):
-            keys = list(range(start, min(start + _COLUMN_BATCH, self.length)))
-            found: dict[int, Any] = {}
-            missing, corrupt = self._look_up(session, keys, found)
-            if missing or corrupt:
-                found.update(self._read(session, missing + corrupt, load))
-            batch = [found[key] for key in keys]
-            if any(type(value) is not int or not -(2**63) <= value < 2**63 for value in batch):
-                return None
-            values.extend(batch)
-        column = np.array(values, np.int64)
-        self._store(session, [key], [column])
-        return column
+        """Return all values as one int64 array, read once and kept as such; None if not all int."""
+        return read_column(self, self._session(), load)
 
     def _repeat(self, indices: Sequence[int], samples: dict[int, Any]) -> list[Any]:
         """Lay the samples out by index; a sample's second occurrence is a copy."""
@@ -370,6 +378,7 @@ class SampleCache:
                 self.length,
                 keep=self.keep,
                 strict=self.strict,
+                verify=self.verify,
                 token=self._token,
             )
             self._current = session

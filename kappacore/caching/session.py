@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 
     from kappacore.plugins import PluginRef
 
-__all__ = ["Session", "backend_class", "warn_if_useless"]
+__all__ = ["VERIFY", "Session", "backend_class", "warn_if_useless"]
 
 log = logging.getLogger("kappacore.cache")
+
+#: When a value's digest is checked: the mark of one that was not read yet, and of one that was.
+VERIFY = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
 
 _REFUSALS = 3  # of samples, with none stored, until it is taken for an error
 _RETRY_AFTER = 5.0  # seconds that a failing or full backend is left alone
@@ -82,6 +85,7 @@ class Session:
             for a column of labels.
         keep: seconds that entries stay after the last user left.
         strict: raise what a failing backend raises.
+        verify: one of :data:`VERIFY`; ``"always"`` where the backend or its scope demands it.
         token: tells caches apart that share a namespace but, each in a process's memory, no entry.
     """
 
@@ -93,6 +97,7 @@ class Session:
         *,
         keep: float,
         strict: bool,
+        verify: str = "first",
         token: str = "",
     ) -> None:
         cls = backend_class(ref)
@@ -111,10 +116,12 @@ class Session:
         owner = f".{token}" if cls.scope == "process" else ""
         self.counters = Counters(f"{ref.name}.{namespace}{owner}")
         self.backend: CacheBackend = ref.open(namespace, length + 2, **given)
-        if cls.scope == "network":
-            self.backend.verify_always = True
+        if cls.scope == "network" or self.backend.verify_always:
+            verify = "always"
+        self.before_check, self.after_check = VERIFY[verify]
         self.claims = cls.claim_many is not CacheBackend.claim_many
-        self.verified = bytearray(length + 2)
+        # A byte a value: whether its digest needs no check (any more).
+        self.verified = bytearray([self.before_check]) * (length + 2)
         self._smallest_refused = sys.maxsize
         self._refused_until = 0.0
         self._refusals = 0
@@ -128,6 +135,17 @@ class Session:
         self.close = Finalize(
             self, _end, args=(self.backend, self.counters, clears), exitpriority=_EXIT_PRIORITY
         )
+
+    def get(self, key: int) -> Buffer | None:
+        """Look one key up; absent if the backend fails."""
+        if self._down_until and self.failing:
+            return None
+        try:
+            with self._lock:
+                return self.backend.get(key)
+        except Exception as error:
+            self._fail(error)
+            return None
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
         """Look keys up; all absent if the backend fails."""
@@ -188,7 +206,7 @@ class Session:
         """Remove all entries; a failure is raised, because the caller relies on it."""
         with self._lock:
             self.backend.clear()
-        self.verified = bytearray(len(self.verified))
+        self.verified = bytearray([self.before_check]) * len(self.verified)
         self._smallest_refused = sys.maxsize
 
     def refused(self, size: int, *, record: bool = False) -> None:
@@ -249,28 +267,30 @@ class Session:
 
     def _guard(self, method: str, *arguments: Any) -> Any:
         """Call the backend; None if it fails, or did so a moment ago."""
-        if self._down_until and time.monotonic() < self._down_until:
+        if self._down_until and self.failing:
             return None
         try:
             with self._lock:
                 return getattr(self.backend, method)(*arguments)
-        except KappaError:
-            raise
         except Exception as error:
-            if self.strict:
-                raise
-            self._down_until = time.monotonic() + _RETRY_AFTER
-            self.counters.add(backend_errors=1)
-            if self.counters.first_to("report-failure"):
-                warnings.warn(
-                    f"The cache backend {self.name!r} failed: {type(error).__name__}: {error}. "
-                    f"Samples are read from the source meanwhile; it is tried again every "
-                    f"{_RETRY_AFTER:.0f} s. strict=True would raise instead.",
-                    CacheWarning,
-                    stacklevel=2,
-                )
-            log.info("cache backend %r failed", self.name, exc_info=True)
+            self._fail(error)
             return None
+
+    def _fail(self, error: Exception) -> None:
+        """Leave the backend alone for a while; raise what is not for this to pass over."""
+        if self.strict or isinstance(error, KappaError):
+            raise error
+        self._down_until = time.monotonic() + _RETRY_AFTER
+        self.counters.add(backend_errors=1)
+        if self.counters.first_to("report-failure"):
+            warnings.warn(
+                f"The cache backend {self.name!r} failed: {type(error).__name__}: {error}. "
+                f"Samples are read from the source meanwhile; it is tried again every "
+                f"{_RETRY_AFTER:.0f} s. strict=True would raise instead.",
+                CacheWarning,
+                stacklevel=2,
+            )
+        log.info("cache backend %r failed", self.name, exc_info=error)
 
 
 def _end(backend: CacheBackend, counters: Counters, clears: bool) -> None:

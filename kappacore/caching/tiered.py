@@ -38,6 +38,11 @@ class TieredCache:
         first, second = self.tiers
         return first.fetch(indices, lambda missing: second.fetch(missing, load))
 
+    def fetch_one(self, index: int, load: Load) -> Any:
+        """Return one sample, as :meth:`SampleCache.fetch_one` does."""
+        first, second = self.tiers
+        return first.fetch_one(index, lambda missing: second.fetch(missing, load))
+
     def fill(self, indices: Sequence[int], load: Load) -> int:
         """Load what is missing, as :meth:`SampleCache.fill` does."""
         first, second = self.tiers

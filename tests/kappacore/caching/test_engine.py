@@ -14,6 +14,7 @@ from kappacore.errors import (
     CacheWarning,
     CorruptValueError,
     DatasetTypeError,
+    IndexOutOfRangeError,
     InvalidOptionError,
     UncacheableValueError,
 )
@@ -76,6 +77,40 @@ def test_only_what_is_missing_is_loaded(cache):
     RecordingBackend.take_calls()
     assert [sample[0] for sample in cache.fetch([0, 1, 2, 3], load)] == [0, 1, 2, 3]
     assert RecordingBackend.take_calls()[1:3] == [("claim", [0, 3]), ("load", [0, 3])]
+
+
+def test_a_sample_by_itself_is_read_as_a_batch_of_one_is(cache):
+    value = [1, b"x" * 50]
+    assert cache.fetch_one(1, load) == value
+    assert RecordingBackend.take_calls() == [
+        ("get", 1),
+        ("claim", [1]),
+        ("load", [1]),
+        ("put", [1]),
+        ("release", [1]),
+    ]
+    assert cache.fetch_one(1, load) == value
+    assert RecordingBackend.take_calls() == [("get", 1)]
+    done = cache.stats()
+    assert (done.hits, done.misses, done.source_reads, done.stores) == (1, 1, 1, 1)
+    assert done.bytes_read == len(RecordingBackend.values[1])
+    with pytest.raises(IndexOutOfRangeError):
+        cache.fetch_one(10, load)  # where the record is
+    cache.close()
+    with pytest.raises(CacheClosedError):
+        cache.fetch_one(1, load)
+
+
+def test_a_corrupt_sample_read_by_itself_is_replaced(cache):
+    cache.fetch_one(1, load)
+    spoil(RecordingBackend.values, 1)
+    RecordingBackend.take_calls()
+    assert cache.fetch_one(1, load) == [1, b"x" * 50]
+    assert [name for name, _ in RecordingBackend.take_calls()] == ["get", "load", "put"]
+    assert cache.fetch_one(1, load) == [1, b"x" * 50]
+    spoil(RecordingBackend.values, 1)  # after its digest was checked: the first read is over
+    assert cache.fetch_one(1, load) != [1, b"x" * 50]
+    assert (cache.stats().corrupt, cache.stats().hits) == (1, 2)
 
 
 def test_an_empty_batch_is_an_empty_list(cache):
@@ -286,6 +321,7 @@ def test_a_failing_backend_costs_the_cache_and_not_the_samples(cache, operation)
     with pytest.warns(CacheWarning) as caught:
         three = [cache.fetch([1, 2], load) for _ in range(3)]
     assert three == [[[1, b"x" * 50], [2, b"x" * 50]]] * 3
+    assert cache.fetch_one(1, load) == [1, b"x" * 50]
     assert len(caught) == 1
     assert str(caught[0].message).startswith(
         f"The cache backend 'recording' failed: ConnectionError: {operation} does not work today. "
@@ -293,6 +329,12 @@ def test_a_failing_backend_costs_the_cache_and_not_the_samples(cache, operation)
     )
     assert cache.stats().backend_errors == 1  # and then it was left alone
     assert [name for name, _ in RecordingBackend.take_calls()].count(operation) == 1
+
+
+def test_a_backend_that_fails_for_one_sample_costs_no_sample(cache):
+    RecordingBackend.failing.add("get")
+    with pytest.warns(CacheWarning, match=r"backend 'recording' failed: ConnectionError: get does"):
+        assert cache.fetch_one(1, load) == [1, b"x" * 50]
 
 
 def test_a_backend_that_recovers_is_used_again(cache, monkeypatch):
@@ -312,6 +354,8 @@ def test_a_strict_cache_raises_what_the_backend_raises(recording, operation):
     recording.failing.add(operation)
     with pytest.raises(ConnectionError, match=f"{operation} does not work today"):
         cache.fetch([1, 2], load)
+    with pytest.raises(ConnectionError, match=f"{operation} does not work today"):
+        cache.fetch_one(3, load)
     recording.failing.clear()
     cache.close()
 
