@@ -104,6 +104,9 @@ class CacheBackend(ABC):
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:  # noqa: ARG002
         """Say that this process is about to load ``keys``; again by the same process: renew.
 
+        Where a backend does not define it, the engine keeps claims among the processes of one
+        machine. So only a backend that several machines share gains by doing so.
+
         Args:
             keys: keys that were found absent.
             ttl: seconds after which a claim that nobody renewed is void.

@@ -19,7 +19,7 @@ CLAIM_TTL = 5.0  # seconds; claims are renewed while a source is slower than tha
 @contextmanager
 def renewing(session: Session, keys: list[int], ttl: float = CLAIM_TTL) -> Iterator[None]:
     """Renew claims from a thread as long as the block runs."""
-    if not (session.claims and keys):
+    if not (session.shares_claims and keys):
         yield
         return
     done = threading.Event()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore._options import check_options
 from kappacore.caching.allocator import keep_freed_memory
 from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend
+from kappacore.caching.machine_claims import open_claims
 from kappacore.caching.sizes import format_size
 from kappacore.caching.stats import Counters
 from kappacore.errors import (
@@ -119,7 +120,12 @@ class Session:
         if cls.scope == "network" or self.backend.verify_always:
             verify = "always"
         self.before_check, self.after_check = VERIFY[verify]
-        self.claims = cls.claim_many is not CacheBackend.claim_many
+        self.has_claims = cls.claim_many is not CacheBackend.claim_many
+        self._machine_claims = (
+            None
+            if self.has_claims or cls.scope == "process"
+            else open_claims(self.counters.folder, length + 2)
+        )
         # A byte a value: whether its digest needs no check (any more).
         self.verified = bytearray([self.before_check]) * (length + 2)
         self._smallest_refused = sys.maxsize
@@ -168,32 +174,60 @@ class Session:
         return stored
 
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
-        """Claim keys, against other processes where the backend can, and against other threads."""
+        """Claim keys, against other processes and other threads; False also for what is there."""
         now = time.monotonic()
         with self._loading_lock:
             mine = [key for key in keys if self._loading.get(key, 0.0) <= now]
             self._loading.update(dict.fromkeys(mine, now + ttl))
-        granted: list[bool] | None = None
-        if self.claims and mine:
-            granted = self._guard("claim_many", mine, ttl)
-        if granted is not None:
-            self._check_answer("claim_many", granted, len(mine))
-            for key, ok in zip(mine, granted, strict=True):
-                if not ok:
+        claimed: set[int] = set()
+        try:
+            if mine:
+                claimed.update(self._claim(mine, ttl))
+        finally:
+            for key in mine:
+                if key not in claimed:
                     self._loading.pop(key, None)
-            mine = [key for key, ok in zip(mine, granted, strict=True) if ok]
-        claimed = set(mine)
         return [key in claimed for key in keys]
+
+    def _claim(self, keys: list[int], ttl: float) -> list[int]:
+        """Return those of the keys that no other process loads or has stored."""
+        if self.has_claims:
+            granted: list[bool] | None = self._guard("claim_many", keys, ttl)
+            if granted is None:
+                return keys
+            self._check_answer("claim_many", granted, len(keys))
+            return [key for key, ok in zip(keys, granted, strict=True) if ok]
+        if self.failing:
+            return keys
+        if self._machine_claims is not None:
+            granted = self._machine_claims.claim_many(keys, ttl)
+            keys = [key for key, ok in zip(keys, granted, strict=True) if ok]
+        # Stored since it was looked up? These claims cannot know.
+        found = self.get_many(keys) if keys else []
+        stored = [key for key, buffer in zip(keys, found, strict=True) if buffer is not None]
+        if stored and self._machine_claims is not None:
+            self._machine_claims.release_many(stored)
+        return [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
+
+    @property
+    def shares_claims(self) -> bool:
+        """Whether other processes see the claims."""
+        return self.has_claims or self._machine_claims is not None
 
     def renew_many(self, keys: Sequence[int], ttl: float) -> None:
         """Renew claims of this process."""
         self._loading.update(dict.fromkeys(keys, time.monotonic() + ttl))
-        self._guard("claim_many", keys, ttl)
+        if self.has_claims:
+            self._guard("claim_many", keys, ttl)
+        elif self._machine_claims is not None:
+            self._machine_claims.claim_many(keys, ttl)
 
     def release_many(self, keys: Sequence[int]) -> None:
         """Give claims back."""
-        if self.claims and keys:
+        if self.has_claims and keys:
             self._guard("release_many", keys)
+        elif self._machine_claims is not None:
+            self._machine_claims.release_many(keys)
         for key in keys:
             self._loading.pop(key, None)
 

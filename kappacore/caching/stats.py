@@ -134,6 +134,11 @@ class Counters:
             if slot is not None:
                 self._count_in(slot)
 
+    @property
+    def folder(self) -> Path | None:
+        """A folder of all processes that share the namespace; None where there is no such thing."""
+        return None if self._tenancy is None else self._tenancy.folder
+
     def add(self, **amounts: float) -> None:
         """Add to counters, by the names of :class:`CacheStats`."""
         with self._lock:

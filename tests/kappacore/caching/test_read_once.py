@@ -20,11 +20,9 @@ RANK = """
     from support.cache_sources import Samples
 
     if __name__ == "__main__":
-        log, length = sys.argv[1], int(sys.argv[2])
+        log, length, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
         source = Samples(log, length, delay=0.002)
-        with CachedDataset(
-            source, "shared", namespace="train", max_bytes="4MiB", check=False
-        ) as cached:
+        with CachedDataset(source, options, namespace="train", check=False) as cached:
             loader = DataLoader(
                 cached, batch_size=16, num_workers=2, collate_fn=list,
                 multiprocessing_context="fork",
@@ -41,7 +39,14 @@ RANK = """
 
 
 @pytest.mark.slow
-def test_ranks_and_workers_that_read_the_same_at_the_same_time_read_it_once(tmp_path, cache_folder):
+@pytest.mark.parametrize("backend", ["shared", "lmdb"])
+def test_ranks_and_workers_that_read_the_same_at_the_same_time_read_it_once(
+    backend, tmp_path, cache_folder
+):
+    options = {"use": backend, "max_bytes": "4MiB"}
+    if backend == "lmdb":
+        pytest.importorskip("kappa_lmdb.backend")
+        options["path"] = str(tmp_path / "lmdb")
     log = tmp_path / "reads"
     ranks = [
         start_script(
@@ -49,6 +54,7 @@ def test_ranks_and_workers_that_read_the_same_at_the_same_time_read_it_once(tmp_
             RANK,
             log,
             LENGTH,
+            json.dumps(options),
             env={
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
@@ -68,9 +74,7 @@ def test_ranks_and_workers_that_read_the_same_at_the_same_time_read_it_once(tmp_
         assert line, rank.stderr.read()
         assert json.loads(line) == [0, 0, 0]
     source = Samples(log, LENGTH)
-    with CachedDataset(
-        source, "shared", namespace="train", max_bytes="4MiB", check=False
-    ) as cached:
+    with CachedDataset(source, options, namespace="train", check=False) as cached:
         stats = cached.stats()
     for rank in ranks:
         _, err = rank.communicate("end\n", timeout=60)
