@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch.utils.data
 
 from kappacore.caching.explaining import explain_cache
+from kappacore.caching.items import CachedItem
 from kappacore.caching.opening import (
     check_samples,
     is_raw,
@@ -17,24 +18,23 @@ from kappacore.caching.opening import (
 )
 from kappacore.caching.prefill import prefill
 from kappacore.caching.stats import CacheStats
+from kappacore.caching.tiered import tier_stats
 from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_item
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, is_sequence
 from kappacore.datasets.mapstyle import check_map_style
 from kappacore.datasets.passthrough import PassThrough
-from kappacore.errors import InvalidOptionError
+from kappacore.errors import InvalidOptionError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
     from typing_extensions import Self
 
     from kappacore.caching.codec import Codec
     from kappacore.caching.engine import SampleCache
     from kappacore.caching.opening import BackendChoice
     from kappacore.caching.tiered import TieredCache
-    from kappacore.datasets.items import Ctx
 
 __all__ = ["CacheWrapper", "CachedDataset", "cache"]
 
@@ -152,9 +152,13 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         """
         return prefill(self._cache, self._load, progress=progress, shard=shard, workers=workers)
 
-    def stats(self) -> CacheStats:
-        """Return the counters, summed over all processes of the machine that use the cache."""
-        return self._cache.stats()
+    def stats(self, tier: int | None = None) -> CacheStats:
+        """Return the counters, summed over all processes of the machine that use the cache.
+
+        Args:
+            tier: number of one of two backends, 0 the one that is read first; default both as one.
+        """
+        return tier_stats(self._cache, tier)
 
     def explain(self) -> str:
         """Return what identifies the cache's content, what it holds and how it is used, as text."""
@@ -259,7 +263,7 @@ class CacheWrapper(KDWrapper):
         loaded = 0
         for name in self._caches:
             item = find_item(self, name)
-            if isinstance(item, _CachedItem):
+            if isinstance(item, CachedItem):
                 loaded += prefill(
                     item.cache,
                     item.load,
@@ -274,9 +278,19 @@ class CacheWrapper(KDWrapper):
         """Return what identifies each cached item, what it holds and how it is used, as text."""
         return "\n".join(explain_cache(cache) for cache, _ in self._caches.values())
 
-    def stats(self) -> CacheStats:
-        """Return the counters of all cached items, over all processes of the machine."""
-        return sum((cache.stats() for cache, _ in self._caches.values()), CacheStats())
+    def stats(self, tier: int | None = None, *, item: str | None = None) -> CacheStats:
+        """Return the counters, summed over all processes of the machine that use the cache.
+
+        Args:
+            tier: see :meth:`CachedDataset.stats`.
+            item: name of a cached item; default all of them.
+        """
+        if item is not None and item not in self._caches:
+            raise UnknownItemError(
+                f"The item {item!r} is not cached here; cached are {', '.join(self._caches)}."
+            )
+        chosen = self._caches if item is None else {item: self._caches[item]}
+        return sum((tier_stats(cache, tier) for cache, _ in chosen.values()), CacheStats())
 
     def clear(self) -> None:
         """Remove all cached samples, for everybody who uses the namespace."""
@@ -295,57 +309,8 @@ class CacheWrapper(KDWrapper):
             return own
         item = self.dataset._kd_item(name)
         if name in self._caches and item is not None:
-            return _CachedItem(item, *self._caches[name])
+            return CachedItem(item, *self._caches[name])
         return item
-
-
-class _CachedItem(Item):
-    """An item read through a cache."""
-
-    def __init__(self, item: Item, cache: SampleCache | TieredCache, raw: bool) -> None:
-        self._item = item
-        self.cache = cache
-        self.load = item.get_raw_batch if raw else item.get_batch
-        self.has_raw = raw
-
-    def get(self, idx: int, ctx: Ctx | None = None) -> Any:
-        value = self.cache.fetch_one(idx, self.load)
-        return self._decode(idx, value, ctx) if self.has_raw else value
-
-    def get_batch(
-        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
-    ) -> list[Any]:
-        values = self.cache.fetch(indices, self.load)
-        if not self.has_raw:
-            return values
-        each = [None] * len(values) if ctxs is None else ctxs
-        return [
-            self._decode(idx, value, ctx)
-            for idx, value, ctx in zip(indices, values, each, strict=True)
-        ]
-
-    def _decode(self, idx: int, value: Any, ctx: Ctx | None) -> Any:
-        try:
-            return self._item.decode(value, ctx)
-        except Exception:
-            self._item.get(idx, ctx)  # raises the same, but knows what is read: the file's name
-            raise
-
-    def get_all(self) -> Sequence[Any] | np.ndarray[Any, Any] | None:
-        column = self._item.get_all()
-        if column is not None or self.has_raw or not self.cache.length:
-            return column
-        # Only a column of integers is worth an array of its own; one value tells.
-        return self.cache.column(self.load) if type(self.get(0)) is int else None
-
-    def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
-        return self.cache.fetch(indices, self.load)
-
-    def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:
-        return self._item.decode(raw, ctx)
-
-    def fingerprint(self, raw: bool = False) -> str | None:
-        return self._item.fingerprint(raw)
 
 
 def cache(dataset: Any, backend: BackendChoice = "auto", **options: Any) -> Any:

@@ -136,6 +136,7 @@ class SampleCache:
         buffer = session.get(index)
         samples: dict[int, Any] = {}
         if buffer is None:
+            session.counters.add(seconds_get=clock() - started)
             self._complete(session, [index], [], load, samples)
             return samples[index]
         got = clock()
@@ -394,6 +395,11 @@ class SampleCache:
     def infos(self) -> list[BackendInfo | None]:
         """Return how full the backend is, as a list of one; None if it cannot say."""
         return [self._session().info()]
+
+    @property
+    def tiers(self) -> tuple[SampleCache]:
+        """This cache, as the only tier."""
+        return (self,)
 
     @property
     def scope(self) -> Scope:

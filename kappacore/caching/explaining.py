@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from kappacore.caching.guard import random_states_restored
 from kappacore.caching.sizes import format_size
 from kappacore.caching.stats import CacheStats
-from kappacore.caching.tiered import TieredCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kappacore.caching.backend import BackendInfo
     from kappacore.caching.engine import SampleCache
+    from kappacore.caching.tiered import TieredCache
 
 __all__ = ["explain", "explain_cache"]
 
@@ -28,9 +28,8 @@ def explain_cache(cache: SampleCache | TieredCache) -> str:
     Args:
         cache: the cache, or two tiers of one.
     """
-    tiers = cache.tiers if isinstance(cache, TieredCache) else (cache,)
     lines = []
-    for tier, info in zip(tiers, cache.infos(), strict=True):
+    for tier, info in zip(cache.tiers, cache.infos(), strict=True):
         parts = tier.identity.description
         fingerprint = tier.identity.fingerprint
         private = " (private to this object and its workers)" if tier.identity.private else ""
@@ -113,11 +112,11 @@ def _fill(info: BackendInfo | None, length: int) -> str:
 def _use(stats: CacheStats) -> str:
     if not stats.hits + stats.misses:
         return "nothing was read yet"
-    per_hit = 1000 / max(1, stats.hits)
+    per_hit, per_look = 1000 / max(1, stats.hits), 1000 / (stats.hits + stats.misses)
     per_read = 1000 / max(1, stats.source_reads)
     return (
         f"{stats.hit_rate:.1%} hits; a sample takes {stats.seconds_source * per_read:.2f} ms from "
-        f"the source, {stats.seconds_get * per_hit:.3f} ms to look up, "
+        f"the source, {stats.seconds_get * per_look:.3f} ms to look up, "
         f"{stats.seconds_decode * per_hit:.3f} ms to turn from bytes into its value"
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from kappacore.errors import InvalidOptionError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from kappacore.caching.engine import Load, SampleCache
     from kappacore.caching.stats import CacheStats
 
-__all__ = ["TieredCache"]
+__all__ = ["TieredCache", "tier_stats"]
 
 
 class TieredCache:
@@ -86,3 +88,17 @@ class TieredCache:
         """Let go of both."""
         for tier in self.tiers:
             tier.close()
+
+
+def tier_stats(cache: SampleCache | TieredCache, tier: int | None = None) -> CacheStats:
+    """Return the counters of one tier, or of all as one.
+
+    Raises:
+        InvalidOptionError: if there is no such tier.
+    """
+    if tier is None:
+        return cache.stats()
+    if type(tier) is not int or not 0 <= tier < len(cache.tiers):
+        names = ", ".join(f"{number} ({each.ref.name})" for number, each in enumerate(cache.tiers))
+        raise InvalidOptionError(f"tier={tier!r} is not a tier of this cache. It has {names}.")
+    return cache.tiers[tier].stats()

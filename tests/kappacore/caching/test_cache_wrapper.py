@@ -102,6 +102,10 @@ def test_several_items_can_be_cached(images, backend):
         for _ in range(2):
             assert [label for _, label in ModeWrapper(cached, "x class")] == [0, 1] * 5
         assert (cached.stats().hits, cached.stats().misses) == (20, 20)
+        for item in ("x", "class"):
+            assert (cached.stats(item=item).hits, cached.stats(0, item=item).misses) == (10, 10)
+        with pytest.raises(UnknownItemError, match="'y' is not cached here; cached are x, class"):
+            cached.stats(item="y")
         assert cached.getall_class() == [0, 1] * 5
 
 

@@ -37,11 +37,24 @@ def recording():
 
 def tiers(cached):
     """The statistics of each tier."""
-    return [tier.stats() for tier in cached._cache.tiers]
+    return [cached.stats(tier=tier) for tier in (0, 1)]
 
 
 def read(dataset):
     return [dataset[idx] for idx in range(len(dataset))]
+
+
+def test_a_tier_that_does_not_exist_has_no_statistics(source):
+    with CachedDataset(source, PAIR, check=False) as cached:
+        for tier in (2, -1, "shared"):
+            with pytest.raises(
+                InvalidOptionError,
+                match=rf"^tier={tier!r} is not a tier of this cache. It has 0 \(memory\), 1 \(sha",
+            ):
+                cached.stats(tier=tier)
+    with CachedDataset(source, "memory", check=False) as cached:
+        read(cached)
+        assert cached.stats(tier=0) == cached.stats()
 
 
 def test_what_is_read_fills_both_and_comes_from_the_first(source):
