@@ -8,12 +8,12 @@ import os
 import sys
 import threading
 import time
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 from kappacore._options import check_options
+from kappacore._warn import warn
 from kappacore.caching.allocator import keep_freed_memory
 from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend
 from kappacore.caching.machine_claims import open_claims
@@ -275,12 +275,11 @@ class Session:
             limit = f"into {format_size(info.capacity)}"
             if size <= info.capacity - info.bytes:  # the limit is not what was reached
                 limit = f"where it lies ({info.where}), which has no room left"
-            warnings.warn(
+            warn(
                 f"The cache {self.name!r} is full: {held} of {self.length} samples "
                 f"({share:.0%}) fit {limit}; the others are read from the source in every "
                 f"epoch.{hint}",
                 CacheWarning,
-                stacklevel=2,
             )
 
     def has_room_for(self, size: int) -> bool:
@@ -317,12 +316,11 @@ class Session:
         self._down_until = time.monotonic() + _RETRY_AFTER
         self.counters.add(backend_errors=1)
         if self.counters.first_to("report-failure"):
-            warnings.warn(
+            warn(
                 f"The cache backend {self.name!r} failed: {type(error).__name__}: {error}. "
                 f"Samples are read from the source meanwhile; it is tried again every "
                 f"{_RETRY_AFTER:.0f} s. strict=True would raise instead.",
                 CacheWarning,
-                stacklevel=2,
             )
         log.info("cache backend %r failed", self.name, exc_info=error)
 
@@ -344,10 +342,9 @@ def warn_if_useless(session: Session) -> None:
         return
     info = session.info()
     if info is not None and info.entries <= 1 and session.counters.first_to("report-unfilled"):
-        warnings.warn(
+        warn(
             f"The cache backend {session.name!r} keeps samples in each DataLoader worker apart: "
             f"every worker reads the source for itself, and again in every epoch unless "
             f"persistent_workers=True. Use the backend 'shared' (pip install kappa-shared).",
             CacheWarning,
-            stacklevel=2,
         )

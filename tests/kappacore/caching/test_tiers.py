@@ -130,8 +130,9 @@ def test_where_the_first_is_full_the_second_serves(log):
     source = Samples(log, 50, size=1000)
     pair = [kappacore.backend("memory", max_bytes="10KiB"), PAIR[1]]
     with CachedDataset(source, pair, check=False) as cached:
-        with pytest.warns(CacheWarning, match=r"^The cache 'memory' is full"):
+        with pytest.warns(CacheWarning, match=r"^The cache 'memory' is full") as caught:
             read(cached)
+        assert caught[0].filename == __file__  # the user's own line
         assert read(cached) == [source.sample(idx) for idx in range(50)]
         assert source.log.count() == dict.fromkeys(range(50), 1)
 
