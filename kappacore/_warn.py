@@ -7,14 +7,19 @@ import warnings
 
 __all__ = ["warn"]
 
-_BETWEEN = ("kappacore", "kappa_", "torch")  # packages through which a user's call comes
+# Packages through which a user's call comes.
+_BETWEEN = {"kappacore", "torch"}
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn as from the innermost line outside this project and torch."""
+    """Warn as from the innermost line outside kappacore and torch."""
     level = 1
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
+    while frame.f_back is not None and _package(frame.f_globals) in _BETWEEN:
         frame = frame.f_back
         level += 1
     warnings.warn(message, category, stacklevel=level + 1)
+
+
+def _package(namespace: dict[str, object]) -> str:
+    return str(namespace.get("__name__", "")).partition(".")[0]

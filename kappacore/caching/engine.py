@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from kappacore.caching.claims import CLAIM_TTL, renewing
+from kappacore.caching.attaching import attach, refresh
+from kappacore.caching.claims import CLAIM_TTL, holding
 from kappacore.caching.codec import default_codec
-from kappacore.caching.columns import read_column
-from kappacore.caching.guard import Evidence, compare_with_source, look_at_source
-from kappacore.caching.record import agree
+from kappacore.caching.column import read_column, take_from_column
 from kappacore.caching.session import VERIFY, Session, warn_if_useless
 from kappacore.errors import (
     CacheClosedError,
-    CacheError,
     CorruptValueError,
     DatasetTypeError,
     IndexOutOfRangeError,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from kappacore.caching.backend import BackendInfo, Buffer, Scope
     from kappacore.caching.codec import Codec
+    from kappacore.caching.guard import Evidence
     from kappacore.caching.namespace import Identity
     from kappacore.caching.stats import CacheStats
     from kappacore.plugins import PluginRef
@@ -56,6 +56,7 @@ class SampleCache:
         verify: check a value's digest on its ``"first"`` read in a process, ``"always"`` or
             ``"never"``; values from the network are always checked.
         copy: see :meth:`Codec.decode`.
+        columns: whether the values may be integers, and :meth:`column` be called.
         alone: whether no other cache lies behind this one.
     """
 
@@ -70,6 +71,7 @@ class SampleCache:
         strict: bool = False,
         verify: str = "first",
         copy: bool = True,
+        columns: bool = False,
         alone: bool = True,
     ) -> None:
         if verify not in VERIFY:
@@ -84,12 +86,15 @@ class SampleCache:
         self.strict = strict
         self.verify = verify
         self.copy = copy
+        self.columns = columns
         self.alone = alone
-        self._name = identity.digest_name
+        self.digest_name = identity.digest_name
         self._evidence: Evidence = {}
         self._token = uuid.uuid4().hex  # of this object and its copies in workers
         self._closed = False
+        self._attached = False
         self._current: Session | None = None
+        self._opening: dict[int, threading.Lock] = {}
 
     # ---- reading
 
@@ -119,7 +124,7 @@ class SampleCache:
             self._complete(session, missing, corrupt, load, samples)
         if len(keys) == len(indices):
             return [samples[key] for key in keys]
-        return self._repeat(indices, samples)
+        return self._repeat(indices, samples, load)
 
     def fetch_one(self, index: int, load: Load) -> Any:
         """Return the sample at ``index``: what :meth:`fetch` gives for a batch of one, sooner.
@@ -145,7 +150,7 @@ class SampleCache:
             sample = self.codec.decode(
                 buffer,
                 index,
-                self._name,
+                self.digest_name,
                 verify=not verified[index],
                 copy=self.copy,
             )
@@ -168,7 +173,7 @@ class SampleCache:
         started = clock()
         buffers = session.get_many(keys)
         got = clock()
-        decode, name, copy = self.codec.decode, self._name, self.copy
+        decode, name, copy = self.codec.decode, self.digest_name, self.copy
         verified, after_check = session.verified, session.after_check
         for key, buffer in zip(keys, buffers, strict=True):
             if buffer is None:
@@ -196,6 +201,8 @@ class SampleCache:
         samples: dict[int, Any],
     ) -> None:
         """Put what was not found into ``samples``, in the order that :meth:`fetch` promises."""
+        if self.columns and missing:
+            missing = take_from_column(self, session, missing, samples)
         granted = session.claim_many(missing, CLAIM_TTL) if missing else []
         mine = [key for key, ok in zip(missing, granted, strict=True) if ok]
         self._load(session, mine, corrupt, load, samples)
@@ -215,13 +222,10 @@ class SampleCache:
         keys = claimed + unclaimed
         if not keys:
             return
-        try:
-            with renewing(session, claimed, CLAIM_TTL):
-                found = self.read(session, keys, load)
-                samples.update(found)
-                self.store(session, keys, list(found.values()))
-        finally:
-            session.release_many(claimed)
+        with holding(session, claimed, CLAIM_TTL):
+            found = self.read(session, keys, load)
+            samples.update(found)
+            self.store(session, keys, list(found.values()))
 
     def read(self, session: Session, keys: list[int], load: Load) -> dict[int, Any]:
         """Read samples from the source."""
@@ -240,7 +244,7 @@ class SampleCache:
         return dict(zip(keys, values, strict=True))
 
     def store(self, session: Session, keys: list[int], values: Sequence[Any]) -> None:
-        name = self._name
+        name = self.digest_name
         items: list[tuple[int, Sequence[Buffer]]] = []
         sizes: list[int] = []
         for key, value in zip(keys, values, strict=True):
@@ -283,6 +287,22 @@ class SampleCache:
             self._load(session, mine, corrupt, load, samples)
             others = [key for key, ok in zip(others, granted, strict=True) if not ok]
 
+    @property
+    def full_lately(self) -> bool:
+        """Whether a sample found no room a moment ago."""
+        return self._session().full_lately
+
+    @property
+    def failing(self) -> bool:
+        """Whether the backend failed a moment ago."""
+        return self._session().failing
+
+    def take_cached(self, indices: Sequence[int]) -> dict[int, Any]:
+        """Return those of the samples that are cached."""
+        samples: dict[int, Any] = {}
+        self.look_up(self._session(), list(indices), samples)
+        return samples
+
     def fill(self, indices: Sequence[int], load: Load) -> int:
         """Load what is neither cached nor being loaded by another process; decode nothing.
 
@@ -302,19 +322,22 @@ class SampleCache:
         """Return all values as one int64 array, read once and kept as such; None if not all int."""
         return read_column(self, self._session(), load)
 
-    def _repeat(self, indices: Sequence[int], samples: dict[int, Any]) -> list[Any]:
-        """Lay the samples out by index; a sample's second occurrence is a copy."""
+    def _repeat(self, indices: Sequence[int], samples: dict[int, Any], load: Load) -> list[Any]:
+        """Lay the samples out by index; a sample's second occurrence is another object."""
         result = []
         seen: set[int] = set()
         for key in indices:
             sample = samples[key]
             if key in seen:
                 try:
-                    pieces = self.codec.encode(sample, key, self._name)
-                    sample = self.codec.decode(b"".join(pieces), key, self._name, verify=False)
+                    pieces = self.codec.encode(sample, key, self.digest_name)
+                    sample = self.codec.decode(
+                        b"".join(pieces), key, self.digest_name, verify=False
+                    )
                 except UncacheableValueError:
                     if self.copy:
-                        raise  # else it is a read-only view, which may be given twice
+                        raise
+                    sample = self.fetch_one(key, load)  # it has views: they come from the cache
             seen.add(key)
             result.append(sample)
         return result
@@ -322,45 +345,10 @@ class SampleCache:
     def attach(self, load: Load, check: bool = True, *, known: Evidence | None = None) -> Evidence:
         """Open the backend and make sure that its namespace holds this dataset's samples.
 
-        Args:
-            load: as for :meth:`fetch`.
-            check: whether to load a few samples twice before the first is stored; and to compare
-                two entries with the source where only a name, and no fingerprint, says what the
-                namespace holds.
-            known: what the samples look like, where that was looked at already.
-
-        Returns:
-            What the samples look like.
-
-        Raises:
-            NondeterministicSourceError: if a sample differs between two reads.
-            NamespaceMismatchError: if the namespace holds another dataset's.
-            CacheError: if that cannot be found out, because the backend fails.
+        See :func:`kappacore.caching.attaching.attach`.
         """
-        session = self._session()
-
-        proved: Evidence | None = None
-
-        def look() -> Evidence:
-            nonlocal proved
-            proved = known
-            if proved is None:
-                identity, length = self.identity, self.length
-                proved = look_at_source(load, self.codec, identity, length) if check else {}
-            return proved
-
-        found = agree(session, self.codec, self.identity, self.length, look)
-        self._evidence = found or {}
-        if self.identity.fingerprint is not None or self.identity.private:
-            return self._evidence  # content of another identity is a miss
-        if found is None and session.failing:
-            raise CacheError(
-                f"The cache backend {session.name!r} fails (the log says how), and only the name "
-                f"{self.identity.namespace!r} says what it holds, which cannot be checked now. "
-                f"Repair it, or let the dataset define fingerprint(item, raw)."
-            )
-        if check and proved is None:
-            compare_with_source(self._evidence, load, self.codec, self.identity)
+        self._evidence = attach(self, self._session(), load, check, known)
+        self._attached = True
         return self._evidence
 
     # ---- lifetime
@@ -371,20 +359,28 @@ class SampleCache:
                 f"The cache of {self.identity.description['dataset']} was closed. "
                 f"Make a new one to go on reading."
             )
+        pid = os.getpid()
         session = self._current
-        if session is None or session.pid != os.getpid():
-            session = Session(
-                self.ref,
-                self.identity.namespace,
-                self.length,
-                keep=self.keep,
-                strict=self.strict,
-                verify=self.verify,
-                token=self._token,
-            )
-            self._current = session
-            if self.alone:
-                warn_if_useless(session)
+        if session is not None and session.pid == pid:
+            return session
+        # Of this process: at a fork another thread may hold the parent's.
+        with self._opening.setdefault(pid, threading.Lock()):
+            session = self._current
+            if session is None or session.pid != pid:
+                session = Session(
+                    self.ref,
+                    self.identity.namespace,
+                    self.length,
+                    keep=self.keep,
+                    strict=self.strict,
+                    verify=self.verify,
+                    columns=self.columns,
+                    token=self._token,
+                    required=not self._attached,
+                )
+                if self.alone:
+                    warn_if_useless(session)
+                self._current = session
         return session
 
     def stats(self) -> CacheStats:
@@ -404,13 +400,13 @@ class SampleCache:
     @property
     def scope(self) -> Scope:
         """Who shares the entries: this process, the machine, or the network."""
-        return self._session().backend.scope
+        return self._session().scope
 
     def clear(self) -> None:
         """Remove all samples, for all users of the namespace."""
         session = self._session()
         session.clear()
-        agree(session, self.codec, self.identity, self.length, lambda: self._evidence)
+        refresh(self, session, self._evidence)
 
     def close(self) -> None:
         """Let go of the backend; entries that are not kept go with their last user."""
@@ -419,4 +415,4 @@ class SampleCache:
             self._current.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_current": None}
+        return {**self.__dict__, "_current": None, "_opening": {}}

@@ -78,7 +78,8 @@ def explain(target: Any) -> str:
 def _stack(target: Any, depth: int = 0) -> Iterator[tuple[int, Any]]:
     yield depth, target
     attributes = getattr(target, "__dict__", {})
-    parts = attributes.get("datasets")
+    parts = attributes.get("datasets", ())
+    parts = list(parts.values()) if isinstance(parts, dict) else parts
     for part in (attributes.get("dataset"), *(parts if isinstance(parts, list | tuple) else ())):
         if part is not None and not isinstance(part, str):
             yield from _stack(part, depth + 1)
@@ -103,10 +104,10 @@ def _describe(part: Any) -> str:
 def _fill(info: BackendInfo | None, length: int) -> str:
     if info is None:
         return "the backend does not say"
-    entries = min(max(0, info.entries - 1), length)  # without the record
     budget = "" if info.capacity is None else f" of {format_size(info.capacity)}"
     full = ", full: the rest comes from the source" if info.full else ""
-    return f"{entries} of {length} samples, {format_size(info.bytes)}{budget}{full} ({info.where})"
+    held = f"{info.entries} of {length} samples, {format_size(info.bytes)}"
+    return f"{held}{budget}{full} ({info.where})"
 
 
 def _use(stats: CacheStats) -> str:

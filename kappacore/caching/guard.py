@@ -10,20 +10,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from kappacore.errors import NamespaceMismatchError, NondeterministicSourceError
+from kappacore.errors import (
+    NamespaceMismatchError,
+    NondeterministicSourceError,
+    UncacheableValueError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from kappacore.caching.backend import Buffer
     from kappacore.caching.codec import Codec
     from kappacore.caching.namespace import Identity
+    from kappacore.caching.session import Session
 
-__all__ = ["Evidence", "compare_with_source", "look_at_source", "random_states_restored"]
+__all__ = [
+    "Evidence",
+    "compare_stored",
+    "compare_with_source",
+    "look_at_source",
+    "random_states_restored",
+]
 
 #: Digests of a few samples, by index: what a namespace holds where no fingerprint says so.
 Evidence = dict[int, str]
 
-_COMPARED = 2  # of the samples that are evidence
+_COMPARED = 2  # of the stored samples
+_PROBED = 1024  # keys looked up at once
 
 
 def look_at_source(
@@ -70,22 +83,65 @@ def compare_with_source(
     with random_states_restored():
         for idx in sorted(evidence)[:: max(1, len(evidence) - 1)][:_COMPARED]:
             if _digest(load, codec, identity, idx) != evidence[idx]:
-                raise NamespaceMismatchError(
-                    f"The cache namespace {identity.namespace!r} holds other samples than this "
-                    f"dataset: sample {idx} differs. Either it was filled from another dataset "
-                    f"(give this one another namespace=), or the dataset returns something new at "
-                    f"each read (cache what is below the random part). check=False skips this "
-                    f"comparison."
-                )
+                raise _mismatch(identity, idx)
+
+
+def compare_stored(
+    session: Session,
+    load: Callable[[list[int]], Sequence[Any]],
+    codec: Codec,
+    identity: Identity,
+    length: int,
+) -> None:
+    """Compare two entries of a namespace, if it has any, with the source.
+
+    Raises:
+        NamespaceMismatchError: if one differs.
+    """
+    info = session.info()
+    if info is not None and not info.entries:
+        return
+    compared = 0
+    with random_states_restored():
+        for start in range(0, length, _PROBED):
+            keys = list(range(start, min(start + _PROBED, length)))
+            for idx, stored in zip(keys, session.get_many(keys), strict=True):
+                if stored is None:
+                    continue
+                if b"".join(_encode(load, codec, identity, idx)) != bytes(stored):
+                    raise _mismatch(identity, idx)
+                compared += 1
+                if compared == _COMPARED:
+                    return
+
+
+def _mismatch(identity: Identity, idx: int) -> NamespaceMismatchError:
+    return NamespaceMismatchError(
+        f"The cache namespace {identity.namespace!r} holds other samples than this dataset: "
+        f"sample {idx} differs. Either it was filled from another dataset (give this one another "
+        f"namespace=), or the dataset returns something new at each read (cache what is below the "
+        f"random part). check=False skips this comparison."
+    )
 
 
 def _digest(
     load: Callable[[list[int]], Sequence[Any]], codec: Codec, identity: Identity, idx: int
 ) -> str:
     digest = xxhash.xxh3_128()
-    for piece in codec.encode(load([idx])[0], idx, identity.digest_name):
+    for piece in _encode(load, codec, identity, idx):
         digest.update(piece)
     return digest.hexdigest()
+
+
+def _encode(
+    load: Callable[[list[int]], Sequence[Any]], codec: Codec, identity: Identity, idx: int
+) -> list[Buffer]:
+    try:
+        return codec.encode(load([idx])[0], idx, identity.digest_name)
+    except UncacheableValueError as error:
+        raise UncacheableValueError(
+            f"Sample {idx} of {identity.description['dataset']}: {error}"
+        ) from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kappacore.datasets import Item
+from kappacore.datasets.indexing import check_batch, check_index
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,12 +29,14 @@ class CachedItem(Item):
         self.has_raw = raw
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
+        idx = check_index(idx, self.cache.length, "a cached item")
         value = self.cache.fetch_one(idx, self.load)
         return self._decode(idx, value, ctx) if self.has_raw else value
 
     def get_batch(
         self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
     ) -> list[Any]:
+        indices = check_batch(indices, self.cache.length, "a cached item")
         values = self.cache.fetch(indices, self.load)
         if not self.has_raw:
             return values
@@ -58,6 +61,7 @@ class CachedItem(Item):
         return self.cache.column(self.load) if type(self.get(0)) is int else None
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
+        indices = check_batch(indices, self.cache.length, "a cached item")
         return self.cache.fetch(indices, self.load)
 
     def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:

@@ -23,6 +23,7 @@ except ImportError:  # not a POSIX system: see tenancy
 
 __all__ = ["MachineClaims"]
 
+_CHUNK = 1 << 20  # bytes
 _OWNER_BITS = 20
 _OWNER_MASK = (1 << _OWNER_BITS) - 1
 
@@ -45,8 +46,11 @@ class MachineClaims:
         self._fd = open_private(folder / "claims")
         self._close = own_lock(self, self._fd)
         size = 8 * (length + 1)
-        # Room that is not there is found out here, not by a bus error at the first touch.
-        os.posix_fallocate(self._fd, 0, size)
+        with self._locked():
+            missing = size - os.fstat(self._fd).st_size
+            # Written: room that is not there is found out here, not by a bus error at a touch.
+            while missing > 0:
+                missing -= os.pwrite(self._fd, bytes(min(missing, _CHUNK)), size - missing)
         self._words = memoryview(mmap.mmap(self._fd, size)).cast("Q")
         with self._locked():
             self._words[length] += 1  # the last word counts those who came
@@ -76,8 +80,8 @@ class MachineClaims:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self._lock:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            try:
+            try:  # an interrupt may come at once
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
                 yield
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)

@@ -100,8 +100,10 @@ def open_cache(
             identity,
             len(dataset),
             keep=_kept(ref, duration, refs),
+            columns=form == "decoded",
             alone=len(refs) == 1,
-            **settings,
+            # What lies behind is stored in front: as values of their own, not as views.
+            **(settings if ref is refs[0] else {**settings, "copy": True}),
         )
         for ref in refs
     ]
@@ -167,6 +169,9 @@ def refuse_random(dataset: Any) -> None:
         parts = [dataset.dataset]
     elif isinstance(dataset, torch.utils.data.ConcatDataset):
         parts = dataset.datasets
+    elif isinstance(dataset, torch.utils.data.StackDataset):
+        inner = dataset.datasets
+        parts = list(inner.values() if isinstance(inner, dict) else inner)
     for part in parts:
         refuse_random(part)
     if getattr(dataset, "is_random", False):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from kappacore.caching.engine import Load, SampleCache
     from kappacore.caching.tiered import TieredCache
@@ -20,10 +22,11 @@ __all__ = ["prefill", "shard_of"]
 log = logging.getLogger("kappacore.cache")
 
 _BATCH = 32
+_THREAD_BATCH = 8  # of one thread: an interrupt waits for it
 
-# (rank, number of ranks): those of torchrun first, then SLURM's.
-_LOCAL = (("LOCAL_RANK", "LOCAL_WORLD_SIZE"), ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"))
-_GLOBAL = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+# (rank, number of ranks): those of torchrun first, then those that SLURM gives the tasks of srun.
+_LOCAL = (("LOCAL_RANK", "LOCAL_WORLD_SIZE"), ("SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"))
+_GLOBAL = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 
 def shard_of(scope: str, shard: object = "auto") -> tuple[int, int]:
@@ -41,9 +44,9 @@ def shard_of(scope: str, shard: object = "auto") -> tuple[int, int]:
         return 0, 1
     if shard == "auto":
         for rank, ranks in _GLOBAL if scope == "network" else _LOCAL:
-            numbers = os.environ.get(rank, ""), os.environ.get(ranks, "")
-            if all(number.isdigit() for number in numbers) and int(numbers[0]) < int(numbers[1]):
-                return int(numbers[0]), int(numbers[1])
+            number, parts = os.environ.get(rank, ""), _count(os.environ.get(ranks, ""))
+            if number.isdigit() and int(number) < parts:
+                return int(number), parts
         return 0, 1
     if isinstance(shard, tuple) and len(shard) == 2:
         number, parts = shard
@@ -53,6 +56,18 @@ def shard_of(scope: str, shard: object = "auto") -> tuple[int, int]:
         f"shard={shard!r} is not a part of the samples. Use 'auto' (this rank's share), None (all "
         f"of them), or (number, parts) such as (0, 4)."
     )
+
+
+def _count(text: str) -> int:
+    """Return a number of tasks; SLURM lists one for each node, as in ``4(x2),3``."""
+    each: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        if found is None:
+            return 0
+        each += [int(found[1])] * int(found[2] or 1)
+    node = os.environ.get("SLURM_NODEID", "0")
+    return each[int(node)] if node.isdigit() and int(node) < len(each) else each[0]
 
 
 def prefill(
@@ -83,12 +98,16 @@ def prefill(
         )
     number, parts = shard_of(cache.scope, shard)
     start, stop = cache.length * number // parts, cache.length * (number + 1) // parts
-    batches = [range(first, min(first + _BATCH, stop)) for first in range(start, stop, _BATCH)]
+    size = _BATCH if workers <= 1 else _THREAD_BATCH
+    batches = [range(first, min(first + size, stop)) for first in range(start, stop, size)]
     loaded, done = 0, 0
     before = cache.stats()
-    with _bar(stop - start, name, show=progress and number == 0) as bar:
+    with (
+        _bar(stop - start, name, show=progress and number == 0) as bar,
+        closing(_run(lambda batch: cache.fill(batch, load), batches, workers)) as runs,
+    ):
         try:
-            for count, size in _run(lambda batch: cache.fill(batch, load), batches, workers):
+            for count, size in runs:
                 loaded += count
                 done += size
                 bar.update(size)
@@ -97,6 +116,9 @@ def prefill(
                 bar.set_postfix_str(f"{stats.bytes_stored / 1e6 / seconds:.1f} MB/s", refresh=False)
                 if stats.refused and all(info and info.full for info in cache.infos()):
                     log.info("prefill ends after %d samples: the cache is full", done)
+                    break
+                if cache.failing:
+                    log.warning("prefill ends after %d samples: the cache fails", done)
                     break
         except KeyboardInterrupt:
             log.warning(
@@ -118,7 +140,7 @@ def _bar(total: int, name: str, show: bool) -> Any:
 
 def _run(
     fill: Callable[[Sequence[int]], int], batches: Iterable[Sequence[int]], workers: int
-) -> Iterator[tuple[int, int]]:
+) -> Generator[tuple[int, int], None, None]:
     """Give (samples loaded, samples seen) for each batch as it is done."""
     if workers <= 1:
         for batch in batches:
@@ -133,6 +155,9 @@ def _run(
                 yield from _finished(running)
         while running:
             yield from _finished(running)
+    except KeyboardInterrupt:
+        log.warning("prefill was interrupted and waits for the samples that are being read")
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

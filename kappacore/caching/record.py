@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from kappacore.caching.claims import CLAIM_TTL, renewing
+from kappacore.caching.claims import CLAIM_TTL, holding
 from kappacore.errors import CorruptValueError
 
 if TYPE_CHECKING:
@@ -62,13 +62,10 @@ def agree(
         if evidence is not None:  # written and lost: this backend keeps nothing for long
             return None
         if corrupt or session.claim_many([length], CLAIM_TTL)[0]:
-            try:
-                with renewing(session, [length]):
-                    evidence = prove()
+            with holding(session, [length]):
+                evidence = prove()
                 if not _write(session, codec, identity, length, evidence):
                     return None
-            finally:
-                session.release_many([length])
         time.sleep(_WAIT)
 
 

@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +18,18 @@ from kappacore._options import check_options
 from kappacore._warn import warn
 from kappacore.caching.allocator import keep_freed_memory
 from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend
+from kappacore.caching.column import Column
 from kappacore.caching.machine_claims import open_claims
 from kappacore.caching.sizes import format_size
 from kappacore.caching.stats import Counters
 from kappacore.errors import (
     BrokenPluginError,
+    CacheClosedError,
     CacheWarning,
     InvalidOptionError,
     KappaError,
     SizeLimitError,
+    StorageError,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +92,9 @@ class Session:
         keep: seconds that entries stay after the last user left.
         strict: raise what a failing backend raises.
         verify: one of :data:`VERIFY`; ``"always"`` where the backend or its scope demands it.
+        columns: whether there may be a column.
         token: tells caches apart that share a namespace but, each in a process's memory, no entry.
+        required: raise if the backend cannot be opened, instead of trying again later.
     """
 
     def __init__(
@@ -99,7 +106,9 @@ class Session:
         keep: float,
         strict: bool,
         verify: str = "first",
+        columns: bool = False,
         token: str = "",
+        required: bool = True,
     ) -> None:
         cls = backend_class(ref)
         given = {"keep": keep} if takes_keep(cls) else {}
@@ -112,20 +121,20 @@ class Session:
         keep_freed_memory()
         self.pid = os.getpid()
         self.name = ref.name
+        self.scope = cls.scope
         self.strict = strict
         self.length = length
+        self.columns = columns
+        self.column = Column()
         owner = f".{token}" if cls.scope == "process" else ""
         self.counters = Counters(f"{ref.name}.{namespace}{owner}")
-        self.backend: CacheBackend = ref.open(namespace, length + 2, **given)
-        if cls.scope == "network" or self.backend.verify_always:
-            verify = "always"
-        self.before_check, self.after_check = VERIFY[verify]
         self.has_claims = cls.claim_many is not CacheBackend.claim_many
         self._machine_claims = (
             None
             if self.has_claims or cls.scope == "process"
             else open_claims(self.counters.folder, length + 2)
         )
+        self.before_check, self.after_check = VERIFY[verify]
         # A byte a value: whether its digest needs no check (any more).
         self.verified = bytearray([self.before_check]) * (length + 2)
         self._smallest_refused = sys.maxsize
@@ -137,10 +146,37 @@ class Session:
         self._down_until = 0.0
         self._loading: dict[int, float] = {}  # by a thread of this process, until when
         self._loading_lock = threading.Lock()
+        self._closed = False
+        self._open_backend = partial(ref.open, namespace, length + 2, **given)
+        opened: list[CacheBackend] = []
+        self._opened = opened
         clears = not keep and cls.scope == "machine" and not given
-        self.close = Finalize(
-            self, _end, args=(self.backend, self.counters, clears), exitpriority=_EXIT_PRIORITY
+        self._end = Finalize(
+            self, _end, args=(opened, self.counters, clears), exitpriority=_EXIT_PRIORITY
         )
+        self.backend: CacheBackend | None = None
+        try:
+            self._open()
+        except Exception as error:
+            if required:
+                self._end()
+                raise
+            self._fail(error)
+
+    def _open(self) -> CacheBackend:
+        if self._closed:
+            raise CacheClosedError(
+                f"The cache {self.name!r} was closed. Make a new one to go on reading."
+            )
+        backend: CacheBackend = self._open_backend()
+        self._opened.append(backend)
+        if self.scope == "network":
+            backend.verify_always = True
+        if backend.verify_always:
+            self.before_check, self.after_check = VERIFY["always"]
+            self.verified = bytearray(len(self.verified))
+        self.backend = backend
+        return backend
 
     def get(self, key: int) -> Buffer | None:
         """Look one key up; absent if the backend fails."""
@@ -148,7 +184,8 @@ class Session:
             return None
         try:
             with self._lock:
-                return self.backend.get(key)
+                backend = self.backend
+                return (self._open() if backend is None else backend).get(key)
         except Exception as error:
             self._fail(error)
             return None
@@ -197,17 +234,22 @@ class Session:
                 return keys
             self._check_answer("claim_many", granted, len(keys))
             return [key for key, ok in zip(keys, granted, strict=True) if ok]
-        if self.failing:
+        if self.failing or (self._machine_claims is None and threading.active_count() == 1):
             return keys
-        if self._machine_claims is not None:
-            granted = self._machine_claims.claim_many(keys, ttl)
-            keys = [key for key, ok in zip(keys, granted, strict=True) if ok]
-        # Stored since it was looked up? These claims cannot know.
-        found = self.get_many(keys) if keys else []
-        stored = [key for key, buffer in zip(keys, found, strict=True) if buffer is not None]
-        if stored and self._machine_claims is not None:
-            self._machine_claims.release_many(stored)
-        return [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
+        # Claims that are not the backend's cannot know what was stored since it was looked up.
+        claimed: list[int] = []
+        absent: list[int] = []
+        try:
+            claimed = keys
+            if self._machine_claims is not None:
+                granted = self._machine_claims.claim_many(keys, ttl)
+                claimed = [key for key, ok in zip(keys, granted, strict=True) if ok]
+            found = self.get_many(claimed) if claimed else []
+            absent = [key for key, value in zip(claimed, found, strict=True) if value is None]
+            return absent
+        finally:
+            if self._machine_claims is not None and len(absent) < len(claimed):
+                self._machine_claims.release_many(sorted(set(claimed) - set(absent)))
 
     @property
     def shares_claims(self) -> bool:
@@ -224,24 +266,41 @@ class Session:
 
     def release_many(self, keys: Sequence[int]) -> None:
         """Give claims back."""
-        if self.has_claims and keys:
-            self._guard("release_many", keys)
-        elif self._machine_claims is not None:
-            self._machine_claims.release_many(keys)
-        for key in keys:
-            self._loading.pop(key, None)
+        try:
+            if self.has_claims and keys:
+                self._guard("release_many", keys)
+            elif self._machine_claims is not None:
+                self._machine_claims.release_many(keys)
+        finally:
+            for key in keys:
+                self._loading.pop(key, None)
 
     def info(self) -> BackendInfo | None:
-        """Return how full the namespace is."""
+        """Return how full the namespace is, its entries being the samples alone."""
         info: BackendInfo | None = self._guard("info")
-        return info
+        if info is None:
+            return None
+        others = 1  # the record
+        if self.columns and self.get(self.length + 1) is not None:
+            others = 2
+        return replace(info, entries=min(max(0, info.entries - others), self.length))
 
     def clear(self) -> None:
         """Remove all entries; a failure is raised, because the caller relies on it."""
         with self._lock:
-            self.backend.clear()
+            (self._open() if self.backend is None else self.backend).clear()
         self.verified = bytearray([self.before_check]) * len(self.verified)
+        self.column = Column()
         self._smallest_refused = sys.maxsize
+        self._refused_until = 0.0
+        self._refusals = 0
+
+    def close(self) -> None:
+        """Close the backend, but not while another thread of this process is at it."""
+        with self._lock:
+            self._closed = True
+            self.backend = None
+            self._end()
 
     def refused(self, size: int, *, record: bool = False) -> None:
         """Take note that a value of ``size`` bytes found no room.
@@ -256,7 +315,7 @@ class Session:
         info = self.info()
         if info is None or info.capacity is None:
             return
-        held = max(0, info.entries - 1)  # without the record
+        held = info.entries
         if not held and size > info.capacity - info.bytes:
             if not record and self._refusals < min(_REFUSALS, self.length):
                 return  # others may be smaller
@@ -287,6 +346,11 @@ class Session:
         return size < self._smallest_refused or time.monotonic() > self._refused_until
 
     @property
+    def full_lately(self) -> bool:
+        """Whether a value found no room a moment ago."""
+        return time.monotonic() <= self._refused_until
+
+    @property
     def failing(self) -> bool:
         """Whether the backend failed a moment ago."""
         return time.monotonic() < self._down_until
@@ -304,14 +368,16 @@ class Session:
             return None
         try:
             with self._lock:
-                return getattr(self.backend, method)(*arguments)
+                backend = self._open() if self.backend is None else self.backend
+                return getattr(backend, method)(*arguments)
         except Exception as error:
             self._fail(error)
             return None
 
     def _fail(self, error: Exception) -> None:
         """Leave the backend alone for a while; raise what is not for this to pass over."""
-        if self.strict or isinstance(error, KappaError):
+        misused = isinstance(error, KappaError) and not isinstance(error, StorageError)
+        if self.strict or misused:
             raise error
         self._down_until = time.monotonic() + _RETRY_AFTER
         self.counters.add(backend_errors=1)
@@ -325,23 +391,24 @@ class Session:
         log.info("cache backend %r failed", self.name, exc_info=error)
 
 
-def _end(backend: CacheBackend, counters: Counters, clears: bool) -> None:
+def _end(opened: list[CacheBackend], counters: Counters, clears: bool) -> None:
     try:
-        if counters.close() and clears:
-            backend.clear()
+        if counters.close() and clears and opened:
+            opened[0].clear()
     finally:
-        backend.close()
+        for backend in opened:
+            backend.close()
 
 
 def warn_if_useless(session: Session) -> None:
     """Say once that a worker's own, empty cache will hardly ever hit."""
-    if session.backend.scope != "process":
+    if session.scope != "process":
         return
     data = sys.modules.get("torch.utils.data")
     if data is None or data.get_worker_info() is None:
         return
     info = session.info()
-    if info is not None and info.entries <= 1 and session.counters.first_to("report-unfilled"):
+    if info is not None and not info.entries and session.counters.first_to("report-unfilled"):
         warn(
             f"The cache backend {session.name!r} keeps samples in each DataLoader worker apart: "
             f"every worker reads the source for itself, and again in every epoch unless "

@@ -46,9 +46,37 @@ class TieredCache:
         return first.fetch_one(index, lambda missing: second.fetch(missing, load))
 
     def fill(self, indices: Sequence[int], load: Load) -> int:
-        """Load what is missing, as :meth:`SampleCache.fill` does."""
+        """Load what is missing in either, as :meth:`SampleCache.fill` does."""
         first, second = self.tiers
-        return first.fill(indices, lambda missing: second.fetch(missing, load))
+        loaded = 0
+
+        def count(missing: list[int]) -> Sequence[Any]:
+            nonlocal loaded
+            loaded += len(missing)
+            return load(missing)
+
+        def take(missing: list[int]) -> Sequence[Any]:
+            found = first.take_cached(missing)
+            rest = [index for index in missing if index not in found]
+            if rest:
+                found.update(zip(rest, count(rest), strict=True))
+            return [found[index] for index in missing]
+
+        if not first.full_lately:
+            first.fill(indices, lambda missing: second.fetch(missing, count))
+        if not second.full_lately:
+            second.fill(indices, take)
+        return loaded
+
+    @property
+    def full_lately(self) -> bool:
+        """Whether a sample found no room in either a moment ago."""
+        return all(tier.full_lately for tier in self.tiers)
+
+    @property
+    def failing(self) -> bool:
+        """Whether both backends failed a moment ago."""
+        return all(tier.failing for tier in self.tiers)
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
         """Return all values as one array, as :meth:`SampleCache.column` does."""
@@ -71,6 +99,7 @@ class TieredCache:
         return replace(
             first + second,
             misses=second.misses,
+            refused=second.refused,
             source_reads=second.source_reads,
             seconds_source=second.seconds_source,
         )

@@ -24,6 +24,7 @@ class LMDBBackend(CacheBackend):
     """
 
     scope = "machine"
+    verify_always = True  # a disk forgets and changes what memory does not
 
     def __init__(
         self, namespace: str, length: int, *, path: str | Path, max_bytes: int | str = "16GiB"

@@ -27,9 +27,14 @@ from kappacore.caching.codec._layout import (
     seal_bytes,
 )
 from kappacore.caching.codec._reading import READ_ERRORS, read_tree
-from kappacore.caching.codec._registry import TypeRegistry
+from kappacore.caching.codec._registry import DecoderError, TypeRegistry
 from kappacore.caching.codec._writing import Refusal, Writer
-from kappacore.errors import CorruptValueError, MissingDependencyError, UncacheableValueError
+from kappacore.errors import (
+    CorruptValueError,
+    MissingDependencyError,
+    TypeRegistrationError,
+    UncacheableValueError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +134,7 @@ class Codec:
             CorruptValueError: the buffer is not what was written for this key and namespace by
                 this version of the format.
             MissingDependencyError: the value needs a library that is not installed.
+            TypeRegistrationError: the value is intact, but the decoder registered for a type fails.
         """
         view = buffer if type(buffer) is memoryview else memoryview(buffer)
         try:
@@ -160,12 +166,17 @@ class Codec:
             raise _corrupt(key, namespace, f"there is no kind {kind} of value")
         try:
             return read_tree(view, structure_size, array_bytes, copy, self._types)
-        except READ_ERRORS as error:
+        except (*READ_ERRORS, MissingDependencyError) as error:
+            intact = digest == xxh3_64_intdigest(view[DIGESTED_FROM:])
+            if intact and isinstance(error, MissingDependencyError):
+                raise
+            if intact and isinstance(error, DecoderError):
+                raise TypeRegistrationError(
+                    f"The value stored for {_place(key, namespace)} is intact, but {error}. Repair "
+                    f"the decoder; or, if it no longer reads what an older encoder wrote, register "
+                    f"the type under another name=."
+                ) from error
             raise _corrupt(key, namespace, str(error) or repr(error)) from error
-        except MissingDependencyError as error:
-            if digest != xxh3_64_intdigest(view[DIGESTED_FROM:]):
-                raise _corrupt(key, namespace, "its digest differs") from error
-            raise
 
     def register_type(
         self,
@@ -244,5 +255,10 @@ def _why_not_read(signature: int) -> str:
 
 
 def _corrupt(key: int, namespace: str, reason: str) -> CorruptValueError:
-    place = f"key {key} of namespace {namespace!r}" if namespace else f"key {key}"
-    return CorruptValueError(f"The value stored for {place} cannot be used: {reason}.")
+    return CorruptValueError(
+        f"The value stored for {_place(key, namespace)} cannot be used: {reason}."
+    )
+
+
+def _place(key: int, namespace: str) -> str:
+    return f"key {key} of namespace {namespace!r}" if namespace else f"key {key}"

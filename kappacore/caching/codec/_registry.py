@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 Reference = tuple[str, str, str | None, str | None]
 
 
+class DecoderError(ValueError):
+    """A registered decoder does not make a value of what is stored."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RegisteredType:
     """A type, the name that stored values call it by, and the way there and back."""
@@ -33,11 +37,11 @@ class RegisteredType:
         try:
             value = self.decode(plain)
         except Exception as error:
-            raise ValueError(
-                f"the decoder registered for {self.name!r} raised {error!r}"
-            ) from error
+            # A derived one has nothing to repair: the class has changed since.
+            kind = ValueError if self.derived else DecoderError
+            raise kind(f"the decoder registered for {self.name!r} raised {error!r}") from error
         if type(value) is not self.cls:
-            raise ValueError(
+            raise DecoderError(
                 f"the decoder registered for {self.name!r} returned a {type(value).__qualname__} "
                 f"instead of a {self.cls.__qualname__}"
             )

@@ -17,6 +17,7 @@ from kappacore import (
 from kappacore.errors import (
     CacheClosedError,
     DatasetTypeError,
+    InvalidIndexError,
     InvalidOptionError,
     RandomSourceError,
     UnknownItemError,
@@ -326,3 +327,11 @@ def test_clearing_makes_it_read_anew(cached, images):
     cached.clear()
     assert firsts(cached) == list(range(10))
     assert images.reads() == dict.fromkeys(range(10), 2)
+
+
+def test_items_are_indexed_by_integers(cached):
+    for idx, error in ((3.0, InvalidIndexError), ("1", InvalidIndexError), (10, IndexError)):
+        with pytest.raises(error):
+            cached.getitem_x(idx)
+    assert cached.getitem_x(-1)[0] == 9
+    assert cached.stats().backend_errors == 0

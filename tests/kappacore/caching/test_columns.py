@@ -219,3 +219,52 @@ def test_a_backend_that_fails_still_gives_the_labels(log, recording):
         recording.failing.update({"get", "put", "claim", "release"})
         with pytest.warns(kappacore.CacheWarning, match="backend 'recording' failed"):
             assert cached.getall_class().tolist() == [1, 2, 3]
+
+
+# ---- read once
+
+
+def test_labels_read_as_a_column_are_not_read_again_one_by_one(log, backend):
+    source = Labels(log, list(range(600)))
+    with CacheWrapper(source, backend, items="class", **SMALL) as cached:
+        assert cached.getitem_class(5) == 5
+        assert cached.getall_class().tolist() == list(range(600))
+        assert list(ModeWrapper(cached, "class")) == list(range(600))
+        assert type(cached.getitem_class(7)) is int
+        assert source.log.count() == dict.fromkeys(range(600), 1)
+        assert cached.stats().source_reads == 600
+        assert "2 of 600 samples" in cached.explain()
+
+
+def test_labels_that_make_no_column_are_read_once_all_the_same(log, backend):
+    labels = [1] * 599 + [None]
+    source = Labels(log, labels)
+    with CacheWrapper(source, backend, items="class", **SMALL) as cached:
+        for _ in range(3):
+            assert find_item(cached, "class").get_all() is None
+            assert list(ModeWrapper(cached, "class")) == labels
+        assert source.log.count() == dict.fromkeys(range(600), 1)
+
+
+def test_a_column_without_room_is_kept_by_the_process_that_read_it(log):
+    source = Labels(log, list(range(5000)))
+    options = {"max_bytes": 60_000, "check": False}
+    with CacheWrapper(source, "shared", items="class", **options) as cached:
+        for _ in range(3):
+            column = cached.getall_class()
+            assert column.tolist() == list(range(5000))
+            column[0] = -1  # the caller's own
+        assert list(ModeWrapper(KDSubset(cached, range(10, 20)), "class")) == list(range(10, 20))
+        assert source.log.count() == dict.fromkeys(range(5000), 1)
+
+
+def test_a_damaged_column_is_read_anew(log, recording):
+    with CacheWrapper(Labels(log, [1, 2, 3]), "recording", items="class", check=False) as cached:
+        cached.getall_class()
+    assert 4 in recording.values
+    for garbage in (b"garbage", recording.values[3]):
+        recording.values[4] = garbage
+        with CacheWrapper(Labels(log, [1, 2, 3]), "recording", items="class", check=False) as again:
+            assert again.getitem_class(1) == 2
+            assert again.getall_class().tolist() == [1, 2, 3]
+            assert again.stats().corrupt >= 1

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 import warnings
 
 import pytest
 
 import kappacore
-from kappacore.caching import session
+from kappacore.caching import engine, session
 from kappacore.caching.backend import CacheBackend
 from kappacore.errors import (
     CacheClosedError,
@@ -525,3 +526,122 @@ def test_the_codec_is_asked_once_a_value(cache):
     strict.fetch([1], load)
     assert strict.stats().corrupt == 1
     strict.close()
+
+
+@pytest.mark.parametrize("backend", ["memory", "shared"])
+def test_samples_given_twice_as_views_share_nothing_that_can_be_changed(backend):
+    def load(indices):
+        return [{"image": b"x" * 50, "boxes": [idx]} for idx in indices]
+
+    cache = open_cache(backend, copy=False)
+    cache.fetch([1], load)
+    for _ in range(2):
+        one, other, two = cache.fetch([1, 1, 2], load)
+        one["boxes"].append("changed")
+        assert (other["boxes"], two["boxes"]) == ([1], [2])
+    cache.close()
+
+
+@pytest.mark.parametrize("backend", ["memory", "shared"])
+def test_threads_wait_for_each_other_however_slow_the_source_is(tmp_path, monkeypatch, backend):
+    monkeypatch.setattr(engine, "CLAIM_TTL", 0.2)
+    log = Log(tmp_path / "reads")
+
+    def slow(indices):
+        time.sleep(0.7)
+        return load_bytes(log)(indices)
+
+    cache = open_cache(backend)
+    threads = [threading.Thread(target=cache.fetch, args=([1, 2], slow)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert log.count() == {1: 1, 2: 1}
+    cache.close()
+
+
+@pytest.mark.parametrize("backend", ["memory", "shared"])
+def test_threads_that_come_first_open_it_once(tmp_path, backend):
+    log = Log(tmp_path / "reads")
+    original = open_cache(backend)
+    copy = pickle.loads(pickle.dumps(original))
+    start = threading.Barrier(6)
+
+    def use():
+        start.wait()
+        copy.fetch(list(range(10)), load_bytes(log))
+
+    threads = [threading.Thread(target=use) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert log.count() == dict.fromkeys(range(10), 1)
+    copy.close()
+    original.close()
+
+
+def test_a_failing_release_does_not_hide_what_the_source_raised(recording):
+    cache = open_cache("recording", strict=True)
+    recording.failing.add("release")
+
+    def missing(indices):
+        raise FileNotFoundError("gone")
+
+    with pytest.raises(FileNotFoundError, match="gone"):
+        cache.fetch([1], missing)
+    recording.failing.clear()
+    started = time.monotonic()
+    assert cache.fetch([1], load) == [[1, b"x" * 50]]  # nothing is claimed for ever
+    assert time.monotonic() - started < 3
+    cache.close()
+
+
+class Away(RecordingBackend):
+    """A server that may be away when a worker wants to connect."""
+
+    away = False
+
+    def __init__(self, namespace, length):
+        if self.away:
+            raise ConnectionError("connection refused")
+        super().__init__(namespace, length)
+
+
+def test_a_backend_that_is_away_when_a_worker_starts_costs_no_sample(recording, monkeypatch):
+    monkeypatch.setattr(session, "_RETRY_AFTER", 0.0)
+    kappacore.register_cache_backend("away", Away)
+    try:
+        Away.away = True
+        with pytest.raises(ConnectionError, match="refused"):
+            open_cache("away")  # the first to come is told
+        Away.away = False
+        cache = open_cache("away")
+        Away.away = True
+        worker = pickle.loads(pickle.dumps(cache))
+        with pytest.warns(CacheWarning, match="backend 'away' failed: ConnectionError: connection"):
+            assert worker.fetch([1], load) == [[1, b"x" * 50]]
+        assert worker.fetch_one(1, load) == [1, b"x" * 50]
+        assert worker.stats().backend_errors >= 2
+        Away.away = False
+        worker.fetch([1], load)
+        assert worker.fetch_one(1, load) == [1, b"x" * 50]
+        assert worker.stats().hits == 1
+        worker.close()
+        with pytest.raises(CacheClosedError):
+            worker.fetch([1], load)
+        cache.close()
+    finally:
+        Away.away = False
+        kappacore.unregister_cache_backend("away")
+
+
+def test_clearing_forgets_that_samples_were_refused(recording):
+    cache = open_cache("recording")
+    recording.room = 40
+    with pytest.warns(CacheWarning, match="is full"):
+        [cache.fetch([key], load) for key in (1, 2)]
+    cache.clear()
+    cache.fetch([3], load)  # the third of them would be an error
+    cache.close()

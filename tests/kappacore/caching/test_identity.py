@@ -255,3 +255,13 @@ def test_a_kept_cache_of_other_content_is_found_out_in_the_next_run(log, cache_f
     CacheWrapper(Images(log, known=True), "shared", namespace="n", **SMALL).close()
     assert len(namespaces_in(cache_folder)) == 1
     remove_kept(cache_folder)
+
+
+def test_who_did_not_look_does_not_disarm_the_comparison_of_who_does(log, backend):
+    train = CachedDataset(Samples(log), backend, namespace="n", check=False, **SMALL)
+    train.__getitems__([3, 7, 9])
+    with pytest.raises(NamespaceMismatchError, match="differs"):
+        CachedDataset(Samples(log, seed=1), backend, namespace="n", **SMALL)
+    with CachedDataset(Samples(log), backend, namespace="n", **SMALL) as same:
+        assert read(same) == read(train)
+    train.close()

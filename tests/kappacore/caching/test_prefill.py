@@ -130,7 +130,7 @@ def test_an_error_of_the_source_ends_it_and_what_was_read_stays(log, backend, wo
             cached.prefill(workers=workers)
         broken = False
         stored = cached.stats().stores
-        assert stored == 64
+        assert 56 <= stored < 96
         assert cached.prefill(workers=workers) == 96 - stored  # so no claim was left either
 
 
@@ -196,6 +196,8 @@ def test_an_interrupt_leaves_what_was_read_and_the_next_call_goes_on(tmp_path, l
             time.sleep(0.01)
         other.send_signal(signal.SIGINT)
         message = other.stdout.readline()
+        if message.startswith("prefill was interrupted and waits for the samples that are being"):
+            message = other.stdout.readline()
         assert message.startswith("prefill was interrupted after "), other.stderr.read()
         assert message.endswith(
             " of 2000 samples; what is cached stays, and the next call goes on from there\n"
@@ -227,15 +229,22 @@ def test_an_interrupt_leaves_what_was_read_and_the_next_call_goes_on(tmp_path, l
             {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"},
             (5, 8),
         ),
-        ("machine", {"SLURM_LOCALID": "2", "SLURM_NTASKS_PER_NODE": "4"}, (2, 4)),
-        ("network", {"SLURM_PROCID": "6", "SLURM_NTASKS": "8"}, (6, 8)),
+        ("machine", {"SLURM_LOCALID": "2", "SLURM_STEP_TASKS_PER_NODE": "4"}, (2, 4)),
+        (
+            "machine",
+            {"SLURM_LOCALID": "2", "SLURM_NODEID": "2", "SLURM_STEP_TASKS_PER_NODE": "4(x2),3"},
+            (2, 3),
+        ),
+        ("network", {"SLURM_PROCID": "6", "SLURM_STEP_NUM_TASKS": "8"}, (6, 8)),
+        # A batch script is one process, whatever the job has asked for.
+        ("network", {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, (0, 1)),
         (
             "network",
-            {"RANK": "1", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"},
+            {"RANK": "1", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},
             (1, 2),
         ),
         ("machine", {"LOCAL_RANK": "1"}, (0, 1)),
-        ("machine", {"SLURM_LOCALID": "2", "SLURM_NTASKS_PER_NODE": "4(x2)"}, (0, 1)),
+        ("machine", {"SLURM_LOCALID": "2", "SLURM_STEP_TASKS_PER_NODE": "many"}, (0, 1)),
         ("machine", {"LOCAL_RANK": "4", "LOCAL_WORLD_SIZE": "4"}, (0, 1)),
         ("process", {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}, (0, 1)),
     ],

@@ -263,3 +263,41 @@ def test_workers_share_the_second_and_have_no_reason_to_warn(log, tmp_path, meth
         assert source.log.count() == dict.fromkeys(range(40), 1)
         del loader
     assert not (tmp_path / "warnings").exists()
+
+
+def test_views_of_the_first_come_from_values_of_the_second(source, tmp_path):
+    options = {"use": "shared", "path": str(tmp_path), "max_bytes": "1MiB"}
+    with CachedDataset(source, options, namespace="n", keep=True, check=False) as behind:
+        expected = read(behind)
+    with CachedDataset(
+        source, ["memory", options], namespace="n", keep=True, copy=False, check=False
+    ) as cached:
+        assert read(cached) == expected  # promoted
+        assert isinstance(cached[0][0], memoryview)  # and given as views from the first
+        assert cached.stats().source_reads == 0
+
+
+def test_prefill_fills_the_one_behind_from_the_one_in_front(source, tmp_path):
+    kept = {"use": "shared", "path": str(tmp_path / "kept"), "max_bytes": "1MiB"}
+    new = {"use": "shared", "path": str(tmp_path / "new"), "max_bytes": "1MiB"}
+    for folder in ("kept", "new"):
+        (tmp_path / folder).mkdir()
+    options = {"namespace": "n", "keep": True, "check": False}
+    with CachedDataset(source, kept, **options) as cached:
+        assert cached.prefill() == 10
+    with CachedDataset(source, [kept, new], **options) as cached:
+        assert cached.prefill() == 0
+        assert [cached.stats(tier=tier).stores for tier in (0, 1)] == [10, 10]
+        assert source.log.count() == dict.fromkeys(range(10), 1)
+
+
+def test_prefill_past_a_full_first_tier_is_no_work_the_second_time(log):
+    source = Samples(log, 40, size=1000)
+    pair = [kappacore.backend("memory", max_bytes="10KiB"), PAIR[1]]
+    with CachedDataset(source, pair, check=False) as cached:
+        with pytest.warns(CacheWarning, match="'memory' is full"):
+            assert cached.prefill() == 40
+        assert cached.prefill() == 0
+        assert source.log.count() == dict.fromkeys(range(40), 1)
+        read(cached)
+        assert "The cache is full" not in cached.explain() + kappacore.explain(cached)

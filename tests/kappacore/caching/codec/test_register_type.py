@@ -162,8 +162,12 @@ def test_failing_functions_are_named(codec: Codec) -> None:
     ):
         other = Codec()
         other.register_type(Mask, encode_mask, decode, name="mask")
-        with pytest.raises(CorruptValueError, match=f"'mask' {reason}"):
-            there_and_back(other, Mask([1]))
+        stored = bytearray(b"".join(other.encode(Mask([1]), 0)))
+        with pytest.raises(TypeRegistrationError, match=f"is intact, but .*'mask' {reason}"):
+            other.decode(stored, 0)
+        stored[30] ^= 1  # the digest covers it: now the bytes may be to blame
+        with pytest.raises(CorruptValueError):
+            other.decode(stored, 0, verify=False)
 
 
 def test_what_an_encoder_returns_is_checked_too(codec: Codec) -> None:
