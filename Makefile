@@ -1,12 +1,14 @@
 # make demo   three epochs with and without a cache, on an image folder made for it (or ROOT=…)
 # make test   lint, types and all tests of the core and every plugin
 # make bench  ratios against named peers
+# make torture  processes that share a cache while one of them is killed every 50 ms
 # make fuzz   a longer search for bytes that the codec takes for something they are not
 
 PYTHON ?= python3
 ROOT ?=
 DEMO_ARGS ?=
 FUZZ_SECONDS ?= 120
+TORTURE_SECONDS ?= 600
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +18,7 @@ PROJECTS := pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PACKAGES := $(notdir $(PLUGINS) $(EXAMPLES))
 
-.PHONY: demo test lint types unit wheels bench fuzz clean
+.PHONY: demo test lint types unit wheels bench fuzz torture clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/run.py $(if $(ROOT),--root "$(ROOT)") $(DEMO_ARGS)
@@ -45,9 +47,13 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/cache_hit.py
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/shared.py
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/kappacore/caching/codec/fuzz.py --seconds $(FUZZ_SECONDS)
+
+torture: $(VENV)/.dev
+	$(BIN)/python tests/kappa_shared/torture.py --seconds $(TORTURE_SECONDS)
 
 $(VENV)/.base: $(PROJECTS)
 	@echo "Installing kappacore and its plugins into $(VENV) (a minute or two) …"
@@ -64,10 +70,10 @@ $(VENV)/.demo: $(VENV)/.base
 	@$(PIP) --group demo
 	@touch $@
 
-# KappaData pins nothing that is needed to time it, and its torchvision does not install here.
+# Peers without what they ask for: they need none of it here, and torchvision does not install.
 $(VENV)/.bench: $(VENV)/.base
 	@$(PIP) --group bench
-	@$(PIP) --no-deps kappadata==0.0.8
+	@$(PIP) --no-deps kappadata==0.0.8 stocaching==0.2.1 UltraDict==0.0.6
 	@touch $@
 
 clean:

@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import kappacore
+from kappacore import _cache_cli
 from kappacore.errors import KappaError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kappacore {kappacore.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_plugins(subparsers)
+    _cache_cli.add_cache(subparsers)
     return parser
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["BackendInfo", "Buffer", "CacheBackend", "Scope"]
 
@@ -26,6 +26,12 @@ class BackendInfo:
         capacity: the limit on ``bytes``; None if there is none.
         full: True once a value was refused for want of room.
         where: where the values are, for people: a folder, an address, a process.
+        dataset: whose samples they are, for people; empty if unknown.
+        users: processes that use the namespace now; None if unknown, as are the next two.
+        last_used: when it was used last, in seconds since 1970.
+        kept_until: when it goes if nobody uses it any more, in seconds since 1970; ``0``: with its
+            last user, ``inf``: when it is cleared.
+        advice: what hurts there and what to do about it, for people; empty if nothing does.
     """
 
     namespace: str
@@ -34,6 +40,11 @@ class BackendInfo:
     capacity: int | None
     full: bool
     where: str
+    dataset: str = ""
+    users: int | None = None
+    last_used: float | None = None
+    kept_until: float | None = None
+    advice: str = ""
 
 
 class CacheBackend(ABC):
@@ -80,6 +91,18 @@ class CacheBackend(ABC):
 
     @abstractmethod
     def __init__(self, namespace: str, length: int, **options: Any) -> None: ...
+
+    @classmethod
+    def prepare(cls, **options: Any) -> dict[str, Any]:
+        """Return the options to open instances with, once where a cache is made.
+
+        What it returns goes to all processes that use the cache; so does the address of something
+        that was found or started here. Errors that only the user can mend are best raised here.
+
+        Args:
+            **options: as the user gave them, already checked against the signature.
+        """
+        return options
 
     @abstractmethod
     def get(self, key: int) -> Buffer | None:
@@ -129,3 +152,54 @@ class CacheBackend(ABC):
     def info(self) -> BackendInfo | None:
         """Return how full this namespace is; None if the backend cannot say."""
         return None
+
+    # ---- for ``kappacore cache``: without an instance, and without counting as a user
+
+    @classmethod
+    def namespaces(cls, **options: Any) -> Iterable[BackendInfo]:  # noqa: ARG003
+        """Return the namespaces that there are, used or not.
+
+        Looking at them is no use: it prolongs no life. :func:`kappacore.caching.record.dataset_of`
+        says whose samples a namespace holds.
+
+        Args:
+            **options: those of ``__init__``, already checked against its signature. Name those
+                that say where entries are, such as a path, and ignore the others.
+
+        Example::
+
+            @classmethod
+            def namespaces(cls, *, path=None, **options):
+                for folder in Path(path).iterdir():
+                    yield BackendInfo(namespace=folder.name, …)
+        """
+        return ()
+
+    @classmethod
+    def remove(cls, namespace: str, **options: Any) -> bool:  # noqa: ARG003
+        """Remove one namespace with everything that belongs to it, though it is to be kept.
+
+        Processes that use it find it empty, as after :meth:`clear`.
+
+        Args:
+            namespace: its name.
+            **options: as for :meth:`namespaces`.
+
+        Returns:
+            False if there was none of that name.
+        """
+        raise TypeError(f"{cls.__name__} cannot remove {namespace!r}: it does not define remove()")
+
+    @classmethod
+    def collect(cls, **options: Any) -> list[str]:  # noqa: ARG003
+        """Remove what nobody uses and nobody wants kept, such as after a kill.
+
+        Needed only where the place of storage does not do that by itself.
+
+        Args:
+            **options: as for :meth:`namespaces`.
+
+        Returns:
+            The names of the removed namespaces.
+        """
+        return []

@@ -10,7 +10,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kappacore.caching.tenancy import open_private, own_lock
+from kappacore.caching.folders import open_private
+from kappacore.caching.tenancy import own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
 from kappacore.caching.claims import CLAIM_TTL, holding
+from kappacore.caching.codec import default_codec
 from kappacore.errors import CorruptValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kappacore.caching.backend import Buffer
     from kappacore.caching.codec import Codec
     from kappacore.caching.guard import Evidence
     from kappacore.caching.namespace import Identity
     from kappacore.caching.session import Session
 
-__all__ = ["agree"]
+__all__ = ["agree", "dataset_of"]
 
 _WAIT = 0.001  # seconds between looks at a record that another process is writing
+_LENGTH = re.compile(r".*\.(\d+)\.v\d+")  # in a namespace, see identify()
 
 
 def agree(
@@ -78,3 +82,22 @@ def _write(
     if stored is not None and not stored[0]:
         session.refused(sum(map(len, pieces)), record=True)
     return stored is not None and stored[0]
+
+
+def dataset_of(namespace: str, get: Callable[[int], Buffer | None]) -> str:
+    """Return whose samples a namespace holds, for people; empty if nothing says.
+
+    Args:
+        namespace: its name.
+        get: looks one key up.
+    """
+    match = _LENGTH.fullmatch(namespace)
+    key = int(match[1]) if match else 0
+    value = get(key) if match else None
+    if value is None:
+        return ""
+    try:
+        record = default_codec().decode(value, key, namespace)
+    except CorruptValueError:  # half of it lost in a crash, or written by a codec of the user's
+        return ""
+    return str(record.get("dataset", "")) if isinstance(record, dict) else ""

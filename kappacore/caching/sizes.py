@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
+import sys
 from fractions import Fraction
 from pathlib import Path
 
 from kappacore.errors import InvalidOptionError
 
-__all__ = ["available_memory", "format_size", "free_space", "parse_duration", "parse_size"]
+__all__ = [
+    "available_memory",
+    "disk_space",
+    "format_size",
+    "is_in_memory",
+    "memory_limits",
+    "parse_duration",
+    "parse_size",
+]
 
 _UNITS = {
     "": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
@@ -86,22 +96,35 @@ def available_memory() -> int:
     The least of what the kernel calls available and what the control group leaves; in a container
     or a SLURM job the second is the one that counts.
     """
-    limits = [_meminfo_available(), *_cgroup_headroom()]
-    return min(limit for limit in limits if limit is not None)
+    return min(memory_limits().values())
 
 
-def free_space(folder: Path) -> int:
-    """Return the free bytes of the file system that ``folder`` is on."""
-    while True:
-        try:
-            return shutil.disk_usage(folder).free
-        except FileNotFoundError:  # noqa: PERF203 - its last user has removed it
-            if folder == folder.parent:
-                raise
-            folder = folder.parent
+def memory_limits() -> dict[str, int]:
+    """Return what limits the memory that this process could still take, for people, in bytes."""
+    limits = {"the available memory": _meminfo_available()}
+    if groups := _cgroup_headroom():
+        limits["the memory limit of this container or job (cgroup)"] = min(groups)
+    return limits
 
 
-def _meminfo_available() -> int | None:
+def disk_space(folder: Path) -> tuple[int, int]:
+    """Return the size and the free bytes of a folder's file system; one without a limit has 0."""
+    usage = shutil.disk_usage(folder)
+    return usage.total, usage.free if usage.total else sys.maxsize
+
+
+def is_in_memory(folder: Path) -> bool:
+    """Return whether a folder's file system is one in memory."""
+    number = folder.stat().st_dev
+    device = f"{os.major(number)}:{os.minor(number)}"
+    for line in (_read("/proc/self/mountinfo") or "").splitlines():
+        place, _, system = line.partition(" - ")  # "31 24 0:26 / /dev/shm rw - tmpfs tmpfs rw"
+        if place.split()[2] == device:
+            return system.split()[0] in ("tmpfs", "ramfs")
+    return False
+
+
+def _meminfo_available() -> int:
     text = _read("/proc/meminfo")
     match = re.search(r"^MemAvailable:\s+(\d+) kB", text or "", re.MULTILINE)
     if match:
@@ -109,13 +132,13 @@ def _meminfo_available() -> int | None:
     return 4 * 2**30  # no /proc: a cautious guess rather than none
 
 
-def _cgroup_headroom() -> list[int | None]:
+def _cgroup_headroom() -> list[int]:
     """Limit minus usage of this process's control group and all above it, version 2 and 1.
 
     Pages of files that were read and not used again count as usage, and go when room is needed.
     """
     lines = (_read("/proc/self/cgroup") or "").splitlines()
-    found: list[int | None] = []
+    found: list[int] = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":

@@ -11,15 +11,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kappacore.caching.folders import open_private, user_folder
 from kappacore.caching.sizes import format_size
-from kappacore.caching.tenancy import (
-    Tenancy,
-    collect,
-    is_supported,
-    open_private,
-    own_lock,
-    user_folder,
-)
+from kappacore.caching.tenancy import Tenancy, collect, is_supported, own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,14 +11,12 @@ import contextlib
 import math
 import os
 import shutil
-import stat
-import tempfile
 import time
 import uuid
 from multiprocessing.util import Finalize
 from pathlib import Path
 
-from kappacore.errors import StorageError
+from kappacore.caching.folders import check_private, make_private, open_private, prune
 
 try:
     import fcntl
@@ -28,18 +26,18 @@ except ImportError:  # not a POSIX system
 __all__ = [
     "Tenancy",
     "collect",
+    "count_users",
     "is_supported",
     "kept_until",
-    "open_private",
+    "last_used",
     "own_lock",
+    "remove",
     "unlock",
-    "user_folder",
 ]
 
 _USERS = "users"
-_KEEP = "keep"
+_KEEP = "keep-"  # and for how many seconds
 _TRASH = ".trash-"
-_OWN = "kappacore-"  # and the user's number
 # After multiprocessing has ended this process's daemonic children, which may be users too.
 _EXIT_PRIORITY = -10
 
@@ -47,70 +45,6 @@ _EXIT_PRIORITY = -10
 def is_supported() -> bool:
     """Return whether this system has the kernel locks that sharing folders needs."""
     return fcntl is not None
-
-
-def user_folder(kind: str, base: str | os.PathLike[str] | None = None) -> Path:
-    """Return this user's own folder for one kind of shared files, made if it is missing.
-
-    Args:
-        kind: name of the kind, such as ``"shared"``.
-        base: where the folder lies; default ``$KAPPACORE_DIR``, else ``/dev/shm``, else the
-            directory for temporary files.
-
-    Raises:
-        StorageError: if the folder belongs to somebody else, is a link, or is open to others.
-    """
-    if base is None:
-        base = os.environ.get("KAPPACORE_DIR")
-    if base is None:
-        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()  # noqa: S108
-    owner = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = Path(base) / f"{_OWN}{owner}" / kind
-    _make(folder)
-    return folder
-
-
-def _make(folder: Path) -> None:
-    """Make a folder and the user's own one around it, again if its last user removes it."""
-    while True:
-        try:
-            _make_private(folder.parent)
-            _make_private(folder)
-        except StorageError as error:  # noqa: PERF203 - it is a loop for its sake
-            base = folder.parent.parent
-            if not (isinstance(error.__cause__, FileNotFoundError) and base.is_dir()):
-                raise
-        else:
-            return
-
-
-def _make_private(folder: Path) -> None:
-    try:
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        info = folder.lstat()
-    except OSError as error:
-        raise StorageError(
-            f"Cannot create the folder {folder}: {error}. "
-            f"Set KAPPACORE_DIR to a folder that you may write to."
-        ) from error
-    if not stat.S_ISDIR(info.st_mode):
-        problem = "is not a folder"
-    elif hasattr(os, "getuid") and info.st_uid != os.getuid():
-        problem = f"belongs to user {info.st_uid}, not to you ({os.getuid()})"
-    elif os.name == "posix" and info.st_mode & 0o077:
-        problem = f"is open to other users (mode {stat.S_IMODE(info.st_mode):o}, expected 700)"
-    else:
-        return
-    raise StorageError(
-        f"{folder} {problem}; it is not used, because its content could not be trusted. "
-        f"Remove it, or set KAPPACORE_DIR to another folder."
-    )
-
-
-def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
-    """Open a file of the user's own: mode 0600, no link followed, not inherited by programs."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC, 0o600)
 
 
 # Descriptors of locks that this process holds. A forked child closes its copies at once: it would
@@ -153,18 +87,22 @@ class Tenancy:
     leaves by dying, and the next one to call :func:`collect` tidies up after it.
 
     Args:
-        folder: the folder; its parent must exist.
-        keep: seconds that the folder stays after its last user left; ``0``: it goes with them,
+        folder: the folder, in one of :func:`user_folder`.
+        keep: seconds that the folder stays after its last use; ``0``: it goes with its last user,
             ``inf``: it stays. The longest wish of all users counts.
+
+    Raises:
+        StorageError: if the folder or one around it is somebody else's, a link, or open to others.
     """
 
     def __init__(self, folder: Path, keep: float = 0) -> None:
         self.folder = folder
         fd = _join(folder)
         _locks.add(fd)
-        if keep:
-            _wish(folder, keep)
         self._leave = Finalize(self, _leave, args=(fd, folder), exitpriority=_EXIT_PRIORITY)
+        if keep > _wished(folder):
+            # A wish is a file's name, so that two of them cannot overwrite each other.
+            os.close(open_private(folder / f"{_KEEP}{keep}"))
 
     def leave(self) -> bool:
         """End the use; the last user removes the folder unless it is to be kept. Idempotent.
@@ -173,6 +111,11 @@ class Tenancy:
             True if the folder was removed.
         """
         return bool(self._leave())
+
+    def note_use(self) -> None:
+        """Note that the folder is in use now, for the case that this process is killed later."""
+        with contextlib.suppress(FileNotFoundError):  # somebody has removed it
+            os.utime(self.folder / _USERS)
 
     def first_to(self, what: str) -> bool:
         """Return True for exactly one caller among all users of the folder."""
@@ -198,38 +141,76 @@ def collect(parent: Path) -> list[str]:
         folder = Path(entry.path)
         if entry.name.startswith(_TRASH):  # its remover was killed at work
             shutil.rmtree(folder, ignore_errors=True)
-        elif entry.is_dir(follow_symlinks=False) and _remove_if_unused(folder):
+        elif entry.is_dir(follow_symlinks=False) and remove(folder, kept=False):
             removed.append(entry.name)
+    prune(parent)
     return removed
+
+
+def remove(folder: Path, *, kept: bool) -> bool:
+    """Remove a folder that nobody uses.
+
+    Args:
+        folder: the folder.
+        kept: whether to remove it though it is to be kept.
+
+    Returns:
+        True if it was removed.
+    """
+    try:
+        fd = open_private(folder / _USERS)
+    except FileNotFoundError:
+        return False
+    try:
+        return _remove_if_alone(fd, folder, kept=kept)
+    finally:
+        unlock(fd)
+
+
+def last_used(folder: Path) -> float:
+    """Return when a folder was used last, to the minute, in seconds since 1970."""
+    try:
+        return (folder / _USERS).stat().st_mtime
+    except FileNotFoundError:
+        return 0
 
 
 def kept_until(folder: Path) -> float:
     """Return until when an unused folder is to stay, in seconds since 1970; 0: not at all."""
     wish = _wished(folder)
-    if not wish:
-        return 0
+    return last_used(folder) + wish if wish else 0
+
+
+def count_users(folder: Path) -> int | None:
+    """Return how many processes use a folder now, as far as this one may see; None if it may not.
+
+    For people: who must be sure asks for the lock.
+    """
     try:
-        return (folder / _USERS).stat().st_mtime + wish
-    except FileNotFoundError:
-        return 0
+        locks = Path("/proc/locks").read_text(encoding="ascii")
+        info = (folder / _USERS).stat()
+    except OSError:
+        return None
+    place = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
+    # "1: FLOCK  ADVISORY  READ 4711 00:1b:2 0 EOF"; who waits for it has "->" before FLOCK.
+    rows = (line.split() for line in locks.splitlines())
+    return len({row[4] for row in rows if row[1] == "FLOCK" and row[5] == place})
 
 
 def _wished(folder: Path) -> float:
     """Return for how long the folder is to stay after its last use, in seconds."""
+    longest = 0.0
     try:
-        wish, unit = (folder / _KEEP).read_text(encoding="ascii").split()
-        return float(wish) if unit == "s" else math.inf
+        names = os.listdir(folder)  # noqa: PTH208 - names suffice
     except FileNotFoundError:
-        return 0
-    except ValueError:  # written by another version, or lost in a crash of the machine
-        return math.inf
-
-
-def _wish(folder: Path, keep: float) -> None:
-    if keep > _wished(folder):
-        temporary = folder / f"{_KEEP}.{uuid.uuid4().hex}"
-        temporary.write_text(f"{keep} s\n", encoding="ascii")
-        temporary.replace(folder / _KEEP)
+        return longest
+    for name in names:
+        if name.startswith(_KEEP):
+            try:
+                longest = max(longest, float(name[len(_KEEP) :]))
+            except ValueError:  # another version's
+                return math.inf
+    return longest
 
 
 def _join(folder: Path) -> int:
@@ -237,12 +218,10 @@ def _join(folder: Path) -> int:
         try:
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
-        except FileNotFoundError:  # the last user of another folder has tidied up
-            _make(folder.parent)
-            continue
-        try:
+            check_private(folder)
             fd = open_private(folder / _USERS)
-        except FileNotFoundError:  # removed between the two calls
+        except FileNotFoundError:  # removed meanwhile, perhaps with the folders around it
+            make_private(folder.parent)
             continue
         fcntl.flock(fd, fcntl.LOCK_SH)
         if _is_still_there(fd, folder):
@@ -259,32 +238,22 @@ def _leave(fd: int, folder: Path) -> bool:
         unlock(fd)
 
 
-def _remove_if_unused(folder: Path) -> bool:
-    try:
-        fd = open_private(folder / _USERS)
-    except FileNotFoundError:
-        return False
-    try:
-        return _remove_if_alone(fd, folder)
-    finally:
-        unlock(fd)
-
-
-def _remove_if_alone(fd: int, folder: Path) -> bool:
+def _remove_if_alone(fd: int, folder: Path, *, kept: bool = False) -> bool:
+    # Of several that try at the same time one succeeds: who asks for the lock exclusively and does
+    # not get it has, by flock(2), lost the shared one that stood in the way of the others.
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    if not _is_still_there(fd, folder) or kept_until(folder) > time.time():
+    if not _is_still_there(fd, folder):
+        return False
+    if not kept and kept_until(folder) > time.time():
         return False
     # The name goes first, in one step: whoever comes now makes a new folder.
     trash = folder.with_name(_TRASH + uuid.uuid4().hex)
     folder.rename(trash)
     shutil.rmtree(trash, ignore_errors=True)
-    if folder.parent.parent.name.startswith(_OWN):
-        for empty in (folder.parent, folder.parent.parent):
-            with contextlib.suppress(OSError):  # it is not empty
-                empty.rmdir()
+    prune(folder.parent)
     return True
 
 

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import array
 import gc
+import os
 import random
+import re
 
 import numpy as np
 import pytest
 
 from kappa_shared import arena as arena_module
+from kappa_shared import layout
 from kappa_shared.arena import Arena
 from kappacore.errors import StorageError
 from support.caching import open_files
@@ -35,6 +38,16 @@ def other_view(arena, capacity=0, *, grow=False):
 
 def put(arena, key, *pieces):
     return arena.put_many([(key, pieces)])[0]
+
+
+def names(folder):
+    """The arena's files, data without its number."""
+    return sorted(re.sub("-.*", "-", path.name) for path in folder.iterdir())
+
+
+def data_file(folder):
+    (path,) = folder.glob("data-*")
+    return path
 
 
 # ---- values
@@ -124,21 +137,21 @@ def test_clearing_leaves_one_data_file(arena):
     for _ in range(3):
         put(arena, 1, b"x")
         arena.clear()
-    assert sorted(path.name for path in arena.folder.iterdir()) == ["data-4", "index", "lock"]
+    assert names(arena.folder) == ["data-", "index", "lock"]
 
 
 def test_what_is_written_while_another_clears_is_gone_and_no_sign_of_missing_room(
     arena, monkeypatch
 ):
     other = other_view(arena)
-    write = arena_module._write
+    write = arena_module.write_value
 
     def write_and_let_another_clear(*args):
         done = write(*args)
         other.clear()
         return done
 
-    monkeypatch.setattr(arena_module, "_write", write_and_let_another_clear)
+    monkeypatch.setattr(arena_module, "write_value", write_and_let_another_clear)
     assert put(arena, 1, b"value")  # as if it had been cleared right after
     monkeypatch.undo()
     assert arena.get(1) is None
@@ -182,6 +195,7 @@ def test_a_process_killed_while_clearing_lets_nobody_overwrite_what_others_look_
         assert put(survivor, 2, b"new" * 100)
         assert held == b"held" * 100
         assert survivor.get(2) == arena.get(2) == b"new" * 100
+        assert names(arena.folder) == ["data-", "index", "lock"]
 
 
 # ---- the limit
@@ -224,9 +238,28 @@ def test_a_limit_is_never_lowered_nor_raised_unasked(arena):
     assert arena.capacity == MIB
 
 
+def test_who_has_less_memory_than_the_others_stops_sooner(arena):
+    """Such as in a container of its own."""
+    poor = Arena(arena.folder, arena.length, 10, grow=False, ceiling=300_000)
+    assert put(poor, 1, b"x" * 200_000)
+    assert not put(poor, 2, b"x" * 200_000)
+    assert put(arena, 2, b"x" * 200_000)
+    assert poor.get(2) == b"x" * 200_000
+
+
+def test_what_must_stay_free_in_the_file_system_stays_free(folder, monkeypatch):
+    """Who passes batches through a full /dev/shm is killed by a bus error."""
+    system = os.statvfs(folder)
+    free = system.f_bavail * system.f_frsize
+    arena = Arena(folder, 20, free, grow=False, reserve=free - MIB)
+    assert put(arena, 1, b"x" * 500_000)
+    assert not put(arena, 2, b"x" * 2_000_000)
+    assert arena.full
+
+
 def test_no_memory_is_taken_before_values_are_written(folder):
     arena = Arena(folder, 10, 10**12, grow=False)
-    data = folder / "data-1"
+    data = data_file(folder)
     assert data.stat().st_size > 10**12
     assert data.stat().st_blocks == 0
     put(arena, 1, b"x" * 5000)
@@ -269,7 +302,7 @@ def test_clearing_gives_up_all_claims(arena):
 def test_claims_of_before_a_reboot_are_void(arena, monkeypatch):
     arena.claim_many([1], 10**9)
     put(arena, 2, b"value")
-    monkeypatch.setattr(arena_module, "_boot", lambda: 12345)
+    monkeypatch.setattr(arena_module, "boot", lambda: 12345)
     other = other_view(arena)
     assert other.claim_many([1], 60) == [True]
     assert other.get(2) == b"value"
@@ -280,8 +313,8 @@ def test_claims_of_before_a_reboot_are_void(arena, monkeypatch):
 
 def damage(arena, key, data):
     """Write over the memory just before a value."""
-    with (arena.folder / "data-1").open("r+b") as file:
-        file.seek(arena._values[key] - 16)
+    with data_file(arena.folder).open("r+b") as file:
+        file.seek(arena._values[key])
         file.write(data)
 
 
@@ -297,22 +330,78 @@ def test_a_value_lost_in_a_crash_of_the_machine_is_no_value_and_not_absent(arena
     assert arena.get(5) == b"again"
 
 
-def test_a_place_outside_the_data_is_no_value(arena):
+@pytest.mark.parametrize("place", [1, 47, 2**20 + 63, 2**20 + 64, 2**40, 2**64 - 1])
+def test_a_place_outside_the_data_is_no_value(arena, place):
     put(arena, 1, b"value")
-    arena._values[1] = 2**40
+    arena._values[1] = place
     assert arena.get(1) == b""
     assert put(arena, 1, b"again")
     assert arena.get(1) == b"again"
 
 
+def test_after_a_crash_nothing_is_written_over_values_that_are_still_there(arena, monkeypatch):
+    """The index's first page may be older on the disk than what comes after it."""
+    for key in range(5):
+        put(arena, key, bytes([key]) * 1000)
+    arena._words[layout.CURSOR] = 64
+    monkeypatch.setattr(arena_module, "boot", lambda: 12345)
+    other = other_view(arena)
+    assert put(other, 5, b"new" * 1000)
+    for key in range(5):
+        assert other.get(key) == bytes([key]) * 1000
+
+
+# ---- arenas of another kind
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage", bytes(5000)])
-def test_an_index_that_cannot_be_read_is_made_anew(arena, content):
+def test_an_index_that_cannot_be_read_is_set_aside_and_made_anew(arena, content):
     put(arena, 1, b"value")
+    held = arena.get(1)
     (arena.folder / "index").write_bytes(content)
+    assert layout.read_length(arena.folder) is None
     fresh = Arena(arena.folder, 20, MIB, grow=False)
     assert fresh.get(1) is None
     assert put(fresh, 1, b"again")
     assert fresh.get(1) == b"again"
+    assert held == b"value"
+    assert names(arena.folder) == ["data-", "index", "lock"]
+
+
+@pytest.mark.parametrize(
+    ("what", "place", "change"),
+    [("magic", 0, 1), ("version", 8, 1), ("byte order", 12, 3), ("length", 16, 1), ("name", 24, 1)],
+)
+def test_an_arena_of_another_format_is_never_misread(arena, what, place, change):
+    put(arena, 1, b"value")
+    del what
+    with (arena.folder / "index").open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ change]))
+    fresh = Arena(arena.folder, 20, MIB, grow=False)
+    assert fresh.get(1) is None
+    assert put(fresh, 1, b"again")
+    assert other_view(fresh).get(1) == b"again"
+
+
+def test_an_arena_of_another_length_is_made_anew_and_its_users_go_on(arena):
+    put(arena, 1, b"before")
+    longer = Arena(arena.folder, 21, MIB, grow=False)
+    assert longer.get(1) is None
+    assert put(longer, 1, b"after")
+    assert put(arena, 2, b"apart")
+    assert (arena.get(1), arena.get(2)) == (b"before", b"apart")
+    assert (longer.get(1), longer.get(2)) == (b"after", None)
+
+
+def test_what_a_process_left_that_was_killed_at_making_an_arena_is_removed(folder):
+    (folder / "index.1234").write_bytes(bytes(100))
+    (folder / "data-1234").write_bytes(bytes(100))
+    arena = Arena(folder, 20, MIB, grow=False)
+    assert put(arena, 1, b"value")
+    assert names(folder) == ["data-", "index", "lock"]
 
 
 def test_a_folder_that_is_not_there_is_an_error(folder):
@@ -321,6 +410,7 @@ def test_a_folder_that_is_not_there_is_an_error(folder):
 
 
 def test_no_file_stays_open(folder):
+    gc.collect()
     before = open_files()
     for _ in range(5):
         arena = Arena(folder, 20, MIB, grow=False)
@@ -343,8 +433,8 @@ def test_an_index_without_room_is_an_error_that_says_what_to_do(folder, monkeypa
     def no_room(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(arena_module.os, "posix_fallocate", no_room)
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
     expected = r"No room for the index of a shared cache in .*arena \(4416 bytes for 20 samples\)"
     with pytest.raises(StorageError, match=expected + r".*raise --shm-size"):
         Arena(folder, 20, 1000, grow=False)
-    assert not [path for path in folder.iterdir() if path.name.startswith("index")]
+    assert "index" not in names(folder)

@@ -190,6 +190,41 @@ def test_a_reopened_namespace_is_empty():
         backend.close()
 
 
+COMING_AND_GOING = """
+    import random, sys, time
+    from kappa_shared.backend import SharedBackend
+
+    rng = random.Random(int(sys.argv[1]))
+    end = time.monotonic() + 2
+    found = opened = 0
+    while time.monotonic() < end:
+        backend = SharedBackend("busy", 50, max_bytes="1MiB")
+        opened += 1
+        for key in rng.sample(range(50), 10):
+            value = backend.get(key)
+            if value is None:
+                assert backend.put(key, [bytes([key]) * key])
+                value = backend.get(key)
+            else:
+                found += 1
+            assert value == bytes([key]) * key
+        backend.close()
+    print(opened, found)
+    """
+
+
+@pytest.mark.slow
+def test_eight_unrelated_processes_create_join_and_delete_a_cache_at_the_same_time(
+    tmp_path, cache_folder
+):
+    processes = [start_script(tmp_path, COMING_AND_GOING, seed) for seed in range(8)]
+    results = [process.communicate(timeout=60) for process in processes]
+    assert [err for _, err in results] == [""] * 8
+    assert all(int(out.split()[0]) > 5 for out, _ in results), results
+    assert sum(int(out.split()[1]) for out, _ in results) > 100  # they did meet
+    assert sorted(cache_folder.rglob("*")) == []
+
+
 KILLED = """
     import os, signal, sys
     from torch.utils.data import DataLoader

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import shutil
-import subprocess
-import tempfile
 import textwrap
 
 import pytest
 
 from support.caching import run_script
+from support.mounts import may_mount, with_tmpfs
 
 USE = """
     import warnings
     from kappacore.errors import CacheWarning
     from support.caching import load_bytes, open_cache
+
+    def open_warned(**settings):
+        # A cache whose limit is more than there is.
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cache = open_cache(**settings)
+            again = open_cache(**settings)  # who comes later is not told again
+        again.close()
+        (warning,) = caught
+        assert str(warning.message).startswith("max_bytes='1GiB' is more than there is: "), warning
+        return cache
 
     def use(cache, size=100_000, length=100):
         load = load_bytes(size=size)
@@ -29,21 +37,6 @@ USE = """
 """
 
 
-def in_file_system_of(size, folder):
-    """Return a command that runs another with a small file system at ``folder``."""
-    mount = f"mount -t tmpfs -o size={size} tmpfs {folder}"
-    return ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$0" "$@"']
-
-
-@functools.cache
-def may_mount():
-    """Tell whether this user may mount file systems in a namespace of its own."""
-    if shutil.which("unshare") is None:
-        return False
-    command = [*in_file_system_of("1m", tempfile.gettempdir()), "true"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
 @pytest.fixture
 def small(tmp_path, cache_folder):
     """Runs programs with their caches in a file system of a given size."""
@@ -52,25 +45,61 @@ def small(tmp_path, cache_folder):
 
     def run(size, source):
         whole = textwrap.dedent(USE) + textwrap.dedent(source)
-        return run_script(tmp_path, whole, prefix=in_file_system_of(size, cache_folder))
+        return run_script(tmp_path, whole, prefix=with_tmpfs(cache_folder, f"size={size}"))
 
     return run
 
 
 def test_a_file_system_that_is_full_refuses_samples_and_serves_on(small):
     out = small(
-        "2m",
+        "4m",
         """
-        cache = open_cache(length=100, options={"max_bytes": "1GiB"})
+        import os, shutil
+
+        cache = open_warned(length=100, options={"max_bytes": "1GiB"})
+        folder = os.environ["KAPPACORE_DIR"]
+        with open(os.path.join(folder, "of-others"), "wb") as file:  # what was free is no more
+            file.write(bytes(shutil.disk_usage(folder).free - 3_500_000))
         messages = use(cache)
         stats = cache.stats()
         assert len(messages) == 1 and "is full" in messages[0], messages
         print(stats.hits == stats.stores, stats.hits + stats.misses, stats.backend_errors)
-        assert 10 < stats.stores < 25, stats
+        assert 10 <= stats.stores < 19, stats
+        assert shutil.disk_usage(folder).free > 1_900_000  # half of what was there is left
         cache.close()
         """,
     )
     assert out == "True 200 0\n"
+
+
+def test_a_small_dev_shm_is_said_once_with_the_flag_that_helps(tmp_path):
+    """As in a container."""
+    if not may_mount():
+        pytest.skip("mounting needs root")
+    out = run_script(
+        tmp_path,
+        textwrap.dedent(USE)
+        + textwrap.dedent("""
+        import os
+        del os.environ["KAPPACORE_DIR"]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cache = open_cache(length=1000)
+            open_cache(length=1000).close()
+        print(*[warning.message for warning in caught], sep="\\n")
+        messages = use(cache, length=1000)
+        stats = cache.stats()
+        assert len(messages) == 1 and "is full" in messages[0], messages
+        assert 300 < stats.stores < 336, stats
+        assert (stats.hits, stats.misses) == (stats.stores, 2000 - stats.stores), stats
+        """),
+        prefix=with_tmpfs("/dev/shm", "size=64m"),
+    )
+    assert out == (
+        "/dev/shm has only 64.0 MiB here, of which the shared cache takes at most 32.0 MiB. "
+        "In a container, give it more: --shm-size=16g with Docker and Podman, a volume of medium "
+        "Memory at /dev/shm with Kubernetes.\n"
+    )
 
 
 def test_processes_that_come_to_a_full_file_system_read_what_is_there(small):
@@ -122,7 +151,7 @@ def test_too_little_room_for_anything_is_an_error_that_says_what_to_do(small):
         """
         from kappacore.errors import KappaError
         try:
-            open_cache(length=100_000, options={"max_bytes": "1GiB"})
+            open_warned(length=100_000, options={"max_bytes": "1GiB"})
         except KappaError as error:
             print(type(error).__name__, error)
         """,
@@ -135,7 +164,7 @@ def test_room_for_the_index_alone_serves_from_the_source(small):
     out = small(
         "64k",
         """
-        cache = open_cache(length=100, options={"max_bytes": "1GiB"})
+        cache = open_warned(length=100, options={"max_bytes": "1GiB"})
         messages = use(cache)
         print(cache.stats().source_reads, cache.stats().backend_errors)
         print(len(messages), messages[0])
@@ -177,3 +206,28 @@ def test_a_budget_refuses_samples_and_serves_on(tmp_path):
     """,
     )
     assert out == "10 10 180 0\n"
+
+
+def test_where_dev_shm_cannot_be_written_to_the_directory_for_temporary_files_is_used(tmp_path):
+    if not may_mount():
+        pytest.skip("mounting needs root")
+    out = run_script(
+        tmp_path,
+        USE
+        + """
+    import os, tempfile
+    from pathlib import Path
+
+    del os.environ["KAPPACORE_DIR"]
+    tempfile.tempdir = os.path.dirname(__file__)
+    cache = open_cache(length=100, options={"max_bytes": "100MiB"})
+    assert use(cache) == []
+    stats = cache.stats()
+    print(stats.hits, stats.source_reads, stats.corrupt)
+    print(Path(cache.infos()[0].where).is_relative_to(tempfile.tempdir))
+    cache.close()
+    print(list(Path(tempfile.tempdir).glob("kappacore*")))
+    """,
+        prefix=with_tmpfs("/dev/shm", "ro"),
+    )
+    assert out == "100 100 0\nTrue\n[]\n"

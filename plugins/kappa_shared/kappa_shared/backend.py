@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, ClassVar
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kappacore.caching.backend import BackendInfo, CacheBackend, Scope
-from kappacore.caching.sizes import available_memory, free_space, parse_size
-from kappacore.caching.tenancy import Tenancy, collect, user_folder
-from kappacore.errors import CacheClosedError, StorageError
+from kappacore.caching.folders import user_folder
+from kappacore.caching.sizes import is_in_memory
+from kappacore.caching.tenancy import Tenancy, collect, remove
+from kappacore.errors import CacheClosedError, CacheWarning, StorageError
 
 if sys.platform == "linux":
     from kappa_shared.arena import Arena
+    from kappa_shared.budget import plan
+    from kappa_shared.inspecting import look, memory_taken
+    from kappa_shared.layout import read_length
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from kappacore.caching.backend import Buffer
 
 __all__ = ["SharedBackend"]
 
-_DEFAULT_SHARE = 0.8  # of what is free; the rest is for the DataLoader's own batches
+_NOTE_USE = 60.0  # seconds between notes that the cache is still in use
 
 
 class SharedBackend(CacheBackend):
@@ -35,11 +42,13 @@ class SharedBackend(CacheBackend):
         namespace: see :class:`kappacore.CacheBackend`.
         length: number of keys.
         max_bytes: limit on the samples' size in bytes, as ``"64GiB"``, a number of bytes, or a
-            fraction of what is free; default 0.8 of what is free. Where processes disagree, the
-            largest that was asked for counts.
+            fraction of what is free; default 0.8 of what is free, by the file system, the
+            container's or job's limit and the machine's memory. 256 MiB of memory, or half of what
+            is free if that is less, always stay for the DataLoader's batches. Where processes
+            disagree, the largest that was asked for counts.
         path: a folder to use in place of ``/dev/shm``; on a local disk the cache outlives a
             reboot.
-        keep: seconds that the entries stay after the last user left.
+        keep: seconds that the entries stay after their last use.
 
     Raises:
         StorageError: on systems other than Linux, or if the folder cannot be used.
@@ -56,21 +65,32 @@ class SharedBackend(CacheBackend):
         path: str | os.PathLike[str] | None = None,
         keep: float = 0,
     ) -> None:
-        if sys.platform != "linux":
-            raise StorageError(
-                f"The cache backend 'shared' needs Linux; this is {sys.platform}. "
-                f"Use the backend 'memory' here."
-            )
-        parent = user_folder("shared", path)
+        parent = _parent(path)
+        folder = parent / namespace
         collect(parent)
-        free = min(free_space(parent), available_memory()) if path is None else free_space(parent)
-        capacity = parse_size(_DEFAULT_SHARE if max_bytes is None else max_bytes, free)
-        self.verify_always = path is not None  # a disk forgets and changes what memory does not
+        base = parent.parent.parent
+        memory = is_in_memory(base)
+        self.verify_always = not memory  # a disk forgets and changes what memory does not
+        budget = plan(max_bytes, base, memory=memory, used=memory_taken(folder))
         self._namespace = namespace
-        self._tenancy = Tenancy(parent / namespace, keep)
-        self._arena: Arena | None = Arena(
-            self._tenancy.folder, length, capacity, grow=max_bytes is not None
-        )
+        self._advice = budget.warning
+        self._noted = time.monotonic()
+        self._tenancy = Tenancy(folder, keep)
+        self._arena: Arena | None = None
+        try:
+            if budget.warning and self._tenancy.first_to("report-budget"):
+                warnings.warn(budget.warning, CacheWarning, stacklevel=2)
+            self._arena = Arena(
+                folder,
+                length,
+                budget.capacity,
+                grow=max_bytes is not None,
+                ceiling=budget.ceiling,
+                reserve=budget.reserve,
+            )
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def arena(self) -> Arena:
@@ -89,6 +109,9 @@ class SharedBackend(CacheBackend):
         return self.arena.get(key)
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
+        if time.monotonic() - self._noted > _NOTE_USE:
+            self._noted = time.monotonic()
+            self._tenancy.note_use()
         get = self.arena.get
         return [get(key) for key in keys]
 
@@ -120,4 +143,52 @@ class SharedBackend(CacheBackend):
             capacity=arena.capacity,
             full=arena.full,
             where=str(arena.folder),
+            advice=self._advice,
         )
+
+    @classmethod
+    def namespaces(
+        cls, *, path: str | os.PathLike[str] | None = None, **options: Any
+    ) -> Iterable[BackendInfo]:
+        del options
+        parent = _parent(path)
+        folders = sorted(parent.iterdir()) if parent.is_dir() else []
+        return [look(folder) for folder in folders if _is_namespace(folder)]
+
+    @classmethod
+    def remove(
+        cls, namespace: str, *, path: str | os.PathLike[str] | None = None, **options: Any
+    ) -> bool:
+        del options
+        folder = _parent(path) / namespace
+        if not _is_namespace(folder):
+            return False
+        if remove(folder, kept=True):
+            return True
+        tenancy = Tenancy(folder)  # others use it, and as long as this one does it stays
+        try:
+            length = read_length(folder)
+            if length is not None:
+                Arena(folder, length, 1, grow=False).clear()
+        finally:
+            tenancy.leave()
+        return length is not None
+
+    @classmethod
+    def collect(cls, *, path: str | os.PathLike[str] | None = None, **options: Any) -> list[str]:
+        del options
+        return collect(_parent(path))
+
+
+def _parent(path: str | os.PathLike[str] | None) -> Path:
+    """Return the folder of all arenas, which need not exist."""
+    if sys.platform != "linux":
+        raise StorageError(
+            f"The cache backend 'shared' needs Linux; this is {sys.platform}. "
+            f"Use the backend 'memory' here."
+        )
+    return user_folder("shared", path, make=False)
+
+
+def _is_namespace(folder: Path) -> bool:
+    return folder.is_dir() and not folder.name.startswith(".")  # such as what is being removed

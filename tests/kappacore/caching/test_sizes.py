@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from kappacore.caching.sizes import (
     available_memory,
+    disk_space,
     format_size,
-    free_space,
+    is_in_memory,
     parse_duration,
     parse_size,
 )
@@ -154,10 +156,18 @@ def test_any_value_gives_a_duration_or_the_error(value):
     assert duration >= 0
 
 
-def test_free_space_is_what_the_file_system_says(tmp_path):
-    before = free_space(tmp_path)
-    assert before > 0
-    assert free_space(Path("/proc")) == 0
+def test_space_is_what_the_file_system_says(tmp_path):
+    total, free = disk_space(tmp_path)
+    assert 0 < free < total
+
+
+def test_a_file_system_without_a_limit_has_room():
+    assert disk_space(Path("/proc")) == (0, sys.maxsize)
+
+
+def test_file_systems_in_memory_are_told_from_disks():
+    assert is_in_memory(Path("/dev/shm"))
+    assert not is_in_memory(Path("/proc"))
 
 
 def test_available_memory_is_no_more_than_the_machine_has():

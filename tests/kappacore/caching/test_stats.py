@@ -6,7 +6,7 @@ import os
 import pytest
 
 from kappacore.caching.stats import CacheStats, Counters
-from kappacore.caching.tenancy import user_folder
+from kappacore.caching.folders import user_folder
 
 
 def test_statistics_add_and_subtract_field_by_field():

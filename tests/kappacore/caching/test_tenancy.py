@@ -7,12 +7,21 @@ import os
 import random
 import shutil
 import signal
+import tempfile
 import time
 
 import pytest
 
 from kappacore.caching import tenancy as tenancy_module
-from kappacore.caching.tenancy import Tenancy, collect, kept_until, open_private, user_folder
+from kappacore.caching.folders import open_private, user_folder
+from kappacore.caching.tenancy import (
+    Tenancy,
+    collect,
+    count_users,
+    kept_until,
+    last_used,
+    remove,
+)
 from kappacore.errors import StorageError
 from support.caching import open_files, run_script, start_script
 
@@ -95,20 +104,81 @@ def test_the_longest_wish_counts(tmp_path, wishes):
     assert kept_until(tmp_path / "kept") == pytest.approx(time.time() + 5000, abs=2)
 
 
-def test_a_torn_wish_is_taken_for_the_longest(tmp_path):
+@pytest.mark.parametrize("wishes", [(10, 5000), (5000, 10)])
+def test_wishes_of_processes_that_join_at_the_same_moment_are_all_heard(
+    tmp_path, monkeypatch, wishes
+):
+    monkeypatch.setattr(tenancy_module, "_wished", lambda folder: 0.0)  # each looks before both
+    tenancies = [Tenancy(tmp_path / "kept", keep=wish) for wish in wishes]
+    monkeypatch.undo()
+    for tenancy in tenancies:
+        tenancy.leave()
+    assert kept_until(tmp_path / "kept") == pytest.approx(time.time() + 5000, abs=2)
+
+
+def test_a_wish_that_cannot_be_read_is_taken_for_the_longest(tmp_path):
     Tenancy(tmp_path / "kept", keep=100).leave()
-    (tmp_path / "kept" / "keep").write_text("10")
+    (tmp_path / "kept" / "keep-a fortnight").touch()
     assert collect(tmp_path) == []
     assert kept_until(tmp_path / "kept") == math.inf
 
 
-def test_a_joiner_with_the_same_wish_writes_nothing_so_that_no_room_is_needed(tmp_path):
+def test_a_joiner_with_the_same_wish_writes_nothing(tmp_path):
     one = Tenancy(tmp_path / "kept", keep=100)
-    before = (tmp_path / "kept" / "keep").stat().st_mtime_ns
+    before = sorted((path, path.stat().st_ctime_ns) for path in one.folder.glob("keep*"))
     two = Tenancy(tmp_path / "kept", keep=100)
-    assert (tmp_path / "kept" / "keep").stat().st_mtime_ns == before
+    assert sorted((path, path.stat().st_ctime_ns) for path in one.folder.glob("keep*")) == before
     one.leave()
     two.leave()
+
+
+def test_the_time_of_a_kept_folder_counts_from_the_last_use_that_was_noted(tmp_path):
+    """As after a kill: there is no leaving then."""
+    tenancy = Tenancy(tmp_path / "kept", keep=100)
+    users = tmp_path / "kept" / "users"
+    os.utime(users, (time.time() - 1000,) * 2)
+    assert last_used(tmp_path / "kept") == pytest.approx(time.time() - 1000, abs=2)
+    tenancy.note_use()
+    assert last_used(tmp_path / "kept") == pytest.approx(time.time(), abs=2)
+    assert kept_until(tmp_path / "kept") == pytest.approx(time.time() + 100, abs=2)
+    tenancy.leave()
+    remove(tmp_path / "kept", kept=True)
+    tenancy.note_use()  # of a folder that is gone
+    assert not (tmp_path / "kept").exists()
+
+
+def test_only_what_nobody_uses_is_removed_though_it_is_to_be_kept(tmp_path):
+    tenancy = Tenancy(tmp_path / "kept", keep=math.inf)
+    assert not remove(tmp_path / "kept", kept=True)
+    tenancy.leave()
+    assert not remove(tmp_path / "kept", kept=False)
+    assert remove(tmp_path / "kept", kept=True)
+    assert not remove(tmp_path / "kept", kept=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_users_are_counted_by_process(tmp_path):
+    folder = tmp_path / "shared"
+    assert count_users(folder) is None
+    mine = [Tenancy(folder), Tenancy(folder)]
+    assert count_users(folder) == 1
+    joined, stop = fork.Event(), fork.Event()
+
+    def join():
+        tenancy = Tenancy(folder)
+        joined.set()
+        stop.wait()
+        tenancy.leave()
+
+    child = fork.Process(target=join, daemon=True)
+    child.start()
+    joined.wait()
+    assert count_users(folder) == 2
+    stop.set()
+    child.join()
+    assert count_users(folder) == 1
+    for tenancy in mine:
+        tenancy.leave()
 
 
 def test_what_a_killed_user_left_is_collected_by_the_next(tmp_path):
@@ -295,9 +365,46 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path):
 
 
 def test_a_base_that_does_not_exist_is_refused_with_what_to_do(tmp_path):
-    expected = r"^Cannot create the folder .*missing.*No such file.* Set KAPPACORE_DIR to a folder"
+    expected = (
+        r"^Cannot create the folder .*missing.*No such file.* Set KAPPACORE_DIR, or the option"
+    )
     with pytest.raises(StorageError, match=expected):
         user_folder("shared", tmp_path / "missing")
+
+
+def test_looking_for_the_users_folder_makes_nothing_and_trusts_nobody(tmp_path):
+    folder = user_folder("shared", tmp_path, make=False)
+    assert folder == tmp_path / f"kappacore-{os.getuid()}" / "shared"
+    assert list(tmp_path.iterdir()) == []
+    user_folder("shared", tmp_path).chmod(0o755)
+    with pytest.raises(StorageError, match="is open to other users"):
+        user_folder("shared", tmp_path, make=False)
+    with pytest.raises(StorageError, match=r"^Cannot create .*missing is not a folder.* Set KAPPA"):
+        user_folder("shared", tmp_path / "missing", make=False)
+
+
+@pytest.mark.parametrize("kind", ["link", "open to others", "file"])
+def test_a_folder_to_join_that_is_not_ones_own_is_refused(tmp_path, kind):
+    folder = tmp_path / "shared"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    if kind == "link":
+        folder.symlink_to(elsewhere)
+    elif kind == "file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    with pytest.raises(StorageError, match=r"shared (is not a folder|is open to other users)"):
+        Tenancy(folder)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_the_directory_for_temporary_files_is_used_where_there_is_no_dev_shm(monkeypatch, tmp_path):
+    monkeypatch.delenv("KAPPACORE_DIR")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != "/dev/shm")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert user_folder("shared") == tmp_path / f"kappacore-{os.getuid()}" / "shared"
 
 
 def test_files_are_the_users_own_and_links_are_not_followed(tmp_path):

@@ -1,0 +1,161 @@
+"""The command ``kappacore cache``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kappacore.caching.commands import Found, Place
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["add_cache"]
+
+
+def add_cache(subparsers: Subparsers) -> None:
+    """Add the subcommand ``cache`` and its own subcommands."""
+    parser = subparsers.add_parser(
+        "cache",
+        help="list, clear and tidy up caches that outlive their processes",
+        description="List, clear and tidy up caches that outlive their processes.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="the cache backend (default: all that keep entries on this machine)",
+    )
+    common.add_argument(
+        "--opt",
+        metavar="KEY=VALUE",
+        type=_option,
+        action="append",
+        default=[],
+        help="an option of that backend, such as path=/local/cache; may be repeated",
+    )
+    common.add_argument("--json", action="store_true", help="print a JSON list")
+    names = "a cache's namespace, or the name given as namespace=; may contain * and ?"
+    for name, run, text in (
+        ("ls", _cache_ls, "list caches"),
+        ("info", _cache_info, "show all that is known of caches; exit with 1 if there is none"),
+        ("clear", _cache_clear, "remove caches, also those to be kept; exit with 1 if none is"),
+        ("gc", _cache_gc, "remove what nobody uses and nobody wants kept, as after a kill"),
+    ):
+        command = commands.add_parser(name, parents=[common], help=text, description=text)
+        if name != "gc":
+            command.add_argument("names", metavar="NAMESPACE", nargs="*", help=names)
+        if name == "clear":
+            command.add_argument("--all", action="store_true", help="all caches of the backend")
+        command.set_defaults(run=run, usage=command.error)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form key=value")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _cache_ls(args: argparse.Namespace) -> int:
+    from kappacore.caching import commands
+
+    found, code = _find(args, args.names or ["*"])
+    if args.json:
+        _print_json([commands.as_dict(place, info) for place, info in found])
+    elif found:
+        print(commands.as_table(found))
+    else:
+        _complain("there is no cache")
+    return code
+
+
+def _cache_info(args: argparse.Namespace) -> int:
+    from kappacore.caching import commands
+
+    found, code = _find(args, args.names or ["*"])
+    if args.json:
+        _print_json([commands.as_dict(place, info) for place, info in found])
+    elif found:
+        print("\n\n".join(commands.as_lines(place, info) for place, info in found))
+    return code if found else _nothing(args)
+
+
+def _cache_clear(args: argparse.Namespace) -> int:
+    from kappacore.caching import commands
+
+    if bool(args.names) == args.all:
+        args.usage("name the caches to remove, or --all")
+    found, code = _find(args, args.names or ["*"])
+    done = []
+    for place, info in found:
+        with contextlib.redirect_stdout(sys.stderr):
+            text = commands.clear(place, info)
+        done.append({"backend": place.name, "namespace": info.namespace})
+        if not args.json:
+            print(text)
+    if args.json:
+        _print_json(done)
+    return code if found or args.all else _nothing(args)
+
+
+def _cache_gc(args: argparse.Namespace) -> int:
+    from kappacore.caching import commands
+
+    places, code = _places(args)
+    with contextlib.redirect_stdout(sys.stderr):
+        removed = [(place.name, name) for place in places for name in commands.gc(place)]
+        commands.gc_counters()
+    if args.json:
+        _print_json([{"backend": backend, "namespace": name} for backend, name in removed])
+    else:
+        for _, name in removed:
+            print(f"{name}: removed")
+        if not removed:
+            _complain("there is nothing to remove")
+    return code
+
+
+def _places(args: argparse.Namespace) -> tuple[list[Place], int]:
+    """Return the backends to ask, and the exit code so far."""
+    from kappacore.caching import commands
+
+    if args.opt and args.backend is None:
+        args.usage("--opt needs --backend")
+    problems: list[str] = []
+    with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of the list
+        if args.backend is None:
+            places = commands.places(problems.append)
+        else:
+            places = [commands.place(args.backend, dict(args.opt))]
+    for problem in problems:
+        _complain(problem)
+    return places, 1 if problems else 0
+
+
+def _find(args: argparse.Namespace, patterns: list[str]) -> tuple[list[Found], int]:
+    from kappacore.caching import commands
+
+    places, code = _places(args)
+    with contextlib.redirect_stdout(sys.stderr):
+        return [(place, info) for place in places for info in commands.find(place, patterns)], code
+
+
+def _nothing(args: argparse.Namespace) -> int:
+    _complain(f"there is no cache {', '.join(map(repr, args.names))}".rstrip())
+    return 1
+
+
+def _complain(text: str) -> None:
+    print(f"kappacore: {text}", file=sys.stderr)
+
+
+def _print_json(data: object) -> None:
+    print(json.dumps(data, indent=2))

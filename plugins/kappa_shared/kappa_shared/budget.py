@@ -1,0 +1,89 @@
+"""How much memory or disk a shared cache may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kappacore.caching.sizes import disk_space, format_size, memory_limits, parse_size
+
+__all__ = ["Budget", "plan"]
+
+_SHM = Path("/dev/shm")  # noqa: S108 - only compared with
+_DEFAULT_SHARE = 0.8
+_RESERVE = 256 * 2**20  # at most half of what there is
+# A limit below a sample is reported as a mistake, so what merely finds no room has at least this;
+# there the reserve, or the disk, says no.
+_LEAST = 16 * 2**20
+_TINY = 64 * 2**20  # Docker's default for /dev/shm
+_ADVICE = (
+    f"In a container, give it more: --shm-size=16g with Docker and Podman, a volume of medium "
+    f"Memory at {_SHM} with Kubernetes."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a cache may take.
+
+    Args:
+        capacity: limit on the samples' size, in bytes.
+        ceiling: where this process stops writing though others had more, in bytes.
+        reserve: what must stay free in the file system, in bytes: who passes batches through a
+            full /dev/shm is killed by a bus error.
+        warning: what the user should know; empty if nothing.
+    """
+
+    capacity: int
+    ceiling: int
+    reserve: int
+    warning: str = ""
+
+
+def plan(max_bytes: float | str | None, base: Path, *, memory: bool, used: int) -> Budget:
+    """Find out what a cache may take.
+
+    Args:
+        max_bytes: as the user gave it; None for a share of what is free.
+        base: a folder of the file system that the cache is on.
+        memory: whether what lies there takes the machine's memory.
+        used: what the cache takes already, in bytes.
+
+    Raises:
+        InvalidOptionError: if ``max_bytes`` is no size.
+    """
+    total, free = disk_space(base)
+    limits = {f"the free space of {base}": free}
+    reserve = 0
+    if memory:
+        limits.update(memory_limits())
+        reserve = min(_RESERVE, (free + used) // 2)
+    limit = min(limits, key=limits.__getitem__)
+    room = limits[limit] + used
+    most = room - min(reserve, room // 2)
+    absolute = max_bytes is not None and not isinstance(max_bytes, float)
+    asked = parse_size(_DEFAULT_SHARE if max_bytes is None else max_bytes, room)
+    least = min(asked, _LEAST) if absolute else _LEAST
+    text = format_size(min(asked, most))
+    scarce = base == _SHM and limits[limit] == free
+    warning = ""
+    if absolute and asked > most:
+        batches = ", some of it for the DataLoader's batches" if reserve else ""
+        warning = (
+            f"max_bytes={max_bytes!r} is more than there is: {limit} leaves "
+            f"{format_size(room)}{batches}. The shared cache takes at most {text}; what does not "
+            f"fit is read from the source in every epoch."
+        )
+    elif scarce and total <= _TINY:
+        warning = (
+            f"{_SHM} has only {format_size(total)} here, of which the shared cache takes at most "
+            f"{text}."
+        )
+    if warning and scarce:
+        warning += f" {_ADVICE}"
+    return Budget(
+        capacity=max(min(asked, most), least),
+        ceiling=max(most, _LEAST),
+        reserve=reserve if total else 0,
+        warning=warning,
+    )
