@@ -48,6 +48,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/shared.py
+	$(BIN)/python benchmarks/imagefolder.py
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/kappacore/caching/codec/fuzz.py --seconds $(FUZZ_SECONDS)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kappacore.datasets import Item
 from kappacore.datasets.indexing import check_batch, check_index
+from kappacore.errors import KappaError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,8 @@ class CachedItem(Item):
     def _decode(self, idx: int, value: Any, ctx: Ctx | None) -> Any:
         try:
             return self._item.decode(value, ctx)
+        except KappaError:  # said on purpose: the source may know what to do about it
+            return self._item.get(idx, ctx)
         except Exception:
             self._item.get(idx, ctx)  # raises the same, but knows what is read: the file's name
             raise

@@ -8,20 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from kappa_imagefolder.paths import FullPaths, PathPacker, Samples, Targets
+from kappa_imagefolder.paths import FullPaths, Samples, Targets, pack
 from kappacore import IndexOutOfRangeError, InvalidIndexError
 
 NAMES = ["cat/1.jpg", "cat/größe.jpg", "dog/caf\udce9.jpg", "dog/🐕.png"]
 LABELS = np.array([0, 0, 1, 1], dtype=np.int32)
 LIST = [(f"/data/{name}", label) for name, label in zip(NAMES, LABELS.tolist(), strict=True)]
-
-
-def pack(names):
-    packer = PathPacker()
-    half = len(names) // 2
-    packer.extend(names[:half])
-    packer.extend(names[half:])
-    return packer.pack()
 
 
 def samples():

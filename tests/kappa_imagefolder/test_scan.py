@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
+import pty
 import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
 from pathlib import Path
 
 import pytest
@@ -16,6 +25,7 @@ from kappa_imagefolder import (
     RootNotFolderError,
     RootNotFoundError,
     UnreadableFolderError,
+    pil_loader,
 )
 from kappacore import InvalidOptionError, KappaError
 from support.image_trees import make_tree, picture, relative
@@ -332,3 +342,96 @@ def test_a_class_that_only_find_classes_knows_is_empty(tmp_path):
 
     with pytest.raises(EmptyClassError, match=r"1 of the 2 classes in .* have no image: 'y'"):
         Wishful(tmp_path)
+
+
+def test_classes_may_come_in_natural_order(tmp_path):
+    make_tree(tmp_path, ["10/a.jpg", "2/a.jpg", "1/a.jpg", "b/a.jpg", "n10x/a.jpg", "n9/a.jpg"])
+    ds = ImageFolder(tmp_path, class_order="natural")
+    assert ds.classes == ["1", "2", "10", "b", "n9", "n10x"]
+    assert ds.targets == [0, 1, 2, 3, 4, 5]
+    assert [name for name, _ in names(ds, tmp_path)] == [f"{name}/a.jpg" for name in ds.classes]
+    assert ds.class_to_idx["10"] == 2
+    assert ds.fingerprint("x") != ImageFolder(tmp_path).fingerprint("x")
+    with pytest.raises(InvalidOptionError, match="class_order must be one of 'lexicographic', "):
+        ImageFolder(tmp_path, class_order="numeric")
+
+
+def test_names_of_classes_that_differ_in_zeros_keep_an_order(tmp_path):
+    make_tree(tmp_path, ["01/a.jpg", "1/a.jpg", "001/a.jpg", "1b/a.jpg", "a/a.jpg"])
+    assert ImageFolder(tmp_path, class_order="natural").classes == ["001", "01", "1", "1b", "a"]
+
+
+def test_make_dataset_can_choose_among_the_files(tmp_path):
+    make_tree(tmp_path / "root", ["x/a.jpg", "x/b.jpg", "y/c.jpg"])
+    make_tree(tmp_path / "other", ["d.jpg"])
+
+    class Chosen(ImageFolder):
+        @staticmethod
+        def make_dataset(directory, class_to_idx, extensions=None, *args):
+            found = ImageFolder.make_dataset(directory, class_to_idx, extensions, *args)
+            return [found[2], found[0], (str(tmp_path / "other/d.jpg"), 1)]
+
+    ds = Chosen(tmp_path / "root")
+    assert ds.samples == [
+        (f"{tmp_path}/root/y/c.jpg", 1),
+        (f"{tmp_path}/root/x/a.jpg", 0),
+        (f"{tmp_path}/other/d.jpg", 1),
+    ]
+    assert ds[2][0].tobytes() == pil_loader(tmp_path / "other/d.jpg").tobytes()
+    assert ds.fingerprint("x") is not None
+    with pytest.raises(InvalidOptionError, match=r"Chosen has a make_dataset of its own"):
+        Chosen(tmp_path / "root", index=True)
+
+
+def test_listing_asks_no_file_for_its_state(tmp_path):
+    """Names in a folder that may be listed but not entered can be read; a stat would fail."""
+    root = Path(tempfile.mkdtemp(prefix="kappa-imagefolder-test-"))
+    make_tree(root, [f"x/{number}.jpg" for number in range(5)])
+    root.chmod(0o755)
+    (root / "x").chmod(0o444)
+    code = (
+        "import os, sys; from kappa_imagefolder import ImageFolder\n"
+        "if os.geteuid() == 0: os.seteuid(65534)\n"
+        "ds = ImageFolder(sys.argv[1])\n"
+        "try:\n    os.stat(ds.samples[0][0])\n"
+        "except PermissionError:\n    print(len(ds))\n"
+    )
+    command = [sys.executable, "-c", code, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    (root / "x").chmod(0o755)
+    shutil.rmtree(root)
+    assert done.stdout == "5\n", done.stdout + done.stderr
+
+
+def test_a_scan_that_takes_long_shows_how_far_it_is(tmp_path):
+    make_tree(tmp_path / "data", ["x/a.jpg", "y/b.jpg", "z/c.jpg"])
+    code = (
+        "import sys; from kappa_imagefolder import progress, scan\n"
+        "progress.DELAY = float(sys.argv[2])\n"
+        "classes, shown = {'x': 0, 'y': 1, 'z': 2}, sys.argv[3] == 'True'\n"
+        "found = scan.scan(sys.argv[1], classes, scan.Rules(), progress=shown)\n"
+        "print(len(found.listing.labels), 'images')\n"
+    )
+    for delay, shown, rank in ((0, True, "0"), (0, False, "0"), (0, True, "1"), (60, True, "0")):
+        output = on_a_terminal([sys.executable, "-c", code, str(tmp_path / "data"), str(delay),
+                                str(shown)], {"RANK": rank})  # fmt: skip
+        expected = delay == 0 and shown and rank == "0"
+        assert "3 images" in output
+        assert ("Scanning" in output) == expected
+
+
+def on_a_terminal(command, environment):
+    """Return what a command writes when its output is a terminal."""
+    main, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # a bar needs some room
+    with subprocess.Popen(
+        command, stdin=end, stdout=end, stderr=end, env={**os.environ, **environment}
+    ) as process:
+        os.close(end)
+        output = b""
+        with contextlib.suppress(OSError):  # the end of a terminal is an error
+            while chunk := os.read(main, 4096):
+                output += chunk
+        process.wait()
+    os.close(main)
+    return output.decode()

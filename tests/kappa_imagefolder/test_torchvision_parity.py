@@ -75,6 +75,23 @@ def test_options_mean_the_same(tmp_path):
         assert_same(ImageFolder(tmp_path, **options), datasets.ImageFolder(tmp_path, **options))
 
 
+def test_overridden_methods_mean_the_same(tmp_path):
+    make_tree(tmp_path, TREES["nested"] + TREES["plain"])
+
+    def overriding(base):
+        class Chosen(base):
+            def find_classes(self, directory):
+                return ["x", "pets"], {"x": 0, "cat": 1, "dog": 1}
+
+            @staticmethod
+            def make_dataset(*args, **kwargs):
+                return base.make_dataset(*args, **kwargs)[::2]
+
+        return Chosen
+
+    assert_same(overriding(ImageFolder)(tmp_path), overriding(datasets.ImageFolder)(tmp_path))
+
+
 @pytest.mark.parametrize("names", [[], ["stray.jpg"], ["x/a.jpg", "y/a.txt"]])
 def test_the_same_builtin_error_for_what_cannot_be_used(tmp_path, names):
     for name in names:

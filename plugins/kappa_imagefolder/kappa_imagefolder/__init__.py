@@ -9,9 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kappa_imagefolder.cached import CachedImageFolder
     from kappa_imagefolder.dataset import ImageFolder
     from kappa_imagefolder.errors import (
         EmptyClassError,
+        IndexFileError,
         NoClassesError,
         RootNotFolderError,
         RootNotFoundError,
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CachedImageFolder",
     "EmptyClassError",
     "ImageFolder",
+    "IndexFileError",
     "NoClassesError",
     "RootNotFolderError",
     "RootNotFoundError",
@@ -48,7 +52,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'kappa_imagefolder' has no attribute {name!r}")
-    home = "errors" if name.endswith("Error") else "dataset" if name == "ImageFolder" else "loading"
+    homes = {"CachedImageFolder": "cached", "ImageFolder": "dataset"}
+    home = "errors" if name.endswith("Error") else homes.get(name, "loading")
     value = getattr(importlib.import_module(f"kappa_imagefolder.{home}"), name)
     globals()[name] = value
     return value

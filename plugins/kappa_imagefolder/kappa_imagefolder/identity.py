@@ -11,17 +11,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+from kappa_imagefolder.progress import Counter
+from kappa_imagefolder.spread import spread
 
-    from kappa_imagefolder.scan import Listing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kappa_imagefolder.paths import Listing
 
 __all__ = ["FINGERPRINTS", "SAMPLED_FILES", "files_digest", "listing_digest"]
 
 FINGERPRINTS = ("sampled", "sizes", "content")
 SAMPLED_FILES = 64
+
+_SIZES = 256  # files asked for their size by one call of a thread
 
 
 def listing_digest(listing: Listing) -> str:
@@ -38,29 +44,45 @@ def files_digest(
     how: str,
     read: Callable[[int], bytes],
     measure: Callable[[int], int],
+    *,
+    progress: bool = True,
 ) -> str:
     """Digest the listing and as much of the files as ``how`` says.
 
     Args:
         listing: The files.
         how: One of :data:`FINGERPRINTS`.
-        read: Index of a file → its bytes.
-        measure: Index of a file → its size in bytes.
+        read: Index of a file → its bytes; called from several threads.
+        measure: Index of a file → its size in bytes; likewise.
+        progress: Show a bar if it takes long.
     """
     hasher = xxhash.xxh3_128(listing_digest(listing).encode())
     total = len(listing.labels)
     if how == "sizes":
-        hasher.update(np.fromiter(map(measure, range(total)), dtype="<i8", count=total).data)
+        hasher.update(_sizes(total, measure, progress).data)
         return str(hasher.hexdigest())
-    for idx in range(total) if how == "content" else _evenly_spaced(total):
-        data = read(idx)
-        hasher.update(len(data).to_bytes(8, "little"))
-        hasher.update(data)
+    indices = range(total) if how == "content" else _evenly_spaced(total)
+    with Counter("Identifying by content", "image", len(indices), show=progress) as counter:
+        for data in spread(read, indices):
+            hasher.update(len(data).to_bytes(8, "little"))
+            hasher.update(data)
+            counter.add(1)
     return str(hasher.hexdigest())
 
 
-def _evenly_spaced(total: int) -> Iterable[int]:
+def _sizes(total: int, measure: Callable[[int], int], progress: bool) -> npt.NDArray[np.int64]:
+    sizes = np.empty(total, dtype="<i8")
+    chunks = [range(i, min(i + _SIZES, total)) for i in range(0, total, _SIZES)]
+    found = spread(lambda chunk: [measure(idx) for idx in chunk], chunks)
+    with Counter("Identifying by sizes", "image", total, show=progress) as counter:
+        for chunk, some in zip(chunks, found, strict=True):
+            sizes[chunk.start : chunk.stop] = some
+            counter.add(len(chunk))
+    return sizes
+
+
+def _evenly_spaced(total: int) -> Sequence[int]:
     """Indices of up to 64 files, the first and the last among them."""
     if total <= SAMPLED_FILES:
         return range(total)
-    return (i * (total - 1) // (SAMPLED_FILES - 1) for i in range(SAMPLED_FILES))
+    return [i * (total - 1) // (SAMPLED_FILES - 1) for i in range(SAMPLED_FILES)]

@@ -11,7 +11,8 @@ import operator
 import os
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Any, TypeVar, overload
 
@@ -23,11 +24,13 @@ from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
 __all__ = [
     "FullPaths",
     "LazySequence",
+    "Listing",
     "PackedPaths",
     "PathPacker",
     "Samples",
     "Targets",
     "check_index",
+    "pack",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -100,6 +103,13 @@ class PackedPaths(LazySequence[str]):
         return os.fsdecode(self.blob[self.offsets[idx] : self.offsets[idx + 1]].tobytes())
 
 
+def pack(paths: Iterable[str]) -> PackedPaths:
+    """Pack paths that are at hand as strings."""
+    packer = PathPacker()
+    packer.extend(b"", [os.fsencode(path) for path in paths])
+    return packer.pack()
+
+
 class PathPacker:
     """Collects paths into :class:`PackedPaths`, never holding them as objects."""
 
@@ -107,14 +117,13 @@ class PathPacker:
         self._blob = bytearray()
         self._offsets = array("q", [0])
 
-    def extend(self, paths: Sequence[str]) -> None:
-        """Add paths."""
-        if not paths:
+    def extend(self, prefix: bytes, names: Sequence[bytes]) -> None:
+        """Add the files ``names`` of one folder; ``prefix`` is its path and a slash."""
+        if not names:
             return
-        encoded = os.fsencode("\0".join(paths)).split(b"\0")  # no path has a zero byte in it
-        starts = accumulate(map(len, encoded), initial=len(self._blob))
-        self._offsets.extend(islice(starts, 1, None))
-        self._blob += b"".join(encoded)
+        lengths = (len(prefix) + len(name) for name in names)
+        self._offsets.extend(islice(accumulate(lengths, initial=len(self._blob)), 1, None))
+        self._blob += prefix + prefix.join(names)
 
     def pack(self) -> PackedPaths:
         """Return all paths added so far."""
@@ -122,6 +131,24 @@ class PathPacker:
             _frozen(np.array(self._blob, dtype=np.uint8)),
             _frozen(np.array(self._offsets, dtype=np.int64)),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The files of an image folder.
+
+    Args:
+        paths: Their paths relative to the root.
+        labels: Their class indices; ``int32`` of shape ``(N,)``.
+    """
+
+    paths: PackedPaths
+    labels: npt.NDArray[np.int32]
+
+    @staticmethod
+    def of(paths: PackedPaths, labels: Sequence[int] | array[int]) -> Listing:
+        """Return a listing of packed paths and their labels."""
+        return Listing(paths, _frozen(np.array(labels, dtype=np.int32)))
 
 
 class FullPaths(LazySequence[str]):

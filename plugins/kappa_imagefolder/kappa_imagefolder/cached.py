@@ -1,0 +1,65 @@
+"""An image folder and its cache in one."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from kappa_imagefolder.dataset import ImageFolder
+from kappa_imagefolder.options import check_transform
+from kappa_imagefolder.samples import ImagesAndClasses
+from kappacore.caching import CacheWrapper
+from kappacore.datasets import KDWrapper
+from kappacore.wrappers import TransformWrapper
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from kappacore.datasets import Item
+
+__all__ = ["CachedImageFolder"]
+
+_FOLDER_OPTIONS = frozenset(inspect.signature(ImageFolder).parameters)
+
+
+class CachedImageFolder(ImagesAndClasses, KDWrapper):
+    """An :class:`ImageFolder` whose files are cached: each is read once, and stays compressed.
+
+    The same as ``CacheWrapper(ImageFolder(root), …)`` with a transform after it. It has the items
+    and attributes of the folder and the methods of the cache (``prefill``, ``stats``, ``clear``).
+
+    Args:
+        root: The folder.
+        transform: Image → image, applied after the cache, so it may be random; it can be set.
+        backend: Name of a cache backend, or a choice as ``CacheWrapper`` takes it.
+        **options: Those of :class:`ImageFolder` (``decode``, ``shrink``, ``index``, …); all others
+            are the cache's (``form``, ``namespace``, ``keep``, ``max_bytes``, …).
+
+    Example::
+
+        ds = CachedImageFolder("/data/train", augment, backend="shared", max_bytes="64GiB")
+        image, label = ds[0]
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        transform: Callable[..., Any] | None = None,
+        *,
+        backend: Any = "auto",
+        **options: Any,
+    ) -> None:
+        folder = {name: options.pop(name) for name in _FOLDER_OPTIONS & options.keys()}
+        self.transform = check_transform(transform)
+        super().__init__(CacheWrapper(ImageFolder(root, **folder), backend, **options))
+
+    @property  # type: ignore[misc]
+    def is_random(self) -> bool:
+        """Whether the same index may give different images: any transform is taken to."""
+        return self.transform is not None
+
+    def _kd_item(self, name: str) -> Item | None:
+        if name == "x" and self.transform is not None:
+            return TransformWrapper(self.dataset, self.transform)._kd_item(name)
+        return super()._kd_item(name)

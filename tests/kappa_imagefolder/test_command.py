@@ -1,0 +1,46 @@
+"""``python -m kappa_imagefolder``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from kappa_imagefolder import ImageFolder
+from support.image_trees import make_tree
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "kappa_imagefolder", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_it_makes_the_index_that_opens_the_folder(tmp_path):
+    root = make_tree(tmp_path / "data", ["1/a.jpg", "10/b.png", "2/c.jpg"])
+    (root / "bare").mkdir()
+    done = run("index", root)
+    assert (done.returncode, done.stderr) == (0, "")
+    (place,) = root.glob(".kappa_imagefolder-*.index")
+    assert done.stdout.startswith(f"3 images in 4 classes: {place} ({place.stat().st_size:,} bytes")
+    ds = ImageFolder(root, index=True, index_check="trust", allow_empty=True)
+    assert ds.index_path == str(place)
+
+    done = run("index", root, "--json", "--output", tmp_path / "x", "--extensions", ".jpg",
+               "--class-order", "natural")  # fmt: skip
+    about = json.loads(done.stdout)
+    assert (about["index"], about["images"], about["classes"]) == (str(tmp_path / "x"), 2, 4)
+    ds = ImageFolder(
+        root, index=tmp_path / "x", extensions=".jpg", class_order="natural", allow_empty=True
+    )
+    assert ds.classes == ["1", "2", "10", "bare"]
+
+
+def test_what_cannot_be_done_is_said(tmp_path):
+    done = run("index", tmp_path / "missing")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"kappa_imagefolder: the image folder '{tmp_path}/missing' does")
+    make_tree(tmp_path, ["x/a.jpg"])
+    done = run("index", tmp_path, "--output", tmp_path / "no" / "x")
+    assert done.returncode == 1
+    assert "cannot write an index" in done.stderr
+    assert run().returncode == 2

@@ -1,0 +1,55 @@
+"""Many calls: in this thread while they compute, in threads once they wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from kappa_imagefolder.spread import THREADS, spread
+
+
+def test_calls_that_compute_stay_in_this_thread():
+    names = list(spread(lambda _: threading.current_thread().name, range(2000)))
+    assert set(names) == {threading.current_thread().name}
+
+
+def test_calls_that_wait_wait_together():
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def wait(number):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.002)
+        with lock:
+            running -= 1
+        return number
+
+    assert list(spread(wait, range(300))) == list(range(300))
+    assert THREADS / 2 < most <= THREADS
+    assert [t for t in threading.enumerate() if t.name.startswith("kappa-imagefolder")] == []
+
+
+def test_an_error_ends_it_and_leaves_no_thread():
+    started = []
+
+    def fail(number):
+        started.append(number)
+        time.sleep(0.002)
+        if number == 50:
+            raise KeyError(number)
+        return number
+
+    found = []
+    with pytest.raises(KeyError, match="50"):
+        found.extend(spread(fail, range(100_000)))
+    assert len(started) < 500
+    assert [t for t in threading.enumerate() if t.name.startswith("kappa-imagefolder")] == []
+
+
+def test_nothing_is_nothing():
+    assert list(spread(str, [])) == []
