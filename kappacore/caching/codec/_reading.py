@@ -66,12 +66,15 @@ def read_tree(
     start = aligned(end)
     if end > len(view) or (array_bytes and start + array_bytes > len(view)):
         raise ValueError("it is shorter than its header says")
-    if copy and array_bytes and structure_size <= SMALL_STRUCTURE:
+    if array_bytes and structure_size <= SMALL_STRUCTURE:
         alone = _array_alone(view[HEADER_SIZE:end].tobytes(), array_bytes)
         if alone is not None and start + array_bytes == len(view):
             dtype, shape, finish = alone
-            array = np.ndarray(shape, dtype, view, start).copy()
-            return array if finish is None else finish(array)
+            array = np.ndarray(shape, dtype, view, start)
+            if copy:
+                array = array.copy()
+            if copy or array.flags.aligned:
+                return array if finish is None else finish(array)
     reader = Reader(view, view[HEADER_SIZE:end], start, array_bytes, copy, types)
     value = reader.read()
     reader.finish()
@@ -107,7 +110,6 @@ class Reader:
     _array_end = 0
     _blob_end = 0
     _memory: np.ndarray[Any, Any] | None = None
-    _tensor_memory: np.ndarray[Any, Any] | None = None
 
     def __init__(
         self,
@@ -194,22 +196,19 @@ class Reader:
         self._blob_end = offset + size
         return self._view[start : start + size]
 
-    def array(
-        self, dtype: np.dtype[Any], shape: tuple[int, ...], *, tensor: bool = False
-    ) -> np.ndarray[Any, Any]:
+    def array(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
         """Read an offset and return the array there, in C order.
 
         Args:
             dtype: of the array, from a fixed table.
             shape: of the array, as read from the value.
-            tensor: True if a tensor will be made of it, which must not find it read-only.
         """
         array: np.ndarray[Any, Any]
         offset = self.operand()
         size = math.prod(shape) * dtype.itemsize
         if size == 0:
             array = np.ndarray(shape, dtype, bytearray())  # without memory, however large a dtype
-            array.flags.writeable = self.copy or tensor
+            array.flags.writeable = self.copy
             return array
         if type(offset) is not int or offset != aligned(self._array_end):
             raise ValueError("an array is not where it should be")
@@ -222,37 +221,16 @@ class Reader:
             return array
         if self._memory is None:
             self._load_memory()
-        memory = self._tensor_memory if tensor else self._memory
-        array = np.ndarray(shape, dtype, memory, offset)
+        array = np.ndarray(shape, dtype, self._memory, offset)
         return array
 
     def _load_memory(self) -> None:
         """Copy the memory of all arrays at once, or view it where it is."""
         stored = np.frombuffer(self._view, np.uint8, self._arrays, self._arrays_start)
-        if self.copy:
-            self._memory = self._tensor_memory = stored.copy()
-            return
         address = stored.__array_interface__["data"][0]
-        if address % ARRAY_ALIGNMENT == 0:
-            self._memory = stored
-            self._tensor_memory = np.asarray(_Writable(stored, address))
-        else:  # no numbers may lie here, so this buffer cannot be viewed
-            self._tensor_memory = stored.copy()
-            self._memory = self._tensor_memory.view()
-            self._memory.flags.writeable = False
-
-
-class _Writable:
-    """A read-only array that says it is writable: torch warns at each one that does not."""
-
-    def __init__(self, array: np.ndarray[Any, Any], address: int) -> None:
-        self._array = array  # keeps the memory alive
-        self.__array_interface__ = {
-            "version": 3,
-            "shape": array.shape,
-            "typestr": "|u1",
-            "data": (address, False),
-        }
+        # No numbers may lie at an odd address, so such a buffer cannot be viewed.
+        self._memory = stored.copy() if self.copy or address % ARRAY_ALIGNMENT else stored
+        self._memory.flags.writeable = self.copy
 
 
 def _read_registered(reader: Reader) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from kappacore.caching.codec._arrays import check_items, memory_of
@@ -13,8 +16,6 @@ from kappacore.caching.codec._writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import numpy as np
 
     from kappacore.caching.codec._reading import Reader
     from kappacore.caching.codec._writing import Writer
@@ -92,10 +93,10 @@ def read_tensor(reader: Reader) -> torch.Tensor:
         raise ValueError("a tensor has an unknown dtype")
     dtype, carrier, cast = entry
     layout = reader.operand()
-    array = reader.array(carrier, reader.shape(), tensor=True)
+    array = reader.array(carrier, reader.shape())
     if dtype is torch.bool:
         check_items(array)
-    tensor = torch.from_numpy(array)
+    tensor = to_tensor(array)
     if cast is not None:
         tensor = tensor.view(dtype)
     if layout != "C":
@@ -104,6 +105,21 @@ def read_tensor(reader: Reader) -> torch.Tensor:
             raise ValueError("a tensor's layout does not fit its shape")
         tensor = tensor.permute(back)
     return tensor
+
+
+def to_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Return a tensor on an array's memory, which may be read-only."""
+    if not array.flags.writeable:
+        _say_nothing_of_read_only_memory()
+    return torch.from_numpy(array)
+
+
+@functools.cache
+def _say_nothing_of_read_only_memory() -> None:
+    # torch warns of the first such array of a process; here it is what the user has asked for.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.from_numpy(np.ndarray(1, np.uint8, b"x"))
 
 
 def _why_not(tensor: torch.Tensor) -> str:
@@ -127,6 +143,6 @@ def _why_not(tensor: torch.Tensor) -> str:
 WRITERS[torch.Tensor] = write_tensor
 ALONE["x"] = (
     {name: _DTYPES[name][1] for name in _SHARED if name != "bool"},
-    torch.from_numpy,
+    to_tensor,
 )
 READERS["x"] = read_tensor
