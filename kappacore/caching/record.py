@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING
 
 from kappacore.caching.claims import CLAIM_TTL, holding
 from kappacore.caching.codec import default_codec
+from kappacore.caching.lifetime import samples_in
 from kappacore.errors import CorruptValueError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["agree", "dataset_of"]
 
 _WAIT = 0.001  # seconds between looks at a record that another process is writing
-_LENGTH = re.compile(r".*\.(\d+)\.v\d+")  # in a namespace, see identify()
 
 
 def agree(
@@ -91,10 +90,9 @@ def dataset_of(namespace: str, get: Callable[[int], Buffer | None]) -> str:
         namespace: its name.
         get: looks one key up.
     """
-    match = _LENGTH.fullmatch(namespace)
-    key = int(match[1]) if match else 0
-    value = get(key) if match else None
-    if value is None:
+    key = samples_in(namespace)
+    value = None if key is None else get(key)
+    if key is None or value is None:
         return ""
     try:
         record = default_codec().decode(value, key, namespace)

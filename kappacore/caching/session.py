@@ -19,6 +19,7 @@ from kappacore._warn import warn
 from kappacore.caching.allocator import keep_freed_memory
 from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend
 from kappacore.caching.column import Column
+from kappacore.caching.lifetime import open_lifetime
 from kappacore.caching.machine_claims import open_claims
 from kappacore.caching.sizes import format_size
 from kappacore.caching.stats import Counters
@@ -35,6 +36,7 @@ from kappacore.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kappacore.caching.lifetime import Lifetime
     from kappacore.plugins import PluginRef
 
 __all__ = ["VERIFY", "Session", "backend_class", "warn_if_useless"]
@@ -150,9 +152,11 @@ class Session:
         self._open_backend = partial(ref.open, namespace, length + 2, **given)
         opened: list[CacheBackend] = []
         self._opened = opened
-        clears = not keep and cls.scope == "machine" and not given
+        lifetime = None
+        if cls.scope == "machine" and not given:
+            lifetime = open_lifetime(ref, namespace, keep, collects=required)
         self._end = Finalize(
-            self, _end, args=(opened, self.counters, clears), exitpriority=_EXIT_PRIORITY
+            self, _end, args=(opened, self.counters, lifetime, strict), exitpriority=_EXIT_PRIORITY
         )
         self.backend: CacheBackend | None = None
         try:
@@ -391,10 +395,17 @@ class Session:
         log.info("cache backend %r failed", self.name, exc_info=error)
 
 
-def _end(opened: list[CacheBackend], counters: Counters, clears: bool) -> None:
+def _end(
+    opened: list[CacheBackend], counters: Counters, lifetime: Lifetime | None, strict: bool
+) -> None:
+    counters.close()
     try:
-        if counters.close() and clears and opened:
-            opened[0].clear()
+        if lifetime is not None:
+            lifetime.leave(opened[-1] if opened else None)
+    except Exception:
+        if strict:
+            raise
+        log.warning("a cache backend could not be cleared at its end", exc_info=True)
     finally:
         for backend in opened:
             backend.close()

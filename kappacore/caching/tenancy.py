@@ -15,8 +15,12 @@ import time
 import uuid
 from multiprocessing.util import Finalize
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kappacore.caching.folders import check_private, make_private, open_private, prune
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 try:
     import fcntl
@@ -99,17 +103,24 @@ class Tenancy:
         self.folder = folder
         fd = _join(folder)
         _locks.add(fd)
-        self._leave = Finalize(self, _leave, args=(fd, folder), exitpriority=_EXIT_PRIORITY)
+        self._last: list[Callable[[], bool] | None] = [None]
+        self._leave = Finalize(
+            self, _leave, args=(fd, folder, self._last), exitpriority=_EXIT_PRIORITY
+        )
         if keep > _wished(folder):
             # A wish is a file's name, so that two of them cannot overwrite each other.
             os.close(open_private(folder / f"{_KEEP}{keep}"))
 
-    def leave(self) -> bool:
+    def leave(self, last: Callable[[], bool] | None = None) -> bool:
         """End the use; the last user removes the folder unless it is to be kept. Idempotent.
+
+        Args:
+            last: called before the folder is removed, while nobody can join it; False leaves it.
 
         Returns:
             True if the folder was removed.
         """
+        self._last.append(last)
         return bool(self._leave())
 
     def note_use(self) -> None:
@@ -147,12 +158,13 @@ def collect(parent: Path) -> list[str]:
     return removed
 
 
-def remove(folder: Path, *, kept: bool) -> bool:
+def remove(folder: Path, *, kept: bool, last: Callable[[], bool] | None = None) -> bool:
     """Remove a folder that nobody uses.
 
     Args:
         folder: the folder.
         kept: whether to remove it though it is to be kept.
+        last: see :meth:`Tenancy.leave`.
 
     Returns:
         True if it was removed.
@@ -162,7 +174,7 @@ def remove(folder: Path, *, kept: bool) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return _remove_if_alone(fd, folder, kept=kept)
+        return _remove_if_alone(fd, folder, kept=kept, last=last)
     finally:
         unlock(fd)
 
@@ -230,15 +242,17 @@ def _join(folder: Path) -> int:
         os.close(fd)
 
 
-def _leave(fd: int, folder: Path) -> bool:
+def _leave(fd: int, folder: Path, last: list[Callable[[], bool] | None]) -> bool:
     try:
         os.utime(fd)
-        return _remove_if_alone(fd, folder)
+        return _remove_if_alone(fd, folder, last=last[-1])
     finally:
         unlock(fd)
 
 
-def _remove_if_alone(fd: int, folder: Path, *, kept: bool = False) -> bool:
+def _remove_if_alone(
+    fd: int, folder: Path, *, kept: bool = False, last: Callable[[], bool] | None = None
+) -> bool:
     # Of several that try at the same time one succeeds: who asks for the lock exclusively and does
     # not get it has, by flock(2), lost the shared one that stood in the way of the others.
     try:
@@ -248,6 +262,8 @@ def _remove_if_alone(fd: int, folder: Path, *, kept: bool = False) -> bool:
     if not _is_still_there(fd, folder):
         return False
     if not kept and kept_until(folder) > time.time():
+        return False
+    if last is not None and not last():
         return False
     # The name goes first, in one step: whoever comes now makes a new folder.
     trash = folder.with_name(_TRASH + uuid.uuid4().hex)

@@ -1,0 +1,77 @@
+"""How long entries stay, for backends that outlive processes and do not see to it themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from functools import partial
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from kappacore.caching.folders import user_folder
+from kappacore.caching.tenancy import Tenancy, is_supported, remove
+
+if TYPE_CHECKING:
+    from kappacore.caching.backend import CacheBackend
+    from kappacore.plugins import PluginRef
+
+__all__ = ["Lifetime", "open_lifetime", "samples_in"]
+
+_LENGTH = re.compile(r".*\.(\d+)\.v\d+")  # in a namespace, see identify()
+
+
+def samples_in(namespace: str) -> int | None:
+    """Return the number of samples that a namespace is for; None if its name does not say."""
+    match = _LENGTH.fullmatch(namespace)
+    return int(match[1]) if match else None
+
+
+class Lifetime:
+    """This process's use of the entries of one namespace, noted in a folder of the user's own.
+
+    The last user clears them, unless they are to be kept. What nobody has cleared, because its last
+    user was killed or its time is over, goes when the same place of storage is opened next.
+
+    Args:
+        ref: the backend and its options: the place of storage.
+        namespace: the namespace.
+        keep: seconds that entries stay after their last use.
+        collects: whether to clear what nobody uses.
+    """
+
+    def __init__(self, ref: PluginRef, namespace: str, keep: float, *, collects: bool) -> None:
+        place = xxhash.xxh3_64_hexdigest(repr(sorted(ref.options.items(), key=str)).encode())
+        parent, prefix = user_folder("lifetimes"), f"{ref.name}.{place}."
+        if collects:
+            for folder in parent.glob(f"{prefix}*"):
+                left = folder.name[len(prefix) :]
+                remove(folder, kept=False, last=partial(_open_and_clear, ref, left))
+        self._tenancy = Tenancy(parent / f"{prefix}{namespace}", keep)
+
+    def leave(self, backend: CacheBackend | None) -> None:
+        """End the use; the last user clears the entries through its ``backend``, if it has one."""
+        self._tenancy.leave(partial(_clear, backend))
+
+
+def open_lifetime(
+    ref: PluginRef, namespace: str, keep: float, *, collects: bool
+) -> Lifetime | None:
+    """Return a lifetime; None on systems that have no means for it."""
+    return Lifetime(ref, namespace, keep, collects=collects) if is_supported() else None
+
+
+def _clear(backend: CacheBackend | None) -> bool:
+    if backend is None:  # it was never reached: somebody else will have to
+        return False
+    backend.clear()
+    return True
+
+
+def _open_and_clear(ref: PluginRef, namespace: str) -> bool:
+    length = samples_in(namespace)
+    if length is None:
+        return True
+    with contextlib.closing(ref.open(namespace, length + 2)) as backend:
+        backend.clear()
+    return True
