@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         KDWrapper,
         ModeWrapper,
         as_kd,
+        find_wrapper,
+        iter_wrappers,
     )
     from kappacore.errors import (
         BrokenPluginError,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         ConfigError,
         CorruptValueError,
         DatasetTypeError,
+        EmptyDatasetError,
         IncompatiblePluginError,
         IndexOutOfRangeError,
         InvalidIndexError,
@@ -52,20 +55,26 @@ if TYPE_CHECKING:
         InvalidOptionError,
         KappaError,
         MissingDependencyError,
+        MissingLabelsError,
         ModeError,
         NamespaceMismatchError,
         NamespaceRequiredError,
         NondeterministicSourceError,
+        NotEnoughSpaceError,
         PluginConflictError,
         PluginError,
         RandomSourceError,
         SizeLimitError,
+        SourceChangedError,
+        StagingError,
+        StagingTimeoutError,
         StorageError,
         TypeRegistrationError,
         UncacheableValueError,
         UnknownItemError,
         UnknownOptionError,
         UnknownPluginError,
+        UnsafeArchiveError,
         UseModeWrapperError,
     )
     from kappacore.hookspecs import hookimpl, hookspec
@@ -85,8 +94,29 @@ if TYPE_CHECKING:
         SourceSpec,
         WrapperSpec,
     )
+    from kappacore.staging import (
+        CopyResult,
+        StageResult,
+        copy_folder_from_global_to_local,
+        stage,
+    )
     from kappacore.wrappers import (
+        ClassFilterWrapper,
+        ClasswisePercentWrapper,
+        FewshotWrapper,
+        IntraClassShuffleWrapper,
+        LabelSmoothingWrapper,
+        MultiViewWrapper,
+        OneHotWrapper,
+        OversamplingWrapper,
+        PercentFilterWrapper,
+        RemapClassesWrapper,
+        RepeatWrapper,
+        ShuffleWrapper,
+        SortByClassWrapper,
+        SubsetWrapper,
         TransformWrapper,
+        train_test_split,
     )
 
 __version__ = "0.1.0"
@@ -104,12 +134,18 @@ __all__ = [
     "CacheWarning",
     "CacheWrapper",
     "CachedDataset",
+    "ClassFilterWrapper",
+    "ClasswisePercentWrapper",
     "Codec",
     "ConfigError",
+    "CopyResult",
     "CorruptValueError",
     "DatasetTypeError",
+    "EmptyDatasetError",
+    "FewshotWrapper",
     "IncompatiblePluginError",
     "IndexOutOfRangeError",
+    "IntraClassShuffleWrapper",
     "InvalidIndexError",
     "InvalidItemError",
     "InvalidOptionError",
@@ -118,42 +154,64 @@ __all__ = [
     "KDSubset",
     "KDWrapper",
     "KappaError",
+    "LabelSmoothingWrapper",
     "MissingDependencyError",
+    "MissingLabelsError",
     "ModeError",
     "ModeWrapper",
+    "MultiViewWrapper",
     "NamespaceMismatchError",
     "NamespaceRequiredError",
     "NondeterministicSourceError",
+    "NotEnoughSpaceError",
+    "OneHotWrapper",
+    "OversamplingWrapper",
     "PRIVATE",
+    "PercentFilterWrapper",
     "PluginConflictError",
     "PluginError",
     "PluginRef",
     "PluginSpec",
     "RandomSourceError",
+    "RemapClassesWrapper",
+    "RepeatWrapper",
     "SampleCache",
+    "ShuffleWrapper",
     "SizeLimitError",
+    "SortByClassWrapper",
+    "SourceChangedError",
     "SourceSpec",
+    "StageResult",
+    "StagingError",
+    "StagingTimeoutError",
     "StorageError",
+    "SubsetWrapper",
     "TransformWrapper",
     "TypeRegistrationError",
     "UncacheableValueError",
     "UnknownItemError",
     "UnknownOptionError",
     "UnknownPluginError",
+    "UnsafeArchiveError",
     "UseModeWrapperError",
     "WrapperSpec",
     "as_kd",
     "backend",
     "build",
+    "copy_folder_from_global_to_local",
     "default_codec",
     "explain",
+    "find_wrapper",
     "hookimpl",
     "hookspec",
+    "iter_wrappers",
     "load_dataset",
     "register_cache_backend",
     "register_source",
     "register_type",
     "register_wrapper",
+    "stage",
+    "train_test_split",
     "unregister_cache_backend",
     "unregister_source",
     "unregister_wrapper",
@@ -166,14 +224,20 @@ _HOMES = {
         "SampleCache default_codec explain register_type"
     ),
     "kappacore.composing": "build load_dataset wrap",
-    "kappacore.datasets": ("KDConcatDataset KDDataset KDSubset KDWrapper ModeWrapper as_kd"),
+    "kappacore.datasets": (
+        "KDConcatDataset KDDataset KDSubset KDWrapper ModeWrapper as_kd find_wrapper iter_wrappers"
+    ),
     "kappacore.errors": (
         "BrokenPluginError CacheClosedError CacheError CacheWarning ConfigError "
-        "CorruptValueError DatasetTypeError IncompatiblePluginError IndexOutOfRangeError "
+        "CorruptValueError DatasetTypeError EmptyDatasetError IncompatiblePluginError "
+        "IndexOutOfRangeError "
         "InvalidIndexError InvalidItemError InvalidOptionError KappaError "
-        "MissingDependencyError ModeError NamespaceMismatchError NamespaceRequiredError "
-        "NondeterministicSourceError PluginConflictError PluginError RandomSourceError "
-        "SizeLimitError StorageError TypeRegistrationError UncacheableValueError "
+        "MissingDependencyError MissingLabelsError ModeError NamespaceMismatchError "
+        "NamespaceRequiredError "
+        "NondeterministicSourceError NotEnoughSpaceError PluginConflictError PluginError "
+        "RandomSourceError "
+        "SizeLimitError SourceChangedError StagingError StagingTimeoutError StorageError "
+        "TypeRegistrationError UncacheableValueError UnsafeArchiveError "
         "UnknownItemError UnknownOptionError UnknownPluginError UseModeWrapperError"
     ),
     "kappacore.hookspecs": "hookimpl hookspec",
@@ -182,7 +246,13 @@ _HOMES = {
         "unregister_cache_backend unregister_source unregister_wrapper"
     ),
     "kappacore.specs": "CacheBackendSpec PluginSpec SourceSpec WrapperSpec",
-    "kappacore.wrappers": "TransformWrapper",
+    "kappacore.staging": "CopyResult StageResult copy_folder_from_global_to_local stage",
+    "kappacore.wrappers": (
+        "ClassFilterWrapper ClasswisePercentWrapper FewshotWrapper IntraClassShuffleWrapper "
+        "LabelSmoothingWrapper MultiViewWrapper OneHotWrapper OversamplingWrapper "
+        "PercentFilterWrapper RemapClassesWrapper RepeatWrapper ShuffleWrapper "
+        "SortByClassWrapper SubsetWrapper TransformWrapper train_test_split"
+    ),
 }
 _load = lazy_names(__name__, _HOMES)
 

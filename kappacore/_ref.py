@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import copy
 import importlib
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kappacore._importable import require_importable, require_picklable
 from kappacore._info import KINDS
 from kappacore._options import check_options
+from kappacore._shown import shown
 from kappacore.errors import BrokenPluginError, KappaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_SECRET = re.compile(r"passw|token|secret|credential|key$", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
-_LONGEST_VALUE = 100
 
 
 @dataclass(frozen=True)
@@ -144,14 +140,3 @@ class PluginRef:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PluginRef:
         return replace(self, options=copy.deepcopy(dict(self.options), memo))
-
-
-def shown(name: str, value: Any) -> str:
-    """Return ``value`` for people, without what should not be in a log."""
-    if _SECRET.search(name):
-        return "'***'"
-    if isinstance(value, dict):
-        inside = ", ".join(f"{key!r}: {shown(str(key), item)}" for key, item in value.items())
-        return f"{{{inside}}}"
-    text = _URL_PASSWORD.sub(r"\1***@", repr(value))
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

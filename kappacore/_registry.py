@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from kappacore._hints import unknown_plugin
 from kappacore._importable import target_of
 from kappacore._info import KINDS, PluginInfo, normalize
-from kappacore._ref import PluginRef, shown
+from kappacore._ref import PluginRef
+from kappacore._shown import shown
 from kappacore.errors import (
     BrokenPluginError,
     ConfigError,

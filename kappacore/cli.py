@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import kappacore
 from kappacore import _cache_cli
 from kappacore.errors import KappaError
+from kappacore.staging.command import add_stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_plugins(subparsers)
     _cache_cli.add_cache(subparsers)
+    add_stage(subparsers)
     return parser
 
 

@@ -14,6 +14,7 @@ Example::
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,7 @@ def build(
     Raises:
         ConfigError: If the configuration is malformed; the message names the place.
         KappaError: If a part cannot be made; the message begins with the place, such as
-            ``wrappers[1]``.
+            ``wrappers[1]`` or ``wrappers[1].valid_classes``.
     """
     if config is not None:
         if source is not None or wrappers or mode is not None:
@@ -110,7 +111,7 @@ def build(
     for position, wrapper in enumerate(_read_wrappers(wrappers)):
         place = f"wrappers[{position}]"
         choice = instantiate(wrapper, place)
-        with _at(place):
+        with _at(place, choice):
             dataset = plugins.as_ref("wrapper", choice).open(dataset)
     if mode is None:
         return dataset
@@ -137,7 +138,7 @@ def _read_config(config: Any) -> tuple[Any, Any, Any]:
 
 def _build_source(source: Any) -> Any:
     source = instantiate(source, "source")
-    with _at("source"):
+    with _at("source", source):
         if source is None:
             raise ConfigError(
                 'is missing: expected a name, {"use": name, ...its options} or a dataset. '
@@ -164,11 +165,17 @@ def _read_wrappers(wrappers: Any) -> Sequence[Any]:
 
 
 @contextlib.contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Put the place in the config before the message of an error of kappacore."""
+def _at(place: str, choice: Any = None) -> Iterator[None]:
+    """Put the place in the config before the message of an error of kappacore.
+
+    Messages about an option begin with its name, and the place is then that of the option.
+    """
     try:
         yield
     except KappaError as error:
         if len(error.args) == 1:
+            first = re.match(r"\w*", str(error.args[0]))
+            if first and isinstance(choice, Mapping) and first[0] in choice:
+                place = f"{place}.{first[0]}"
             error.args = (f"{place}: {error.args[0]}",)
         raise

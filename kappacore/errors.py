@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "CorruptValueError",
     "DatasetTypeError",
+    "EmptyDatasetError",
     "IncompatiblePluginError",
     "IndexOutOfRangeError",
     "InvalidIndexError",
@@ -22,20 +23,26 @@ __all__ = [
     "InvalidOptionError",
     "KappaError",
     "MissingDependencyError",
+    "MissingLabelsError",
     "ModeError",
     "NamespaceMismatchError",
     "NamespaceRequiredError",
     "NondeterministicSourceError",
+    "NotEnoughSpaceError",
     "PluginConflictError",
     "PluginError",
     "RandomSourceError",
     "SizeLimitError",
+    "SourceChangedError",
+    "StagingError",
+    "StagingTimeoutError",
     "StorageError",
     "TypeRegistrationError",
     "UncacheableValueError",
     "UnknownItemError",
     "UnknownOptionError",
     "UnknownPluginError",
+    "UnsafeArchiveError",
     "UseModeWrapperError",
 ]
 
@@ -70,12 +77,20 @@ class DatasetTypeError(KappaError, TypeError):
     """A dataset of a kind that cannot be used here, such as an ``IterableDataset``."""
 
 
+class EmptyDatasetError(KappaError, ValueError):
+    """An epoch is begun on a dataset of which wrappers have left no sample."""
+
+
 class UseModeWrapperError(KappaError, TypeError):
     """A ``KDDataset`` was indexed directly; ``ModeWrapper`` says which items to read."""
 
 
 class UnknownItemError(KappaError, AttributeError):
     """The dataset has no such item."""
+
+
+class MissingLabelsError(KappaError, ValueError):
+    """Something goes by labels, and the dataset has none that are known without its samples."""
 
 
 class InvalidItemError(KappaError, ValueError):
@@ -166,3 +181,26 @@ class CacheWarning(UserWarning):
 
 class StorageError(KappaError, OSError):
     """A file or folder of the cache cannot be created, opened or trusted."""
+
+
+# ---- staging
+
+
+class StagingError(KappaError, OSError):
+    """A dataset could not be brought to the local disk; nothing incomplete was published."""
+
+
+class StagingTimeoutError(StagingError, TimeoutError):
+    """Another process staged to the same target for longer than the caller would wait."""
+
+
+class NotEnoughSpaceError(StagingError):
+    """The local disk has too little room, or became full."""
+
+
+class SourceChangedError(StagingError):
+    """The source was written to while it was copied."""
+
+
+class UnsafeArchiveError(StagingError, ValueError):
+    """An archive has members that lead elsewhere, or gives more than it may."""

@@ -8,6 +8,7 @@ from kappacore.datasets.concat import KDConcatDataset
 from kappacore.datasets.ctx import takes_ctx
 from kappacore.datasets.items import Item, find_item
 from kappacore.datasets.mode import ModeWrapper
+from kappacore.datasets.stack import find_wrapper, iter_wrappers
 from kappacore.datasets.subset import KDSubset
 
 __all__ = [
@@ -19,5 +20,7 @@ __all__ = [
     "ModeWrapper",
     "as_kd",
     "find_item",
+    "find_wrapper",
+    "iter_wrappers",
     "takes_ctx",
 ]

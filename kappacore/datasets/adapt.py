@@ -159,6 +159,7 @@ class _SampleItem(Item):
         self._place = place
         by_name = place.position is not None and place.key == name
         self._alone = by_name and len(dataset._places) == 1
+        self.reads_samples = True
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         return self.get_batch([idx], [ctx])[0]

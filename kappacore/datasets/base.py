@@ -11,6 +11,7 @@ from kappacore.datasets.forms import ClassItem, as_method, own_item, own_item_na
 from kappacore.datasets.items import Item, find_item, list_items
 from kappacore.datasets.mapstyle import check_map_style
 from kappacore.datasets.passthrough import PassThrough
+from kappacore.datasets.stack import describe_stack
 from kappacore.errors import DatasetTypeError, UnknownItemError, UseModeWrapperError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kappacore.datasets.concat import KDConcatDataset
+    from kappacore.datasets.indexing import IntArray
 
 __all__ = ["KDDataset", "KDWrapper", "check_dataset"]
 
@@ -104,6 +106,19 @@ class KDDataset(Dataset[Any]):
         """The dataset at the bottom of the wrappers."""
         return self
 
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch begins, to every wrapper that draws anew in each.
+
+        It reaches workers that are already running. Call it on the outermost dataset, before the
+        loader is iterated.
+
+        Args:
+            epoch: Its number, from 0 on.
+        """
+        for dataset in self._kd_inside():
+            if callable(getattr(dataset, "set_epoch", None)):
+                dataset.set_epoch(epoch)
+
     def close(self) -> None:
         """Release what the dataset holds open, and what is inside it. Twice is no error."""
         with contextlib.ExitStack() as stack:  # closes all, even if one fails to
@@ -125,6 +140,10 @@ class KDDataset(Dataset[Any]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        """Return the whole stack, one part a line, the outermost first."""
+        return describe_stack(self)
 
     def __getitem__(self, index: Any) -> NoReturn:
         name = type(self).__name__
@@ -161,6 +180,10 @@ class KDDataset(Dataset[Any]):
 
     def _kd_item_names(self) -> list[str]:
         return own_item_names(self)
+
+    def _kd_pick(self, indices: IntArray) -> tuple[KDDataset, IntArray]:
+        """Return the dataset to read the samples at ``indices`` from, and their indices in it."""
+        return self, indices
 
 
 class KDWrapper(PassThrough, KDDataset):

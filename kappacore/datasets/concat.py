@@ -102,6 +102,7 @@ class _ConcatItem(Item):
         self._ends = ends
         self._starts = np.concatenate([[0], ends[:-1]])
         self.has_raw = all(item.has_raw for item in items)
+        self.reads_samples = any(item.reads_samples for item in items)
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         idx = check_index(idx, self._ends.item(-1), "KDConcatDataset")
@@ -120,13 +121,12 @@ class _ConcatItem(Item):
         return values
 
     def get_all(self) -> Any:
-        columns = []
-        for item in self._items:
-            column = item.get_all()
-            if column is None:
-                return None
-            columns.append(column)
-        return concatenate(columns)
+        columns = _all_known(item.get_all() for item in self._items)
+        return None if columns is None else concatenate(columns)
+
+    def get_labels(self) -> np.ndarray[Any, Any] | None:
+        columns = _all_known(item.get_labels() for item in self._items)
+        return None if columns is None else np.concatenate(columns)
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
         """Return (dataset, stored value) pairs: only that dataset knows how to decode it."""
@@ -160,6 +160,16 @@ class _ConcatItem(Item):
             places = np.flatnonzero(children == child)
             parts.append((child, places.tolist(), inner[places].tolist()))
         return parts
+
+
+def _all_known(columns: Iterable[Any]) -> list[Any] | None:
+    """Return the columns as a list, or None at the first one that is not known."""
+    known = []
+    for column in columns:
+        if column is None:
+            return None
+        known.append(column)
+    return known
 
 
 def _equal(first: Any, second: Any) -> bool:

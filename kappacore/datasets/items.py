@@ -11,13 +11,14 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+
 from kappacore.datasets.ctx import Ctx
 from kappacore.errors import DatasetTypeError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
 
 __all__ = ["Ctx", "Item", "find_item"]
 
@@ -31,6 +32,9 @@ class Item:
 
     #: True if the item has a raw form (``getraw_<item>``), to be turned into the value by `decode`.
     has_raw: bool = False
+
+    #: True if its values are known only by reading the whole samples that they are part of.
+    reads_samples: bool = False
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the value at ``idx``."""
@@ -47,6 +51,17 @@ class Item:
     def get_all(self) -> Sequence[Any] | np.ndarray[Any, Any] | None:
         """Return the whole column without reading samples, or None where the dataset has none."""
         return None
+
+    def get_labels(self) -> np.ndarray[Any, Any] | None:
+        """Return the column as an array, where it is one of labels; None as for :meth:`get_all`.
+
+        An item whose values are made from class numbers, such as one-hot vectors, gives the
+        numbers.
+        """
+        column = self.get_all()
+        if isinstance(column, torch.Tensor):
+            column = column.detach().cpu().numpy()
+        return None if column is None else np.asarray(column)
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
         """Return the values at ``indices`` as they are stored. Only where ``has_raw``."""

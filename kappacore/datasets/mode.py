@@ -12,6 +12,7 @@ from kappacore.datasets.digest import digest
 from kappacore.datasets.indexing import check_batch, check_index, is_sequence
 from kappacore.datasets.items import Item, find_item
 from kappacore.datasets.passthrough import PassThrough
+from kappacore.datasets.stack import describe_stack, refuse_empty
 from kappacore.errors import InvalidIndexError, ModeError, UnknownItemError
 
 if TYPE_CHECKING:
@@ -61,8 +62,19 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         self._plan: list[tuple[int, Item]] | None = self._make_plan()
 
     def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.dataset)
+        """Return the number of samples.
+
+        Raises:
+            EmptyDatasetError: A wrapper has left none: a loader would end an epoch of nothing.
+        """
+        length = len(self.dataset)
+        if length == 0:
+            refuse_empty(self.dataset)
+        return length
+
+    def __repr__(self) -> str:
+        """Return the whole stack, one part a line, the outermost first."""
+        return describe_stack(self)
 
     def __getitem__(self, index: Any) -> Any:
         """Return the sample at an integer, or the list of samples at a slice or a sequence."""

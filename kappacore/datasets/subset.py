@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["KDSubset", "SubsetItem"]
+__all__ = ["KDSubset", "SubsetItem", "only_picks"]
 
 
 class KDSubset(KDWrapper):
@@ -48,11 +48,7 @@ class KDSubset(KDWrapper):
     def __init__(self, dataset: KDDataset, indices: Any):
         super().__init__(dataset)
         array = check_indices(indices, len(dataset), type(self).__name__)
-        if isinstance(dataset, KDSubset) and _is_plain(dataset):
-            self.base = dataset.base
-            array = dataset.indices[array]
-        else:
-            self.base = dataset
+        self.base, array = dataset._kd_pick(array)
         array.flags.writeable = False
         self.indices = array
 
@@ -74,6 +70,11 @@ class KDSubset(KDWrapper):
             )
         return pick(values, self.indices)
 
+    def _kd_pick(self, indices: IntArray) -> tuple[KDDataset, IntArray]:
+        if not only_picks(self, KDSubset):
+            return self, indices
+        return self.base, self.indices[indices]
+
     def _kd_item(self, name: str) -> Item | None:
         own = own_item(self, name)
         if own is not None:
@@ -90,6 +91,7 @@ class SubsetItem(Item):
         self._indices = indices
         self._fingerprints: dict[bool, str | None] = {}
         self.has_raw = inner.has_raw
+        self.reads_samples = inner.reads_samples
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the value at ``idx``."""
@@ -105,6 +107,11 @@ class SubsetItem(Item):
         """Return the part of the inner column."""
         column = self._inner.get_all()
         return None if column is None else pick(column, self._indices)
+
+    def get_labels(self) -> np.ndarray[Any, Any] | None:
+        """Return the part of the inner labels."""
+        labels = self._inner.get_labels()
+        return None if labels is None else labels[self._indices]
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
         """Return the stored values at ``indices``."""
@@ -128,10 +135,13 @@ class SubsetItem(Item):
         return mapped
 
 
-def _is_plain(subset: KDSubset) -> bool:
-    """Tell whether ``subset`` only picks samples, so that it can be skipped."""
-    mro = type(subset).__mro__
-    scopes = [vars(subset), *map(vars, mro[: mro.index(KDSubset)])]
+def only_picks(dataset: KDDataset, kind: type) -> bool:
+    """Tell whether ``dataset`` does nothing but pick samples as ``kind`` does.
+
+    Then what is around it can skip it.
+    """
+    mro = type(dataset).__mro__
+    scopes = [vars(dataset), *map(vars, mro[: mro.index(kind)])]
     return not any(
         split_form(key) or key in ALIGNED or key == "_kd_item" for scope in scopes for key in scope
     )

@@ -242,9 +242,9 @@ def test_objects_among_the_options_are_passed_on_untouched():
             r"^wrappers\[1\]: wrapper 'subset' has no option 'indexes'.*'indices'",
         ),
         (
-            {"source": "digits", "wrappers": [{"use": "subset"}]},
+            {"source": "digits", "wrappers": [{"use": "transform"}]},
             InvalidOptionError,
-            r"^wrappers\[0\]: wrapper 'subset' needs 'indices'",
+            r"^wrappers\[0\]: wrapper 'transform' needs 'transform'",
         ),
         ({"source": "digits", "mode": ""}, ModeError, "^mode: "),
         (

@@ -26,6 +26,16 @@ def datasets() -> None:
     print(length, samples[0])
 
 
+def wrappers() -> None:
+    train, rest = kappacore.train_test_split(Squares(), 0.8, stratified=True, seed=0, label="x")
+    chosen = kappacore.ClassFilterWrapper(train, valid_classes=[0, "cat"])
+    again = kappacore.RepeatWrapper(kappacore.OversamplingWrapper(chosen, "exact"), min_size=100)
+    views = kappacore.MultiViewWrapper(again, "x", [float, str], seed=0)
+    views.set_epoch(1)
+    found: kappacore.RepeatWrapper | None = kappacore.find_wrapper(views, kappacore.RepeatWrapper)
+    print(found, rest, list(kappacore.iter_wrappers(views)), views.epoch)
+
+
 def caches() -> kappacore.CacheStats:
     ref: kappacore.PluginRef = kappacore.backend("shared", max_bytes="1GiB")
     with kappacore.CacheWrapper(Squares(), ref, items=["x"], namespace=kappacore.PRIVATE) as above:

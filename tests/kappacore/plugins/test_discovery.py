@@ -24,12 +24,8 @@ def info_of(distribution):
 
 def test_the_core_registers_its_own_through_the_same_hooks():
     found = {(i.kind, i.name): i for i in plugins.all_plugins() if i.distribution == "kappacore"}
-    assert set(found) == {
-        ("backend", "memory"),
-        ("wrapper", "cache"),
-        ("wrapper", "subset"),
-        ("wrapper", "transform"),
-    }
+    assert {name for name in found if name[0] != "wrapper"} == {("backend", "memory")}
+    assert set(found) > {("wrapper", "cache"), ("wrapper", "subset"), ("wrapper", "transform")}
     assert {info.version for info in found.values()} == {kappacore.__version__}
     assert found["backend", "memory"].scope == "process"
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import pickle
 
 import pytest
@@ -123,5 +124,50 @@ def test_a_transform_that_cannot_be_called_is_refused(transform):
 
 
 def test_a_plain_dataset_is_refused():
-    with pytest.raises(DatasetTypeError, match="TransformWrapper needs a KDDataset; got a list"):
+    with pytest.raises(DatasetTypeError, match=r"TransformWrapper needs a KDDataset; got a list"):
         TransformWrapper([1, 2], add_one)
+
+
+class AnyInputs(nn.Module):
+    """Takes what torchvision's transforms of version 2 take."""
+
+    def forward(self, *inputs):
+        (value,) = inputs
+        return value + 1
+
+
+class Callable:
+    """Takes what torchvision's transforms of version 1 take."""
+
+    def __call__(self, img):
+        return img + 1
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        AnyInputs(),
+        nn.Sequential(AnyInputs()),
+        Callable(),
+        functools.partial(max, 31),
+        functools.partial(operator.add, 1),
+    ],
+)
+def test_anything_that_can_be_called_is_a_transform(transform):
+    mode = ModeWrapper(TransformWrapper(Numbers(), transform), "x", return_ctx=True)
+    assert mode[3] == (31, {"seen": 3})
+
+
+def test_whether_a_transform_takes_the_ctx_is_found_out_once(monkeypatch):
+    asked = []
+
+    def noted(transform):
+        asked.append(transform)
+        return True
+
+    monkeypatch.setattr("kappacore.wrappers.transform.takes_ctx", noted)
+    shift = Shift()
+    mode = ModeWrapper(KDSubset(TransformWrapper(Numbers(), shift), [1, 2]), "x")
+    assert list(mode) == [15, 25]
+    assert pickle.loads(pickle.dumps(mode))[0] == 15
+    assert asked == [shift]

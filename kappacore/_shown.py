@@ -1,0 +1,21 @@
+"""Options as text for people: shortened, and without what should not be in a log."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_SECRET = re.compile(r"passw|token|secret|credential|key$", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
+_LONGEST_VALUE = 100
+
+
+def shown(name: str, value: Any) -> str:
+    """Return the ``value`` of the option ``name`` for people."""
+    if _SECRET.search(name):
+        return "'***'"
+    if isinstance(value, dict):
+        inside = ", ".join(f"{key!r}: {shown(str(key), item)}" for key, item in value.items())
+        return f"{{{inside}}}"
+    text = _URL_PASSWORD.sub(r"\1***@", repr(value))
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

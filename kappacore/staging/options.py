@@ -1,0 +1,89 @@
+"""The options of staging, checked before anything is touched."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal, get_args
+
+from kappacore.errors import InvalidOptionError
+from kappacore.staging.names import ArchiveLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kappacore.staging.progress import StageProgress
+
+__all__ = ["Options", "Verify", "default_workers", "relative_parts"]
+
+Verify = Literal["none", "size", "hash", "reread"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What :func:`kappacore.stage` takes besides source and target; see there."""
+
+    verify: Verify = "size"
+    workers: int | None = None
+    progress: bool | Callable[[StageProgress], None] | None = None
+    timeout: float | None = None
+    recheck: bool = False
+    limits: ArchiveLimits = field(default_factory=ArchiveLimits)
+
+    def __post_init__(self) -> None:
+        if self.verify not in get_args(Verify):
+            raise InvalidOptionError(
+                f"verify={self.verify!r} is unknown. Use 'none', 'size', 'hash' (digests of what "
+                f"was read go into the manifest) or 'reread' (and what lies on the disk is "
+                f"compared with them)."
+            )
+        workers = self.workers
+        if workers is not None and (
+            isinstance(workers, bool) or not isinstance(workers, int) or workers < 1
+        ):
+            raise InvalidOptionError(
+                f"workers={workers!r} is no number of threads. Give a positive integer, or None."
+            )
+        timeout = self.timeout
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
+            raise InvalidOptionError(
+                f"timeout={timeout!r} is no number of seconds. Give one, or None to wait as long "
+                f"as it takes."
+            )
+        if not isinstance(self.limits, ArchiveLimits):
+            raise InvalidOptionError(
+                f"limits={self.limits!r} are no limits of an archive. Give ArchiveLimits(…)."
+            )
+
+    @property
+    def threads(self) -> int:
+        """The number of threads that copy."""
+        return self.workers or default_workers()
+
+    @property
+    def with_digest(self) -> bool:
+        """Whether digests are computed."""
+        return self.verify in ("hash", "reread")
+
+
+def default_workers() -> int:
+    """Return how many threads copy: more than there are CPUs, for they wait on storage."""
+    return min(32, 4 + 2 * len(os.sched_getaffinity(0)))
+
+
+def relative_parts(relative: str | os.PathLike[str] | None) -> Path:
+    """Return the part of a dataset that is asked for, as a relative path; ``.`` is all of it.
+
+    Raises:
+        InvalidOptionError: if it leads out of the dataset.
+    """
+    if relative is None:
+        return Path()
+    path = PurePosixPath(os.fspath(relative))
+    if path.is_absolute() or ".." in path.parts:
+        raise InvalidOptionError(
+            f"relative={os.fspath(relative)!r} leads out of the dataset. Give a path below it, "
+            f"such as 'train'."
+        )
+    return Path(path)

@@ -1,0 +1,95 @@
+"""Where staging keeps what it works with, and how its own files are called.
+
+Beside a target ``/local/imagenet`` lie, all on the local disk:
+
+- ``.imagenet.kappacore-lock``: who holds it may work on the target; it stays, being empty
+- ``.imagenet.kappacore-holder``: who that is, while it is held
+- ``.imagenet.kappacore-work/``: what is copied so far, gone once the target is complete
+
+They lie *in* the target where that is a mount point or its parent cannot be written to.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import xxhash
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "KAPPADATA_END",
+    "KAPPADATA_START",
+    "MANIFEST",
+    "UNFINISHED",
+    "Places",
+    "is_bookkeeping",
+    "places_of",
+]
+
+MANIFEST = ".kappacore-manifest"  # in the target: complete, and what is in it
+UNFINISHED = ".kappacore-manifest.unfinished"  # in the target: being completed, and with what
+KAPPADATA_START = "autocopy_start.txt"
+KAPPADATA_END = "autocopy_end.txt"
+
+_MARKS = frozenset({MANIFEST, UNFINISHED, KAPPADATA_START, KAPPADATA_END})
+_SUFFIXES = (".kappacore-lock", ".kappacore-holder", ".kappacore-work")
+
+
+def is_bookkeeping(name: str) -> bool:
+    """Tell whether a file or folder of that name belongs to staging and not to the dataset."""
+    return name in _MARKS or (name.startswith(".") and name.endswith(_SUFFIXES))
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files and folders of one target."""
+
+    target: Path
+    lock: Path
+    holder: Path
+    work: Path
+
+    @property
+    def tree(self) -> Path:
+        """The dataset as far as it is copied."""
+        return self.work / "tree"
+
+    @property
+    def large(self) -> Path:
+        """Files that are copied piece by piece."""
+        return self.work / "large"
+
+    @property
+    def aside(self) -> Path:
+        """What was in the target and is to be removed."""
+        return self.work / "aside"
+
+    @property
+    def journal(self) -> Path:
+        """A line for each file that is copied."""
+        return self.work / "journal"
+
+    @property
+    def state(self) -> Path:
+        """What the work folder was made for."""
+        return self.work / "state.json"
+
+
+def places_of(target: Path) -> Places:
+    """Return the places of ``target``, an absolute path without symlinks."""
+    base = target if _needs_inside(target) else target.parent
+    name = target.name or "root"
+    if len(os.fsencode(name)) > 200:  # a name has at most 255 bytes
+        name = xxhash.xxh3_64_hexdigest(os.fsencode(name))
+    stems = (base / f".{name}{suffix}" for suffix in _SUFFIXES)
+    return Places(target, *stems)
+
+
+def _needs_inside(target: Path) -> bool:
+    if not target.is_dir():
+        return False
+    return target.is_mount() or not os.access(target.parent, os.W_OK | os.X_OK)

@@ -1,0 +1,218 @@
+"""The labels that wrappers go by: all at once, and without reading a sample."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import operator
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kappacore.datasets.base import KDDataset, check_dataset
+from kappacore.datasets.items import Item, find_item, list_items
+from kappacore.errors import (
+    InvalidItemError,
+    InvalidOptionError,
+    KappaError,
+    MissingLabelsError,
+)
+
+if TYPE_CHECKING:
+    from kappacore.datasets.indexing import IntArray
+
+__all__ = [
+    "check_classes",
+    "class_numbers",
+    "count_classes",
+    "find_label",
+    "is_described",
+    "read_labels",
+    "shorten",
+]
+
+_AT_ONCE = 8192  # labels, where they are read one by one
+_SHOWN = 10
+
+
+def find_label(dataset: KDDataset, label: str | None, owner: str) -> tuple[str, Item]:
+    """Return the item that is the label: ``class`` where the dataset has it, else ``y``.
+
+    Args:
+        dataset: The dataset.
+        label: The item's name, where it is another one.
+        owner: Who needs it, for the error text.
+
+    Raises:
+        MissingLabelsError: The dataset has neither.
+        UnknownItemError: It has no item of the name that was given.
+    """
+    check_dataset(dataset, owner)
+    name = _main_label(dataset) if label is None else label
+    if name is not None:
+        return name, find_item(dataset, name)
+    raise MissingLabelsError(
+        f"{owner} needs labels, but {type(dataset).__name__} has neither an item 'class' nor 'y'; "
+        f"{list_items(dataset)}. Say which one is the label: label='...'."
+    )
+
+
+def read_labels(dataset: KDDataset, label: str | None, owner: str) -> IntArray:
+    """Return the labels of all samples: integers of shape ``(N,)``.
+
+    Args:
+        dataset: The dataset.
+        label: See :func:`find_label`.
+        owner: Who needs them, for the error text.
+
+    Raises:
+        MissingLabelsError: There are none, or only by reading every sample.
+        InvalidItemError: They are not integers.
+    """
+    name, item = find_label(dataset, label, owner)
+    try:
+        labels = item.get_labels()
+        if labels is None:
+            labels = _read_one_by_one(dataset, name, item, owner)
+    except KappaError:
+        raise
+    except ValueError as error:  # numpy's, of values that make no array
+        raise InvalidItemError(
+            f"{owner} cannot use item {name!r} of {type(dataset).__name__} as labels: {error}"
+        ) from error
+    if labels.ndim == 1 and (labels.dtype.kind in "iub" or not labels.size):
+        return labels.astype(np.int64, copy=False)
+    raise InvalidItemError(
+        f"{owner} needs labels that are integers; item {name!r} of {type(dataset).__name__} is an "
+        f"array of {labels.dtype} of shape {labels.shape}. Put {owner} below what turns the "
+        f"numbers of the classes into something else, or say which item has them: label='...'."
+    )
+
+
+def _main_label(dataset: KDDataset) -> str | None:
+    return next((name for name in ("class", "y") if dataset._kd_item(name) is not None), None)
+
+
+def _read_one_by_one(dataset: KDDataset, name: str, item: Item, owner: str) -> IntArray:
+    if item.reads_samples:
+        raise MissingLabelsError(
+            f"{owner} needs the labels of all samples, and item {name!r} is known only by reading "
+            f"each of the {len(dataset)} samples whole. Say where the labels are: "
+            f"as_kd(dataset, labels='targets'), the name of an attribute, or an array."
+        )
+    length = len(dataset)
+    parts = [
+        np.asarray(item.get_batch(list(range(start, min(start + _AT_ONCE, length)))))
+        for start in range(0, length, _AT_ONCE)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def is_described(dataset: KDDataset, label: str | None) -> bool:
+    """Tell whether ``classes`` and ``n_classes`` of a dataset are about this label."""
+    return label is None or label == _main_label(dataset)
+
+
+def count_classes(dataset: KDDataset, label: str | None) -> int | None:
+    """Return ``n_classes`` of a dataset, else the number of its ``classes``, else None."""
+    if not is_described(dataset, label):
+        return None
+    number = getattr(dataset, "n_classes", None)
+    if number is None:
+        names = getattr(dataset, "classes", None)
+        return None if names is None else len(names)
+    return int(number)
+
+
+def class_numbers(dataset: KDDataset, label: str | None, classes: Any, option: str) -> list[int]:
+    """Return the numbers of classes that are given by number or by name.
+
+    Args:
+        dataset: Where the names are looked up.
+        label: The item that is the label; see :func:`find_label`.
+        classes: What the user gave: an iterable of integers and names.
+        option: The name of the user's option, for the error text.
+
+    Raises:
+        InvalidOptionError: It is no list of classes, or there is no class of such a name.
+    """
+    if isinstance(classes, (str, bytes, Mapping)) or not isinstance(classes, Iterable):
+        raise InvalidOptionError(
+            f"{option}={classes!r} is no list of classes; expected numbers or names, such as "
+            f"{option}=[0, 1]."
+        )
+    given = list(classes)
+    named: dict[str, list[int]] = {}
+    if is_described(dataset, label) and any(isinstance(one, str) for one in given):
+        named = _numbers_of_names(dataset)
+    return [_class_number(dataset, one, named, option) for one in given]
+
+
+def check_classes(
+    dataset: KDDataset, label: str | None, labels: IntArray, numbers: list[int], option: str
+) -> None:
+    """Refuse classes that do not exist: neither below ``n_classes`` nor among the labels.
+
+    Raises:
+        InvalidOptionError: Naming the first one, and those there are.
+    """
+    total = count_classes(dataset, label) or 0
+    for number in numbers:
+        if not 0 <= number < total and not (labels == number).any():
+            known = sorted({*range(total), *np.unique(labels).tolist()})
+            raise InvalidOptionError(
+                f"{option}={shorten(numbers)} has {number}, which is no class of "
+                f"{type(dataset).__name__}: its classes are {_ranged(known)}."
+            )
+
+
+def shorten(values: list[Any]) -> str:
+    """Return the first few values as text."""
+    shown = ", ".join(map(repr, values[:_SHOWN]))
+    return f"[{shown}, … ({len(values)} in all)]" if len(values) > _SHOWN else f"[{shown}]"
+
+
+def _class_number(dataset: KDDataset, one: Any, named: dict[str, list[int]], option: str) -> int:
+    if not isinstance(one, str):
+        if not isinstance(one, bool) and getattr(one, "ndim", 0) == 0:
+            with contextlib.suppress(TypeError):
+                return operator.index(one)
+        raise InvalidOptionError(
+            f"{option} has {one!r}; expected the number or the name of a class."
+        )
+    numbers = named.get(one, [])
+    if len(numbers) == 1:
+        return numbers[0]
+    if numbers:
+        raise InvalidOptionError(
+            f"{option} has {one!r}, which is the name of several classes: {numbers}. "
+            f"Give their numbers."
+        )
+    close = difflib.get_close_matches(one, named, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    known = f"there are {shorten(list(named))}" if named else "there are no names (`classes`)"
+    raise InvalidOptionError(
+        f"{option} has {one!r}, which is the name of no class of {type(dataset).__name__}: "
+        f"{known}.{hint}"
+    )
+
+
+def _numbers_of_names(dataset: KDDataset) -> dict[str, list[int]]:
+    """Return the numbers of the classes of each name; a class may have several names."""
+    named: dict[str, list[int]] = {}
+    for number, name in enumerate(getattr(dataset, "classes", None) or ()):
+        named.setdefault(name, []).append(number)
+    by_name = getattr(dataset, "class_to_idx", None)
+    if isinstance(by_name, Mapping):
+        for name, number in by_name.items():
+            named.setdefault(name, [number])
+    return {name: numbers for name, numbers in named.items() if isinstance(name, str)}
+
+
+def _ranged(numbers: list[int]) -> str:
+    if not numbers:
+        return "none"
+    if len(numbers) > 1 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return shorten(numbers)

@@ -1,0 +1,70 @@
+"""Keeping the samples of some classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kappacore.errors import InvalidOptionError
+from kappacore.wrappers._labels import check_classes, class_numbers, read_labels
+from kappacore.wrappers.selection import SelectionWrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kappacore.datasets.base import KDDataset
+
+__all__ = ["ClassFilterWrapper"]
+
+
+class ClassFilterWrapper(SelectionWrapper):
+    """The samples of some classes, or of all but some, in their order.
+
+    Labels keep their numbers, so ``n_classes`` and ``classes`` stay what they are;
+    :class:`RemapClassesWrapper` gives new ones.
+
+    Args:
+        dataset: The dataset inside.
+        valid_classes: The classes to keep, by number, or by name where the dataset has
+            ``classes`` or ``class_to_idx``.
+        invalid_classes: The classes to leave out; one of the two is given.
+        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+
+    Raises:
+        InvalidOptionError: Both or none are given, or a class does not exist.
+        MissingLabelsError: The dataset has no labels, or only by reading every sample.
+
+    Example::
+
+        ClassFilterWrapper(dataset, valid_classes=["cat", "dog"])
+        ClassFilterWrapper(dataset, invalid_classes=[7])
+    """
+
+    def __init__(
+        self,
+        dataset: KDDataset,
+        valid_classes: Iterable[int | str] | None = None,
+        invalid_classes: Iterable[int | str] | None = None,
+        *,
+        label: str | None = None,
+    ):
+        if (valid_classes is None) == (invalid_classes is None):
+            given = "both" if valid_classes is not None else "neither"
+            raise InvalidOptionError(
+                f"ClassFilterWrapper takes valid_classes= or invalid_classes=; got {given}."
+            )
+        labels = read_labels(dataset, label, type(self).__name__)
+        self.label = label
+        self.valid_classes: list[int] | None = None
+        self.invalid_classes: list[int] | None = None
+        if valid_classes is not None:
+            numbers = class_numbers(dataset, label, valid_classes, "valid_classes")
+            check_classes(dataset, label, labels, numbers, "valid_classes")
+            self.valid_classes = numbers
+        else:
+            numbers = class_numbers(dataset, label, invalid_classes, "invalid_classes")
+            check_classes(dataset, label, labels, numbers, "invalid_classes")
+            self.invalid_classes = numbers
+        keep = np.isin(labels, numbers, invert=valid_classes is None)
+        super().__init__(dataset, np.flatnonzero(keep))

@@ -1,0 +1,56 @@
+"""A few samples of every class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kappacore.errors import InvalidOptionError
+from kappacore.wrappers._checks import as_whole, permutation
+from kappacore.wrappers._groups import chosen, group_by_class
+from kappacore.wrappers._labels import read_labels
+from kappacore.wrappers.selection import SelectionWrapper
+
+if TYPE_CHECKING:
+    from kappacore.datasets.base import KDDataset
+
+__all__ = ["FewshotWrapper"]
+
+
+class FewshotWrapper(SelectionWrapper):
+    """The same number of samples of every class, drawn at random, in the dataset's order.
+
+    Of the permutation that :class:`ShuffleWrapper` documents, the first ``num_shots`` of each
+    class are taken; so with one seed, fewer shots are a part of more shots.
+
+    Args:
+        dataset: The dataset inside.
+        num_shots: How many samples of each class that occurs.
+        seed: An integer from 0 on; the same seed draws the same samples in every process.
+        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+
+    Raises:
+        InvalidOptionError: ``num_shots`` is less than 1, or more than a class has.
+        MissingLabelsError: The dataset has no labels, or only by reading every sample.
+    """
+
+    def __init__(
+        self, dataset: KDDataset, num_shots: int, seed: int | None = 0, *, label: str | None = None
+    ):
+        self.num_shots = as_whole(num_shots, "num_shots", least=1)
+        self.seed = seed
+        self.label = label
+        labels = read_labels(dataset, label, type(self).__name__)
+        shuffled = permutation(len(labels), seed)
+        groups = group_by_class(labels[shuffled])
+        if len(groups.counts) and groups.counts.min() < self.num_shots:
+            scarcest = groups.counts.argmin()
+            raise InvalidOptionError(
+                f"num_shots={num_shots} is more than class {groups.classes[scarcest]} has: "
+                f"{groups.counts[scarcest]} samples. Leave out such classes with "
+                f"ClassFilterWrapper, or take fewer."
+            )
+        shots = np.full_like(groups.counts, self.num_shots)
+        samples = shuffled[groups.take(np.zeros_like(shots), shots)]
+        super().__init__(dataset, chosen(samples, len(labels)))

@@ -1,0 +1,42 @@
+"""Shuffling samples within their classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kappacore.wrappers._checks import permutation
+from kappacore.wrappers._groups import group_by_class
+from kappacore.wrappers._labels import read_labels
+from kappacore.wrappers.selection import SelectionWrapper
+
+if TYPE_CHECKING:
+    from kappacore.datasets.base import KDDataset
+
+__all__ = ["IntraClassShuffleWrapper"]
+
+
+class IntraClassShuffleWrapper(SelectionWrapper):
+    """All samples, each replaced by a random one of its class: the sequence of labels stays.
+
+    Every sample comes exactly once.
+
+    Args:
+        dataset: The dataset inside.
+        seed: See :class:`ShuffleWrapper`.
+        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+
+    Raises:
+        InvalidOptionError: ``seed`` is no integer from 0 on.
+        MissingLabelsError: The dataset has no labels, or only by reading every sample.
+    """
+
+    def __init__(self, dataset: KDDataset, seed: int | None = None, *, label: str | None = None):
+        self.seed = seed
+        self.label = label
+        labels = read_labels(dataset, label, type(self).__name__)
+        shuffled = permutation(len(labels), seed)
+        indices = np.empty_like(shuffled)
+        indices[group_by_class(labels).order] = shuffled[group_by_class(labels[shuffled]).order]
+        super().__init__(dataset, indices)

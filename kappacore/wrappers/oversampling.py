@@ -1,0 +1,53 @@
+"""Balancing classes by repeating the samples of the smaller ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kappacore.errors import InvalidOptionError
+from kappacore.wrappers._groups import group_by_class
+from kappacore.wrappers._labels import read_labels
+from kappacore.wrappers.selection import SelectionWrapper
+
+if TYPE_CHECKING:
+    from kappacore.datasets.base import KDDataset
+
+__all__ = ["OversamplingWrapper"]
+
+_STRATEGIES = ("multiply", "exact")
+
+
+class OversamplingWrapper(SelectionWrapper):
+    """All samples, and then those of smaller classes again until the classes are balanced.
+
+    First come the samples in their order, then for each class in turn what it gets more.
+
+    Args:
+        dataset: The dataset inside.
+        strategy: ``"multiply"``: each class as often as it fits into the largest one, so that a
+            class of 300 becomes 900 beside one of 1000. ``"exact"``: every class as large as the
+            largest; some of its samples then come once more than others. Classes without samples
+            stay so.
+        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+
+    Raises:
+        InvalidOptionError: There is no such strategy.
+        MissingLabelsError: The dataset has no labels, or only by reading every sample.
+    """
+
+    def __init__(self, dataset: KDDataset, strategy: str = "multiply", *, label: str | None = None):
+        if strategy not in _STRATEGIES:
+            raise InvalidOptionError(
+                f"strategy={strategy!r} is unknown; expected 'multiply' or 'exact'."
+            )
+        self.strategy = strategy
+        self.label = label
+        groups = group_by_class(read_labels(dataset, label, type(self).__name__))
+        counts = groups.counts
+        goals = np.full_like(counts, counts.max(initial=0))
+        if strategy == "multiply":
+            goals = goals // counts * counts
+        more = groups.take(counts, goals)
+        super().__init__(dataset, np.concatenate([np.arange(len(dataset)), more]))

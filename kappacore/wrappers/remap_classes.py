@@ -1,0 +1,228 @@
+"""Other numbers for the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from kappacore.datasets.base import KDDataset, KDWrapper
+from kappacore.datasets.digest import digest
+from kappacore.datasets.forms import own_item
+from kappacore.datasets.items import Ctx, Item
+from kappacore.errors import InvalidItemError, InvalidOptionError
+from kappacore.wrappers._checks import as_whole
+from kappacore.wrappers._labels import class_numbers, find_label, is_described, read_labels, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kappacore.datasets.indexing import IntArray
+
+__all__ = ["RemapClassesWrapper"]
+
+_LARGEST_TABLE = 1 << 20
+
+
+class RemapClassesWrapper(KDWrapper):
+    """A dataset whose classes have other numbers; several may become one.
+
+    ``n_classes``, ``classes`` and ``class_to_idx`` follow; so does ``targets``. ``samples`` and
+    ``imgs`` stay the source's records.
+
+    Args:
+        dataset: The dataset inside.
+        mapping: ``{old: new}``, where ``old`` is a number or a name; or a sequence or array with
+            the new number of class ``i`` at position ``i``. Every label that occurs needs a new
+            one, from 0 on.
+        n_classes: How many classes there are now; default: the largest new number and one.
+        classes: Their names, by new number; default: the old names where they are known, those of
+            several joined by ``/``.
+        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+
+    Attributes:
+        mapping: The new number of each old one.
+
+    Raises:
+        InvalidOptionError: The mapping leaves out a label, or a new number or name does not fit.
+        MissingLabelsError: The dataset has no labels, or only by reading every sample.
+
+    Example::
+
+        pets = ClassFilterWrapper(dataset, valid_classes=["cat", "dog"])
+        pets = RemapClassesWrapper(pets, {"cat": 0, "dog": 1})
+    """
+
+    def __init__(
+        self,
+        dataset: KDDataset,
+        mapping: Mapping[int | str, int] | Sequence[int],
+        n_classes: int | None = None,
+        classes: Sequence[str] | None = None,
+        *,
+        label: str | None = None,
+    ):
+        super().__init__(dataset)
+        owner = type(self).__name__
+        self.label = find_label(dataset, label, owner)[0]
+        self.mapping = _read_mapping(dataset, label, mapping)
+        lacking = _lacking(read_labels(dataset, label, owner), self.mapping)
+        if lacking:
+            raise InvalidOptionError(
+                f"mapping= says nothing of {shorten(lacking)}, which occur as labels. Give every "
+                f"label a new number, or leave samples out with ClassFilterWrapper first."
+            )
+        largest = max(self.mapping.values(), default=-1)
+        total = largest + 1 if n_classes is None else as_whole(n_classes, "n_classes", least=1)
+        if largest >= total:
+            raise InvalidOptionError(
+                f"n_classes={n_classes}, but mapping= gives a class the number {largest}; "
+                f"expected numbers below n_classes."
+            )
+        if classes is not None and len(classes) != total:
+            raise InvalidOptionError(f"classes= has {len(classes)} names for {total} classes.")
+        self._is_described = is_described(dataset, label)
+        if self._is_described:
+            self.n_classes = total
+            names = _renamed(dataset, self.mapping, total) if classes is None else list(classes)
+            if names is not None:
+                self.classes = names
+                self.class_to_idx = {name: number for number, name in enumerate(names)}
+
+    def __getattr__(self, name: str) -> Any:
+        """Follow the mapping in ``targets``, and hide names that are not known any more."""
+        if not self.__dict__.get("_is_described"):
+            return super().__getattr__(name)  # they are about another label
+        if name in ("classes", "class_to_idx"):
+            raise AttributeError(
+                f"{type(self).__name__} has no {name!r}: not every class has a name after the "
+                f"mapping. Give them: classes=[...]."
+            )
+        values = super().__getattr__(name)
+        return _remap_like(values, self.mapping) if name == "targets" else values
+
+    def _kd_item(self, name: str) -> Item | None:
+        inner = self.dataset._kd_item(name)
+        if name != self.label or inner is None or own_item(self, name) is not None:
+            return super()._kd_item(name)
+        return _RemappedItem(inner, self.mapping)
+
+
+class _RemappedItem(Item):
+    """A label with another number."""
+
+    def __init__(self, inner: Item, mapping: dict[int, int]):
+        self._inner = inner
+        self._mapping = mapping
+        self.reads_samples = inner.reads_samples
+
+    def get(self, idx: int, ctx: Ctx | None = None) -> int:
+        return self._renumber(self._inner.get(idx, ctx))
+
+    def get_batch(
+        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
+    ) -> list[int]:
+        return list(map(self._renumber, self._inner.get_batch(indices, ctxs)))
+
+    def get_all(self) -> IntArray | None:
+        labels = self._inner.get_labels()
+        if labels is None:
+            return None
+        lacking = _lacking(labels, self._mapping)
+        if lacking:
+            raise InvalidItemError(_unforeseen(lacking[0]))
+        return _remap(labels, self._mapping)
+
+    def fingerprint(self, raw: bool = False) -> str | None:
+        inner = None if raw else self._inner.fingerprint()
+        return (
+            None if inner is None else digest("remap", inner, repr(sorted(self._mapping.items())))
+        )
+
+    def _renumber(self, value: Any) -> int:
+        try:
+            return self._mapping[int(value)]
+        except KeyError:
+            raise InvalidItemError(_unforeseen(value)) from None
+
+
+def _read_mapping(dataset: KDDataset, label: str | None, mapping: Any) -> dict[int, int]:
+    """Return the mapping by numbers."""
+    if isinstance(mapping, Mapping):
+        old = class_numbers(dataset, label, list(mapping), "mapping")
+        new = list(mapping.values())
+    elif isinstance(mapping, (str, bytes)) or not hasattr(mapping, "__len__"):
+        raise InvalidOptionError(
+            f"mapping={mapping!r}: expected {{old: new, ...}}, or a list of the new numbers."
+        )
+    else:
+        old, new = list(range(len(mapping))), list(mapping)
+    found = {
+        one: as_whole(number, f"mapping[{one}]", least=0)
+        for one, number in zip(old, new, strict=True)
+    }
+    if len(found) < len(old):
+        raise InvalidOptionError(
+            f"mapping= gives {len(old) - len(found)} classes two numbers, one by number and one "
+            f"by name; expected one each."
+        )
+    return found
+
+
+def _unforeseen(label: Any) -> str:
+    return (
+        f"a sample has the label {label}, of which mapping= says nothing; when "
+        f"RemapClassesWrapper was made, no sample had it."
+    )
+
+
+def _renamed(dataset: KDDataset, mapping: dict[int, int], n_classes: int) -> list[Any] | None:
+    """Return the names by new number, or None where one is not known."""
+    old_names = getattr(dataset, "classes", None)
+    names: list[list[Any]] = [[] for _ in range(n_classes)]
+    for old in sorted(mapping):
+        if old_names is None or not 0 <= old < len(old_names):
+            return None
+        names[mapping[old]].append(old_names[old])
+    if not all(names):
+        return None
+    return [each[0] if len(each) == 1 else "/".join(map(str, each)) for each in names]
+
+
+def _lacking(labels: IntArray, mapping: dict[int, int]) -> list[int]:
+    """Return the labels that occur and have no new number."""
+    unknown = labels[np.isin(labels, list(mapping), invert=True)]
+    lacking: list[int] = np.unique(unknown).tolist()
+    return lacking
+
+
+def _remap(labels: IntArray, mapping: dict[int, int]) -> IntArray:
+    """Return the new numbers of labels that all have one."""
+    if not len(labels):
+        return np.empty(0, np.int64)
+    old = np.array(sorted(mapping), dtype=np.int64)
+    new = np.array([mapping[number] for number in old.tolist()], dtype=np.int64)
+    if old[-1] - old[0] > _LARGEST_TABLE:
+        return new[np.searchsorted(old, labels)]
+    table = np.zeros(old[-1] - old[0] + 1, np.int64)
+    table[old - old[0]] = new
+    remapped: IntArray = table[labels - old[0]]
+    return remapped
+
+
+def _remap_like(values: Any, mapping: dict[int, int]) -> Any:
+    """Return new numbers for ``targets``, as the kind of column they are; others unchanged."""
+    if isinstance(values, torch.Tensor):
+        array = values.detach().cpu().numpy()
+    elif isinstance(values, (list, np.ndarray)):
+        array = np.asarray(values)
+    else:
+        return values
+    if array.ndim != 1 or array.dtype.kind not in "iu" or _lacking(array, mapping):
+        return values
+    remapped = _remap(array, mapping)
+    if isinstance(values, torch.Tensor):
+        return torch.from_numpy(remapped)
+    return remapped.tolist() if isinstance(values, list) else remapped

@@ -1,0 +1,7 @@
+from kappacore.hookspecs import hookimpl
+from kappacore.specs import WrapperSpec
+
+
+@hookimpl
+def kappacore_wrappers():
+    yield WrapperSpec(name="negate", target="fake_wraps.negate:NegateWrapper", api=1)

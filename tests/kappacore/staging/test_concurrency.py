@@ -1,0 +1,118 @@
+"""Several processes at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import kappacore
+from kappacore.staging.lock import held
+from kappacore.staging.places import places_of
+from support.staging import SMALL, left_beside, make_tree, tree_of
+
+STAGE = """
+import json, os, sys, kappacore
+part = sys.argv[3] if sys.argv[3:] else None
+result = kappacore.stage(*sys.argv[1:3], verify="hash", relative=part)
+names = sorted(os.path.relpath(os.path.join(folder, name), result)
+               for folder, _, found in os.walk(result) for name in found)
+print(json.dumps([result.copied, len(names), result.copied_bytes]))
+"""
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", STAGE, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def results(children):
+    found = []
+    for child in children:
+        out, err = child.communicate(timeout=100)
+        assert child.returncode == 0, err
+        found.append(json.loads(out))
+    return found
+
+
+def test_of_eight_processes_one_copies_and_all_see_everything(tmp_path):
+    files = {f"{number % 10}/{number}.jpg": os.urandom(20_000) for number in range(500)}
+    source = make_tree(tmp_path / "s", files)
+    found = results([start(source, tmp_path / "local" / "t") for _ in range(8)])
+    assert sorted(copied for copied, _, _ in found) == [False] * 7 + [True]
+    assert {count for _, count, _ in found} == {len(files) + 1}  # and the manifest
+    assert sum(size for _, _, size in found) == 500 * 20_000
+    assert tree_of(tmp_path / "local" / "t") == files
+    assert left_beside(tmp_path / "local" / "t") == []
+
+
+def test_threads_of_one_process_wait_for_each_other_too(tmp_path):
+    source = make_tree(tmp_path / "s", {f"{number}.jpg": b"x" * 5000 for number in range(200)})
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(kappacore.stage(source, tmp_path / "t")))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(result.copied for result in found) == [False] * 3 + [True]
+
+
+def test_parts_and_the_whole_at_the_same_time(tmp_path):
+    files = {f"{split}/{number}.jpg": os.urandom(5000) for split in "abcd" for number in range(200)}
+    source = make_tree(tmp_path / "s", files)
+    for turn in range(3):
+        target = tmp_path / f"t{turn}"
+        parts = [start(source, target, split) for split in "abcd"]
+        time.sleep(0.1 * turn)
+        children = [*parts, start(source, target), start(source, target)]
+        results(children)
+        assert tree_of(target) == files
+        assert (target / ".kappacore-manifest").exists()
+
+
+def test_those_who_wait_say_for_whom_and_since_when(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    lines = []
+    with held(places_of(target), "/global/imagenet", timeout=None, log=lines.append):
+        with pytest.raises(kappacore.StagingTimeoutError) as caught:
+            kappacore.stage(source, target, timeout=0.2, log=lines.append)
+        assert (tmp_path / ".t.kappacore-lock").exists()
+    assert isinstance(caught.value, TimeoutError)
+    said = (
+        rf"process {os.getpid()} of \S+ on \S+ has been staging from '/global/imagenet' since \d+-"
+    )
+    assert len(lines) == 1
+    for line in (lines[0], str(caught.value)):
+        assert re.search(said, line), line
+    assert kappacore.stage(source, target, timeout=0).copied  # free again
+
+
+def test_a_holder_that_is_killed_keeps_nobody_waiting(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    script = (
+        "import sys, time, pathlib\n"
+        "from kappacore.staging.lock import held\n"
+        "from kappacore.staging.places import places_of\n"
+        "with held(places_of(pathlib.Path(sys.argv[1])), 'x', timeout=None, log=print):\n"
+        "    print('held', flush=True); time.sleep(100)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(target)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    threading.Timer(0.3, lambda: child.send_signal(signal.SIGKILL)).start()
+    result = kappacore.stage(source, target, timeout=60)
+    child.communicate()
+    assert result.copied
+    assert tree_of(target) == SMALL

@@ -1,0 +1,83 @@
+"""The ways of moving bytes, and the sums computed on the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+import zlib
+
+import pytest
+import xxhash
+
+from kappacore.staging.copying import Ladder, TooShortError
+from kappacore.staging.digests import CHUNK, ContentDigest, combine_crcs, combine_digests
+from kappacore.staging.entries import Extent
+from support.staging import small_disk
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_the_kernel_cannot_copy_reading_and_writing_does(tmp_path, monkeypatch, number):
+    """Also in the middle of a file."""
+    (tmp_path / "a").write_bytes(data := os.urandom(3_000_000))
+    real, calls = os.copy_file_range, []
+
+    def fails_the_second_time(source, target, count, *offsets):
+        calls.append(count)
+        if len(calls) > 1:
+            raise OSError(number, os.strerror(number))
+        return real(source, target, min(count, 1000), *offsets)
+
+    monkeypatch.setattr(os, "copy_file_range", fails_the_second_time)
+    ladder = Ladder()
+    ladder.clones = False
+    for name in ("b", "c"):
+        with (tmp_path / "a").open("rb") as source, (tmp_path / name).open("wb") as target:
+            ladder.copy(Extent(source.fileno(), 0, len(data)), target.fileno(), 0)
+        assert (tmp_path / name).read_bytes() == data
+    assert len(calls) == 2  # it is not tried again
+
+
+def test_a_file_system_that_says_nothing_is_left_is_not_believed(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(data := os.urandom(100_000))
+    monkeypatch.setattr(os, "copy_file_range", lambda *given: 0)
+    with (tmp_path / "a").open("rb") as source, (tmp_path / "b").open("wb") as target:
+        Ladder().copy(Extent(source.fileno(), 0, len(data)), target.fileno(), 0)
+    assert (tmp_path / "b").read_bytes() == data
+
+
+def test_a_file_that_is_shorter_than_it_was_is_an_error(tmp_path):
+    (tmp_path / "a").write_bytes(b"short")
+    with (
+        (tmp_path / "a").open("rb") as source,
+        (tmp_path / "b").open("wb") as target,
+        pytest.raises(TooShortError),
+    ):
+        Ladder().copy(Extent(source.fileno(), 0, 6), target.fileno(), 0)
+
+
+def test_copies_between_file_systems(tmp_path):
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        (tmp_path / "a").write_bytes(data := os.urandom(3_000_000))
+        with (tmp_path / "a").open("rb") as source, (disk / "b").open("wb") as target:
+            Ladder().copy(Extent(source.fileno(), 5, 2_000_000), target.fileno(), 0)
+        assert (disk / "b").read_bytes() == data[5:2_000_005]
+
+
+def test_crcs_of_parts_give_the_crc_of_the_whole():
+    data = os.urandom(100_000)
+    for cuts in ([0], [1, 99_999], [4096, 4097, 50_000]):
+        parts = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+        assert combine_crcs((zlib.crc32(part), len(part)) for part in parts) == zlib.crc32(data)
+
+
+def test_a_digest_does_not_depend_on_how_the_bytes_come():
+    data = bytes(CHUNK + 1000)
+    chunks = [xxhash.xxh3_128_digest(data[:CHUNK]), xxhash.xxh3_128_digest(data[CHUNK:])]
+    for step in (len(data), 10_000_019):
+        digest = ContentDigest()
+        for start in range(0, len(data), step):
+            digest.update(data[start : start + step])
+        assert digest.value() == combine_digests(chunks)
+    small = ContentDigest()
+    small.update(b"small")
+    assert small.value() == xxhash.xxh3_128_digest(b"small")

@@ -1,0 +1,139 @@
+"""SIGKILL at any moment: the next call completes the dataset, and uses what was copied."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from support.staging import make_tree, pack, tree_of
+
+# One process forks both, the copy that is killed and the one that goes on: no imports to wait for.
+SCRIPT = """
+import json, os, random, signal, sys, time
+import kappacore
+from kappacore.staging import bring, check_staged, lock, staging  # imported once, before forking
+from kappacore.staging.places import places_of
+
+sources, work, rounds = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+random.seed(int(sys.argv[4]))
+
+def fork(action):
+    child = os.fork()
+    if not child:
+        try:
+            action()
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), flush=True)
+            os._exit(1)
+    return child
+
+def whole_bytes(target):
+    # What is whole has the source's time, which lies years back.
+    total = 0
+    for base in (places_of(target).tree, target):
+        for folder, _, names in os.walk(base):
+            for name in names:
+                info = os.stat(os.path.join(folder, name))
+                if info.st_mtime < time.time() - 1000000:
+                    total += info.st_size
+    return total
+
+def timed(source, target):
+    started = time.monotonic()
+    os.waitpid(fork(lambda: kappacore.stage(source, target, verify="hash", workers=2)), 0)
+    return time.monotonic() - started
+
+seconds = {source: timed(source, os.path.join(work, f"first{number}"))
+           for number, source in enumerate(sources)}
+for number in range(rounds):
+    source = sources[number % len(sources)]
+    target = staging.Path(work) / f"target{number}"
+    child = fork(lambda: kappacore.stage(source, target, verify="hash", workers=2))
+    time.sleep(random.uniform(0.01, 0.95) * seconds[source])
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    there = whole_bytes(target)
+    marked = not target.exists() or (target / ".kappacore-manifest").exists()
+    read, write = os.pipe()
+
+    def go_on():
+        result = kappacore.stage(source, target, verify="hash", workers=2)
+        report = check_staged(target)
+        os.write(write, json.dumps([result.bytes, result.copied_bytes, result.kept_bytes,
+                                    result.copied, report.ok, report.digests]).encode())
+
+    assert os.waitpid(fork(go_on), 0)[1] == 0
+    print(json.dumps([source, str(target), there, marked, *json.loads(os.read(read, 1000))]))
+    os.close(read); os.close(write)
+"""
+
+
+@pytest.mark.slow
+def test_a_copy_that_is_killed_at_any_moment_is_completed_by_the_next_call(tmp_path):
+    files = {f"{number % 20}/{number}.jpg": os.urandom(20_000) for number in range(800)}
+    folder = make_tree(tmp_path / "folder", files)
+    for path in folder.rglob("*.jpg"):
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+    sources = [
+        folder,
+        pack(tmp_path / "a.zip", files, zipfile.ZIP_DEFLATED),
+        folder,
+        pack(tmp_path / "a.tar", files),
+        folder,
+        pack(tmp_path / "a.tgz", files),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(list(map(str, sources))), tmp_path, "40", "1"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rounds = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rounds) == 40
+    total = sum(map(len, files.values()))
+    interrupted = 0
+    for _, _, there, marked, size, copied_bytes, kept_bytes, copied, ok, digests in rounds:
+        assert marked  # nothing without a manifest was ever at the target
+        assert (ok, digests, size) == (True, len(files), total)
+        if copied:
+            interrupted += there > 0
+            assert copied_bytes + kept_bytes == total
+            # At most what the threads had in hand was copied again.
+            assert kept_bytes >= there - 2 * 32 * 20_000
+    assert interrupted > 10
+    assert tree_of(tmp_path / "target0") == files
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith("-work")] == []
+
+
+def test_chunks_of_a_large_file_survive_a_kill(tmp_path):
+    """The process ends itself when two chunks of five are there."""
+    source = tmp_path / "s"
+    source.mkdir()
+    with (source / "big.bin").open("wb") as file:
+        for number in range(5):
+            file.seek(number << 26)
+            file.write(b"chunk %d" % number)
+        file.truncate(5 << 26)
+    script = (
+        "import os, sys, kappacore\n"
+        "kill = lambda now: os._exit(9) if now.bytes >= 2 << 26 else None\n"
+        "print(kappacore.stage(*sys.argv[1:], workers=1, verify='hash',"
+        " progress=kill if 'KILL' in os.environ else None).kept_bytes >> 26)"
+    )
+
+    def run(**environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script, str(source), str(tmp_path / "t")]
+        env = {**os.environ, **environment}
+        return subprocess.run(command, capture_output=True, text=True, env=env)
+
+    assert run(KILL="1").returncode == 9
+    assert not (tmp_path / "t").exists()
+    assert run().stdout.strip() in ("2", "3", "4")
+    same = subprocess.run(["cmp", source / "big.bin", tmp_path / "t" / "big.bin"])
+    assert same.returncode == 0

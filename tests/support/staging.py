@@ -1,0 +1,114 @@
+"""Trees of files to stage, and what came of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kappacore.staging.places import is_bookkeeping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+SMALL = {
+    "train/a/1.jpg": b"one" * 1000,
+    "train/a/2.jpg": b"",
+    "train/b/3.jpg": os.urandom(5000),
+    "val/a/4.jpg": b"four",
+    "labels.csv": b"1,2,3\n",
+}
+
+
+def make_tree(root: Path, files: Mapping[str, bytes] = SMALL) -> Path:
+    """Write files below ``root``."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def tree_of(root: Path) -> dict[str, bytes]:
+    """Return the files below ``root`` but for staging's own."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not any(is_bookkeeping(part) for part in path.relative_to(root).parts)
+    }
+
+
+def left_beside(target: Path) -> list[str]:
+    """Return what staging left beside a target, but for its lock."""
+    names = (path.name for path in target.parent.iterdir())
+    return sorted(name for name in names if is_bookkeeping(name) and not name.endswith("-lock"))
+
+
+def pack(
+    path: Path, files: Mapping[str, bytes] = SMALL, compression: int = zipfile.ZIP_STORED
+) -> Path:
+    """Write an archive whose kind its suffix tells."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            for name, content in files.items():
+                info = zipfile.ZipInfo(name, (2020, 1, 2, 3, 4, 6))
+                info.external_attr = 0o100644 << 16
+                archive.writestr(info, content, compression)
+        return path
+    mode: Any = "w:gz" if path.name.endswith("gz") else "w"
+    with tarfile.open(path, mode) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mtime = 1577934246
+            member.mode = 0o644
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def run_stage(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``kappacore stage``."""
+    return subprocess.run(
+        [sys.executable, "-m", "kappacore", "stage", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def staged_json(*arguments: str | Path) -> dict[str, Any]:
+    """Run ``kappacore stage --json`` and return what it printed."""
+    done = run_stage("--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str, options: str = "") -> Iterator[Path]:
+    """Mount a small file system in memory; skips the test where that is not allowed."""
+    folder.mkdir()
+    what = f"size={size}{',' if options else ''}{options}"
+    command = ["mount", "-t", "tmpfs", "-o", what, "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no command `mount`")
+    if done.returncode != 0:
+        pytest.skip(f"mounting a tmpfs is not allowed here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        done = subprocess.run(["umount", str(folder)], capture_output=True, text=True)
+        if done.returncode != 0:  # something has a file open there: say so, but leave no mount
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+            raise AssertionError(done.stderr)
