@@ -23,6 +23,7 @@ from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_ite
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, is_sequence
 from kappacore.datasets.mapstyle import check_map_style
+from kappacore.datasets.stack import describe_stack
 from kappacore.datasets.passthrough import PassThrough
 from kappacore.errors import InvalidOptionError, UnknownItemError
 
@@ -183,7 +184,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.dataset!r})"
+        return describe_stack(self)
 
     def _load(self, indices: list[int]) -> Sequence[Any]:
         # On the class, as Python looks up dunders: one that a __getattr__ hands out belongs to a

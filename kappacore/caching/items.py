@@ -28,6 +28,7 @@ class CachedItem(Item):
         self.cache = cache
         self.load = item.get_raw_batch if raw else item.get_batch
         self.has_raw = raw
+        self.reads_samples = item.reads_samples
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         idx = check_index(idx, self.cache.length, "a cached item")
@@ -58,7 +59,7 @@ class CachedItem(Item):
 
     def get_all(self) -> Sequence[Any] | np.ndarray[Any, Any] | None:
         column = self._item.get_all()
-        if column is not None or self.has_raw or not self.cache.length:
+        if column is not None or self.has_raw or self.reads_samples or not self.cache.length:
             return column
         # Only a column of integers is worth an array of its own; one value tells.
         return self.cache.column(self.load) if type(self.get(0)) is int else None
