@@ -48,6 +48,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/shared.py
+	$(BIN)/python benchmarks/redis.py
 	$(BIN)/python benchmarks/imagefolder.py
 	$(BIN)/python benchmarks/wrappers.py
 

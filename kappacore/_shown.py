@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 _SECRET = re.compile(r"passw|token|secret|credential|key$", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
+# Up to the last @, since a password may have one; or named behind the question mark.
+_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/]+(?=@)|([?&]password=)[^\s&'\"]+")
 _LONGEST_VALUE = 100
 
 
@@ -17,5 +18,5 @@ def shown(name: str, value: Any) -> str:
     if isinstance(value, dict):
         inside = ", ".join(f"{key!r}: {shown(str(key), item)}" for key, item in value.items())
         return f"{{{inside}}}"
-    text = _URL_PASSWORD.sub(r"\1***@", repr(value))
+    text = _URL_PASSWORD.sub(r"\1\2***", repr(value))
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

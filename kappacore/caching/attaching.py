@@ -39,6 +39,7 @@ def attach(
         CacheError: if that cannot be found out, because the backend fails.
     """
     identity, codec, length = cache.identity, cache.codec, cache.length
+    named = identity.fingerprint is None and not identity.private  # only a name says what it holds
     proved: Evidence | None = None
 
     def look() -> Evidence:
@@ -46,11 +47,13 @@ def attach(
         proved = known
         if proved is None:
             proved = look_at_source(load, codec, identity, length) if check else {}
+        if check and named:  # entries without a record: it was lost
+            compare_stored(session, load, codec, identity, length)
         return proved
 
     found = agree(session, codec, identity, length, look)
     evidence = found or {}
-    if identity.fingerprint is not None or identity.private:
+    if not named:
         return evidence  # content of another identity is a miss
     if found is None and session.failing:
         raise CacheError(

@@ -375,6 +375,7 @@ class SampleCache:
                     strict=self.strict,
                     verify=self.verify,
                     columns=self.columns,
+                    private=self.identity.private,
                     token=self._token,
                     required=not self._attached,
                 )

@@ -12,7 +12,7 @@ import xxhash
 
 from kappacore.errors import InvalidOptionError, NamespaceMismatchError, NamespaceRequiredError
 
-__all__ = ["PRIVATE", "Identity", "identify"]
+__all__ = ["PRIVATE", "Identity", "count_ranks", "identify"]
 
 #: Version of how samples are laid out under keys; another one is another namespace.
 _FORMAT = 1
@@ -110,7 +110,7 @@ def identify(
     elif isinstance(namespace, str) and _NAME.fullmatch(namespace):
         slot = namespace
     elif private or namespace is None:
-        if not private and shared and (ranks := _ranks()) > 1:
+        if not private and shared and (ranks := count_ranks()) > 1:
             raise NamespaceRequiredError(
                 f"{ranks} ranks run, and nothing identifies the content of {dataset} (its "
                 f"fingerprint of {item!r} is unknown), so each rank would fill a private cache. "
@@ -133,7 +133,8 @@ def identify(
     )
 
 
-def _ranks() -> int:
+def count_ranks() -> int:
+    """Return how many ranks run, as torchrun or SLURM says; 1 if neither does."""
     counts = [os.environ.get(name, "") for name in ("WORLD_SIZE", "SLURM_NTASKS")]
     return max([int(count) for count in counts if count.isdigit()], default=1)
 

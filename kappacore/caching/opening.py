@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
@@ -96,7 +97,7 @@ def open_cache(
         )
     tiers = [
         SampleCache(
-            ref,
+            replace(ref, options=backend_class(ref).prepare(**ref.options)),
             identity,
             len(dataset),
             keep=_kept(ref, duration, refs),

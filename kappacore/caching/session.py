@@ -95,6 +95,7 @@ class Session:
         strict: raise what a failing backend raises.
         verify: one of :data:`VERIFY`; ``"always"`` where the backend or its scope demands it.
         columns: whether there may be a column.
+        private: whether the namespace is this object's alone, so that its entries go with it.
         token: tells caches apart that share a namespace but, each in a process's memory, no entry.
         required: raise if the backend cannot be opened, instead of trying again later.
     """
@@ -109,6 +110,7 @@ class Session:
         strict: bool,
         verify: str = "first",
         columns: bool = False,
+        private: bool = False,
         token: str = "",
         required: bool = True,
     ) -> None:
@@ -153,7 +155,7 @@ class Session:
         opened: list[CacheBackend] = []
         self._opened = opened
         lifetime = None
-        if cls.scope == "machine" and not given:
+        if (cls.scope == "machine" and not given) or (cls.scope == "network" and private):
             lifetime = open_lifetime(ref, namespace, keep, collects=required)
         self._end = Finalize(
             self, _end, args=(opened, self.counters, lifetime, strict), exitpriority=_EXIT_PRIORITY

@@ -1,0 +1,24 @@
+"""Servers that the tests of this folder share; each test stores under names of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.valkey import start_cluster, start_node
+
+
+@pytest.fixture(scope="session")
+def node():
+    with start_node() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    with start_cluster() as nodes:
+        yield nodes
+
+
+@pytest.fixture(autouse=True)
+def _no_server_from_outside(monkeypatch):
+    monkeypatch.delenv("KAPPA_REDIS_URL", raising=False)

@@ -1,0 +1,31 @@
+"""The backend ``redis``, in the suite that all backends must pass."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from kappacore.testing import CacheBackendSuite
+
+SERVER = os.environ.get("KAPPA_TEST_REDIS_URL")
+
+
+class TestUnixSocket(CacheBackendSuite):
+    backend = "redis"
+    limit_option = "max_memory"  # there is none: a server that runs has a limit of its own
+
+    @pytest.fixture
+    def backend_options(self, node):
+        return {"url": node.socket_url}
+
+
+if SERVER:  # a real one, of whatever kind and version
+
+    class TestServerOfTheEnvironment(CacheBackendSuite):
+        backend = "redis"
+        limit_option = "max_memory"
+
+        @pytest.fixture
+        def backend_options(self):
+            return {"url": SERVER, "prefix": "kappa-test:"}

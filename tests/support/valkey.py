@@ -1,0 +1,208 @@
+"""Servers for tests of kappa_redis: one, a cluster, and TLS in front of one."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from kappa_redis.embedded import find_program
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterator
+
+__all__ = ["Node", "TLSProxy", "certificate", "free_port", "start_cluster", "start_node"]
+
+_START = 30.0  # seconds
+_TRIES = 3  # at a port that somebody else may take first
+_SLOTS = 16384
+
+
+class Node:
+    """A server in a process of its own.
+
+    Args:
+        folder: where its socket and files lie.
+        port: its TCP port.
+        **options: further options of the server.
+    """
+
+    def __init__(self, folder: Path, port: int, **options: str) -> None:
+        self.folder = folder
+        self.port = port
+        self.options = options
+        self.url = f"redis://127.0.0.1:{port}"
+        self.socket_url = f"unix://{folder}/socket"
+        self.start()
+
+    def start(self) -> None:
+        """Start it, empty."""
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "unixsocket": str(self.folder / "socket"),
+            "dir": str(self.folder),
+            "save": "",
+            "loglevel": "warning",
+            **self.options,
+        }
+        words = [
+            word
+            for name, value in options.items()
+            for word in (f"--{name}", *(value.split() or [""]))
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([str(find_program()), *words], stdout=log, stderr=log)
+        deadline = time.monotonic() + _START
+        while True:
+            with contextlib.suppress(redis.ConnectionError), self.client() as client:
+                client.ping()
+                return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self.folder / "log").read_text())
+            time.sleep(0.01)
+
+    def client(self, **arguments: Any) -> Any:
+        """Return a client of redis-py for it, with all rights."""
+        password = self.options.get("requirepass")
+        return redis.Redis(port=self.port, protocol=2, password=password, **arguments)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send its process a signal."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now, and whose cluster bus port is valid too."""
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port: int = listener.getsockname()[1]
+            if port < 55000:
+                return port
+
+
+@contextlib.contextmanager
+def start_node(**options: str) -> Iterator[Node]:
+    """Run a server."""
+    folder = Path(tempfile.mkdtemp(prefix="valkey-"))
+    try:
+        node = _start_node(folder, options)
+        try:
+            yield node
+        finally:
+            node.kill()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _start_node(folder: Path, options: dict[str, str]) -> Node:
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(RuntimeError):
+            return Node(folder, free_port(), **options)
+    return Node(folder, free_port(), **options)
+
+
+@contextlib.contextmanager
+def start_cluster(nodes: int = 3, **options: str) -> Iterator[list[Node]]:
+    """Run a cluster whose nodes share the slots evenly."""
+    settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", **options}
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(start_node(**settings)) for _ in range(nodes)]
+        for number, node in enumerate(running):
+            first, last = _SLOTS * number // nodes, _SLOTS * (number + 1) // nodes - 1
+            with node.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", running[0].port)
+        deadline = time.monotonic() + _START
+        while not all(_is_whole(node, nodes) for node in running):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the nodes do not meet")
+            time.sleep(0.05)
+        yield running
+
+
+def _is_whole(node: Node, nodes: int) -> bool:
+    with node.client() as client:
+        info = client.execute_command("CLUSTER INFO")
+        return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for localhost that vouches for itself; return it and its key."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(cert)]
+    subprocess.run(["openssl", *words, *names, *files], check=True, capture_output=True)
+    return cert, key
+
+
+class TLSProxy:
+    """Takes TLS connections and passes on what is inside, since the server's wheel has no TLS.
+
+    Args:
+        target: the server's port.
+        cert: the certificate to show.
+        key: its key.
+        client_ca: the authority whose certificates clients must show; None: they need none.
+    """
+
+    def __init__(self, target: int, cert: Path, key: Path, client_ca: Path | None = None) -> None:
+        self._target = target
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(cert, key)
+        if client_ca is not None:
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            self._context.load_verify_locations(client_ca)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                accepted, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
+
+    def _serve(self, accepted: socket.socket) -> None:
+        with (
+            contextlib.suppress(OSError),
+            accepted,
+            self._context.wrap_socket(accepted, server_side=True) as inner,
+            socket.create_connection(("127.0.0.1", self._target)) as outer,
+        ):
+            sources: list[socket.socket] = [inner, outer]
+            # One thread for both ways: a TLS connection must not be used by two at once.
+            while True:
+                # What is decrypted already shows in no select.
+                ready = [inner] if inner.pending() else select.select(sources, [], [])[0]
+                for source, target in ((inner, outer), (outer, inner)):
+                    if source in ready:
+                        data = source.recv(1 << 16)
+                        if not data:
+                            return
+                        target.sendall(data)
