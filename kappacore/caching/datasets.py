@@ -23,8 +23,8 @@ from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_ite
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, is_sequence
 from kappacore.datasets.mapstyle import check_map_style
-from kappacore.datasets.stack import describe_stack
 from kappacore.datasets.passthrough import PassThrough
+from kappacore.datasets.stack import describe_stack
 from kappacore.errors import InvalidOptionError, UnknownItemError
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             )
         self.dataset = dataset
         self.transform = transform
+        self._backend = backend
         self._cache = open_cache(
             dataset,
             item="sample",
@@ -240,6 +241,7 @@ class CacheWrapper(KDWrapper):
     ) -> None:
         super().__init__(dataset)
         refuse_random(dataset)
+        self._backend, self._items = backend, items
         self._caches: dict[str, tuple[SampleCache | TieredCache, bool]] = {}
         for name, choice in _backends(items, backend, options).items():
             item = find_item(dataset, name)

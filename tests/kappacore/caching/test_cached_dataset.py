@@ -200,8 +200,10 @@ def test_public_attributes_pass_through_and_others_do_not(cached):
             getattr(cached, name)
 
 
-def test_it_prints_what_it_is(cached):
-    assert repr(cached) == f"CachedDataset({cached.dataset!r})"
+def test_it_prints_what_it_is(cached, backend):
+    first, second = repr(cached).splitlines()
+    assert first == f"CachedDataset(backend={backend!r}) of 10"
+    assert second.startswith("  Samples(")
 
 
 # ---- what can be cached

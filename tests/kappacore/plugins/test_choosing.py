@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import kappacore
-from kappacore import plugins
+from kappacore import _hints, plugins
 from kappacore.errors import ConfigError, InvalidOptionError, UnknownPluginError
 
 
@@ -37,11 +37,12 @@ def test_a_published_plugin_that_is_not_installed_says_what_to_install(
         plugins.ref(kind, name, {})
 
 
-def test_a_misspelt_published_name_says_both():
+def test_a_misspelt_published_name_says_both(monkeypatch):
+    monkeypatch.setitem(_hints.PUBLISHED["backend"], "redos", "kappa-redos")
     with pytest.raises(
-        UnknownPluginError, match=r"Did you mean 'redis'\? 'redis' .* `pip install kappa-redis`"
+        UnknownPluginError, match=r"Did you mean 'redos'\? 'redos' .* `pip install kappa-redos`"
     ):
-        kappacore.backend("rediss")
+        kappacore.backend("redoss")
 
 
 def test_a_published_plugin_that_is_installed_but_blocked_is_not_to_be_installed(monkeypatch):
