@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import kappacore
-from kappacore import CachedDataset, CacheWrapper, KDSubset, ModeWrapper
+from kappacore import CachedDataset, CacheWrapper, KDSubset, ModeWrapper, TransformWrapper
 from kappacore.errors import NamespaceMismatchError, NamespaceRequiredError
-from support.cache_sources import Images, Samples
+from support.cache_sources import Images, Labels, Samples
 from support.caching import namespaces_in, remove_kept, run_script
 
 SMALL = {"max_bytes": "1MiB"}
@@ -265,3 +265,54 @@ def test_who_did_not_look_does_not_disarm_the_comparison_of_who_does(log, backen
     with CachedDataset(Samples(log), backend, namespace="n", **SMALL) as same:
         assert read(same) == read(train)
     train.close()
+
+
+# ---- what changes an item changes its identity
+
+
+def first_bytes(cached):
+    return [int(x[0]) for x in ModeWrapper(cached, "x")]
+
+
+class Negated(Images):
+    """A subclass that makes something else of the item."""
+
+    def getitem_x(self, idx, ctx=None):
+        return -self.decode_x(self.getraw_x(idx), ctx)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda log: TransformWrapper(Images(log, known=True), torch.neg),
+        lambda log: Negated(log, known=True),
+        lambda log: KDSubset(Images(log, known=True), range(9, -1, -1)),
+    ],
+    ids=["a transform added below", "a subclass", "another order"],
+)
+def test_what_is_changed_below_never_meets_the_original(log, backend, change):
+    original, changed = Images(log, known=True), change(log)
+    expected = {ds: first_bytes(ds) for ds in (original, changed)}
+    assert expected[original] != expected[changed]
+    options = {"form": "decoded", **SMALL}
+    with CacheWrapper(original, backend, **options) as one:
+        assert first_bytes(one) == expected[original]
+        with CacheWrapper(changed, backend, **options) as other:  # in a namespace of its own
+            for _ in range(2):
+                assert first_bytes(other) == expected[changed]
+                assert first_bytes(one) == expected[original]
+    with CacheWrapper(original, backend, namespace="n", **options) as one:
+        first_bytes(one)
+        with pytest.raises(NamespaceMismatchError):
+            CacheWrapper(changed, backend, namespace="n", **options)
+
+
+def test_another_list_of_files_never_meets_the_original(log, backend):
+    first, second = Labels(log, [1, 2, 3]), Labels(log, [1, 2, 4])
+    with (
+        CacheWrapper(first, backend, items="class", **SMALL) as one,
+        CacheWrapper(second, backend, items="class", **SMALL) as other,
+    ):
+        for _ in range(2):
+            assert list(ModeWrapper(one, "class")) == [1, 2, 3]
+            assert list(ModeWrapper(other, "class")) == [1, 2, 4]
