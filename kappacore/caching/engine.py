@@ -255,7 +255,7 @@ class SampleCache:
                     f"Sample {key} of {self.identity.description['dataset']}: {error}"
                 ) from error
             size = sum(map(len, pieces))
-            if session.has_room_for(size):
+            if session.fullness.has_room_for(size):
                 items.append((key, pieces))
                 sizes.append(size)
         stored = session.put_many(items) if items else []
@@ -270,7 +270,7 @@ class SampleCache:
         for (key, _), size, ok in zip(items, sizes, stored, strict=True):
             session.verified[key] = session.before_check
             if not ok:
-                session.refused(size)
+                session.fullness.note(size, session.info())
 
     def _wait(
         self, session: Session, others: list[int], load: Load, samples: dict[int, Any]
@@ -290,7 +290,7 @@ class SampleCache:
     @property
     def full_lately(self) -> bool:
         """Whether a sample found no room a moment ago."""
-        return self._session().full_lately
+        return self._session().fullness.lately
 
     @property
     def failing(self) -> bool:

@@ -79,7 +79,7 @@ def _write(
     pieces = codec.encode(record, length, identity.namespace)
     stored = session.put_many([(length, pieces)])
     if stored is not None and not stored[0]:
-        session.refused(sum(map(len, pieces)), record=True)
+        session.fullness.note(sum(map(len, pieces)), session.info(), record=True)
     return stored is not None and stored[0]
 
 

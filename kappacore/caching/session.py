@@ -19,9 +19,9 @@ from kappacore._warn import warn
 from kappacore.caching.allocator import keep_freed_memory
 from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend
 from kappacore.caching.column import Column
+from kappacore.caching.fullness import Fullness
 from kappacore.caching.lifetime import open_lifetime
 from kappacore.caching.machine_claims import open_claims
-from kappacore.caching.sizes import format_size
 from kappacore.caching.stats import Counters
 from kappacore.errors import (
     BrokenPluginError,
@@ -29,7 +29,6 @@ from kappacore.errors import (
     CacheWarning,
     InvalidOptionError,
     KappaError,
-    SizeLimitError,
     StorageError,
 )
 
@@ -46,8 +45,7 @@ log = logging.getLogger("kappacore.cache")
 #: When a value's digest is checked: the mark of one that was not read yet, and of one that was.
 VERIFY = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
 
-_REFUSALS = 3  # of samples, with none stored, until it is taken for an error
-_RETRY_AFTER = 5.0  # seconds that a failing or full backend is left alone
+_RETRY_AFTER = 5.0  # seconds that a failing backend is left alone
 # Before the tenancies of counters and backends end by themselves (see tenancy).
 _EXIT_PRIORITY = -5
 
@@ -141,9 +139,7 @@ class Session:
         self.before_check, self.after_check = VERIFY[verify]
         # A byte a value: whether its digest needs no check (any more).
         self.verified = bytearray([self.before_check]) * (length + 2)
-        self._smallest_refused = sys.maxsize
-        self._refused_until = 0.0
-        self._refusals = 0
+        self.fullness = Fullness(self.name, length, self.counters)
         self._lock: AbstractContextManager[Any] = (
             nullcontext() if cls.thread_safe else threading.Lock()
         )
@@ -297,9 +293,7 @@ class Session:
             (self._open() if self.backend is None else self.backend).clear()
         self.verified = bytearray([self.before_check]) * len(self.verified)
         self.column = Column()
-        self._smallest_refused = sys.maxsize
-        self._refused_until = 0.0
-        self._refusals = 0
+        self.fullness = Fullness(self.name, self.length, self.counters)
 
     def close(self) -> None:
         """Close the backend, but not while another thread of this process is at it."""
@@ -307,54 +301,6 @@ class Session:
             self._closed = True
             self.backend = None
             self._end()
-
-    def refused(self, size: int, *, record: bool = False) -> None:
-        """Take note that a value of ``size`` bytes found no room.
-
-        Raises:
-            SizeLimitError: if the limit is below a sample: the first few were all larger, or even
-                the record does not fit.
-        """
-        self._refusals += 1
-        self._smallest_refused = min(self._smallest_refused, size)
-        self._refused_until = time.monotonic() + _RETRY_AFTER
-        info = self.info()
-        if info is None or info.capacity is None:
-            return
-        held = info.entries
-        if not held and size > info.capacity - info.bytes:
-            if not record and self._refusals < min(_REFUSALS, self.length):
-                return  # others may be smaller
-            what = "what the cache notes about itself" if record else "one sample"
-            raise SizeLimitError(
-                f"The cache {self.name!r} may take {info.capacity} bytes "
-                f"({format_size(info.capacity)}), but {what} needs {size} bytes "
-                f"({format_size(size)}), so nothing would ever be cached. Raise max_bytes, or "
-                f"cache a smaller form of the samples."
-            )
-        if self.counters.first_to("report-full"):
-            share = held / self.length
-            needed = max(info.bytes / held, size) * self.length if held else 0
-            text = format_size(needed).replace(" ", "")
-            hint = f" All of them would need about max_bytes='{text}'." if held else ""
-            limit = f"into {format_size(info.capacity)}"
-            if size <= info.capacity - info.bytes:  # the limit is not what was reached
-                limit = f"where it lies ({info.where}), which has no room left"
-            warn(
-                f"The cache {self.name!r} is full: {held} of {self.length} samples "
-                f"({share:.0%}) fit {limit}; the others are read from the source in every "
-                f"epoch.{hint}",
-                CacheWarning,
-            )
-
-    def has_room_for(self, size: int) -> bool:
-        """Return whether it is worth trying to store so many bytes."""
-        return size < self._smallest_refused or time.monotonic() > self._refused_until
-
-    @property
-    def full_lately(self) -> bool:
-        """Whether a value found no room a moment ago."""
-        return time.monotonic() <= self._refused_until
 
     @property
     def failing(self) -> bool:
