@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from kappa_imagefolder import EmptyClassError, ImageFolder, IndexFileError, NoClassesError
+from kappa_imagefolder import folders as folders_module
 from kappa_imagefolder import index as index_module
 from kappa_imagefolder.folders import folder_times
 from kappa_imagefolder.index import about, save_index
@@ -153,6 +154,14 @@ def test_a_folder_that_changed_a_moment_ago_is_not_believed_yet(tmp_path, monkey
     second = place.stat().st_ino
     ImageFolder(root, index=True)
     assert place.stat().st_ino == second
+
+
+def test_storage_that_keeps_no_times_is_scanned(root, monkeypatch):
+    for module in (index_module, folders_module):
+        monkeypatch.setattr(module, "folder_times", lambda path: (0, 0))
+    ImageFolder(root, index=True)
+    picture(9).save(root / "dog/9.jpg")
+    assert len(ImageFolder(root, index=True)) == 6
 
 
 def test_links_are_followed_by_the_index_too(root, tmp_path):

@@ -201,6 +201,9 @@ def _times_are(root: str, folders: PackedPaths, expected: npt.NDArray[np.int64])
     def ask(chunk: range) -> list[Times]:
         return [folder_times(os.path.join(root, folders[i])) for i in chunk]
 
+    if not expected.any(axis=1).all():
+        _log.info("not all folders in %r have times that can be believed", root)
+        return False
     chunks = [range(i, min(i + _STATS, len(folders))) for i in range(0, len(folders), _STATS)]
     try:
         for chunk, times in zip(chunks, spread(ask, chunks), strict=True):
