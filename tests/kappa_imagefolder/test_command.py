@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from kappa_imagefolder import ImageFolder
 from support.image_trees import make_tree
@@ -33,6 +37,18 @@ def test_it_makes_the_index_that_opens_the_folder(tmp_path):
         root, index=tmp_path / "x", extensions=".jpg", class_order="natural", allow_empty=True
     )
     assert ds.classes == ["1", "2", "10", "bare"]
+
+
+def test_a_name_that_is_not_utf8_can_be_shown(tmp_path, monkeypatch):
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    try:
+        make_tree(root, ["1/a.jpg"])
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")  # as in most locales
+    done = run("index", root)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"/caf\udce9/.kappa_imagefolder-" in done.stdout
 
 
 def test_what_cannot_be_done_is_said(tmp_path):

@@ -123,6 +123,12 @@ def test_y_is_identified_as_class_and_others_are_unknown(root):
     assert ds.fingerprint("depth") is None
 
 
+def test_any_name_of_a_root_can_be_part_of_it(root):
+    ds = ImageFolder(root)
+    ds.root = os.fsdecode(b"/data/caf\xe9")
+    assert ds.fingerprint("path").isascii()
+
+
 def test_a_fingerprint_is_computed_once(root):
     ds = ImageFolder(root)
     before = ds.fingerprint("x")

@@ -43,6 +43,14 @@ def test_samples_are_indexed_sliced_and_searched_as_a_list():
     assert list(reversed(samples())) == LIST[::-1]
 
 
+def test_samples_are_joined_as_lists():
+    for joined in (samples() + samples(), samples() + LIST, LIST + samples()):
+        assert type(joined) is list
+        assert joined == LIST + LIST
+    with pytest.raises(TypeError):
+        samples() + tuple(LIST)
+
+
 @pytest.mark.parametrize("index", [4, -5])
 def test_an_index_past_the_end_says_how_many_there_are(index):
     with pytest.raises(IndexOutOfRangeError, match=rf"{index} is out of range: Samples has 4"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import pty
 import re
@@ -116,50 +115,6 @@ def test_files_outside_a_class_folder_are_left_out(tmp_path):
 def test_a_folder_that_is_named_like_an_image_is_a_folder(tmp_path):
     make_tree(tmp_path, ["x/album.jpg/a.jpg"])
     assert names(ImageFolder(tmp_path), tmp_path) == [("x/album.jpg/a.jpg", 0)]
-
-
-def test_links_to_files_and_folders_are_followed(tmp_path):
-    store = make_tree(tmp_path / "store", ["dogs/1.jpg", "more/2.jpg", "single.jpg"])
-    root = tmp_path / "root"
-    (root / "cat").mkdir(parents=True)
-    (root / "dog").symlink_to(store / "dogs")
-    (root / "cat" / "linked.jpg").symlink_to(store / "single.jpg")
-    (root / "cat" / "more").symlink_to(store / "more")
-    (root / "cat" / "again").symlink_to(store / "more")  # twice the same is no loop
-    assert names(ImageFolder(root), root) == [
-        ("cat/linked.jpg", 0),
-        ("cat/again/2.jpg", 0),
-        ("cat/more/2.jpg", 0),
-        ("dog/1.jpg", 1),
-    ]
-
-
-@pytest.mark.parametrize("target", ["x", "x/deep", "."])
-def test_a_link_that_leads_back_is_not_followed_and_said(tmp_path, caplog, target):
-    make_tree(tmp_path, ["x/a.jpg", "x/deep/b.jpg"])
-    (tmp_path / "x" / "deep" / "back").symlink_to(tmp_path / target)
-    with caplog.at_level(logging.WARNING):
-        ds = ImageFolder(tmp_path)
-    assert names(ds, tmp_path) == [("x/a.jpg", 0), ("x/deep/b.jpg", 0)]
-    assert "'x/deep/back' leads back to a folder around it" in caplog.text
-
-
-def test_two_folders_that_link_to_each_other_end(tmp_path):
-    make_tree(tmp_path, ["x/a.jpg", "y/b.jpg"])
-    (tmp_path / "x" / "to_y").symlink_to(tmp_path / "y")
-    (tmp_path / "y" / "to_x").symlink_to(tmp_path / "x")
-    assert names(ImageFolder(tmp_path), tmp_path) == [
-        ("x/a.jpg", 0),
-        ("x/to_y/b.jpg", 0),
-        ("y/b.jpg", 1),
-        ("y/to_x/a.jpg", 1),
-    ]
-
-
-def test_a_link_to_itself_is_no_folder(tmp_path):
-    make_tree(tmp_path, ["x/a.jpg"])
-    (tmp_path / "self").symlink_to(tmp_path / "self")
-    assert ImageFolder(tmp_path).classes == ["x"]
 
 
 def test_names_that_are_not_utf8_are_kept_byte_for_byte(tmp_path):

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from kappa_imagefolder import ImageFolder, UnreadableImageError
 from kappa_imagefolder.shrinking import Shrink
@@ -124,6 +124,20 @@ def test_what_was_shrunk_is_identified_as_such(root):
     same = ImageFolder(root, shrink=(256, 90), exif=True, size_hint=64).fingerprint("x", raw=True)
     assert same in identities
     assert ImageFolder(root, shrink=[256, 90]).fingerprint("x") in identities
+
+
+def test_what_pillow_makes_of_half_an_image_is_not_taken_for_the_whole(root, monkeypatch):
+    (root / "x/large.jpg").write_bytes((root / "x/large.jpg").read_bytes()[:-200])
+    strict = ImageFolder(root, shrink=256)
+    before = {raw: strict.fingerprint("x", raw=raw) for raw in (False, True)}
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    lenient = ImageFolder(root, shrink=256)
+    assert lenient.getraw_x(0)  # the half that is there, grey below
+    for raw, found in before.items():
+        assert lenient.fingerprint("x", raw=raw) != found
+    plain = ImageFolder(root).fingerprint("x", raw=True)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+    assert ImageFolder(root).fingerprint("x", raw=True) == plain  # the bytes of the files
 
 
 def test_an_image_that_cannot_be_shrunk_is_named(root):

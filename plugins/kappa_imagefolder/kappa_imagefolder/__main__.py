@@ -66,10 +66,11 @@ def _index(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(about))  # noqa: T201
     else:
-        print(  # noqa: T201
+        text = (
             f"{len(dataset):,} images in {dataset.n_classes:,} classes: {dataset.index_path} "
             f"({about['bytes']:,} bytes, {about['seconds']} s)"
         )
+        print(text.encode(errors="backslashreplace").decode())  # noqa: T201 - not all is UTF-8
     return 0
 
 

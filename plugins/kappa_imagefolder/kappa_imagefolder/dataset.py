@@ -368,7 +368,7 @@ class ImageFolder(ImagesAndClasses):
         if item == "y":
             return self._item("class").fingerprint()
         if item == "path":
-            return f"imagefolder/paths/{listing_digest(self._listing)}/{self.root}"
+            return f"imagefolder/paths/{listing_digest(self._listing)}/{self.root!a}"
         return None
 
     def sample_fingerprint(self) -> str | None:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 
 from kappa_imagefolder.jpeg import decode_jpeg, reduction, simplejpeg_version
-from kappa_imagefolder.opening import check_pixels, explained, open_image, to_rgb
+from kappa_imagefolder.opening import check_pixels, explained, open_image, pillow_identity, to_rgb
 from kappa_imagefolder.orientation import read_orientation, turn_array, turn_image
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class Decoder:
         """What its values depend on, beside the bytes."""
         if self.kind == "raw":
             return "raw"
-        parts = [self.kind, f"pillow-{PIL.__version__}"]
+        parts = [self.kind, pillow_identity()]
         if self._is_fast:
             parts.append(f"simplejpeg-{simplejpeg_version()}")
         if self.size_hint is not None:

@@ -36,6 +36,9 @@ __all__ = [
 #: What ``class_order`` may be: as torchvision has it, or with numbers in names by their value.
 CLASS_ORDERS = ("lexicographic", "natural")
 
+#: Errors of a link that leads nowhere by itself, whatever else there is.
+_NOWHERE = (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)
+
 #: When a folder and its entries last changed: mtime and ctime, in nanoseconds.
 Times = tuple[int, int]
 
@@ -137,6 +140,8 @@ def list_folder(path: str, extensions: tuple[str, ...] | None, *, timed: bool = 
                     folders[entry.name] = entry.is_symlink()
                 else:
                     files.append(entry.name)
+    except UnreadableFolderError:
+        raise
     except OSError as error:
         raise _unreadable(path, error) from error
     if extensions is not None:
@@ -155,9 +160,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
-        if error.errno == errno.ELOOP:  # a link to itself leads nowhere: not a folder
+        if error.errno in _NOWHERE:
             return False
-        raise
+        raise UnreadableFolderError(
+            f"cannot follow the link {entry.path!r}: {error.strerror}. If it leads to a folder, "
+            "the images in there would be missing, so nothing was loaded"
+        ) from error
 
 
 def _unreadable(folder: str, error: OSError) -> UnreadableFolderError:

@@ -9,7 +9,7 @@ looked at before it is believed:
 """
 
 # Plain strings and os functions: names that are not UTF-8 pass through them unchanged.
-# ruff: noqa: PTH103, PTH111, PTH118, PTH120
+# ruff: noqa: PTH103, PTH111, PTH117, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -22,10 +22,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
+from kappa_imagefolder.content import arrays_of, check_content, folders_of, mapped
 from kappa_imagefolder.errors import IndexFileError
 from kappa_imagefolder.folders import folder_times
-from kappa_imagefolder.indexfile import IndexFile, read_index_file, write_index_file
-from kappa_imagefolder.paths import Listing, PackedPaths, pack
+from kappa_imagefolder.identity import listing_digest
+from kappa_imagefolder.indexfile import (
+    ForeignFileError,
+    IndexFile,
+    read_index_file,
+    write_index_file,
+)
 from kappa_imagefolder.scan import scan
 from kappa_imagefolder.spread import spread
 
@@ -35,9 +41,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kappa_imagefolder.folders import Times
+    from kappa_imagefolder.paths import Listing, PackedPaths
     from kappa_imagefolder.scan import Rules, Scan
 
-__all__ = ["CHECKS", "Indexed", "MappedListing", "about", "open_by_index", "save_index"]
+__all__ = ["CHECKS", "Indexed", "about", "open_by_index", "save_index"]
 
 #: What ``index_check`` may be.
 CHECKS = ("trust", "dirs", "full")
@@ -47,45 +54,6 @@ SETTLED = 2_000_000_000  # nanoseconds: some file systems note times in steps of
 _STATS = 16  # folders asked for their times by one call of a thread
 
 Classes = tuple[list[str], dict[str, int]]
-
-
-@dataclass(frozen=True, eq=False)
-class MappedListing(Listing):
-    """A listing that lies in an index file; a worker process maps that, and gets no copy.
-
-    Args:
-        paths: See :class:`Listing`.
-        labels: See :class:`Listing`.
-        place: The file, and the digest of what is in it.
-    """
-
-    place: tuple[str, str]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, self.place
-
-
-def _reopen(path: str, digest: str) -> MappedListing:
-    try:
-        file = read_index_file(path)
-    except FileNotFoundError as error:
-        raise IndexFileError(_replaced(path, "is gone")) from error
-    if file.digest != digest:
-        raise IndexFileError(_replaced(path, "is another one"))
-    return _mapped(file)
-
-
-def _mapped(file: IndexFile) -> MappedListing:
-    arrays = file.arrays
-    paths = PackedPaths(arrays["paths"], arrays["offsets"])
-    return MappedListing(paths, arrays["labels"], (file.path, file.digest))
-
-
-def _replaced(path: str, what: str) -> str:
-    return (
-        f"the index {path!r}, by which the image folder was opened, {what}; the folder has changed "
-        "since then. Open it anew"
-    )
 
 
 @dataclass(frozen=True)
@@ -127,12 +95,15 @@ def open_by_index(
         progress: Show a bar if a scan takes long.
 
     Raises:
-        IndexFileError: ``index`` is a path, and nothing can be written there.
+        IndexFileError: ``index`` is a path, and nothing can be written there, or it is the path of
+            something else than an index.
     """
     places = _places(root, rules, index, own_classes)
     classes = None if check == "trust" and own_classes is None else _ask(find_classes, root)
     purpose = about(root, rules, own_classes)
-    candidates = [file for place in places if (file := _read(place, purpose)) is not None]
+    chosen = index is not True
+    read = [_read(place, purpose, chosen) for place in places]
+    candidates = sorted((file for file in read if file), key=lambda file: -file.written)
     if check != "full":
         for file in candidates:
             if _is_current(file, root, classes, check):
@@ -144,7 +115,7 @@ def open_by_index(
         if _holds(file, classes, found):
             return _opened(file)
     _distrust(found, began - SETTLED)
-    return save_index(places, purpose, classes, found, chosen=index is not True)
+    return save_index(places, purpose, classes, found, chosen=chosen)
 
 
 def _places(
@@ -156,8 +127,13 @@ def _places(
     kind = ascii((rules.extensions, rules.class_order, own_classes))
     name = f".kappa_imagefolder-{xxhash.xxh3_64_hexdigest(kind.encode())}.index"
     whose = xxhash.xxh3_64_hexdigest(os.fsencode(os.path.realpath(root)))
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return [os.path.join(root, name), os.path.join(base, "kappa_imagefolder", whose + name)]
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # it is to be ignored then
+        base = os.path.expanduser("~/.cache")
+    places = [os.path.join(root, name)]
+    if os.path.isabs(base):  # else the user has no home
+        places.append(os.path.join(base, "kappa_imagefolder", whose + name))
+    return places
 
 
 def _ask(find_classes: Callable[[str], Classes], root: str) -> Classes:
@@ -175,11 +151,19 @@ def about(root: str, rules: Rules, own_classes: str | None = None) -> dict[str, 
     }
 
 
-def _read(place: str, purpose: Mapping[str, Any]) -> IndexFile | None:
+def _read(place: str, purpose: Mapping[str, Any], chosen: bool) -> IndexFile | None:
     """Return the index at ``place`` if it was made for this folder in this way."""
     try:
         file = read_index_file(place)
+        check_content(file)
     except FileNotFoundError:
+        return None
+    except ForeignFileError as error:
+        if chosen:
+            raise IndexFileError(
+                f"{error}; it stays as it is. Give index= another path, or remove it"
+            ) from None
+        _log.warning("%s; it will be replaced", error)
         return None
     except IndexFileError as error:
         _log.warning("%s; it will be replaced", error)
@@ -208,7 +192,7 @@ def _is_current(file: IndexFile, root: str, classes: Classes | None, check: str)
     except IndexFileError as error:
         _log.warning("%s; it will be replaced", error)
         return False
-    return _times_are(root, _folders(file), file.arrays["times"])
+    return _times_are(root, folders_of(file), file.arrays["times"])
 
 
 def _times_are(root: str, folders: PackedPaths, expected: npt.NDArray[np.int64]) -> bool:
@@ -217,6 +201,9 @@ def _times_are(root: str, folders: PackedPaths, expected: npt.NDArray[np.int64])
     def ask(chunk: range) -> list[Times]:
         return [folder_times(os.path.join(root, folders[i])) for i in chunk]
 
+    if not expected.any(axis=1).all():
+        _log.info("not all folders in %r have times that can be believed", root)
+        return False
     chunks = [range(i, min(i + _STATS, len(folders))) for i in range(0, len(folders), _STATS)]
     try:
         for chunk, times in zip(chunks, spread(ask, chunks), strict=True):
@@ -233,34 +220,15 @@ def _holds(file: IndexFile, classes: Classes, found: Scan) -> bool:
     """Say whether an index holds what a scan found."""
     if _classes(file) != classes:
         return False
-    arrays = _arrays(found)
-    return all(np.array_equal(file.arrays.get(name, ()), arrays[name]) for name in arrays)
+    return all(np.array_equal(file.arrays[name], array) for name, array in arrays_of(found).items())
 
 
 def _opened(file: IndexFile) -> Indexed:
-    return Indexed(_mapped(file), _classes(file), file.about["empty"], file.path)
+    return Indexed(mapped(file), _classes(file), file.about["empty"], file.path)
 
 
 def _classes(file: IndexFile) -> Classes:
     return file.about["classes"], file.about["class_to_idx"]
-
-
-def _folders(file: IndexFile) -> PackedPaths:
-    return PackedPaths(file.arrays["folders"], file.arrays["folder_offsets"])
-
-
-def _arrays(found: Scan) -> dict[str, npt.NDArray[Any]]:
-    """Return what goes into an index."""
-    folders = pack(found.folders)
-    times = np.array(list(found.folders.values()), dtype=np.int64).reshape(-1, 2)
-    return {
-        "offsets": found.listing.paths.offsets,
-        "labels": found.listing.labels,
-        "paths": found.listing.paths.blob,
-        "folder_offsets": folders.offsets,
-        "folders": folders.blob,
-        "times": times,
-    }
 
 
 def _distrust(found: Scan, since: int) -> None:
@@ -285,8 +253,14 @@ def save_index(
     Raises:
         IndexFileError: The chosen place cannot be written.
     """
-    content = {**purpose, "classes": classes[0], "class_to_idx": classes[1], "empty": found.empty}
-    root, arrays = purpose["root"], _arrays(found)
+    content = {
+        **purpose,
+        "classes": classes[0],
+        "class_to_idx": classes[1],
+        "empty": found.empty,
+        "listing": listing_digest(found.listing),
+    }
+    root, arrays = purpose["root"], arrays_of(found)
     if "" in classes[1]:  # the root is a class, and an index in it would change its times
         places = [place for place in places if chosen or not _is_inside(place, root)]
     errors = []
@@ -295,8 +269,7 @@ def save_index(
         try:
             if private:
                 os.makedirs(os.path.dirname(place), 0o700, exist_ok=True)
-            write_index_file(place, content, arrays, 0o600 if private else 0o666)
-            return _opened(read_index_file(place))
+            return _opened(write_index_file(place, content, arrays, 0o600 if private else 0o666))
         except OSError as error:
             errors.append(f"{place!r}: {error.strerror or error}")
     text = f"cannot write an index of {root!r} to {'; nor to '.join(errors)}"

@@ -13,15 +13,18 @@ old one mapped keeps it. Opening it reads the header alone; ``check_arrays`` rea
 """
 
 # Plain strings and os functions: names that are not UTF-8 pass through them unchanged.
-# ruff: noqa: PTH105, PTH108, PTH123
+# ruff: noqa: PTH105, PTH108
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import mmap
 import os
+import re
 import secrets
+import stat
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,14 +38,19 @@ from kappa_imagefolder.errors import IndexFileError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["IndexFile", "read_index_file", "write_index_file"]
+__all__ = ["Arrays", "ForeignFileError", "IndexFile", "read_index_file", "write_index_file"]
 
 _MAGIC = b"KAPPAIF\x01"
+_NAME = _MAGIC[:-1]  # what every version begins with
 _ALIGN = 64
 _PREFIX = len(_MAGIC) + 8 + 16
 _ABANDONED = 3600  # seconds after which a file that was being written belongs to nobody
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+class ForeignFileError(IndexFileError):
+    """What is there is no index, of whatever version."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +62,14 @@ class IndexFile:
         about: What it was made for.
         digest: Digest of its arrays, as it says itself.
         arrays: Read-only views of the mapped file.
+        written: When, in nanoseconds.
     """
 
     path: str
     about: dict[str, Any]
     digest: str
     arrays: Arrays
+    written: int
 
     def check_arrays(self) -> None:
         """Read all arrays and compare their digest.
@@ -76,25 +86,47 @@ def read_index_file(path: str) -> IndexFile:
 
     Raises:
         FileNotFoundError: There is none.
+        ForeignFileError: Something else is there.
         IndexFileError: It cannot be read, or is not one that this version wrote.
     """
     try:
-        with open(path, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
+        with open(path, "rb", opener=_open_at_once) as file:
+            return _map(path, file.fileno())
+    except (FileNotFoundError, IndexFileError):
         raise
-    except (OSError, ValueError) as error:  # ValueError: it is empty
+    except OSError as error:
         raise IndexFileError(f"cannot read the index {path!r}: {error}") from error
-    view = memoryview(mapped)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for a writer
+
+
+def _map(path: str, descriptor: int) -> IndexFile:
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        raise ForeignFileError(f"{path!r} is no file, and so no index")
+    if not state.st_size:
+        raise IndexFileError(f"the index {path!r} is empty")
+    view = memoryview(mmap.mmap(descriptor, state.st_size, access=mmap.ACCESS_READ))
+    if view[: len(_NAME)] != _NAME:
+        raise ForeignFileError(f"{path!r} holds something else than an index")
     if view[: len(_MAGIC)] != _MAGIC:
         raise IndexFileError(f"{path!r} is no index that this version of kappa-imagefolder wrote")
     try:
-        return _parse(path, view)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        return _parse(path, view, state.st_mtime_ns)
+    except (
+        AttributeError,
+        KeyError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise IndexFileError(f"the index {path!r} is damaged: {error}") from error
 
 
-def _parse(path: str, view: memoryview) -> IndexFile:
+def _parse(path: str, view: memoryview, written: int) -> IndexFile:
     length = int.from_bytes(view[len(_MAGIC) : len(_MAGIC) + 8], "little")
     text = bytes(view[_PREFIX : _PREFIX + length])
     if len(text) != length or xxhash.xxh3_128_digest(text) != view[len(_MAGIC) + 8 : _PREFIX]:
@@ -104,13 +136,13 @@ def _parse(path: str, view: memoryview) -> IndexFile:
         raise ValueError(f"it has {len(view)} of {header['size']} bytes")
     arrays = {}
     for name, (dtype, shape, start) in header["arrays"].items():
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         flat = np.frombuffer(view, np.dtype(dtype), count, start)
         arrays[name] = flat.reshape(shape)
-    return IndexFile(path, header["about"], header["digest"], arrays)
+    return IndexFile(path, dict(header["about"].items()), header["digest"], arrays, written)
 
 
-def write_index_file(path: str, about: Mapping[str, Any], arrays: Arrays, mode: int) -> None:
+def write_index_file(path: str, about: Mapping[str, Any], arrays: Arrays, mode: int) -> IndexFile:
     """Write an index, replacing one that is there.
 
     Args:
@@ -119,6 +151,9 @@ def write_index_file(path: str, about: Mapping[str, Any], arrays: Arrays, mode: 
         arrays: What it holds.
         mode: The file's permissions, less the umask.
 
+    Returns:
+        This very file, mapped; by now another process may have put another one in its place.
+
     Raises:
         OSError: It cannot be written there.
     """
@@ -126,7 +161,7 @@ def write_index_file(path: str, about: Mapping[str, Any], arrays: Arrays, mode: 
     header, starts = _header(about, arrays)
     _remove_abandoned(path)
     partial = f"{path}.{secrets.token_hex(4)}.part"
-    with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+    with open(partial, "x+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         try:
             file.write(_MAGIC + len(header).to_bytes(8, "little"))
             file.write(xxhash.xxh3_128_digest(header) + header)
@@ -135,10 +170,12 @@ def write_index_file(path: str, about: Mapping[str, Any], arrays: Arrays, mode: 
                 file.write(array.data)
             file.flush()
             os.fsync(file.fileno())
+            written = _map(path, file.fileno())
             os.replace(partial, path)
         except BaseException:
             os.unlink(partial)
             raise
+    return written
 
 
 def _header(about: Mapping[str, Any], arrays: Arrays) -> tuple[bytes, list[int]]:
@@ -182,8 +219,9 @@ def _little(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _remove_abandoned(path: str) -> None:
     """Remove what writers of this index left behind that were killed."""
     folder, name = os.path.split(path)
+    own = re.compile(re.escape(name) + r"\.[0-9a-f]{8}\.part")
     with os.scandir(folder or ".") as entries:
-        parts = [e for e in entries if e.name.startswith(f"{name}.") and e.name.endswith(".part")]
+        parts = [entry for entry in entries if own.fullmatch(entry.name)]
     for entry in parts:
         with contextlib.suppress(OSError):  # it is another user's, or gone by now
             if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED:

@@ -7,16 +7,23 @@ import io
 import struct
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, UnidentifiedImageError
+import PIL
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from kappa_imagefolder.errors import UnreadableImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_pixels", "explained", "open_image", "to_rgb"]
+__all__ = ["check_pixels", "explained", "open_image", "pillow_identity", "to_rgb"]
 
 _PLAIN = (str, bytes, int, float, bool)
+
+
+def pillow_identity() -> str:
+    """Name what Pillow's pixels depend on, beside the bytes."""
+    lenient = "-truncated" if ImageFile.LOAD_TRUNCATED_IMAGES else ""
+    return f"pillow-{PIL.__version__}{lenient}"
 
 
 @contextlib.contextmanager

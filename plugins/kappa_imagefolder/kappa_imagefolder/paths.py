@@ -75,6 +75,16 @@ class LazySequence(Sequence[T_co]):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
 
+    def __add__(self, other: object) -> list[Any]:
+        if not isinstance(other, (list, LazySequence)):
+            return NotImplemented
+        return [*self, *other]
+
+    def __radd__(self, other: object) -> list[Any]:
+        if not isinstance(other, list):
+            return NotImplemented
+        return [*other, *self]
+
     __hash__ = None  # type: ignore[assignment]  # like a list
 
     def __repr__(self) -> str:

@@ -35,7 +35,7 @@ IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 
 _log = logging.getLogger(__name__)
 _MAX_LABEL = np.iinfo(np.int32).max
-_GONE: Times = (0, 0)  # no folder has these
+_GONE: Times = (0, 0)  # never believed; storage that keeps no times may say so of all folders
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-import PIL
 from PIL import Image
 
 from kappa_imagefolder.jpeg import reduction
-from kappa_imagefolder.opening import explained, open_image, to_rgb
+from kappa_imagefolder.opening import explained, open_image, pillow_identity, to_rgb
 from kappa_imagefolder.orientation import ORIENTATION, read_orientation
 
 __all__ = ["Shrink"]
@@ -58,7 +57,7 @@ class Shrink:
     @property
     def identity(self) -> str:
         """What the bytes depend on, beside those of the file."""
-        return f"shrink-{self.longest}-{self.quality}/pillow-{PIL.__version__}"
+        return f"shrink-{self.longest}-{self.quality}/{pillow_identity()}"
 
 
 def _encode(image: Image.Image, quality: int, orientation: int) -> bytes:

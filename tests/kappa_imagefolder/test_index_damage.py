@@ -1,0 +1,175 @@
+"""An index that is not what its readers expect: damaged, made by hand, half written, replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from kappa_imagefolder import ImageFolder, IndexFileError
+from kappa_imagefolder import index as index_module
+from support.image_trees import make_tree, picture
+
+FILES = ["cat/1.jpg", "cat/2.png", "cat/deep/3.jpg", "dog/4.jpg", "dog/größe.jpg"]
+CHECKS = ["trust", "dirs", "full"]
+
+
+@pytest.fixture(autouse=True)
+def cache_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A folder that counts as settled, although it was made just now."""
+    monkeypatch.setattr(index_module, "SETTLED", 0)
+    root = make_tree(tmp_path / "data", FILES)
+    time.sleep(0.02)  # the clock of a file system ticks a few times in a hundredth of a second
+    return root
+
+
+def change(action):
+    time.sleep(0.02)
+    action()
+    time.sleep(0.02)
+
+
+def index_in(folder):
+    return sorted(folder.glob(".kappa_imagefolder-*"))
+
+
+def assert_same(ds, other):
+    assert ds.classes == other.classes
+    assert ds.class_to_idx == other.class_to_idx
+    assert ds.samples == other.samples
+    assert ds.targets == other.targets
+    assert ds.fingerprint("x") == other.fingerprint("x")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: b"something else entirely" * 10,
+        lambda data: data[:20],
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1],
+        lambda data: data + b"x",
+        lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:],
+        lambda data: data[:7] + b"\x02" + data[8:],
+    ],
+    ids=["empty", "foreign", "cut", "half", "shorter", "longer", "header", "version"],
+)
+def test_a_damaged_or_foreign_index_is_made_anew(root, damage, check, caplog):
+    place = Path(ImageFolder(root, index=True).index_path)
+    data = place.read_bytes()
+    place.write_bytes(damage(data))
+    time.sleep(0.02)
+    assert_same(ImageFolder(root, index=True, index_check=check), ImageFolder(root))
+    assert "it will be replaced" in caplog.text
+    assert place.read_bytes() == data
+
+
+@pytest.mark.parametrize("check", ["dirs", "full"])
+def test_every_byte_of_the_files_names_is_checked_unless_trusted(root, check):
+    place = Path(ImageFolder(root, index=True).index_path)
+    data = place.read_bytes()
+    place.write_bytes(data.replace(b"cat/1.jpg", b"cat/2.jpg"))
+    assert_same(ImageFolder(root, index=True, index_check=check), ImageFolder(root))
+    assert place.read_bytes() == data
+
+
+def test_what_a_killed_writer_left_is_removed_by_a_later_one(root):
+    place = ImageFolder(root, index=True).index_path
+    old, fresh = Path(f"{place}.0011aabb.part"), Path(f"{place}.2233ccdd.part")
+    for part in (old, fresh):
+        part.write_bytes(b"half an index")
+    os.utime(old, (0, 0))
+    change(lambda: picture(9).save(root / "dog/9.jpg"))
+    ImageFolder(root, index=True)
+    assert not old.exists()
+    assert fresh.exists()  # somebody may be writing it
+
+
+def rewritten(data, edit):
+    """Return an index whose header was changed by ``edit`` and says that it is sound."""
+    length = int.from_bytes(data[8:16], "little")
+    header = json.loads(data[32 : 32 + length])
+    header = edit(header) or header
+    text = json.dumps(header).encode().ljust(length)
+    assert len(text) == length
+    return data[:16] + xxhash.xxh3_128_digest(text) + text + data[32 + length :]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda header: [1],
+        lambda header: header.update(about=None),
+        lambda header: header.update(arrays=[1]),
+        lambda header: header["arrays"].pop("paths") and None,
+        lambda header: header["arrays"].pop("times") and None,
+        lambda header: header["arrays"].update(labels=["<i4", [2**70], 0]),
+        lambda header: header["arrays"].update(labels=["O", [5], 0]),
+        lambda header: header["arrays"]["labels"].__setitem__(0, "<u4"),
+        lambda header: header["arrays"]["labels"].__setitem__(1, [4]),
+        lambda header: header["arrays"]["offsets"].__setitem__(2, 0),
+        lambda header: header["arrays"]["times"].__setitem__(1, [6]),
+        lambda header: header["about"].pop("classes") and None,
+        lambda header: header["about"].update(class_to_idx=[]),
+        lambda header: header["about"].pop("empty") and None,
+    ],
+)
+def test_an_index_made_by_hand_is_made_anew(root, edit, check, caplog):
+    place = Path(ImageFolder(root, index=True).index_path)
+    data = place.read_bytes()
+    place.write_bytes(rewritten(data, edit))
+    time.sleep(0.02)
+    assert_same(ImageFolder(root, index=True, index_check=check), ImageFolder(root))
+    assert "is damaged" in caplog.text
+    assert place.read_bytes() == data
+
+
+def test_a_file_that_is_no_index_is_not_replaced_where_the_user_names_it(root, tmp_path):
+    place = tmp_path / "labels.csv"
+    place.write_text("dear to me")
+    message = rf"'{place}' holds something else than an index; it stays as it is. Give index="
+    for check in CHECKS:
+        with pytest.raises(IndexFileError, match=message):
+            ImageFolder(root, index=place, index_check=check)
+    assert place.read_text() == "dear to me"
+
+
+def test_a_pipe_is_not_waited_for(root, tmp_path):
+    place = tmp_path / "pipe"
+    os.mkfifo(place)
+    with pytest.raises(IndexFileError, match=r"pipe' is no file, and so no index; it stays"):
+        ImageFolder(root, index=place)
+
+
+def test_other_files_that_are_being_written_are_nobodys_business(root, tmp_path):
+    part = tmp_path / "train.zip.part"
+    part.write_bytes(b"half a download")
+    os.utime(part, (0, 0))
+    ImageFolder(root, index=tmp_path / "train")
+    assert part.exists()
+
+
+def test_an_index_that_another_process_wrote_at_once_is_not_taken(root, tmp_path, monkeypatch):
+    """Of two folders that are given the same path for their indices, each gets its own files."""
+    other, place = make_tree(tmp_path / "other", FILES[:2]), tmp_path / "x.index"
+    ImageFolder(other, index=tmp_path / "theirs")
+    replace = os.replace
+
+    def both(source, target):
+        replace(source, target)
+        replace(tmp_path / "theirs", target)
+
+    monkeypatch.setattr(os, "replace", both)
+    assert_same(ImageFolder(root, index=place), ImageFolder(root))
