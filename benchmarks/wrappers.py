@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import kappacore
-from kappacore.wrappers.randomness import random_states_kept, seed_generators
+from kappacore.wrappers._generators import RandomStatesKept, seed_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,7 +217,7 @@ def seeding(ours: Any, rounds: int) -> None:
         return (spent[0] - spent[1]) / len(indices) * 1e6
 
     def alone() -> None:
-        with random_states_kept():
+        with RandomStatesKept():
             for idx in indices:
                 seed_generators(idx)
 

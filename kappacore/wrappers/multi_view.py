@@ -11,12 +11,8 @@ from kappacore.datasets.ctx import Ctx, takes_ctx
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.items import Item, find_item
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers.randomness import (
-    RandomWrapper,
-    SampleSeeds,
-    random_states_kept,
-    seed_generators,
-)
+from kappacore.wrappers._generators import RandomStatesKept, seed_generators
+from kappacore.wrappers.randomness import RandomWrapper, SampleSeeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,7 +120,7 @@ class _ViewsItem(Item):
         samples = zip(indices, values, ctxs, strict=True)
         if self._seeds is None:
             return [self._look(idx, value, ctx) for idx, value, ctx in samples]
-        with random_states_kept():
+        with RandomStatesKept():
             return [self._look(idx, value, ctx) for idx, value, ctx in samples]
 
     def _look(self, idx: int, value: Any, ctx: Ctx | None) -> list[Any]:

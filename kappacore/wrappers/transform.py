@@ -8,13 +8,8 @@ from kappacore.datasets.ctx import Ctx, takes_ctx
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.items import Item, find_item
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers.randomness import (
-    RandomWrapper,
-    SampleSeeds,
-    ctx_for,
-    random_states_kept,
-    seed_generators,
-)
+from kappacore.wrappers._generators import RandomStatesKept, seed_generators
+from kappacore.wrappers.randomness import RandomWrapper, SampleSeeds, ctx_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,7 +137,9 @@ class _SeededItem(_TransformedItem):
         self._key = key
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
-        return self.get_batch([idx], [ctx])[0]
+        value = self._inner.get(idx, ctx)
+        with RandomStatesKept():
+            return self._draw(idx, value, ctx)
 
     def get_batch(
         self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
@@ -150,7 +147,7 @@ class _SeededItem(_TransformedItem):
         values = self._inner.get_batch(indices, ctxs)
         if ctxs is None:
             ctxs = [None] * len(values)
-        with random_states_kept():
+        with RandomStatesKept():
             return [
                 self._draw(idx, value, ctx)
                 for idx, value, ctx in zip(indices, values, ctxs, strict=True)
