@@ -15,7 +15,7 @@ from kappacore.wrappers._checks import as_whole
 if TYPE_CHECKING:
     from kappacore.datasets.ctx import Ctx
 
-__all__ = ["RandomWrapper", "SampleSeeds", "ctx_for"]
+__all__ = ["RandomWrapper", "SampleSeeds", "ctx_for", "part_of"]
 
 _pack = struct.Struct("<4Q").pack
 _digest = xxhash.xxh3_64_intdigest
@@ -114,4 +114,19 @@ class SampleSeeds:
 
 def ctx_for(ctx: Ctx | None, name: str | None) -> Ctx | None:
     """Return what a transform gets as ctx: the sample's, or its own part of that."""
-    return ctx if ctx is None or name is None else ctx.setdefault(name, {})
+    return ctx if ctx is None or name is None else part_of(ctx, name)
+
+
+def part_of(ctx: Ctx, name: str) -> Ctx:
+    """Return the part of a sample's ctx under a wrapper's name.
+
+    Raises:
+        InvalidOptionError: Something else is there.
+    """
+    part = ctx.setdefault(name, {})
+    if isinstance(part, dict):
+        return part
+    raise InvalidOptionError(
+        f"name={name!r}: the sample's ctx has a {type(part).__name__} under that key, where what "
+        f"the wrapper draws belongs. Give the wrapper another name=."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -143,8 +144,8 @@ class _RemappedItem(Item):
 
     def _renumber(self, value: Any) -> int:
         try:
-            return self._mapping[int(value)]
-        except KeyError:
+            return self._mapping[operator.index(value)]
+        except (KeyError, TypeError):  # TypeError: 1.7, which is no class
             raise InvalidItemError(_unforeseen(value)) from None
 
 

@@ -9,7 +9,7 @@ from kappacore.datasets.forms import own_item
 from kappacore.datasets.items import Item, find_item
 from kappacore.errors import InvalidOptionError
 from kappacore.wrappers._generators import RandomStatesKept, seed_generators
-from kappacore.wrappers.randomness import RandomWrapper, SampleSeeds, ctx_for
+from kappacore.wrappers.randomness import RandomWrapper, SampleSeeds, ctx_for, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,6 +156,6 @@ class _SeededItem(_TransformedItem):
     def _draw(self, idx: int, value: Any, ctx: Ctx | None) -> Any:
         seed = self._seeds.of(idx)
         if ctx is not None:
-            ctx.setdefault(self._key, {})["seed"] = seed
+            part_of(ctx, self._key)["seed"] = seed
         seed_generators(seed)
         return self._apply(value, ctx)
