@@ -82,6 +82,8 @@ class RemapClassesWrapper(KDWrapper):
                 f"n_classes={n_classes}, but mapping= gives a class the number {largest}; "
                 f"expected numbers below n_classes."
             )
+        if classes is not None and (isinstance(classes, str) or not hasattr(classes, "__len__")):
+            raise InvalidOptionError(f"classes={classes!r}: expected a list of names.")
         if classes is not None and len(classes) != total:
             raise InvalidOptionError(f"classes= has {len(classes)} names for {total} classes.")
         self._is_described = is_described(dataset, label)

@@ -159,3 +159,9 @@ def test_a_label_between_two_classes_is_none():
 
     with pytest.raises(InvalidItemError, match=r"^a sample has the label 0\.5, of which"):
         RemapClassesWrapper(Soft([0, 1]), [1, 0]).getitem_class(0)
+
+
+@pytest.mark.parametrize("names", ["ab", 2])
+def test_names_that_are_no_list_are_refused(names):
+    with pytest.raises(InvalidOptionError, match=r"^classes=.*: expected a list of names"):
+        RemapClassesWrapper(Labelled([0, 1]), [0, 1], classes=names)
