@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import kappacore
-from kappacore.wrappers.randomness import random_states_kept, seed_generators
+from kappacore.wrappers._generators import random_states_kept, seed_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-_SECRET = re.compile(r"passw|token|secret|credential|key$", re.IGNORECASE)
-# Up to the last @, since a password may have one; or named behind the question mark.
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/]+(?=@)|([?&]password=)[^\s&'\"]+")
+_SECRET = re.compile(
+    r"passw|passphrase|pwd|token(?!i)|secret|credential|auth$|authorization|cookie"
+    r"|connection_?string|key$",
+    re.IGNORECASE,
+)
+_IN_URL = re.compile(
+    r"(://[^\s:/@]*:)[^\s/]+(?=@)"
+    r"|([?&][\w.-]*(?:passw\w*|pwd|token|secret|credential|key|sig|signature)=)[^&\s'\"]+",
+    re.IGNORECASE,
+)
 _LONGEST_VALUE = 100
 
 
@@ -15,8 +23,13 @@ def shown(name: str, value: Any) -> str:
     """Return the ``value`` of the option ``name`` for people."""
     if _SECRET.search(name):
         return "'***'"
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         inside = ", ".join(f"{key!r}: {shown(str(key), item)}" for key, item in value.items())
         return f"{{{inside}}}"
-    text = _URL_PASSWORD.sub(r"\1\2***", repr(value))
+    if type(value) in (list, tuple) and value:
+        first = ", ".join(shown(name, item) for item in value[:_LONGEST_VALUE])
+        end = "," if len(value) == 1 else ""
+        text = f"[{first}]" if type(value) is list else f"({first}{end})"
+    else:
+        text = _IN_URL.sub(lambda found: f"{found[1] or found[2]}***", repr(value))
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

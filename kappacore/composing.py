@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from kappacore import plugins
 from kappacore._instantiate import instantiate
+from kappacore._shown import shown
 from kappacore.errors import ConfigError, KappaError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def build(
 def _read_config(config: Any) -> tuple[Any, Any, Any]:
     if not isinstance(config, Mapping):
         raise ConfigError(
-            f"config is {config!r}: expected a mapping with the keys {', '.join(_KEYS)}."
+            f"config is {shown('', config)}: expected a mapping with the keys {', '.join(_KEYS)}."
         )
     unknown = [key for key in config if key not in _KEYS]
     if unknown:
@@ -160,7 +161,8 @@ def _read_wrappers(wrappers: Any) -> Sequence[Any]:
     if isinstance(wrappers, (tuple, MutableSequence)):
         return wrappers
     raise ConfigError(
-        f'wrappers is {wrappers!r}: expected a list of names or of {{"use": name, ...its options}}.'
+        f"wrappers is {shown('', wrappers)}: expected a list of names or of "
+        '{"use": name, ...its options}.'
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch.utils.data
 
 from kappacore import plugins
+from kappacore._shown import shown
 from kappacore.caching.engine import SampleCache
 from kappacore.caching.namespace import identify
 from kappacore.caching.session import backend_class
@@ -121,8 +122,8 @@ def _choose(backend: BackendChoice, options: dict[str, Any]) -> list[PluginRef]:
         return [plugins.as_ref("backend", backend, options)]
     if len(backend) != _TIERS:
         raise InvalidOptionError(
-            f"backend={backend!r} has {len(backend)} entries; expected one backend, or a pair of "
-            f"them: the one that is asked first, and the one behind it."
+            f"backend={shown('', backend)} has {len(backend)} entries; expected one "
+            f"backend, or a pair of them: the one that is asked first, and the one behind it."
         )
     if options:
         raise InvalidOptionError(

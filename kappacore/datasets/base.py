@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from kappacore.datasets.forms import ClassItem, as_method, own_item, own_item_names, split_form
@@ -223,7 +224,14 @@ class KDWrapper(PassThrough, KDDataset):
 
     def _kd_item(self, name: str) -> Item | None:
         own = own_item(self, name)
-        return self.dataset._kd_item(name) if own is None else own
+        if own is not None:
+            return own
+        inner = self.dataset._kd_item(name)
+        if inner is None or len(self) == len(self.dataset):
+            return inner
+        from kappacore.datasets.subset import SubsetItem
+
+        return SubsetItem(inner, np.arange(len(self)))  # a length of one's own: the first samples
 
     def _kd_item_names(self) -> list[str]:
         return list(dict.fromkeys([*self.dataset._kd_item_names(), *own_item_names(self)]))

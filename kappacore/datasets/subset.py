@@ -141,7 +141,7 @@ def only_picks(dataset: KDDataset, kind: type) -> bool:
     Then what is around it can skip it.
     """
     mro = type(dataset).__mro__
-    scopes = [vars(dataset), *map(vars, mro[: mro.index(kind)])]
-    return not any(
-        split_form(key) or key in ALIGNED or key == "_kd_item" for scope in scopes for key in scope
-    )
+    scopes = [vars(dataset), *map(vars, mro)]  # a class mixed in may stand behind `kind`
+    if any(split_form(key) or key in ALIGNED for scope in scopes for key in scope):
+        return False
+    return not any("_kd_item" in scope for scope in scopes[: 1 + mro.index(kind)])

@@ -46,7 +46,7 @@ def as_share(value: Any, option: str) -> float:
     if isinstance(value, (bool, str)) or not 0 <= number <= 1:
         hint = f" Did you mean {number / 100:g}?" if 1 < number <= 100 else ""
         raise InvalidOptionError(
-            f"{option}={value!r}: expected a share of the samples, from 0 to 1.{hint}"
+            f"{option}={value!r}: expected a share, a number from 0 to 1.{hint}"
         )
     return number
 

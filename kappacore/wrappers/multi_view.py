@@ -11,12 +11,8 @@ from kappacore.datasets.ctx import Ctx, takes_ctx
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.items import Item, find_item
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers.randomness import (
-    RandomWrapper,
-    SampleSeeds,
-    random_states_kept,
-    seed_generators,
-)
+from kappacore.wrappers._generators import random_states_kept, seed_generators
+from kappacore.wrappers.randomness import RandomWrapper, SampleSeeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -112,12 +113,14 @@ class _VectorItem(Item):
         column = self._inner.get_all()
         if column is None:
             return None
-        if getattr(column, "ndim", 1) > 1:
-            vectors = torch.as_tensor(column, dtype=torch.float32)
+        labels = np.asarray(column.detach().cpu() if isinstance(column, torch.Tensor) else column)
+        if labels.ndim > 1:
+            vectors = torch.from_numpy(labels.astype(np.float32))
             self._check_shape(vectors[0] if len(vectors) else torch.zeros(self._n_classes))
             return self._smoothed(vectors)
-        labels = np.asarray(column)
         if len(labels):
+            if labels.dtype.kind not in "iub":
+                self._check(labels[0])
             self._check(labels.min())
             self._check(labels.max())
         vectors = torch.zeros(len(labels), self._n_classes)
@@ -136,14 +139,12 @@ class _VectorItem(Item):
         return digest("vectors", inner, str(self._n_classes), repr(self._smoothing))
 
     def _vector(self, value: Any) -> torch.Tensor:
-        if getattr(value, "ndim", 0):
+        if getattr(value, "ndim", 0) or isinstance(value, (list, tuple)):
             vector = torch.as_tensor(value, dtype=torch.float32)
             self._check_shape(vector)
         else:
-            number = int(value)
-            self._check(number)
             vector = torch.zeros(self._n_classes)
-            vector[number] = 1.0
+            vector[self._check(value)] = 1.0
         return self._smoothed(vector)
 
     def _check_shape(self, vector: torch.Tensor) -> None:
@@ -153,12 +154,18 @@ class _VectorItem(Item):
                 f"number, or a vector of n_classes={self._n_classes}."
             )
 
-    def _check(self, number: int) -> None:
+    def _check(self, label: Any) -> int:
+        """Return a label as a class number; 1.7 is none."""
+        try:
+            number = operator.index(label)
+        except TypeError:
+            number = -1
         if not 0 <= number < self._n_classes:
             raise InvalidItemError(
-                f"{self._owner} got the label {number}; expected a class from 0 to "
+                f"{self._owner} got the label {label}; expected a class from 0 to "
                 f"{self._n_classes - 1}. Give n_classes=, or new numbers with RemapClassesWrapper."
             )
+        return number
 
     def _smoothed(self, vectors: torch.Tensor) -> torch.Tensor:
         if not self._smoothing:

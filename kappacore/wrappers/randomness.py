@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 import struct
 from typing import TYPE_CHECKING
 
 import torch
 import xxhash
-from numpy.random import MT19937, mtrand
 
 from kappacore.datasets.base import KDDataset, KDWrapper
 from kappacore.errors import InvalidOptionError
 from kappacore.wrappers._checks import as_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kappacore.datasets.ctx import Ctx
 
-__all__ = ["RandomWrapper", "SampleSeeds", "random_states_kept", "seed_generators", "ctx_for"]
+__all__ = ["RandomWrapper", "SampleSeeds", "ctx_for", "part_of"]
 
 _pack = struct.Struct("<4Q").pack
 _digest = xxhash.xxh3_64_intdigest
-_substitutes: list[MT19937] = []  # kept, as one takes long to make
 
 
 class RandomWrapper(KDWrapper):
@@ -118,35 +112,21 @@ class SampleSeeds:
         self._share(tensor)
 
 
-@contextlib.contextmanager
-def random_states_kept() -> Iterator[None]:
-    """Let the block seed the global generators; afterwards they go on as if it had not been.
-
-    Those of torch (CPU), Python and numpy. numpy's gets another generator for the time, because
-    saving its state costs more than all else together; all it forgets is the second of a pair of
-    normal numbers, which it draws at once.
-    """
-    substitute = _substitutes.pop() if _substitutes else MT19937(0)
-    torch_state = torch.default_generator.get_state()
-    python_state = random.getstate()
-    numpy_generator = mtrand.get_bit_generator()
-    mtrand.set_bit_generator(substitute)
-    try:
-        yield
-    finally:
-        mtrand.set_bit_generator(numpy_generator)
-        random.setstate(python_state)
-        torch.default_generator.set_state(torch_state)
-        _substitutes.append(substitute)
-
-
-def seed_generators(seed: int) -> None:
-    """Seed the global generators of torch (CPU), Python and numpy, within the block above."""
-    torch.default_generator.manual_seed(seed)
-    random.seed(seed)
-    mtrand.seed(seed & 0xFFFFFFFF)
-
-
 def ctx_for(ctx: Ctx | None, name: str | None) -> Ctx | None:
     """Return what a transform gets as ctx: the sample's, or its own part of that."""
-    return ctx if ctx is None or name is None else ctx.setdefault(name, {})
+    return ctx if ctx is None or name is None else part_of(ctx, name)
+
+
+def part_of(ctx: Ctx, name: str) -> Ctx:
+    """Return the part of a sample's ctx under a wrapper's name.
+
+    Raises:
+        InvalidOptionError: Something else is there.
+    """
+    part = ctx.setdefault(name, {})
+    if isinstance(part, dict):
+        return part
+    raise InvalidOptionError(
+        f"name={name!r}: the sample's ctx has a {type(part).__name__} under that key, where what "
+        f"the wrapper draws belongs. Give the wrapper another name=."
+    )

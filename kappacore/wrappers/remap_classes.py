@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,8 @@ class RemapClassesWrapper(KDWrapper):
                 f"n_classes={n_classes}, but mapping= gives a class the number {largest}; "
                 f"expected numbers below n_classes."
             )
+        if classes is not None and (isinstance(classes, str) or not hasattr(classes, "__len__")):
+            raise InvalidOptionError(f"classes={classes!r}: expected a list of names.")
         if classes is not None and len(classes) != total:
             raise InvalidOptionError(f"classes= has {len(classes)} names for {total} classes.")
         self._is_described = is_described(dataset, label)
@@ -143,8 +146,8 @@ class _RemappedItem(Item):
 
     def _renumber(self, value: Any) -> int:
         try:
-            return self._mapping[int(value)]
-        except KeyError:
+            return self._mapping[operator.index(value)]
+        except (KeyError, TypeError):  # TypeError: 1.7, which is no class
             raise InvalidItemError(_unforeseen(value)) from None
 
 

@@ -8,13 +8,8 @@ from kappacore.datasets.ctx import Ctx, takes_ctx
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.items import Item, find_item
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers.randomness import (
-    RandomWrapper,
-    SampleSeeds,
-    ctx_for,
-    random_states_kept,
-    seed_generators,
-)
+from kappacore.wrappers._generators import random_states_kept, seed_generators
+from kappacore.wrappers.randomness import RandomWrapper, SampleSeeds, ctx_for, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,7 +137,9 @@ class _SeededItem(_TransformedItem):
         self._key = key
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
-        return self.get_batch([idx], [ctx])[0]
+        value = self._inner.get(idx, ctx)
+        with random_states_kept():
+            return self._draw(idx, value, ctx)
 
     def get_batch(
         self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
@@ -159,6 +156,6 @@ class _SeededItem(_TransformedItem):
     def _draw(self, idx: int, value: Any, ctx: Ctx | None) -> Any:
         seed = self._seeds.of(idx)
         if ctx is not None:
-            ctx.setdefault(self._key, {})["seed"] = seed
+            part_of(ctx, self._key)["seed"] = seed
         seed_generators(seed)
         return self._apply(value, ctx)

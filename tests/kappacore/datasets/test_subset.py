@@ -86,6 +86,17 @@ def test_nested_subsets_compose_into_one_look_up():
     assert values(outer) == [630, 640]
 
 
+def test_a_subset_class_that_mixes_in_an_item_is_not_skipped():
+    class Mixed:
+        def getitem_x(self, idx, ctx=None):
+            return -idx
+
+    class Kept(KDSubset, Mixed):
+        pass
+
+    assert values(KDSubset(Kept(Numbers(), [4, 5, 6]), [2, 1])) == [-2, -1]
+
+
 def test_a_subset_of_a_wrapper_of_a_subset_takes_the_batch_path():
     root = BatchNumbers(100)
     outer = KDSubset(KDWrapper(KDSubset(root, range(50, 100))), [1, 2, 3])

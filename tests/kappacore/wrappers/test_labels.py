@@ -189,3 +189,30 @@ def test_labels_that_make_no_array_are_refused():
 
     with pytest.raises(InvalidItemError, match=r"cannot use item 'y' of Ragged as labels: "):
         SortByClassWrapper(Ragged())
+
+
+class Head(KDWrapper):
+    """The first samples, by nothing but a length of its own."""
+
+    def __init__(self, dataset, length):
+        super().__init__(dataset)
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+
+def test_the_labels_of_a_wrapper_with_a_length_of_its_own_are_those_of_its_samples():
+    dataset = Labelled([0, 1, 2, 0, 1, 2])
+    joined = KDConcatDataset([Head(dataset, 2), RepeatWrapper(Head(dataset, 1), 2), dataset])
+    assert joined.getall_class().tolist() == list(ModeWrapper(joined, "class"))
+    assert samples(ClassFilterWrapper(joined, valid_classes=[1])) == [1, 1, 4]
+    assert samples(SortByClassWrapper(Head(dataset, 4))) == [0, 3, 1, 2]
+
+
+def test_wrappers_with_lengths_of_their_own_have_identities_of_their_own():
+    def identity(length):
+        repeated = KDWrapper(RepeatWrapper(Head(Labelled([0, 1, 2]), length), 3))
+        return KDSubset(repeated, [0, 1, 2]).fingerprint("x")
+
+    assert identity(2) == identity(2) != identity(3)

@@ -71,7 +71,8 @@ def test_names_of_the_core(name):
 
 def test_names_that_live_in_plugins():
     import kappa_imagefolder
-    import kappa_redis
+
+    kappa_redis = pytest.importorskip("kappa_redis")
     import kappa_shared
 
     assert issubclass(kappa_shared.SharedDictDataset, kappacore.CachedDataset)

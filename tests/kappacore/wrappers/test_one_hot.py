@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from kappacore.datasets import KDSubset, ModeWrapper
+from kappacore.datasets import KDSubset, ModeWrapper, as_kd
 from kappacore.errors import InvalidItemError, InvalidOptionError
 from kappacore.wrappers import ClassFilterWrapper, LabelSmoothingWrapper, OneHotWrapper
 from support.labelled import Labelled
@@ -116,3 +117,19 @@ def test_what_is_no_smoothing_is_refused(smoothing):
 def test_no_classes_at_all_are_refused():
     with pytest.raises(InvalidOptionError, match=r"^n_classes=0: expected an integer from 1 on"):
         OneHotWrapper(Labelled([]))
+
+
+@pytest.mark.parametrize("labels", [[0.7, 1.2], ["0", "1"], np.array([0.0, 1.5])])
+def test_labels_that_are_no_class_numbers_are_refused(labels):
+    dataset = OneHotWrapper(as_kd([1, 2], items=("x",), labels=labels), n_classes=2)
+    with pytest.raises(InvalidItemError, match=r"got the label .*; expected a class from 0 to 1"):
+        dataset.getitem_class(0)
+    with pytest.raises(InvalidItemError, match=r"got the label .*; expected a class from 0 to 1"):
+        dataset.getall_class()
+
+
+def test_labels_may_be_vectors_in_lists():
+    vectors = [[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]
+    dataset = OneHotWrapper(as_kd([1, 2, 3], items=("x",), labels=vectors), n_classes=2)
+    assert dataset.getall_class().tolist() == vectors
+    assert [label.tolist() for label in ModeWrapper(dataset, "class")] == vectors

@@ -80,8 +80,8 @@ def test_parts_of_classes_that_meet_share_nothing_and_leave_out_nothing(values, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"from_percent": -0.1}, r"^from_percent=-0\.1: expected a share .* from 0 to 1\.$"),
-        ({"to_percent": 75}, r"^to_percent=75: expected a share .* Did you mean 0\.75\?"),
+        ({"from_percent": -0.1}, r"^from_percent=-0\.1: expected a share.* from 0 to 1\.$"),
+        ({"to_percent": 75}, r"^to_percent=75: expected a share.* Did you mean 0\.75\?"),
         ({"to_percent": math.nan}, r"^to_percent=nan: expected"),
         ({"to_percent": True}, r"^to_percent=True: expected"),
         ({"to_percent": "0.5"}, r"^to_percent='0\.5': expected"),

@@ -180,6 +180,19 @@ def test_without_a_name_the_transform_has_the_ctx_of_the_sample():
     assert ctx["transform"].keys() == {"seed"}
 
 
+@pytest.mark.parametrize("options", [{"seed": 0}, {"name": "seen"}, {"seed": 0, "name": "seen"}])
+def test_a_name_that_the_ctx_has_for_something_else_is_refused(options):
+    name = options.get("name", "transform")
+
+    def leave(value, ctx):
+        ctx[name] = "something else"
+        return value
+
+    wrapper = TransformWrapper(TransformWrapper(Numbers(), leave), Draw(), **options)
+    with pytest.raises(InvalidOptionError, match=rf"^name='{name}': .* has a (str|int) under"):
+        ModeWrapper(wrapper, "x")[0]
+
+
 # ---- the epoch
 
 

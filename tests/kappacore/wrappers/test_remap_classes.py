@@ -147,3 +147,21 @@ def test_a_label_that_has_appeared_since_is_an_error():
 def test_numbers_of_torch_are_mapped():
     tensors = as_kd([(1, torch.tensor(0)), (2, torch.tensor(1))], labels=torch.tensor([0, 1]))
     assert labels(RemapClassesWrapper(tensors, [4, 3])) == [4, 3]
+
+
+def test_a_label_between_two_classes_is_none():
+    class Soft(Labelled):
+        def getitem_class(self, idx):
+            return self.labels[idx] + 0.5
+
+        def getall_class(self):
+            return self.labels
+
+    with pytest.raises(InvalidItemError, match=r"^a sample has the label 0\.5, of which"):
+        RemapClassesWrapper(Soft([0, 1]), [1, 0]).getitem_class(0)
+
+
+@pytest.mark.parametrize("names", ["ab", 2])
+def test_names_that_are_no_list_are_refused(names):
+    with pytest.raises(InvalidOptionError, match=r"^classes=.*: expected a list of names"):
+        RemapClassesWrapper(Labelled([0, 1]), [0, 1], classes=names)
