@@ -129,6 +129,8 @@ def _look(address: Address, cluster: bool, prefix: str) -> None:
             ("MGET", name, other),
             ("TYPE", name),
             ("PEXPIRE", name, _PROBE_TTL),
+            ("STRLEN", name),
+            ("PTTL", name),
             ("UNLINK", name),
         ]
         with address.errors_without_secrets():
@@ -171,6 +173,10 @@ def _explain(error: Exception, address: Address, cluster: bool) -> None:
         raise InvalidOptionError(
             f"{where} does not let this user in ({text}). Give the right password= (and "
             f"username=), in the options or in the URL."
+        ) from None
+    if isinstance(error, NoPermissionError):
+        raise InvalidOptionError(
+            f"{where} refuses this user ({text}). Let an administrator allow it with ACL SETUSER."
         ) from None
     if "[SSL" in text or "_ssl.c" in text:
         raise InvalidOptionError(
