@@ -12,16 +12,21 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _IN_URL = re.compile(
-    r"(://[^\s:/@]*:)[^\s/]+(?=@)"
+    r"(://[^\s:/@]*:)\S+(?=@)"  # up to the last @, since a password may have one, or a slash
     r"|([?&][\w.-]*(?:passw\w*|pwd|token|secret|credential|key|sig|signature)=)[^&\s'\"]+",
     re.IGNORECASE,
 )
 _LONGEST_VALUE = 100
 
 
+def secret(name: str) -> bool:
+    """Return whether an option of that name is nobody's business."""
+    return _SECRET.search(name) is not None
+
+
 def shown(name: str, value: Any) -> str:
     """Return the ``value`` of the option ``name`` for people."""
-    if _SECRET.search(name):
+    if secret(name):
         return "'***'"
     if isinstance(value, Mapping):
         inside = ", ".join(f"{key!r}: {shown(str(key), item)}" for key, item in value.items())

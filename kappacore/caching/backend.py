@@ -104,6 +104,17 @@ class CacheBackend(ABC):
         """
         return options
 
+    @classmethod
+    def is_temporary(cls, **options: Any) -> bool:  # noqa: ARG003
+        """Return whether all entries go with the process that made the cache.
+
+        Where so, the engine keeps no note of a private namespace that a kill may leave behind.
+
+        Args:
+            **options: what :meth:`prepare` has returned.
+        """
+        return False
+
     @abstractmethod
     def get(self, key: int) -> Buffer | None:
         """Return the value of ``key``, or None if it is absent."""

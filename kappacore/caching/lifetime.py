@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from functools import partial
 from typing import TYPE_CHECKING
 
 import xxhash
 
+from kappacore._shown import secret
 from kappacore.caching.folders import user_folder
 from kappacore.caching.tenancy import Tenancy, is_supported, remove
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from kappacore.plugins import PluginRef
 
 __all__ = ["Lifetime", "open_lifetime", "samples_in"]
+
+log = logging.getLogger("kappacore.cache")
 
 _LENGTH = re.compile(r".*\.(\d+)\.v\d+")  # in a namespace, see identify()
 
@@ -41,12 +45,16 @@ class Lifetime:
     """
 
     def __init__(self, ref: PluginRef, namespace: str, keep: float, *, collects: bool) -> None:
-        place = xxhash.xxh3_64_hexdigest(repr(sorted(ref.options.items(), key=str)).encode())
+        options = sorted((name, value) for name, value in ref.options.items() if not secret(name))
+        place = xxhash.xxh3_64_hexdigest(repr(options).encode())
         parent, prefix = user_folder("lifetimes"), f"{ref.name}.{place}."
         if collects:
-            for folder in parent.glob(f"{prefix}*"):
-                left = folder.name[len(prefix) :]
-                remove(folder, kept=False, last=partial(_open_and_clear, ref, left))
+            try:
+                for folder in parent.glob(f"{prefix}*"):
+                    left = folder.name[len(prefix) :]
+                    remove(folder, kept=False, last=partial(_open_and_clear, ref, left))
+            except Exception as error:  # the next one may reach it
+                log.info("what killed processes left could not be cleared: %s", error)
         self._tenancy = Tenancy(parent / f"{prefix}{namespace}", keep)
 
     def leave(self, backend: CacheBackend | None) -> None:

@@ -151,7 +151,8 @@ class Session:
         opened: list[CacheBackend] = []
         self._opened = opened
         lifetime = None
-        if (cls.scope == "machine" and not given) or (cls.scope == "network" and private):
+        forgotten = cls.scope == "network" and private and not cls.is_temporary(**ref.options)
+        if (cls.scope == "machine" and not given) or forgotten:
             lifetime = open_lifetime(ref, namespace, keep, collects=required)
         self._end = Finalize(
             self, _end, args=(opened, self.counters, lifetime, strict), exitpriority=_EXIT_PRIORITY
@@ -350,10 +351,10 @@ def _end(
     try:
         if lifetime is not None:
             lifetime.leave(opened[-1] if opened else None)
-    except Exception:
+    except Exception as error:
         if strict:
             raise
-        log.warning("a cache backend could not be cleared at its end", exc_info=True)
+        log.warning("a cache could not be cleared at its end, and is when next opened: %s", error)
     finally:
         for backend in opened:
             backend.close()

@@ -109,8 +109,8 @@ class TieredCache:
         return [info for tier in self.tiers for info in tier.infos()]
 
     def clear(self) -> None:
-        """Remove all samples from both."""
-        for tier in self.tiers:
+        """Remove all samples from both; first from the one that the other is filled from."""
+        for tier in reversed(self.tiers):
             tier.clear()
 
     def close(self) -> None:

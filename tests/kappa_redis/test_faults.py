@@ -180,6 +180,19 @@ def test_a_node_of_a_cluster_that_fails_costs_its_own_samples(signal_):
         nodes[1].send(signal.SIGCONT)
 
 
+def test_who_comes_while_a_node_is_dead_uses_the_others():
+    with start_cluster(**{"cluster-require-full-coverage": "no"}) as nodes:
+        nodes[1].kill()
+        with expect_warning(), open_dataset(nodes[0], cluster=True) as ds:
+            for _ in range(2):  # the first one finds out
+                read_epoch(ds)
+                time.sleep(0.4)
+            assert "of 96 samples" in ds.explain()
+            stats = read_epoch(ds)
+            assert LENGTH / 3 < stats.hits < LENGTH
+            assert (stats.backend_errors, stats.refused) == (0, 0)
+
+
 @pytest.mark.slow
 def test_a_cluster_that_is_down_as_a_whole_is_left_alone():
     with start_cluster() as nodes, open_dataset(nodes[0], cluster=True) as ds:

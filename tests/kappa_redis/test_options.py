@@ -43,6 +43,7 @@ def guarded():
         ({"url": "rediss://h", "tls_ca": "no.pem"}, r"The TLS file 'no.pem' does not exist or is"),
         ({"url": "unix:///s", "cluster": True}, r"cluster=True needs a node's host and port, but"),
         ({"url": "redis://h/2", "cluster": True}, r"names the database 2, but a cluster has only"),
+        ({"url": "redis://h?foo=1"}, r"url= names the server 'redis://h:6379', and behind the q"),
         ({"max_bytes": "1GiB"}, r"max_bytes='1GiB' limits a private Redis server, but url= or"),
     ],
 )
@@ -78,15 +79,24 @@ def test_who_is_not_let_in_is_told_so(guarded, password):
 
 def test_a_user_is_told_which_commands_it_lacks(node):
     with node.client() as client:
-        rights = "on >x ~kappa:* +@all -unlink -scan"
+        rights = "on >x ~kappa:* +@all -unlink -scan -strlen"
         client.execute_command("ACL", "SETUSER", "few", "reset", *rights.split())
     expected = (
-        r"The user 'few' of the Redis server redis://\S+ may not run UNLINK, SCAN on keys that "
-        r"begin with 'kappa:'. Let an administrator allow it: ACL SETUSER few ~kappa:\* "
-        r"\+unlink \+scan\."
+        r"The user 'few' of the Redis server redis://\S+ may not run STRLEN, UNLINK, SCAN on keys "
+        r"that begin with 'kappa:'. Let an administrator allow it: ACL SETUSER few ~kappa:\* "
+        r"\+strlen \+unlink \+scan\."
     )
     with pytest.raises(InvalidOptionError, match=expected):
         kappacore.CachedDataset(WORDS, "redis", url=node.url, username="few", password="x")
+
+
+def test_a_user_that_may_not_choose_a_database_is_told_so(node):
+    with node.client() as client:
+        rights = "on >x ~kappa:* +@all -select"
+        client.execute_command("ACL", "SETUSER", "first", "reset", *rights.split())
+    expected = r"server redis://\S+/3 refuses this user \(.*'select' command\)\. Let an admin"
+    with pytest.raises(InvalidOptionError, match=expected):
+        kappacore.CachedDataset(WORDS, "redis", url=f"{node.url}/3", username="first", password="x")
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(node, tmp_path):
@@ -128,7 +138,7 @@ def test_a_password_shows_nowhere_but_in_what_workers_get(guarded, caplog, tmp_p
 @pytest.mark.parametrize(
     "url", ["redis://:{}@host/1", "redis://me:{}@host", "rediss://host?db=1&password={}&x=1"]
 )
-@pytest.mark.parametrize("password", [PASSWORD, f"p@{PASSWORD}", f"{PASSWORD}:@"])
+@pytest.mark.parametrize("password", [PASSWORD, f"p@{PASSWORD}", f"{PASSWORD}:@", f"a/{PASSWORD}'"])
 def test_a_password_does_not_show_in_a_choice(url, password):
     shown = repr(kappacore.backend("redis", url=url.format(password)))
     assert PASSWORD not in shown

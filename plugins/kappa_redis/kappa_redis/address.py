@@ -139,6 +139,13 @@ def read_address(
     )
     files = {"ssl_ca_certs": tls_ca, "ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
     parsed.update(_tls(where, kind is SSLConnection, files, tls_verify))
+    try:
+        kind(**parsed)  # connects to nothing yet
+    except TypeError:
+        raise InvalidOptionError(
+            f"url= names the server {where!r}, and behind the question mark something that "
+            f"redis-py does not know; {_EXPECTED}."
+        ) from None
     return Address(url=where, kind=kind, arguments=parsed)
 
 

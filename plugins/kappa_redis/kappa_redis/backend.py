@@ -205,7 +205,11 @@ class RedisBackend(CacheBackend):
         return [stored for batch in _batches(items) for stored in self._write(batch)]
 
     def _write(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
-        """Store a batch; again what was stored in a generation that had just ended."""
+        """Store a batch; again what was stored in a generation that had just ended.
+
+        What was claimed in it is let go instead: it was loaded before the namespace was cleared,
+        and counts as stored just before that. So does what belongs to a node that is lost.
+        """
         space = self._space
         stored = [False] * len(items)
         keys = [key for key, _ in items]
@@ -217,8 +221,17 @@ class RedisBackend(CacheBackend):
             if space.is_read_only:
                 break
             current = space.current(pending)
+            if not space.is_read_only:
+                for place in (p for tag in pending.keys() - current.keys() for p in pending[tag]):
+                    stored[place] = True
             commands: list[Command] = []
             for tag, generation in current.items():
+                places = pending[tag]
+                pending[tag] = [
+                    place for place in places if not self._claims.is_late(keys[place], generation)
+                ]
+                for place in set(places).difference(pending[tag]):
+                    stored[place] = True
                 names = space.layout.values(tag, generation, [keys[p] for p in pending[tag]])
                 for place, name in zip(pending[tag], names, strict=True):
                     commands.append((tag, ("SET", name, b"".join(items[place][1]), *expiry)))
@@ -287,6 +300,10 @@ class RedisBackend(CacheBackend):
     @classmethod
     def prepare(cls, **options: Any) -> dict[str, Any]:
         return prepare(options)
+
+    @classmethod
+    def is_temporary(cls, **options: Any) -> bool:
+        return embedded.is_private(options.get("url"))
 
     @classmethod
     def namespaces(cls, **options: Any) -> Iterable[BackendInfo]:

@@ -30,7 +30,7 @@ class Claims:
     def __init__(self, space: Space) -> None:
         self._space = space
         self._token = secrets.token_hex(8).encode()
-        self._held: set[int] = set()
+        self._held: dict[int, str] = {}  # and the generation when each was claimed
 
     def claim(self, keys: Sequence[int], ttl: float) -> list[bool]:
         """Claim keys, or renew claims; False where another process has claimed or stored it."""
@@ -41,7 +41,8 @@ class Claims:
         by_tag = space.by_tag(keys)
         commands: list[Command] = []
         places: list[int] = []
-        for tag, generation in space.current(by_tag).items():
+        current = space.current(by_tag)
+        for tag, generation in current.items():
             values = space.layout.values(tag, generation, [keys[place] for place in by_tag[tag]])
             for place, value in zip(by_tag[tag], values, strict=True):
                 name = space.layout.claim(tag, keys[place])
@@ -59,7 +60,9 @@ class Claims:
             elif kind in (b"string", "string"):
                 stored.append(keys[place])
             else:
-                self._held.add(keys[place])
+                # One that ran out and is claimed anew is still of the generation it began in.
+                key = keys[place]
+                self._held.setdefault(key, current[space.tag(key)])
         self._send(stored, "UNLINK")
         mine = self._mine(refused)
         self._send(mine, "PEXPIRE", milliseconds)
@@ -69,8 +72,16 @@ class Claims:
     def release(self, keys: Sequence[int]) -> None:
         """Give back those of ``keys`` that this instance has claimed."""
         held = [key for key in keys if key in self._held]
-        self._held.difference_update(held)
+        for key in held:
+            del self._held[key]
         self._send(self._mine(held), "UNLINK")
+
+    def is_late(self, key: int, generation: str) -> bool:
+        """Return whether a value was loaded for a generation that has ended since; once a value."""
+        if self._held.get(key, generation) == generation:
+            return False
+        self._held[key] = generation  # for the next one: the claim may never have been given back
+        return True
 
     def _mine(self, keys: Sequence[int]) -> list[int]:
         """Return the keys whose claims hold this instance's token."""

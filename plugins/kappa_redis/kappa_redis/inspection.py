@@ -15,7 +15,6 @@ from kappacore.caching.backend import BackendInfo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kappa_redis.servers import Server
     from kappa_redis.space import Space
 
 __all__ = ["peek", "remove", "survey", "sweep"]
@@ -38,6 +37,8 @@ class _Found:
 def survey(space: Space, namespace: str | None = None) -> dict[str, BackendInfo]:
     """Look at all keys of a server; return how full each namespace is.
 
+    Nodes of a cluster that do not answer are left out, as long as another one does.
+
     Args:
         space: where to look.
         namespace: look at this one only, which need not be there.
@@ -45,10 +46,17 @@ def survey(space: Space, namespace: str | None = None) -> dict[str, BackendInfo]
     server, prefix = space.server, space.prefix
     found: dict[str, _Found] = {} if namespace is None else {namespace: _Found()}
     pattern = f"{prefix}*" if namespace is None else f"{prefix}{namespace}:*"
-    for client in server.clients():
-        for page in _pages(client, pattern):
-            _look_at(client, page, prefix, found)
-    used, capacity, policy = _memory(server)
+    clients = server.clients()
+    answering = []
+    for client in clients:
+        try:
+            for page in _pages(client, pattern):
+                _look_at(client, page, prefix, found)
+            answering.append(client)
+        except (redis.ConnectionError, redis.TimeoutError):  # noqa: PERF203 - a few nodes
+            if not answering and client is clients[-1]:
+                raise
+    used, capacity, policy = _memory(answering)
     full = bool(capacity) and used >= (capacity or 0)
     return {
         name: BackendInfo(
@@ -67,12 +75,17 @@ def survey(space: Space, namespace: str | None = None) -> dict[str, BackendInfo]
 
 def _advice(policy: str) -> str:
     """Say what an eviction policy does to epochs, where it does harm."""
-    if policy in ("noeviction", "allkeys-random", "volatile-random"):
+    if policy == "noeviction":
         return ""
+    if policy.endswith("-random"):
+        return (
+            f"maxmemory-policy {policy} may evict the small key that says which entries are "
+            f"valid, and all of them are loaded anew; set noeviction (what does not fit is read "
+            f"from the source)"
+        )
     return (
         f"maxmemory-policy {policy} evicts what an epoch reads next, so a data set that does not "
-        f"fit hardly ever hits; set noeviction (the rest is read from the source) or "
-        f"allkeys-random"
+        f"fit hardly ever hits; set noeviction (the rest is read from the source)"
     )
 
 
@@ -167,11 +180,11 @@ def _unlink(client: Any, names: list[bytes]) -> None:
     _ask(client, [("UNLINK", name) for name in names])
 
 
-def _memory(server: Server) -> tuple[int, int | None, str]:
+def _memory(clients: list[Any]) -> tuple[int, int | None, str]:
     """Return the memory used, the limit on it (None: none is known), and what happens there."""
     used = limit = 0
     policy = ""
-    for client in server.clients():
+    for client in clients:
         try:
             memory: dict[str, Any] = client.info("memory")
         except redis.ResponseError:  # a user with few rights may not ask

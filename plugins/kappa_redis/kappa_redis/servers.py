@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import redis
 from redis.cluster import RedisCluster
@@ -16,7 +16,7 @@ from redis.exceptions import MovedError, RedisClusterException, SlotNotCoveredEr
 from kappa_redis.layout import cluster_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from redis.cluster import ClusterNode
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     #: A command and the tag that its keys lie under, by its place in ``tags``.
     Command = tuple[int, tuple[Any, ...]]
+
+T = TypeVar("T")
 
 __all__ = ["LOST", "Cluster", "OneServer", "Server", "open_server"]
 
@@ -143,14 +145,12 @@ class Cluster:
                 replies[place] = reply
             return None
 
-        if len(asked) > 1:
-            failures = list(self._executor().map(send, asked))
-        else:
-            failures = [send(name) for name in asked]
+        failures = self._at_once(send, asked)
         lost = {name: error for name, error in zip(asked, failures, strict=True) if error}
         for name, error in lost.items():
             self._lost_until[name] = time.monotonic() + _NODE_PAUSE
-            log.info("the Redis node %s is left alone for a while: %s", name, error)
+            shown = self._address.without_secrets(error)
+            log.info("the Redis node %s is left alone for a while: %s", name, shown)
         for error in lost.values():
             self._look_anew(cluster)
             raise error
@@ -171,8 +171,9 @@ class Cluster:
         """Ask the nodes who holds what, since another one may have taken over."""
         try:
             cluster.nodes_manager.initialize()
-        except _FAILURES:
-            log.info("no node of the Redis cluster says who holds what", exc_info=True)
+        except _FAILURES as error:
+            shown = self._address.without_secrets(error)
+            log.info("no node of the Redis cluster says who holds what: %s", shown)
 
     def clients(self) -> list[Any]:
         cluster = self._cluster()
@@ -195,6 +196,15 @@ class Cluster:
                     **arguments,
                 )
             return self._opened
+
+    def _at_once(self, send: Callable[[str], T], names: list[str]) -> list[T]:
+        if len(names) < 2:
+            return [send(name) for name in names]
+        try:
+            futures = [self._executor().submit(send, name) for name in names]
+        except RuntimeError:  # the interpreter is about to end and starts no threads
+            return [send(name) for name in names]
+        return [future.result() for future in futures]
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._lock:

@@ -133,7 +133,9 @@ class Space:
 
         One is left out if the server neither has it nor takes it.
         """
-        unknown = [tag for tag in tags if self._generations[tag] is None]
+        # Looked at once: another thread may find a generation ended meanwhile.
+        known = {tag: self._generations[tag] for tag in tags}
+        unknown = [tag for tag, generation in known.items() if generation is None]
         commands: list[Command] = []
         expiry = () if self.ttl is None else ("PX", 2 * self.ttl)
         for tag in unknown:
@@ -143,16 +145,17 @@ class Space:
         replies = self.run(commands, refusals=True)
         for tag, begun, found in zip(unknown, replies[::2], replies[1::2], strict=True):
             self.took(begun)
-            self.is_current(tag, None, found)
-        known = {tag: self._generations[tag] for tag in tags}
+            if found is not LOST:
+                self.is_current(tag, None, found)
+                known[tag] = _word(found)
         return {tag: generation for tag, generation in known.items() if generation is not None}
 
     def is_current(self, tag: int, generation: str | None, found: Any) -> bool:
         """Take note of the generation found; return whether it is the one that was used."""
         if found is LOST:
             return True
-        self._generations[tag] = None if found is None else found.decode("ascii", "replace")
-        return generation is not None and generation == self._generations[tag]
+        self._generations[tag] = word = _word(found)
+        return generation is not None and generation == word
 
     def end_generations(self) -> None:
         """Let everybody find the namespace empty from now on; also where there is no more room.
@@ -167,6 +170,10 @@ class Space:
             raise redis.ConnectionError("a node of the Redis cluster does not answer")
         self.refused = False
         self._read_only_until = 0.0
+
+
+def _word(found: bytes | None) -> str | None:
+    return None if found is None else found.decode("ascii", "replace")
 
 
 def _is_refusal(reply: Exception) -> bool:

@@ -126,6 +126,22 @@ def test_clearing_empties_both(source):
         assert source.log.count() == dict.fromkeys(range(10), 2)
 
 
+def test_what_the_first_is_filled_from_is_cleared_before_it(source, monkeypatch):
+    """Else a reader in between would fill it with what it was to be rid of."""
+    with CachedDataset(source, PAIR, check=False) as cached:
+        first, second = cached._cache.tiers
+        clear = second.clear
+
+        def clear_among_readers():
+            read(cached)
+            clear()
+
+        monkeypatch.setattr(second, "clear", clear_among_readers)
+        read(cached)
+        cached.clear()
+        assert (first.take_cached(range(10)), second.take_cached(range(10))) == ({}, {})
+
+
 def test_where_the_first_is_full_the_second_serves(log):
     source = Samples(log, 50, size=1000)
     pair = [kappacore.backend("memory", max_bytes="10KiB"), PAIR[1]]
