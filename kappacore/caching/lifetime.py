@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from kappacore.caching.folders import user_folder
-from kappacore.caching.tenancy import Tenancy, is_supported, remove
+from kappacore.caching.locks import is_supported
+from kappacore.caching.tenancy import Tenancy, remove
 
 if TYPE_CHECKING:
     from kappacore.caching.backend import CacheBackend

@@ -137,6 +137,27 @@ def test_a_limit_above_what_there_is_is_lowered_and_said_once(monkeypatch, limit
     backend.close()
 
 
+def test_two_caches_that_are_filled_at_the_same_time_leave_something_together(monkeypatch):
+    """Such as those for training and validation, both opened when all was free."""
+    caches = []
+
+    def limits():
+        taken = sum(cache.info().bytes for cache in caches)
+        return {"the memory limit of this job": 100 * 2**20 - taken}
+
+    monkeypatch.setattr(budget, "memory_limits", limits)
+    caches += [SharedBackend("train", 100)]
+    caches += [SharedBackend("val", 100)]
+    assert sum(cache.info().capacity for cache in caches) == 100 * 2**20
+    for key in range(60):
+        for cache in caches:
+            cache.put(key, [bytes(2**20)])
+    assert 40 * 2**20 < sum(cache.info().bytes for cache in caches) < 85 * 2**20
+    assert all(cache.info().full for cache in caches)
+    for cache in caches:
+        cache.close()
+
+
 def test_a_share_of_everything_leaves_something_for_batches_without_a_word(monkeypatch):
     monkeypatch.setattr(budget, "memory_limits", lambda: {"the available memory": 100 * 2**20})
     backend = SharedBackend("sizes", 1, max_bytes=1.0)

@@ -75,15 +75,25 @@ def open_index(folder: Path, length: int, capacity: int) -> mmap.mmap:
         StorageError: if there is no room for it.
     """
     path = folder / "index"
-    if read_length(folder) != length:
+    if read_length(folder) != length or not _has_data(folder):
         if path.exists():
-            log.info("The shared cache in %s is of another format; it is made anew.", folder)
+            log.info("The shared cache in %s cannot be read; it is made anew.", folder)
         _make_index(folder, length, capacity)
     fd = open_private(path, os.O_RDWR)
     try:
         return mmap.mmap(fd, index_size(length))
     finally:
         os.close(fd)
+
+
+def _has_data(folder: Path) -> bool:
+    """Return whether the values are there, which a tidying of temporary files may have removed."""
+    fd = open_private(folder / "index", os.O_RDONLY)
+    try:
+        (generation,) = struct.unpack("=Q", os.pread(fd, 8, 8 * GENERATION))
+    finally:
+        os.close(fd)
+    return data_path(folder, generation).exists()
 
 
 def _make_index(folder: Path, length: int, capacity: int) -> None:
