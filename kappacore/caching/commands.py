@@ -31,6 +31,7 @@ __all__ = [
     "find",
     "gc",
     "gc_counters",
+    "matches",
     "place",
     "places",
 ]
@@ -106,21 +107,18 @@ def _defines(cls: Any, method: str) -> bool:
 
 
 def find(at: Place, patterns: Sequence[str] = ("*",)) -> list[BackendInfo]:
-    """Return the namespaces of a backend that match one of the patterns.
-
-    A pattern is a name with or without ``*`` and ``?``: the whole one, or the one that the user
-    gave as ``namespace=``.
-    """
+    """Return the namespaces of a backend that match one of the patterns."""
     infos: list[BackendInfo] = at.call("namespaces")
-    return [
-        info
-        for info in infos
-        if any(
-            fnmatch.fnmatchcase(name, pattern)
-            for pattern in patterns
-            for name in (info.namespace, info.namespace.rsplit(".", 4)[0])
-        )
-    ]
+    return [info for info in infos if any(matches(info, pattern) for pattern in patterns)]
+
+
+def matches(info: BackendInfo, pattern: str) -> bool:
+    """Return whether a namespace has a name, with or without ``*`` and ``?``.
+
+    That is the whole one, or the one that the user gave as ``namespace=``.
+    """
+    names = (info.namespace, info.namespace.rsplit(".", 4)[0])
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 def clear(at: Place, info: BackendInfo) -> str:

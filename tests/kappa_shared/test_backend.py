@@ -194,7 +194,7 @@ def test_another_folder_can_be_given(tmp_path, cache_folder):
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(StorageError, match=r"Cannot create the folder .*nowhere"):
+    with pytest.raises(StorageError, match=r"Cannot use the folder .*nowhere"):
         SharedBackend("test", 10, path=tmp_path / "nowhere")
 
 

@@ -365,9 +365,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path):
 
 
 def test_a_base_that_does_not_exist_is_refused_with_what_to_do(tmp_path):
-    expected = (
-        r"^Cannot create the folder .*missing.*No such file.* Set KAPPACORE_DIR, or the option"
-    )
+    expected = r"^Cannot use the folder .*missing.*No such file.* Set KAPPACORE_DIR, or the option"
     with pytest.raises(StorageError, match=expected):
         user_folder("shared", tmp_path / "missing")
 
