@@ -105,7 +105,11 @@ def _cache_clear(args: argparse.Namespace) -> int:
     done = []
     for place, info in found:
         with contextlib.redirect_stdout(sys.stderr):
-            text = commands.clear(place, info)
+            ok, text = commands.clear(place, info)
+        if not ok:
+            code = 1
+            _complain(text)
+            continue
         done.append({"backend": place.name, "namespace": info.namespace})
         if not args.json:
             print(text)

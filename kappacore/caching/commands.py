@@ -121,18 +121,20 @@ def matches(info: BackendInfo, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def clear(at: Place, info: BackendInfo) -> str:
-    """Remove a namespace and say what became of it."""
+def clear(at: Place, info: BackendInfo) -> tuple[bool, str]:
+    """Remove a namespace; return whether it is so, and what became of it."""
     if not _defines(at.backend, "remove"):
         raise InvalidOptionError(
             f"The cache backend {at.name!r} ({at.backend.__qualname__}) cannot remove "
             f"namespaces: it defines no remove()."
         )
     if not at.call("remove", info.namespace):
-        return f"{info.namespace}: it is gone already"
+        if info.users:
+            return False, f"{info.namespace}: in use, and of a form that cannot be emptied"
+        return True, f"{info.namespace}: it is gone already"
     if info.users:
-        return f"{info.namespace}: emptied, because it is in use"
-    return f"{info.namespace}: removed"
+        return True, f"{info.namespace}: emptied, because it is in use"
+    return True, f"{info.namespace}: removed"
 
 
 def gc(at: Place) -> list[str]:

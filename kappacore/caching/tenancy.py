@@ -39,6 +39,7 @@ __all__ = [
 
 _USERS = "users"
 _KEEP = "keep-"  # and for how many seconds
+_ONCE = "once-"  # and what
 _TRASH = ".trash-"
 # After multiprocessing has ended this process's daemonic children, which may be users too.
 _EXIT_PRIORITY = -10
@@ -89,9 +90,9 @@ class Tenancy:
             os.utime(self.folder / _USERS)
 
     def first_to(self, what: str) -> bool:
-        """Return True for exactly one caller among all users of the folder."""
+        """Return True for exactly one caller among all who use the folder at the same time."""
         try:
-            os.close(open_private(self.folder / f"once-{what}", os.O_CREAT | os.O_EXCL))
+            os.close(open_private(self.folder / f"{_ONCE}{what}", os.O_CREAT | os.O_EXCL))
         except (FileExistsError, FileNotFoundError):  # the second: somebody removed the folder
             return False
         return True
@@ -226,6 +227,8 @@ def _remove_if_alone(
     if not _is_still_there(fd, folder):
         return False
     if not kept and kept_until(folder) > time.time():
+        for once in folder.glob(f"{_ONCE}*"):  # the next one is the first again
+            once.unlink(missing_ok=True)
         return False
     if last is not None and not last():
         return False

@@ -117,6 +117,14 @@ def test_clear_empties_what_is_in_use(cache, capsys):
     assert (cache.stats() - before).source_reads == 1
 
 
+def test_clear_says_what_it_cannot_empty(cache, capsys, cache_folder):
+    (index,) = cache_folder.glob("kappacore-*/shared/words.*/index")
+    index.write_bytes(b"KAPARENA of another version")
+    code, out, err = run(capsys, "clear", "words", "--json")
+    assert (code, json.loads(out)) == (1, [])
+    assert err == f"kappacore: {NAME}: in use, and of a form that cannot be emptied\n"
+
+
 def test_clear_wants_names_or_all(capsys):
     for arguments in (["clear"], ["clear", "words", "--all"]):
         with pytest.raises(SystemExit) as caught:

@@ -75,7 +75,7 @@ class SharedBackend(CacheBackend):
         budget = plan(max_bytes, base, memory=memory, used=memory_taken(folder))
         self._namespace = namespace
         self._advice = budget.warning
-        self._noted = time.monotonic()
+        self._note_at = time.monotonic() + _NOTE_USE
         self._tenancy = Tenancy(folder, keep)
         self._arena: Arena | None = None
         try:
@@ -108,14 +108,19 @@ class SharedBackend(CacheBackend):
         return self._arena
 
     def get(self, key: int) -> Buffer | None:
+        if time.monotonic() > self._note_at:
+            self._note_use()
         return self.arena.get(key)
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
-        if time.monotonic() - self._noted > _NOTE_USE:
-            self._noted = time.monotonic()
-            self._tenancy.note_use()
+        if time.monotonic() > self._note_at:
+            self._note_use()
         get = self.arena.get
         return [get(key) for key in keys]
+
+    def _note_use(self) -> None:
+        self._note_at = time.monotonic() + _NOTE_USE
+        self._tenancy.note_use()
 
     def put(self, key: int, value: Sequence[Buffer]) -> bool:
         return self.arena.put_many([(key, value)])[0]

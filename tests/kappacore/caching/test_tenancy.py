@@ -377,7 +377,7 @@ def test_looking_for_the_users_folder_makes_nothing_and_trusts_nobody(tmp_path):
     user_folder("shared", tmp_path).chmod(0o755)
     with pytest.raises(StorageError, match="is open to other users"):
         user_folder("shared", tmp_path, make=False)
-    with pytest.raises(StorageError, match=r"^Cannot create .*missing is not a folder.* Set KAPPA"):
+    with pytest.raises(StorageError, match=r"^Cannot use .*missing is not a folder.* Set KAPPA"):
         user_folder("shared", tmp_path / "missing", make=False)
 
 
