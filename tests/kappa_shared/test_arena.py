@@ -259,6 +259,18 @@ def test_what_must_stay_free_in_the_file_system_stays_free(folder, monkeypatch):
     assert arena.full
 
 
+def test_no_value_is_refused_without_asking_for_memory(folder):
+    left = 0
+    arena = Arena(folder, 20, 100 * MIB, grow=False, memory=lambda: left)
+    assert not put(arena, 1, b"")
+    left = 100
+    assert put(arena, 1, b"")
+    left = 0
+    assert not put(arena, 2, b"x")
+    left = 100
+    assert put(arena, 2, b"x")
+
+
 def test_memory_is_asked_for_again_after_a_while(folder):
     """What was free when the arena was opened may have been taken by others since."""
     left = 20 * MIB

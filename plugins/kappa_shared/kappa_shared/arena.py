@@ -240,7 +240,8 @@ class Arena:
             system = os.fstatvfs(self._data_fd)
             limit = min(limit, cursor + system.f_bavail * system.f_frsize - self._reserve)
         if self._memory is not None:
-            limit = min(limit, cursor + self._get_memory_left(sum(sizes)))
+            most = sum(sizes) + len(sizes) * (_PREFIX_SIZE + ALIGN)
+            limit = min(limit, cursor + self._get_memory_left(most))
         places: list[int | None] = []
         for size in sizes:
             start = -(-(cursor + _PREFIX_SIZE) // ALIGN) * ALIGN
