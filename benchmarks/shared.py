@@ -140,7 +140,8 @@ def kappadata(source: Tensors) -> Any:
     return KappaData(source)
 
 
-# KappaData first: opening one of our caches tunes the process's allocator, for all in it.
+# KappaData first: the others are compared with it. Opening one of our caches tunes the process's
+# allocator, and installed() opens all: the peers gain from that too.
 PEERS: dict[str, Callable[[Tensors], Any]] = {
     "KappaData 0.0.8 SharedDict": kappadata,
     "UltraDict": Ultra,

@@ -6,14 +6,18 @@ import argparse
 import contextlib
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kappacore.caching.commands import Found, Place
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["add_cache"]
+
+Answer = TypeVar("Answer")
 
 
 def add_cache(subparsers: Subparsers) -> None:
@@ -42,8 +46,12 @@ def add_cache(subparsers: Subparsers) -> None:
     names = "a cache's namespace, or the name given as namespace=; may contain * and ?"
     for name, run, text in (
         ("ls", _cache_ls, "list caches"),
-        ("info", _cache_info, "show all that is known of caches; exit with 1 if there is none"),
-        ("clear", _cache_clear, "remove caches, also those to be kept; exit with 1 if none is"),
+        ("info", _cache_info, "show all that is known of caches; exit with 1 if one is missing"),
+        (
+            "clear",
+            _cache_clear,
+            "remove caches, also those to be kept; exit with 1 if one is missing",
+        ),
         ("gc", _cache_gc, "remove what nobody uses and nobody wants kept, as after a kill"),
     ):
         command = commands.add_parser(name, parents=[common], help=text, description=text)
@@ -73,7 +81,7 @@ def _cache_ls(args: argparse.Namespace) -> int:
     elif found:
         print(commands.as_table(found))
     else:
-        _complain("there is no cache")
+        _complain(_none(args.names))
     return code
 
 
@@ -85,7 +93,7 @@ def _cache_info(args: argparse.Namespace) -> int:
         _print_json([commands.as_dict(place, info) for place, info in found])
     elif found:
         print("\n\n".join(commands.as_lines(place, info) for place, info in found))
-    return code if found else _nothing(args)
+    return _name_missing(args, found) or code
 
 
 def _cache_clear(args: argparse.Namespace) -> int:
@@ -97,24 +105,26 @@ def _cache_clear(args: argparse.Namespace) -> int:
     done = []
     for place, info in found:
         with contextlib.redirect_stdout(sys.stderr):
-            text = commands.clear(place, info)
+            ok, text = commands.clear(place, info)
+        if not ok:
+            code = 1
+            _complain(text)
+            continue
         done.append({"backend": place.name, "namespace": info.namespace})
         if not args.json:
             print(text)
     if args.json:
         _print_json(done)
-    return code if found or args.all else _nothing(args)
+    return code if args.all else _name_missing(args, found) or code
 
 
 def _cache_gc(args: argparse.Namespace) -> int:
     from kappacore.caching import commands
 
-    places, code = _places(args)
-    with contextlib.redirect_stdout(sys.stderr):
-        removed = [(place.name, name) for place in places for name in commands.gc(place)]
-        commands.gc_counters()
+    removed, code = _ask(args, commands.gc)
+    commands.gc_counters()
     if args.json:
-        _print_json([{"backend": backend, "namespace": name} for backend, name in removed])
+        _print_json([{"backend": place.name, "namespace": name} for place, name in removed])
     else:
         for _, name in removed:
             print(f"{name}: removed")
@@ -123,34 +133,52 @@ def _cache_gc(args: argparse.Namespace) -> int:
     return code
 
 
-def _places(args: argparse.Namespace) -> tuple[list[Place], int]:
-    """Return the backends to ask, and the exit code so far."""
+def _find(args: argparse.Namespace, patterns: list[str]) -> tuple[list[Found], int]:
     from kappacore.caching import commands
+
+    return _ask(args, lambda place: commands.find(place, patterns))
+
+
+def _ask(
+    args: argparse.Namespace, question: Callable[[Place], list[Answer]]
+) -> tuple[list[tuple[Place, Answer]], int]:
+    """Return what the backends answer, each with its place, and the exit code so far."""
+    from kappacore.caching import commands
+    from kappacore.errors import KappaError
 
     if args.opt and args.backend is None:
         args.usage("--opt needs --backend")
     problems: list[str] = []
+    answers: list[tuple[Place, Answer]] = []
     with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of the list
-        if args.backend is None:
-            places = commands.places(problems.append)
-        else:
-            places = [commands.place(args.backend, dict(args.opt))]
+        if args.backend is not None:
+            place = commands.place(args.backend, dict(args.opt))
+            return [(place, answer) for answer in question(place)], 0
+        for place in commands.places(problems.append):
+            try:
+                answers += [(place, answer) for answer in question(place)]
+            except KappaError as error:  # noqa: PERF203 - one that fails does not hide the others
+                problems.append(str(error))
     for problem in problems:
         _complain(problem)
-    return places, 1 if problems else 0
+    return answers, 1 if problems else 0
 
 
-def _find(args: argparse.Namespace, patterns: list[str]) -> tuple[list[Found], int]:
+def _name_missing(args: argparse.Namespace, found: list[Found]) -> int:
+    """Say which names there are no caches for; return the exit code for that."""
     from kappacore.caching import commands
 
-    places, code = _places(args)
-    with contextlib.redirect_stdout(sys.stderr):
-        return [(place, info) for place in places for info in commands.find(place, patterns)], code
-
-
-def _nothing(args: argparse.Namespace) -> int:
-    _complain(f"there is no cache {', '.join(map(repr, args.names))}".rstrip())
+    missing = [
+        name for name in args.names if not any(commands.matches(info, name) for _, info in found)
+    ]
+    if found and not missing:
+        return 0
+    _complain(_none(missing))
     return 1
+
+
+def _none(names: list[str]) -> str:
+    return f"there is no cache {', '.join(map(repr, names))}".rstrip()
 
 
 def _complain(text: str) -> None:

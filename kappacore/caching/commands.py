@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from kappacore import plugins
 from kappacore.caching.backend import CacheBackend
 from kappacore.caching.folders import user_folder
+from kappacore.caching.locks import is_supported
 from kappacore.caching.session import backend_class
 from kappacore.caching.sizes import format_size
-from kappacore.caching.tenancy import collect, is_supported
+from kappacore.caching.tenancy import collect
 from kappacore.errors import BrokenPluginError, InvalidOptionError, KappaError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "find",
     "gc",
     "gc_counters",
+    "matches",
     "place",
     "places",
 ]
@@ -105,35 +107,34 @@ def _defines(cls: Any, method: str) -> bool:
 
 
 def find(at: Place, patterns: Sequence[str] = ("*",)) -> list[BackendInfo]:
-    """Return the namespaces of a backend that match one of the patterns.
-
-    A pattern is a name with or without ``*`` and ``?``: the whole one, or the one that the user
-    gave as ``namespace=``.
-    """
+    """Return the namespaces of a backend that match one of the patterns."""
     infos: list[BackendInfo] = at.call("namespaces")
-    return [
-        info
-        for info in infos
-        if any(
-            fnmatch.fnmatchcase(name, pattern)
-            for pattern in patterns
-            for name in (info.namespace, info.namespace.rsplit(".", 4)[0])
-        )
-    ]
+    return [info for info in infos if any(matches(info, pattern) for pattern in patterns)]
 
 
-def clear(at: Place, info: BackendInfo) -> str:
-    """Remove a namespace and say what became of it."""
+def matches(info: BackendInfo, pattern: str) -> bool:
+    """Return whether a namespace has a name, with or without ``*`` and ``?``.
+
+    That is the whole one, or the one that the user gave as ``namespace=``.
+    """
+    names = (info.namespace, info.namespace.rsplit(".", 4)[0])
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def clear(at: Place, info: BackendInfo) -> tuple[bool, str]:
+    """Remove a namespace; return whether it is so, and what became of it."""
     if not _defines(at.backend, "remove"):
         raise InvalidOptionError(
             f"The cache backend {at.name!r} ({at.backend.__qualname__}) cannot remove "
             f"namespaces: it defines no remove()."
         )
     if not at.call("remove", info.namespace):
-        return f"{info.namespace}: it is gone already"
+        if info.users:
+            return False, f"{info.namespace}: in use, and of a form that cannot be emptied"
+        return True, f"{info.namespace}: it is gone already"
     if info.users:
-        return f"{info.namespace}: emptied, because it is in use"
-    return f"{info.namespace}: removed"
+        return True, f"{info.namespace}: emptied, because it is in use"
+    return True, f"{info.namespace}: removed"
 
 
 def gc(at: Place) -> list[str]:

@@ -74,7 +74,7 @@ def _make(folder: Path) -> None:
 
 def _impossible(folder: Path, reason: object) -> str:
     return (
-        f"Cannot create the folder {folder}: {reason}. Set KAPPACORE_DIR, or the option path where "
+        f"Cannot use the folder {folder}: {reason}. Set KAPPACORE_DIR, or the option path where "
         f"it was given, to a folder that exists and that you may write to."
     )
 

@@ -12,7 +12,8 @@ import xxhash
 
 from kappacore._shown import secret
 from kappacore.caching.folders import user_folder
-from kappacore.caching.tenancy import Tenancy, is_supported, remove
+from kappacore.caching.locks import is_supported
+from kappacore.caching.tenancy import Tenancy, remove
 
 if TYPE_CHECKING:
     from kappacore.caching.backend import CacheBackend

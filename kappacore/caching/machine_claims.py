@@ -7,20 +7,14 @@ import mmap
 import os
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kappacore.caching.folders import open_private
-from kappacore.caching.tenancy import own_lock
+from kappacore.caching.locks import locked, own_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: see tenancy
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["MachineClaims"]
 
@@ -44,48 +38,49 @@ class MachineClaims:
 
     def __init__(self, folder: Path, length: int) -> None:
         self._lock = threading.Lock()
-        self._fd = open_private(folder / "claims")
-        self._close = own_lock(self, self._fd)
+        self._lock_fd = open_private(folder / "claims")
+        self._close = own_lock(self, self._lock_fd)
+        self._open(length)
+
+    @locked
+    def _open(self, length: int) -> None:
         size = 8 * (length + 1)
-        with self._locked():
-            missing = size - os.fstat(self._fd).st_size
-            # Written: room that is not there is found out here, not by a bus error at a touch.
-            while missing > 0:
-                missing -= os.pwrite(self._fd, bytes(min(missing, _CHUNK)), size - missing)
-        self._words = memoryview(mmap.mmap(self._fd, size)).cast("Q")
-        with self._locked():
-            self._words[length] += 1  # the last word counts those who came
-            self._owner = self._words[length] & _OWNER_MASK
+        missing = size - os.fstat(self._lock_fd).st_size
+        # Written: room that is not there is found out here, not by a bus error at a touch.
+        while missing > 0:
+            missing -= os.pwrite(self._lock_fd, bytes(min(missing, _CHUNK)), size - missing)
+        self._words = memoryview(mmap.mmap(self._lock_fd, size)).cast("Q")
+        self._words[length] += 1  # the last word counts those who came
+        self._owner = self._words[length] & _OWNER_MASK
 
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
         """Claim keys, or renew this process's claims; False where another process has one."""
+        with self._lock:
+            return self._claim_many(keys, ttl)
+
+    @locked
+    def _claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
         granted = []
-        with self._locked():
-            now = int(time.monotonic() * 1000)
-            claim = (now + int(ttl * 1000)) << _OWNER_BITS | self._owner
-            for key in keys:
-                held = self._words[key]
-                free = held >> _OWNER_BITS <= now or held & _OWNER_MASK == self._owner
-                if free:
-                    self._words[key] = claim
-                granted.append(free)
+        now = int(time.monotonic() * 1000)
+        claim = (now + int(ttl * 1000)) << _OWNER_BITS | self._owner
+        for key in keys:
+            held = self._words[key]
+            free = held >> _OWNER_BITS <= now or held & _OWNER_MASK == self._owner
+            if free:
+                self._words[key] = claim
+            granted.append(free)
         return granted
 
     def release_many(self, keys: Sequence[int]) -> None:
         """Give this process's claims back."""
-        with self._locked():
-            for key in keys:
-                if self._words[key] & _OWNER_MASK == self._owner:
-                    self._words[key] = 0
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
         with self._lock:
-            try:  # an interrupt may come at once
-                fcntl.flock(self._fd, fcntl.LOCK_EX)
-                yield
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self._release_many(keys)
+
+    @locked
+    def _release_many(self, keys: Sequence[int]) -> None:
+        for key in keys:
+            if self._words[key] & _OWNER_MASK == self._owner:
+                self._words[key] = 0
 
 
 def open_claims(folder: Path | None, length: int) -> MachineClaims | None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kappacore.caching.folders import open_private, user_folder
+from kappacore.caching.locks import is_supported, own_lock
 from kappacore.caching.sizes import format_size
-from kappacore.caching.tenancy import Tenancy, collect, is_supported, own_lock
+from kappacore.caching.tenancy import Tenancy, collect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 try:
     import fcntl
-except ImportError:  # not a POSIX system: see tenancy
+except ImportError:  # not a POSIX system: see locks
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["CacheStats", "Counters"]

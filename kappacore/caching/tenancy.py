@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kappacore.caching.folders import check_private, make_private, open_private, prune
+from kappacore.caching.locks import keep_from_children, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,57 +32,17 @@ __all__ = [
     "Tenancy",
     "collect",
     "count_users",
-    "is_supported",
     "kept_until",
     "last_used",
-    "own_lock",
     "remove",
-    "unlock",
 ]
 
 _USERS = "users"
 _KEEP = "keep-"  # and for how many seconds
+_ONCE = "once-"  # and what
 _TRASH = ".trash-"
 # After multiprocessing has ended this process's daemonic children, which may be users too.
 _EXIT_PRIORITY = -10
-
-
-def is_supported() -> bool:
-    """Return whether this system has the kernel locks that sharing folders needs."""
-    return fcntl is not None
-
-
-# Descriptors of locks that this process holds. A forked child closes its copies at once: it would
-# go on holding its parent's locks after the parent was killed.
-_locks: set[int] = set()
-
-
-def own_lock(owner: object, fd: int) -> Finalize:
-    """Have a lock's descriptor closed with its owner, and in every child that is forked meanwhile.
-
-    Returns:
-        What closes it before; later calls do nothing.
-    """
-    _locks.add(fd)
-    return Finalize(owner, unlock, args=(fd,))
-
-
-def unlock(fd: int) -> None:
-    """Free a lock and close its descriptor."""
-    _locks.discard(fd)
-    # Said, not left to the close: a mapping or another process may have the same lock open.
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    os.close(fd)
-
-
-def _close_inherited() -> None:
-    for fd in _locks:
-        os.close(fd)
-    _locks.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_inherited)
 
 
 class Tenancy:
@@ -102,7 +63,7 @@ class Tenancy:
     def __init__(self, folder: Path, keep: float = 0) -> None:
         self.folder = folder
         fd = _join(folder)
-        _locks.add(fd)
+        keep_from_children(fd)
         self._last: list[Callable[[], bool] | None] = [None]
         self._leave = Finalize(
             self, _leave, args=(fd, folder, self._last), exitpriority=_EXIT_PRIORITY
@@ -129,9 +90,9 @@ class Tenancy:
             os.utime(self.folder / _USERS)
 
     def first_to(self, what: str) -> bool:
-        """Return True for exactly one caller among all users of the folder."""
+        """Return True for exactly one caller among all who use the folder at the same time."""
         try:
-            os.close(open_private(self.folder / f"once-{what}", os.O_CREAT | os.O_EXCL))
+            os.close(open_private(self.folder / f"{_ONCE}{what}", os.O_CREAT | os.O_EXCL))
         except (FileExistsError, FileNotFoundError):  # the second: somebody removed the folder
             return False
         return True
@@ -235,10 +196,14 @@ def _join(folder: Path) -> int:
         except FileNotFoundError:  # removed meanwhile, perhaps with the folders around it
             make_private(folder.parent)
             continue
-        fcntl.flock(fd, fcntl.LOCK_SH)
-        if _is_still_there(fd, folder):
-            os.utime(fd)
-            return fd
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if _is_still_there(fd, folder):
+                os.utime(fd)
+                return fd
+        except BaseException:  # an interrupt, say: it would be in use as long as this process
+            os.close(fd)
+            raise
         os.close(fd)
 
 
@@ -262,6 +227,8 @@ def _remove_if_alone(
     if not _is_still_there(fd, folder):
         return False
     if not kept and kept_until(folder) > time.time():
+        for once in folder.glob(f"{_ONCE}*"):  # the next one is the first again
+            once.unlink(missing_ok=True)
         return False
     if last is not None and not last():
         return False

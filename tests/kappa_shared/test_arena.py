@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import array
+import fcntl
 import gc
 import os
 import random
@@ -14,6 +15,7 @@ from kappa_shared import layout
 from kappa_shared.arena import Arena
 from kappacore.errors import StorageError
 from support.caching import open_files
+from support.interrupts import interrupts
 
 MIB = 2**20
 
@@ -257,6 +259,33 @@ def test_what_must_stay_free_in_the_file_system_stays_free(folder, monkeypatch):
     assert arena.full
 
 
+def test_no_value_is_refused_without_asking_for_memory(folder):
+    left = 0
+    arena = Arena(folder, 20, 100 * MIB, grow=False, memory=lambda: left)
+    assert not put(arena, 1, b"")
+    left = 100
+    assert put(arena, 1, b"")
+    left = 0
+    assert not put(arena, 2, b"x")
+    left = 100
+    assert put(arena, 2, b"x")
+
+
+def test_memory_is_asked_for_again_after_a_while(folder):
+    """What was free when the arena was opened may have been taken by others since."""
+    left = 20 * MIB
+    arena = Arena(folder, 20, 100 * MIB, grow=False, memory=lambda: left)
+    assert put(arena, 1, bytes(15 * MIB))
+    left = MIB
+    assert not put(arena, 2, bytes(4 * MIB))
+    assert put(arena, 2, bytes(MIB // 2))
+    left = 0
+    assert put(arena, 3, bytes(MIB // 4))  # not asked
+    assert not put(arena, 4, bytes(MIB // 2))
+    left = 20 * MIB
+    assert put(arena, 4, bytes(MIB // 2))
+
+
 def test_no_memory_is_taken_before_values_are_written(folder):
     arena = Arena(folder, 10, 10**12, grow=False)
     data = data_file(folder)
@@ -306,6 +335,33 @@ def test_claims_of_before_a_reboot_are_void(arena, monkeypatch):
     other = other_view(arena)
     assert other.claim_many([1], 60) == [True]
     assert other.get(2) == b"value"
+
+
+# ---- interrupts
+
+
+def use_all(arena, other):
+    arena.claim_many([1, 2], 60)
+    put(arena, 1, b"value")
+    arena.release_many([1, 2])
+    other.clear()
+    arena.get(1)
+    put(arena, 1, b"value")
+    arena.get(1)
+
+
+def test_an_interrupt_at_any_moment_leaves_no_lock(arena):
+    """The others would hang until the interrupted process, a notebook perhaps, ends."""
+    other = other_view(arena)
+    lock = os.open(arena.folder / "lock", os.O_RDWR)
+    moments = 0
+    for _held in interrupts(lambda: use_all(arena, other)):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is taken
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        moments += 1
+    os.close(lock)
+    assert moments > 50
+    assert arena.get(1) == other.get(1) == b"value"
 
 
 # ---- files that are damaged
@@ -394,6 +450,17 @@ def test_an_arena_of_another_length_is_made_anew_and_its_users_go_on(arena):
     assert put(arena, 2, b"apart")
     assert (arena.get(1), arena.get(2)) == (b"before", b"apart")
     assert (longer.get(1), longer.get(2)) == (b"after", None)
+
+
+def test_an_arena_whose_values_were_removed_is_made_anew(arena):
+    """Such as by a tidying of temporary files."""
+    put(arena, 1, b"value")
+    data_file(arena.folder).unlink()
+    fresh = other_view(arena, MIB)
+    assert (fresh.get(1), fresh.entries) == (None, 0)
+    assert put(fresh, 1, b"again")
+    assert other_view(fresh).get(1) == b"again"
+    assert arena.get(1) == b"value"
 
 
 def test_what_a_process_left_that_was_killed_at_making_an_arena_is_removed(folder):

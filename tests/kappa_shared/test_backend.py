@@ -137,6 +137,35 @@ def test_a_limit_above_what_there_is_is_lowered_and_said_once(monkeypatch, limit
     backend.close()
 
 
+def test_a_limit_above_what_there_is_is_said_again_in_the_next_run_of_a_kept_cache(monkeypatch):
+    monkeypatch.setattr(budget, "memory_limits", lambda: {"the available memory": 2**30})
+    for _ in range(2):
+        with pytest.warns(CacheWarning, match="is more than there is"):
+            SharedBackend("sizes", 1, max_bytes="64GiB", keep=3600).close()
+    assert SharedBackend.remove("sizes")
+
+
+def test_two_caches_that_are_filled_at_the_same_time_leave_something_together(monkeypatch):
+    """Such as those for training and validation, both opened when all was free."""
+    caches = []
+
+    def limits():
+        taken = sum(cache.info().bytes for cache in caches)
+        return {"the memory limit of this job": 100 * 2**20 - taken}
+
+    monkeypatch.setattr(budget, "memory_limits", limits)
+    caches += [SharedBackend("train", 100)]
+    caches += [SharedBackend("val", 100)]
+    assert sum(cache.info().capacity for cache in caches) == 100 * 2**20
+    for key in range(60):
+        for cache in caches:
+            cache.put(key, [bytes(2**20)])
+    assert 40 * 2**20 < sum(cache.info().bytes for cache in caches) < 85 * 2**20
+    assert all(cache.info().full for cache in caches)
+    for cache in caches:
+        cache.close()
+
+
 def test_a_share_of_everything_leaves_something_for_batches_without_a_word(monkeypatch):
     monkeypatch.setattr(budget, "memory_limits", lambda: {"the available memory": 100 * 2**20})
     backend = SharedBackend("sizes", 1, max_bytes=1.0)
@@ -173,7 +202,7 @@ def test_another_folder_can_be_given(tmp_path, cache_folder):
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(StorageError, match=r"Cannot create the folder .*nowhere"):
+    with pytest.raises(StorageError, match=r"Cannot use the folder .*nowhere"):
         SharedBackend("test", 10, path=tmp_path / "nowhere")
 
 
@@ -284,6 +313,15 @@ def test_what_another_version_or_a_kill_left_is_listed_and_can_be_removed(cache_
     assert namespaces_in(cache_folder) == []
 
 
+def test_what_is_in_use_by_another_version_stays_as_it_is(cache_folder):
+    user = SharedBackend("test", 10, max_bytes="1MiB")
+    (index,) = cache_folder.glob("kappacore-*/shared/test/index")
+    index.write_bytes(b"KAPARENA of another version")
+    assert not SharedBackend.remove("test")
+    assert index.read_bytes() == b"KAPARENA of another version"
+    user.close()
+
+
 def test_a_namespace_in_use_is_emptied_for_its_users_and_one_that_is_not_goes(cache_folder):
     user = SharedBackend("test", 10, max_bytes="1MiB", keep=math.inf)
     user.put(1, [b"x"])
@@ -306,15 +344,16 @@ def test_only_what_nobody_uses_nor_keeps_is_collected(cache_folder):
     assert SharedBackend.remove("kept")
 
 
-def test_use_is_noted_every_minute_so_that_a_kill_does_not_shorten_a_kept_life(monkeypatch):
+@pytest.mark.parametrize("read", [lambda cache: cache.get(1), lambda cache: cache.get_many([1])])
+def test_use_is_noted_every_minute_so_that_a_kill_does_not_shorten_a_kept_life(monkeypatch, read):
     backend = SharedBackend("test", 10, max_bytes="1MiB", keep=3600)
     users = backend.arena.folder / "users"
     hour_ago = time.time() - 3600
     os.utime(users, (hour_ago, hour_ago))
-    backend.get_many([1])
+    read(backend)
     assert users.stat().st_mtime == pytest.approx(hour_ago)
-    monkeypatch.setattr(backend, "_noted", backend._noted - 61)
-    backend.get_many([1])
+    monkeypatch.setattr(backend, "_note_at", backend._note_at - 61)
+    read(backend)
     assert users.stat().st_mtime == pytest.approx(time.time(), abs=5)
     backend.close()
     assert SharedBackend.remove("test")

@@ -90,6 +90,17 @@ def test_info_of_nothing_is_an_error(cache, capsys):
     assert run(capsys, "info", "x") == (1, "", "kappacore: there is no cache 'x'\n")
 
 
+@pytest.mark.parametrize("command", ["info", "clear"])
+def test_a_name_that_is_mistyped_does_not_pass_unnoticed(cache, capsys, command):
+    code, out, err = run(capsys, command, "words", "wrods", "x*")
+    assert (code, err) == (1, "kappacore: there is no cache 'wrods', 'x*'\n")
+    assert NAME in out
+
+
+def test_ls_of_nothing_says_what_there_is_not(cache, capsys):
+    assert run(capsys, "ls", "wrods") == (0, "", "kappacore: there is no cache 'wrods'\n")
+
+
 def test_clear_removes_what_is_to_be_kept(cache, capsys, cache_folder):
     cache.close()
     assert run(capsys, "clear", "words") == (0, f"{NAME}: removed\n", "")
@@ -104,6 +115,14 @@ def test_clear_empties_what_is_in_use(cache, capsys):
     before = cache.stats()
     assert cache.fetch([1], load_bytes()) == load_bytes()([1])
     assert (cache.stats() - before).source_reads == 1
+
+
+def test_clear_says_what_it_cannot_empty(cache, capsys, cache_folder):
+    (index,) = cache_folder.glob("kappacore-*/shared/words.*/index")
+    index.write_bytes(b"KAPARENA of another version")
+    code, out, err = run(capsys, "clear", "words", "--json")
+    assert (code, json.loads(out)) == (1, [])
+    assert err == f"kappacore: {NAME}: in use, and of a form that cannot be emptied\n"
 
 
 def test_clear_wants_names_or_all(capsys):
@@ -233,6 +252,32 @@ def test_a_broken_backend_does_not_hide_the_others(cache, capsys):
     assert code == 1
     assert NAME in out
     assert err.startswith("kappacore: cache backend 'broken' of this program (no_such_module:B")
+
+
+class Failing(Remote):
+    scope = "machine"
+
+    def __init__(self, namespace, length): ...
+
+    @classmethod
+    def namespaces(cls, **options):
+        raise OSError("no disk")
+
+    @classmethod
+    def collect(cls, **options):
+        raise OSError("no disk")
+
+
+@pytest.mark.parametrize("command", ["ls", "gc"])
+def test_a_backend_that_fails_does_not_hide_the_others(cache, capsys, cache_folder, command):
+    (cache_folder / f"kappacore-{os.getuid()}" / "shared" / "left").mkdir(mode=0o700)
+    kappacore.register_cache_backend("failing", Failing)
+    try:
+        code, out, err = run(capsys, command)
+    finally:
+        kappacore.unregister_cache_backend("failing")
+    assert (code, err) == (1, "kappacore: The cache backend 'failing' failed: OSError: no disk\n")
+    assert (NAME if command == "ls" else "left") in out
 
 
 @pytest.mark.parametrize("option", ["path", "=x"])

@@ -11,8 +11,6 @@ take the arena's lock come between them and the word, and a reader finds the byt
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import mmap
 import os
 import sys
@@ -41,16 +39,17 @@ from kappa_shared.layout import (
     write_value,
 )
 from kappacore.caching.folders import open_private
-from kappacore.caching.tenancy import own_lock
+from kappacore.caching.locks import locked, own_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from kappacore.caching.backend import Buffer
 
 __all__ = ["Arena"]
 
+_ASK_AFTER = 16 * 2**20  # bytes taken, until it is asked again how much memory there is
 _OWNER_BITS = 20
 _OWNER = (1 << _OWNER_BITS) - 1
 # A value that a crash of the machine tore: empty, so it fails its check and is replaced. Were it
@@ -71,6 +70,8 @@ class Arena:
         ceiling: where this process stops writing though the limit is higher, in bytes.
         reserve: bytes of the file system that are left to others; no value is stored that would
             take them.
+        memory: says how many more bytes may be taken from memory; asked now and then, for others
+            take from it too.
 
     Raises:
         StorageError: if there is no room even for the index.
@@ -85,32 +86,38 @@ class Arena:
         grow: bool,
         ceiling: int = sys.maxsize,
         reserve: int = 0,
+        memory: Callable[[], int] | None = None,
     ) -> None:
         self.folder = folder
         self.length = length
         self._ceiling = ceiling
         self._reserve = reserve
+        self._memory = memory
+        self._memory_left = self._taken_since = 0  # when memory was asked for last
         self._generation = self._size = 0  # none is mapped yet
         self._data = memoryview(b"")
         self._close_data: Callable[[], object] = lambda: None
         self._lock_fd = open_private(folder / "lock")
         self._close = own_lock(self, self._lock_fd)
-        with self.lock():
-            index = open_index(folder, length, capacity)
-            # A word is read and written in one piece, which a struct's byte loop would not give.
-            self._words = memoryview(index).cast("Q")
-            self._values = self._words[HEADER // 8 : HEADER // 8 + length]
-            self._claims = self._words[HEADER // 8 + length :]
-            remove_strays(folder, self._words[GENERATION])
-            if grow and capacity > self._words[CAPACITY]:
-                self._words[CAPACITY] = capacity
-                self._words[FULL] = 0
-            self._map_data()
-            if self._words[BOOT] != boot():
-                self._recover()
-                self._words[BOOT] = boot()
-            self._owner = self._words[OWNERS] % _OWNER + 1
-            self._words[OWNERS] += 1
+        self._open(capacity, grow=grow)
+
+    @locked
+    def _open(self, capacity: int, *, grow: bool) -> None:
+        index = open_index(self.folder, self.length, capacity)
+        # A word is read and written in one piece, which a struct's byte loop would not give.
+        self._words = memoryview(index).cast("Q")
+        self._values = self._words[HEADER // 8 : HEADER // 8 + self.length]
+        self._claims = self._words[HEADER // 8 + self.length :]
+        remove_strays(self.folder, self._words[GENERATION])
+        if grow and capacity > self._words[CAPACITY]:
+            self._words[CAPACITY] = capacity
+            self._words[FULL] = 0
+        self._map_data()
+        if self._words[BOOT] != boot():
+            self._recover()
+            self._words[BOOT] = boot()
+        self._owner = self._words[OWNERS] % _OWNER + 1
+        self._words[OWNERS] += 1
 
     # ---- reading: no lock
 
@@ -129,66 +136,77 @@ class Arena:
 
     def _get_anew(self, key: int) -> memoryview | None:
         """Map what others have cleared or enlarged, and look again; what is bad still is lost."""
-        with self.lock():
-            changed = self._map_data()
-        return self.get(key) if changed else _LOST
+        return self.get(key) if self._follow() else _LOST
+
+    @locked
+    def _follow(self) -> bool:
+        return self._map_data()
 
     # ---- writing
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
         """Append values; False for those that find no room."""
         sizes = [sum(memoryview(piece).nbytes for piece in value) for _, value in items]
-        with self.lock():
-            self._map_data()
-            places = self._take(sizes)
-            generation, fd = self._generation, self._data_fd
+        generation, fd, places = self._reserve_space(sizes)
         written = [
             place is not None and write_value(fd, place, key, size, value)
             for place, size, (key, value) in zip(places, sizes, items, strict=True)
         ]
-        with self.lock():
-            if generation != self._words[GENERATION]:  # stored, and cleared right after
-                return written
-            for place, ok, (key, _) in zip(places, written, items, strict=True):
-                if ok and place is not None:
-                    self._values[key] = place
-            if not all(written):
-                self._words[FULL] = 1
+        done = [
+            (key, place)
+            for place, ok, (key, _) in zip(places, written, items, strict=True)
+            if ok and place is not None
+        ]
+        self._publish(generation, done, refused=not all(written))
         return written
 
+    @locked
+    def _reserve_space(self, sizes: Sequence[int]) -> tuple[int, int, list[int | None]]:
+        self._map_data()
+        return self._generation, self._data_fd, self._take(sizes)
+
+    @locked
+    def _publish(self, generation: int, done: list[tuple[int, int]], *, refused: bool) -> None:
+        if generation != self._words[GENERATION]:  # stored, and cleared right after
+            return
+        for key, place in done:
+            self._values[key] = place
+        if refused:
+            self._words[FULL] = 1
+
+    @locked
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
         """Claim keys for this process; False where another one has, or the value is there."""
         now = int(time.monotonic() * 1000)
         claim = (now + int(ttl * 1000)) << _OWNER_BITS | self._owner
         granted = []
-        with self.lock():
-            for key in keys:
-                held = self._claims[key]
-                free = held & _OWNER == self._owner or held >> _OWNER_BITS <= now
-                granted.append(free and not self._values[key])
-                if granted[-1]:
-                    self._claims[key] = claim
+        for key in keys:
+            held = self._claims[key]
+            free = held & _OWNER == self._owner or held >> _OWNER_BITS <= now
+            granted.append(free and not self._values[key])
+            if granted[-1]:
+                self._claims[key] = claim
         return granted
 
+    @locked
     def release_many(self, keys: Sequence[int]) -> None:
         """Give back this process's claims."""
-        with self.lock():
-            for key in keys:
-                if self._claims[key] & _OWNER == self._owner:
-                    self._claims[key] = 0
+        for key in keys:
+            if self._claims[key] & _OWNER == self._owner:
+                self._claims[key] = 0
 
+    @locked
     def clear(self) -> None:
         """Remove all values, for all processes."""
-        with self.lock():
-            generation = make_data(self.folder, self._words[CAPACITY])
-            np.asarray(self._values)[:] = 0
-            np.asarray(self._claims)[:] = 0
-            # In this order: killed in between, nobody writes over what others still look at.
-            self._words[GENERATION] = generation
-            self._words[CURSOR] = ALIGN
-            self._words[FULL] = 0
-            remove_strays(self.folder, generation)
-            self._map_data()
+        generation = make_data(self.folder, self._words[CAPACITY])
+        np.asarray(self._values)[:] = 0
+        np.asarray(self._claims)[:] = 0
+        # In this order: killed in between, nobody writes over what others still look at.
+        self._words[GENERATION] = generation
+        self._words[CURSOR] = ALIGN
+        self._words[FULL] = 0
+        remove_strays(self.folder, generation)
+        self._map_data()
 
     # ---- facts
 
@@ -214,15 +232,6 @@ class Arena:
 
     # ---- inside
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the arena's lock, which the kernel frees if this process is killed."""
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-
     def _take(self, sizes: Sequence[int]) -> list[int | None]:
         """Reserve space for values; None for those that find no room."""
         cursor = self._words[CURSOR]
@@ -230,6 +239,9 @@ class Arena:
         if self._reserve:
             system = os.fstatvfs(self._data_fd)
             limit = min(limit, cursor + system.f_bavail * system.f_frsize - self._reserve)
+        if self._memory is not None:
+            most = sum(sizes) + len(sizes) * (_PREFIX_SIZE + ALIGN)
+            limit = min(limit, cursor + self._get_memory_left(most))
         places: list[int | None] = []
         for size in sizes:
             start = -(-(cursor + _PREFIX_SIZE) // ALIGN) * ALIGN
@@ -238,8 +250,15 @@ class Arena:
                 cursor = start + size
             else:
                 places.append(None)
+        self._taken_since += cursor - self._words[CURSOR]
         self._words[CURSOR] = cursor
         return places
+
+    def _get_memory_left(self, size: int) -> int:
+        taken = self._taken_since + size
+        if self._memory is not None and taken > min(_ASK_AFTER, self._memory_left):
+            self._memory_left, self._taken_since = self._memory(), 0
+        return self._memory_left - self._taken_since
 
     def _map_data(self) -> bool:
         """Map the data of the current generation up to the current limit; False if it is so."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kappacore.caching.backend import BackendInfo, CacheBackend, Scope
@@ -15,7 +16,7 @@ from kappacore.errors import CacheClosedError, CacheWarning, StorageError
 
 if sys.platform == "linux":
     from kappa_shared.arena import Arena
-    from kappa_shared.budget import plan
+    from kappa_shared.budget import memory_left, plan
     from kappa_shared.inspecting import look, memory_taken
     from kappa_shared.layout import read_length
 
@@ -44,8 +45,8 @@ class SharedBackend(CacheBackend):
         max_bytes: limit on the samples' size in bytes, as ``"64GiB"``, a number of bytes, or a
             fraction of what is free; default 0.8 of what is free, by the file system, the
             container's or job's limit and the machine's memory. 256 MiB of memory, or half of what
-            is free if that is less, always stay for the DataLoader's batches. Where processes
-            disagree, the largest that was asked for counts.
+            is free if that is less, always stay for the DataLoader's batches, whatever else takes
+            memory later. Where processes disagree, the largest that was asked for counts.
         path: a folder to use in place of ``/dev/shm``; on a local disk the cache outlives a
             reboot.
         keep: seconds that the entries stay after their last use.
@@ -74,7 +75,7 @@ class SharedBackend(CacheBackend):
         budget = plan(max_bytes, base, memory=memory, used=memory_taken(folder))
         self._namespace = namespace
         self._advice = budget.warning
-        self._noted = time.monotonic()
+        self._note_at = time.monotonic() + _NOTE_USE
         self._tenancy = Tenancy(folder, keep)
         self._arena: Arena | None = None
         try:
@@ -87,6 +88,7 @@ class SharedBackend(CacheBackend):
                 grow=max_bytes is not None,
                 ceiling=budget.ceiling,
                 reserve=budget.reserve,
+                memory=partial(memory_left, budget.memory_reserve) if memory else None,
             )
         except BaseException:
             self.close()
@@ -106,14 +108,19 @@ class SharedBackend(CacheBackend):
         return self._arena
 
     def get(self, key: int) -> Buffer | None:
+        if time.monotonic() > self._note_at:
+            self._note_use()
         return self.arena.get(key)
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
-        if time.monotonic() - self._noted > _NOTE_USE:
-            self._noted = time.monotonic()
-            self._tenancy.note_use()
+        if time.monotonic() > self._note_at:
+            self._note_use()
         get = self.arena.get
         return [get(key) for key in keys]
+
+    def _note_use(self) -> None:
+        self._note_at = time.monotonic() + _NOTE_USE
+        self._tenancy.note_use()
 
     def put(self, key: int, value: Sequence[Buffer]) -> bool:
         return self.arena.put_many([(key, value)])[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kappacore.caching.sizes import disk_space, format_size, memory_limits, parse_size
 
-__all__ = ["Budget", "plan"]
+__all__ = ["Budget", "memory_left", "plan"]
 
 _SHM = Path("/dev/shm")  # noqa: S108 - only compared with
 _DEFAULT_SHARE = 0.8
@@ -31,12 +31,14 @@ class Budget:
         ceiling: where this process stops writing though others had more, in bytes.
         reserve: what must stay free in the file system, in bytes: who passes batches through a
             full /dev/shm is killed by a bus error.
+        memory_reserve: what must stay available of the memory, in bytes.
         warning: what the user should know; empty if nothing.
     """
 
     capacity: int
     ceiling: int
     reserve: int
+    memory_reserve: int
     warning: str = ""
 
 
@@ -85,5 +87,18 @@ def plan(max_bytes: float | str | None, base: Path, *, memory: bool, used: int) 
         capacity=max(min(asked, most), least),
         ceiling=max(most, _LEAST),
         reserve=reserve if total else 0,
+        memory_reserve=min(reserve, room // 2),
         warning=warning,
     )
+
+
+def memory_left(reserve: int) -> int:
+    """Return how many more bytes of memory may be taken now.
+
+    What was free at the start is shared with whatever comes later: another cache that is filled
+    at the same time, or the training itself.
+
+    Args:
+        reserve: what must stay available, in bytes.
+    """
+    return max(0, min(memory_limits().values()) - reserve)

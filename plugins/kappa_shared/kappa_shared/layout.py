@@ -40,6 +40,7 @@ HEADER = 4096
 GENERATION, CURSOR, CAPACITY, FULL, OWNERS, BOOT = range(8, 14)  # words of the header
 ALIGN = 64  # of values; the first one lies at 64
 PREFIX = struct.Struct("=QQ")  # length and key, directly before the value
+_WORD = struct.Struct("=Q")
 _IOV_MAX = 512
 
 
@@ -54,16 +55,23 @@ def data_size(capacity: int) -> int:
 
 
 def read_length(folder: Path) -> int | None:
-    """Return the number of keys of an arena; None if there is none that could be read."""
+    """Return the number of keys of an arena; None if there is none that could be read.
+
+    Its values may be gone without it, such as by a tidying of temporary files.
+    """
     try:
         fd = open_private(folder / "index", os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        start = os.pread(fd, _START.size, 0)
-        length = _START.unpack(start)[3] if len(start) == _START.size else 0
-        whole = os.fstat(fd).st_size == index_size(length)
-        return length if whole and start == _start(folder, length) else None
+        header = os.pread(fd, HEADER, 0)
+        if len(header) < HEADER:
+            return None
+        length: int = _START.unpack_from(header)[3]
+        (generation,) = _WORD.unpack_from(header, 8 * GENERATION)
+        right = header.startswith(_start(folder, length))
+        whole = right and os.fstat(fd).st_size == index_size(length)
+        return length if whole and data_path(folder, generation).exists() else None
     finally:
         os.close(fd)
 
@@ -77,7 +85,7 @@ def open_index(folder: Path, length: int, capacity: int) -> mmap.mmap:
     path = folder / "index"
     if read_length(folder) != length:
         if path.exists():
-            log.info("The shared cache in %s is of another format; it is made anew.", folder)
+            log.info("The shared cache in %s cannot be read; it is made anew.", folder)
         _make_index(folder, length, capacity)
     fd = open_private(path, os.O_RDWR)
     try:
@@ -96,7 +104,7 @@ def _make_index(folder: Path, length: int, capacity: int) -> None:
             os.posix_fallocate(fd, 0, index_size(length))
             os.pwrite(fd, _start(folder, length), 0)
             for word, value in words.items():
-                os.pwrite(fd, struct.pack("=Q", value), 8 * word)
+                os.pwrite(fd, _WORD.pack(value), 8 * word)
         finally:
             os.close(fd)
         temporary.replace(folder / "index")  # whole, or not there

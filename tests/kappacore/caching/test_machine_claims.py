@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import resource
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from kappacore.caching.machine_claims import MachineClaims, open_claims
+from support.interrupts import interrupts
 
 LONG = 60.0
 
@@ -32,6 +34,23 @@ def test_only_the_claimant_gives_a_claim_back(claims, tmp_path):
     assert other.claim_many([1], LONG) == [False]
     claims.release_many([1])
     assert other.claim_many([1, 2], LONG) == [True, False]
+
+
+def test_an_interrupt_at_any_moment_leaves_no_lock(claims, tmp_path):
+    lock = os.open(tmp_path / "claims", os.O_RDWR)
+
+    def use():
+        claims.claim_many([1], LONG)
+        claims.release_many([1])
+
+    moments = 0
+    for _held in interrupts(use):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is taken
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        moments += 1
+    os.close(lock)
+    assert moments > 5
+    assert MachineClaims(tmp_path, 10).claim_many([1], LONG) == [True]
 
 
 def test_the_claim_of_a_killed_process_runs_out(claims, tmp_path):

@@ -365,9 +365,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path):
 
 
 def test_a_base_that_does_not_exist_is_refused_with_what_to_do(tmp_path):
-    expected = (
-        r"^Cannot create the folder .*missing.*No such file.* Set KAPPACORE_DIR, or the option"
-    )
+    expected = r"^Cannot use the folder .*missing.*No such file.* Set KAPPACORE_DIR, or the option"
     with pytest.raises(StorageError, match=expected):
         user_folder("shared", tmp_path / "missing")
 
@@ -379,7 +377,7 @@ def test_looking_for_the_users_folder_makes_nothing_and_trusts_nobody(tmp_path):
     user_folder("shared", tmp_path).chmod(0o755)
     with pytest.raises(StorageError, match="is open to other users"):
         user_folder("shared", tmp_path, make=False)
-    with pytest.raises(StorageError, match=r"^Cannot create .*missing is not a folder.* Set KAPPA"):
+    with pytest.raises(StorageError, match=r"^Cannot use .*missing is not a folder.* Set KAPPA"):
         user_folder("shared", tmp_path / "missing", make=False)
 
 
