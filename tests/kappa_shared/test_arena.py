@@ -135,6 +135,20 @@ def test_clearing_is_seen_by_everybody_and_makes_room(arena):
         assert (arena.entries, arena.used, arena.full) == (0, 0, False)
 
 
+def test_what_was_loaded_before_a_clear_is_not_stored_after_it(arena):
+    other = other_view(arena)
+    assert arena.claim_many([1, 2], 60) == [True, True]
+    other.clear()  # such as because the source has changed
+    assert arena.claim_many([1], 60) == [True]  # renewed: it was loaded before all the same
+    items = [(1, [b"old"]), (3, [b"unclaimed"]), (2, [b"old"])]
+    assert arena.put_many(items) == [True, True, True]
+    assert [arena.get(key) for key in (1, 2, 3)] == [None, None, b"unclaimed"]
+    arena.release_many([1, 2])
+    assert arena.claim_many([1], 60) == [True]
+    assert put(arena, 1, b"new")
+    assert other.get(1) == b"new"
+
+
 def test_clearing_leaves_one_data_file(arena):
     for _ in range(3):
         put(arena, 1, b"x")

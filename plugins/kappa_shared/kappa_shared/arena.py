@@ -95,6 +95,7 @@ class Arena:
         self._memory = memory
         self._memory_left = self._taken_since = 0  # when memory was asked for last
         self._generation = self._size = 0  # none is mapped yet
+        self._claimed: dict[int, int] = {}  # of this process, and in which generation
         self._data = memoryview(b"")
         self._close_data: Callable[[], object] = lambda: None
         self._lock_fd = open_private(folder / "lock")
@@ -145,7 +146,12 @@ class Arena:
     # ---- writing
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
-        """Append values; False for those that find no room."""
+        """Append values; False for those that find no room.
+
+        One that was claimed before the arena was cleared was loaded before, too: it counts as
+        stored and cleared.
+        """
+        given, items = items, [item for item in items if not self._is_outdated(item[0])]
         sizes = [sum(memoryview(piece).nbytes for piece in value) for _, value in items]
         generation, fd, places = self._reserve_space(sizes)
         written = [
@@ -158,7 +164,14 @@ class Arena:
             if ok and place is not None
         ]
         self._publish(generation, done, refused=not all(written))
-        return written
+        if len(items) == len(given):
+            return written
+        answers = dict(zip((key for key, _ in items), written, strict=True))
+        return [answers.get(key, True) for key, _ in given]
+
+    def _is_outdated(self, key: int) -> bool:
+        generation = self._words[GENERATION]
+        return self._claimed.get(key, generation) != generation
 
     @locked
     def _reserve_space(self, sizes: Sequence[int]) -> tuple[int, int, list[int | None]]:
@@ -186,12 +199,14 @@ class Arena:
             granted.append(free and not self._values[key])
             if granted[-1]:
                 self._claims[key] = claim
+                self._claimed.setdefault(key, self._words[GENERATION])
         return granted
 
     @locked
     def release_many(self, keys: Sequence[int]) -> None:
         """Give back this process's claims."""
         for key in keys:
+            self._claimed.pop(key, None)
             if self._claims[key] & _OWNER == self._owner:
                 self._claims[key] = 0
 
