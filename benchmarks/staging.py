@@ -1,10 +1,12 @@
 """Staging beside `cp -r`, `rsync -a`, `shutil.copytree`, `unzip` and KappaData 0.0.8, in one run.
 
 Many small files and a few large ones, as a folder and as a stored zip file. Every copy starts with
-the source in the page cache and a target that does not exist; what the disk takes to have it all
+the source in the page cache (with `--cold`, its contents out of it) and a target that does not
+exist; what the disk takes to have it all
 written (`sync`) is timed apart for everyone. `make bench` installs KappaData; rsync and unzip are
-left out where they are not installed. Run it on a machine that does nothing else, with three times
-the room of the data.
+left out where they are not installed. Run it on a machine that does nothing else, with 20 GB free:
+targets of many files are kept to the end, because ext4 makes new files slowly for minutes after
+many were removed.
 """
 
 from __future__ import annotations
@@ -30,7 +32,12 @@ if TYPE_CHECKING:
     Copy = Callable[[Path, Path], "float | None"]  # may return the seconds that it synced for
 
 
+_MANY = 1000  # files
+
+
 class Time(NamedTuple):
+    """Seconds of one copy."""
+
     copying: float
     syncing: float
 
@@ -98,27 +105,37 @@ def timed(copy: Copy, source: Path, target: Path, expected: int) -> Time:
     files = sum(len(names) for _, _, names in os.walk(target))
     if files < expected:
         raise RuntimeError(f"{files} files of {expected} came to {target}")
-    shutil.rmtree(target.parent)
+    if expected < _MANY:
+        shutil.rmtree(target.parent)
     return Time(copying, syncing)
 
 
-def warm(source: Path) -> None:
+def prepare(source: Path, cold: bool) -> None:
+    """Bring the source's contents into the page cache, or out of it."""
     for file in [source] if source.is_file() else source.rglob("*"):
         if file.is_file():
             with file.open("rb") as opened:
-                while opened.read(1 << 22):
+                if cold:
+                    os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                while not cold and opened.read(1 << 22):
                     pass
 
 
 def compare(
-    title: str, source: Path, work: Path, peers: dict[str, Copy | None], count: int, rounds: int
+    title: str,
+    source: Path,
+    work: Path,
+    peers: dict[str, Copy | None],
+    count: int,
+    rounds: int,
+    cold: bool,
 ) -> None:
-    warm(source)
     times: dict[str, Time] = {}
     for turn in range(rounds):  # in turns: whatever else the machine does hits all of them
         for name, copy in peers.items():
             if copy is not None:
-                new = timed(copy, source, work / f"target{turn}" / "data", count)
+                prepare(source, cold)
+                new = timed(copy, source, work / f"{title}, {name}, {turn}" / "data", count)
                 times[name] = min(times.get(name, new), new)
     peer_names = [name for name in times if not name.startswith("stage")]
     print(f"\n{title}; seconds, best of {rounds}, and how often slower or faster stage is")
@@ -130,7 +147,6 @@ def compare(
 
 def second_call(source: Path, work: Path) -> None:
     target = work / "second" / "data"
-    target.parent.mkdir()
     kappacore.stage(source, target, progress=False)
     started = time.perf_counter()
     result = kappacore.stage(source, target, progress=False)
@@ -138,7 +154,6 @@ def second_call(source: Path, work: Path) -> None:
     if result.copied:
         raise RuntimeError("the second call copied again")
     print(f"\nThe second call of stage, {result.files:,} files: {seconds * 1e3:.2f} ms")
-    shutil.rmtree(target.parent)
 
 
 def main() -> None:
@@ -150,7 +165,8 @@ def main() -> None:
     parser.add_argument("--large-files", type=int, default=4)
     parser.add_argument("--large-bytes", type=int, default=500_000_000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--small", action="store_true", help="a quick try: 1,000 and 2 × 100 MB")
+    parser.add_argument("--cold", action="store_true", help="read the source from its disk")
+    parser.add_argument("--small", action="store_true", help="a quick try: 1,000 and 2 x 100 MB")
     parser.add_argument("--root", type=Path, help="a folder on the disk to measure")
     arguments = parser.parse_args()
     if arguments.small:
@@ -178,16 +194,14 @@ def main() -> None:
         ):
             source = Path(work) / title
             make_folder(source, count, size)
-            what = f"{count:,} files of {size:,} bytes"
-            rounds = arguments.rounds
-            compare(f"{what} in a folder", source, Path(work), folders, count, rounds)
+            what = f"{count:,} files of {size:,} bytes{', cold,' if arguments.cold else ''}"
+            rounds, cold = arguments.rounds, arguments.cold
+            compare(f"{what} in a folder", source, Path(work), folders, count, rounds, cold)
             if title == "small":
                 second_call(source, Path(work))
             archive = source.with_suffix(".zip")
             make_zip(source, archive)
-            shutil.rmtree(source)
-            compare(f"{what} in a zip file", archive, Path(work), zips, count, rounds)
-            archive.unlink()
+            compare(f"{what} in a zip file", archive, Path(work), zips, count, rounds, cold)
 
 
 if __name__ == "__main__":

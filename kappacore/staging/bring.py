@@ -68,6 +68,7 @@ def bring(
         return StageResult(places.target, found=True)
     source = open_source(source_path, options.limits, options.threads)
     try:
+        log(f"listing '{source_path}'")
         wanted = _listed(source)
         about = _about(source)
         complete = look.state is State.COMPLETE and not options.recheck

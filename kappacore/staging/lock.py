@@ -92,8 +92,8 @@ def _acquired(lock: FileLock, places: Places, wait: float) -> bool:
 
 def _refuse_disk(places: Places) -> NoReturn:
     raise StagingError(
-        f"the file system of '{places.target}' has no locks (flock), so two processes could copy at "
-        f"once. Choose a target on a local disk."
+        f"the file system of '{places.target}' has no locks (flock), so two processes could copy "
+        f"at once. Choose a target on a local disk."
     )
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["publish", "replace_manifest", "set_aside", "sync_disk"]
 
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUSY)
+
 
 def publish(
     places: Places,
@@ -122,13 +124,7 @@ def _appears(places: Places) -> bool:
     """Rename the tree to the target, unless something is there."""
     if places.work.parent == places.target:
         return False
-    try:
-        places.tree.rename(places.target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
-            raise
-        return False
-    return True
+    return _renamed(places.tree, places.target)
 
 
 def _merge_all(
@@ -140,14 +136,16 @@ def _merge_all(
     known_folders: set[str],
 ) -> None:
     """Move the tree into the target, all but the manifest; the target is marked before."""
+    stale = [path for path in known if path not in files]
+    stale_folders = known_folders.difference(folders)
+    _check_way(places, "", known.keys(), {*stale, *stale_folders})
     mark = places.work / UNFINISHED
     mark.unlink(missing_ok=True)
     manifest.write(mark, {**known, **files}, sorted({*known_folders, *folders}), about)
     sync_disk(places.work)
     mark.replace(places.target / UNFINISHED)
     _sync_folder(places.target)
-    stale = [path for path in known if path not in files]
-    _remove_stale(places, stale, known_folders.difference(folders))
+    _remove_stale(places, stale, stale_folders)
     _merge(places, "", known.keys())
     for folder in folders:  # what was a part is now part of the whole
         for name in (MANIFEST, UNFINISHED):
@@ -171,30 +169,58 @@ def _remove_stale(places: Places, files: list[str], folders: set[str]) -> None:
                     raise  # else something is in it that is not staging's, and stays
 
 
+def _check_way(places: Places, folder: str, ours: Collection[str], gone: Collection[str]) -> None:
+    """Refuse to begin if something is in the way of the tree that will not be gone by then."""
+    for path, is_folder in _items(places, folder):
+        there = places.target / path
+        if path in gone or _kind(there) == "nothing":
+            continue
+        if is_folder and _kind(there) == "folder":
+            _check_way(places, path, ours, gone)
+        else:
+            _check_file(places, path, is_folder, ours)
+
+
 def _merge(places: Places, folder: str, ours: Collection[str]) -> None:
     """Move a folder of the tree into the target; only files that are ``ours`` are replaced."""
-    with os.scandir(places.tree / folder) as found:
-        items = list(found)
-    for item in items:
-        path = f"{folder}/{item.name}" if folder else item.name
-        if path == MANIFEST:
-            continue
+    for path, is_folder in _items(places, folder):
         here, there = places.tree / path, places.target / path
-        kind = _kind(there)
-        is_folder = item.is_dir(follow_symlinks=False)
-        if kind == "nothing":
-            here.rename(there)
-        elif is_folder and kind == "folder":
+        if _kind(there) == "nothing" and _renamed(here, there):
+            continue
+        if is_folder and _kind(there) == "folder":
             _merge(places, path, ours)
-        elif not is_folder and kind == "file":
+        else:
+            _check_file(places, path, is_folder, ours)
             if path in ours:
                 here.replace(there)
-            elif not filecmp.cmp(here, there, shallow=False):
-                _refuse(there, "differs from the source, and staging did not put it there")
-        else:
-            _refuse(
-                there, f"is a {kind} where the source has a {'folder' if is_folder else 'file'}"
-            )
+
+
+def _items(places: Places, folder: str) -> list[tuple[str, bool]]:
+    """Return what a folder of the tree has: the paths, and whether they are folders."""
+    with os.scandir(places.tree / folder) as found:
+        items = [(f"{folder}/{item.name}" if folder else item.name, item) for item in found]
+    return [(path, item.is_dir(follow_symlinks=False)) for path, item in items if path != MANIFEST]
+
+
+def _check_file(places: Places, path: str, is_folder: bool, ours: Collection[str]) -> None:
+    """Refuse what is in the target unless it may be replaced, or is the same file already."""
+    here, there = places.tree / path, places.target / path
+    kind = _kind(there)
+    if is_folder or kind != "file":
+        _refuse(there, f"is a {kind} where the source has a {'folder' if is_folder else 'file'}")
+    if path not in ours and not filecmp.cmp(here, there, shallow=False):
+        _refuse(there, "differs from the source, and staging did not put it there")
+
+
+def _renamed(here: Path, there: Path) -> bool:
+    """Rename a file or folder, unless another process has just put a folder there."""
+    try:
+        here.rename(there)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        return False
+    return True
 
 
 def _kind(path: Path) -> str:

@@ -203,8 +203,8 @@ def _explained(target: Path) -> Iterator[None]:
             ) from error
         place = f" ('{error.filename}')" if error.filename else ""
         raise StagingError(
-            f"cannot stage to '{target}': {error.strerror}{place}. The source must be readable, and "
-            f"the target a folder that you can write to or a path where you can make one."
+            f"cannot stage to '{target}': {error.strerror}{place}. The source must be readable, "
+            f"and the target a folder that you can write to or a path where you can make one."
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -70,7 +71,7 @@ def test_threads_of_one_process_wait_for_each_other_too(tmp_path):
 def test_parts_and_the_whole_at_the_same_time(tmp_path):
     files = {f"{split}/{number}.jpg": os.urandom(5000) for split in "abcd" for number in range(200)}
     source = make_tree(tmp_path / "s", files)
-    for turn in range(3):
+    for turn in range(2):
         target = tmp_path / f"t{turn}"
         parts = [start(source, target, split) for split in "abcd"]
         time.sleep(0.1 * turn)
@@ -116,3 +117,16 @@ def test_a_holder_that_is_killed_keeps_nobody_waiting(tmp_path):
     child.communicate()
     assert result.copied
     assert tree_of(target) == SMALL
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    def no_flock(fd, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", no_flock)
+    with pytest.raises(
+        kappacore.StagingError, match=r"has no locks \(flock\).* Choose a target on"
+    ):
+        kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t")
+    assert not (tmp_path / "t").exists()

@@ -24,7 +24,7 @@ def test_the_whole_comes_to_the_local_path(paths):
     result = copy_folder(source, local, log=lines.append)
     assert result == (True, False, False, local)
     assert tree_of(local) == SMALL
-    assert lines[0].startswith(f"copying '{source}' to '{local}'")
+    assert lines[1].startswith(f"copying '{source}' to '{local}'")
     assert lines[-1] == f"finished copying '{source}' to '{local}'"
     assert copy_folder(str(source), str(local)) == (False, False, False, local)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import kappacore
-from kappacore.staging.places import MANIFEST, places_of
+from kappacore.staging.places import MANIFEST, UNFINISHED, places_of
 from support.staging import SMALL, left_beside, make_tree, tree_of
 
 
@@ -66,6 +66,15 @@ def test_the_second_call_takes_no_lock_and_lists_no_files(tmp_path):
     assert done.stdout.strip() == str([("open", str(target / MANIFEST))])
 
 
+def test_of_a_long_manifest_only_the_end_is_read(tmp_path):
+    """The first lines may be anything: a call does not read them."""
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    kappacore.stage(source, target)
+    manifest = target / MANIFEST
+    manifest.write_bytes(b'["nothing that is read"]\n' * 1_000_000 + manifest.read_bytes())
+    assert not kappacore.stage(source, target).copied
+
+
 def test_staging_imports_no_torch_and_no_numpy(tmp_path):
     make_tree(tmp_path / "s")
     script = (
@@ -96,6 +105,13 @@ def test_times_are_kept_and_permissions_are_not_widened(tmp_path):
     }
     # The owner can always write: else nobody could go on after a kill, or clean up.
     assert modes == {"labels.csv": 0o640, "val": 0o700, "train/b": 0o700, "train/b/3.jpg": 0o644}
+
+
+def test_a_folder_that_is_private_stays_private(tmp_path):
+    source = make_tree(tmp_path / "s")
+    source.chmod(0o700)
+    target = kappacore.stage(source, tmp_path / "t").path
+    assert stat.S_IMODE(target.stat().st_mode) == 0o700
 
 
 def test_links_in_the_source_are_followed(tmp_path):
@@ -211,6 +227,7 @@ def test_what_is_in_the_way_of_the_whole_is_not_overwritten(tmp_path):
     with pytest.raises(kappacore.StagingError, match=r"4\.jpg' is in the way: it differs"):
         kappacore.stage(source, target)
     assert (target / "val/a/4.jpg").read_bytes() == b"mine!"
+    assert not (target / UNFINISHED).exists()  # nothing was begun
     (target / "val/a/4.jpg").unlink()
     assert kappacore.stage(source, target).copied
     assert tree_of(target) == SMALL
