@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kappacore.caching.guard import random_states_restored
+from kappacore.caching.namespace import split
+from kappacore.caching.session import backend_class
 from kappacore.caching.sizes import format_size
 from kappacore.caching.stats import CacheStats
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["explain", "explain_cache"]
 
 _PROBED = 8  # samples
+_MOST_RELATIVES = 5
+_PARTS = ("fingerprint or name", "item", "form", "length", "format version")
 _MOST_HITS, _MOSTLY = 0.95, 0.5
 
 
@@ -39,8 +43,28 @@ def explain_cache(cache: SampleCache | TieredCache) -> str:
             f"  fingerprint: {fingerprint or 'unknown; only the namespace says what it holds'}",
             f"  fill: {_fill(info, tier.length)}",
             f"  use: {_use(tier.stats())}",
+            *(f"  {line}" for line in _relatives(tier)),
         ]
     return "\n".join(lines)
+
+
+def _relatives(cache: SampleCache) -> list[str]:
+    """Say which other namespaces hold samples of such a dataset, and which part tells them apart.
+
+    So one sees why a cache is cold although one like it was filled.
+    """
+    own = cache.identity
+    try:
+        infos = list(backend_class(cache.ref).namespaces(**cache.ref.options))
+    except Exception as error:  # the cache works; only this cannot be said
+        return [f"others of the same dataset: unknown ({type(error).__name__}: {error})"]
+    lines = []
+    for info in infos:
+        if info.dataset == own.description["dataset"] and info.namespace != own.namespace:
+            parts = zip(_PARTS, split(info.namespace), split(own.namespace), strict=True)
+            differing = [f"{name} ({its}, here {ours})" for name, its, ours in parts if its != ours]
+            lines.append(f"not shared with {info.namespace}: other {', '.join(differing)}")
+    return lines[:_MOST_RELATIVES]
 
 
 def explain(target: Any) -> str:

@@ -12,7 +12,7 @@ import xxhash
 
 from kappacore.errors import InvalidOptionError, NamespaceMismatchError, NamespaceRequiredError
 
-__all__ = ["PRIVATE", "Identity", "count_ranks", "identify"]
+__all__ = ["PRIVATE", "Identity", "count_ranks", "identify", "split"]
 
 #: Version of how samples are laid out under keys; another one is another namespace.
 _FORMAT = 1
@@ -131,6 +131,11 @@ def identify(
         private=private,
         description={"dataset": dataset, "item": item, "form": form, "length": length},
     )
+
+
+def split(namespace: str) -> list[str]:
+    """Return what a namespace consists of: fingerprint or name, item, form, length, version."""
+    return namespace.rsplit(".", 4)
 
 
 def count_ranks() -> int:

@@ -220,3 +220,22 @@ def test_it_is_found_at_the_top_after_its_module_was_imported():
     import kappacore.caching.datasets  # which imports what explains
 
     assert callable(kappacore.explain)
+
+
+def test_it_says_which_part_keeps_a_cache_apart_from_others_of_such_a_dataset(log):
+    with (
+        CacheWrapper(Images(log, known=True), "shared", max_bytes="1MiB") as raw,
+        CacheWrapper(Images(log, known=True), "shared", form="decoded", max_bytes="1MiB") as other,
+        CacheWrapper(Images(log, 12, known=True), "shared", max_bytes="1MiB") as longer,
+        CacheWrapper(Images(log, seed=1, known=True), "shared", max_bytes="1MiB") as changed,
+    ):
+        text = raw.explain()
+        for cached, difference in (
+            (other, "form (decoded, here raw)"),
+            (longer, "length (12, here 10)"),
+            (changed, "fingerprint or name ("),
+        ):
+            namespace = cached._caches["x"][0].identity.namespace
+            (line,) = (line for line in text.splitlines() if namespace in line)
+            assert line.startswith(f"  not shared with {namespace}: other ")
+            assert difference in line
