@@ -51,6 +51,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/redis.py
 	$(BIN)/python benchmarks/imagefolder.py
 	$(BIN)/python benchmarks/wrappers.py
+	$(BIN)/python benchmarks/staging.py --small
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/kappacore/caching/codec/fuzz.py --seconds $(FUZZ_SECONDS)
