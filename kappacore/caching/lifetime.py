@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
@@ -16,6 +17,8 @@ from kappacore.caching.locks import is_supported
 from kappacore.caching.tenancy import Tenancy, remove
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kappacore.caching.backend import CacheBackend
     from kappacore.plugins import PluginRef
 
@@ -46,8 +49,7 @@ class Lifetime:
     """
 
     def __init__(self, ref: PluginRef, namespace: str, keep: float, *, collects: bool) -> None:
-        options = sorted((name, value) for name, value in ref.options.items() if not secret(name))
-        place = xxhash.xxh3_64_hexdigest(repr(options).encode())
+        place = xxhash.xxh3_64_hexdigest(repr(_place(ref.options)).encode())
         parent, prefix = user_folder("lifetimes"), f"{ref.name}.{place}."
         if collects:
             try:
@@ -61,6 +63,15 @@ class Lifetime:
     def leave(self, backend: CacheBackend | None) -> None:
         """End the use; the last user clears the entries through its ``backend``, if it has one."""
         self._tenancy.leave(partial(_clear, backend))
+
+
+def _place(options: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what says where entries are, in one spelling."""
+    return sorted(
+        (name, os.path.abspath(value) if isinstance(value, os.PathLike) else value)  # noqa: PTH100
+        for name, value in options.items()
+        if not secret(name)
+    )
 
 
 def open_lifetime(

@@ -13,6 +13,7 @@ import pytest
 
 import kappacore
 from kappacore import plugins
+from support.caching import remove_kept
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "kappa_lmdb"
@@ -68,7 +69,7 @@ def test_samples_are_read_once_and_go_with_their_last_user(tmp_path):
             assert dataset.stats().source_reads == len(SAMPLES)
 
 
-def test_samples_stay_for_the_next_run_where_asked(tmp_path):
+def test_samples_stay_for_the_next_run_where_asked(tmp_path, cache_folder):
     with open_cache(tmp_path, keep=True) as dataset:
         assert list(dataset) == SAMPLES
     script = tmp_path / "next_run.py"
@@ -85,6 +86,7 @@ with kappacore.CachedDataset(samples, "lmdb", path={str(tmp_path)!r}, **options)
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
+    assert len(remove_kept(cache_folder)) == 1  # the note of how long
 
 
 def test_caches_of_one_process_share_the_file(tmp_path):

@@ -13,10 +13,17 @@ from kappa_imagefolder.spread import THREADS, spread
 
 
 def test_calls_that_compute_stay_in_this_thread(monkeypatch):
-    passed = SimpleNamespace(perf_counter=time.perf_counter, thread_time=time.perf_counter)
-    monkeypatch.setattr(spreading, "time", passed)  # a busy machine makes all calls wait
-    names = list(spread(lambda _: threading.current_thread().name, range(2000)))
-    assert set(names) == {threading.current_thread().name}
+    now = 0.0
+
+    def compute(_):
+        nonlocal now
+        now += 0.01
+        return threading.current_thread().name
+
+    # Not the machine's clocks: a busy one makes all calls wait.
+    clocks = SimpleNamespace(perf_counter=lambda: now, thread_time=lambda: now)
+    monkeypatch.setattr(spreading, "time", clocks)
+    assert set(spread(compute, range(2000))) == {threading.current_thread().name}
 
 
 def test_calls_that_wait_wait_together():
