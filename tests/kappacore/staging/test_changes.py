@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
@@ -112,6 +113,8 @@ def test_a_change_that_one_look_does_not_tell_is_found_by_recheck(tmp_path):
 
 def test_the_same_dataset_in_another_place_is_taken_for_the_same(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    for name in SMALL:
+        os.utime(source / name, ns=(0, 1_577_934_246_789_000_000))  # an archive has no fractions
     kappacore.stage(source, target)
     moved = source.rename(tmp_path / "moved")
     result = kappacore.stage(moved, target)
@@ -119,6 +122,18 @@ def test_the_same_dataset_in_another_place_is_taken_for_the_same(tmp_path):
     packed = pack(tmp_path / "s.zip")
     assert not kappacore.stage(packed, target).copied
     assert left_beside(target) == []
+
+
+def test_files_of_the_same_sizes_in_another_place_are_not_taken_for_the_same(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    kappacore.stage(source, target)
+    other = shutil.copytree(source, tmp_path / "v2")
+    (other / "labels.csv").write_bytes(SMALL["labels.csv"][::-1])
+    os.utime(other / "labels.csv", (1_700_000_000, 1_700_000_000))
+    with pytest.raises(kappacore.StagingError, match="or other versions of them"):
+        kappacore.stage(other, target)
+    assert kappacore.stage(other, target, recheck=True).copied_files == 1
+    assert tree_of(target) == tree_of(other)
 
 
 def test_another_dataset_does_not_replace_one_unasked(tmp_path):
@@ -183,6 +198,14 @@ def test_what_a_kill_after_publishing_left_is_removed_by_the_next_call(tmp_path)
     make_tree(places_of(target).work, {"journal": b""})
     assert not kappacore.stage(source, target).copied
     assert left_beside(target) == []
+
+
+def test_what_a_kill_left_of_a_part_is_removed_once_the_whole_is_there(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    target.mkdir()
+    work = make_tree(places_of(target / "train").work, {"tree/a/1.jpg": b"half"})
+    kappacore.stage(source, target)
+    assert not work.exists()
 
 
 def test_what_lies_in_the_work_folder_by_other_hands_is_not_published(tmp_path):
