@@ -69,8 +69,8 @@ def bring(
     source = open_source(source_path, options.limits, options.threads)
     try:
         log(f"listing '{source_path}'")
+        about = _about(source)  # before it is listed: what comes in between is seen the next time
         wanted = _listed(source)
-        about = _about(source)
         complete = look.state is State.COMPLETE and not options.recheck
         if complete and (result := _still_same(source, wanted, places, about, log)) is not None:
             log(f"using '{places.target}', which is complete")

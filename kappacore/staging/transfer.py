@@ -139,7 +139,11 @@ class Transfer:
             raise self._error
 
     def _has_parts(self, entry: Entry) -> bool:
-        content = self._source.open(entry)
+        try:
+            content = self._source.open(entry)
+        except Exception as error:
+            self._explain(entry, error)
+            raise
         self._source.release(content)
         return isinstance(content, Extent)
 

@@ -8,6 +8,9 @@ import shutil
 import pytest
 
 import kappacore
+from kappacore.staging import bring
+from kappacore.staging.digests import CHUNK
+from kappacore.staging.folder import FolderSource
 from kappacore.staging.places import MANIFEST, UNFINISHED, places_of
 from support.staging import SMALL, left_beside, make_tree, pack, tree_of
 
@@ -41,6 +44,41 @@ def test_a_source_that_changes_while_it_is_copied_is_noticed(tmp_path, change, m
     assert not target.exists()
     result = kappacore.stage(source, target)  # it is quiet now
     assert tree_of(result.path) == tree_of(source)
+
+
+def test_a_large_file_that_is_gone_before_it_is_copied_is_noticed(tmp_path, monkeypatch):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    with (source / "big.bin").open("wb") as file:
+        file.truncate(CHUNK + 1)
+    kept_in = bring.kept_in
+
+    def gone(*args, **options):
+        (source / "big.bin").unlink()
+        return kept_in(*args, **options)
+
+    monkeypatch.setattr(bring, "kept_in", gone)
+    with pytest.raises(kappacore.SourceChangedError, match=r"'big\.bin' of .* changed while"):
+        kappacore.stage(source, target)
+
+
+def test_a_file_that_comes_when_the_source_was_just_listed_is_seen_by_the_next_call(
+    tmp_path, monkeypatch
+):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    kappacore.stage(source, target)
+    os.utime(source)  # so that it is listed again
+    scan = FolderSource.scan
+
+    def then_added(self):
+        found = scan(self)
+        (source / "new.jpg").write_bytes(b"new")
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderSource, "scan", then_added)
+        assert not kappacore.stage(source, target).copied
+    assert kappacore.stage(source, target).copied
+    assert tree_of(target) == {**SMALL, "new.jpg": b"new"}
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tgz"])
