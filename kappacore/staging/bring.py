@@ -12,7 +12,7 @@ from kappacore.errors import NotEnoughSpaceError, SourceChangedError, StagingErr
 from kappacore.staging.check import problems_in
 from kappacore.staging.journal import Journal
 from kappacore.staging.manifest import Record, read_manifest
-from kappacore.staging.places import MANIFEST
+from kappacore.staging.places import MANIFEST, has_work, places_of
 from kappacore.staging.progress import Progress, shown
 from kappacore.staging.publish import publish, replace_manifest, set_aside, sync_disk
 from kappacore.staging.result import StageResult
@@ -20,7 +20,7 @@ from kappacore.staging.source import has_parts, open_source, stamp_of
 from kappacore.staging.space import check_room, human
 from kappacore.staging.state import Look, State, known_files
 from kappacore.staging.transfer import Transfer
-from kappacore.staging.work import kept_in, open_work, present_in, remove_work
+from kappacore.staging.work import is_version, kept_in, open_work, present_in, remove_work, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,8 +69,8 @@ def bring(
     source = open_source(source_path, options.limits, options.threads)
     try:
         log(f"listing '{source_path}'")
+        about = _about(source)  # before it is listed: what comes in between is seen the next time
         wanted = _listed(source)
-        about = _about(source)
         complete = look.state is State.COMPLETE and not options.recheck
         if complete and (result := _still_same(source, wanted, places, about, log)) is not None:
             log(f"using '{places.target}', which is complete")
@@ -114,6 +114,9 @@ def _complete(
         known_folders=known_folders,
     )
     remove_work(places)
+    for folder in wanted.folders:  # what kills left that staged a part by itself
+        if has_work(f"{target}/{folder}"):
+            tidy(places_of(target / folder))
     log(f"finished copying '{source.path}' to '{target}'")
     return StageResult(
         target,
@@ -167,15 +170,15 @@ def _still_same(
     if found.summary is None:
         return None
     moved = found.summary["source"] != about["source"]
-    sizes = {path: entry.size for path, entry in wanted.files.items()}
-    same = sizes == {path: record.size for path, record in found.files.items()} and (
-        moved
-        or all(found.files[path].mtime_ns == entry.mtime_ns for path, entry in wanted.files.items())
+    same = wanted.files.keys() == found.files.keys() and all(
+        is_version(entry, found.files[path], exactly=not moved)
+        for path, entry in wanted.files.items()
     )
     if not same and moved:
         raise StagingError(
             f"'{places.target}' was staged from '{found.summary['source']}', and '{source.path}' "
-            f"holds other files. Choose another target, or replace it by recheck=True (--recheck)."
+            f"holds other files, or other versions of them (by sizes and times). Choose another "
+            f"target, or replace it by recheck=True (--recheck)."
         )
     if not same or set(wanted.folders) != found.folders:
         return None
@@ -183,7 +186,10 @@ def _still_same(
     replace_manifest(places, found.files, list(wanted.folders), about)
     remove_work(places)
     return StageResult(
-        places.target, files=len(found.files), bytes=sum(sizes.values()), kind=source.kind
+        places.target,
+        files=len(found.files),
+        bytes=sum(record.size for record in found.files.values()),
+        kind=source.kind,
     )
 
 

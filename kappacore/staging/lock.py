@@ -44,6 +44,8 @@ def held(
     Raises:
         StagingTimeoutError: if the lock was not free in time; says who holds it.
     """
+    if places.lock.is_symlink():  # older versions of filelock would follow it, and truncate
+        raise StagingError(f"'{places.lock}' is in the way: it is a link, not a lock. Remove it.")
     lock = FileLock(places.lock, thread_local=False)
     _acquire(lock, places, timeout, log)
     try:
@@ -105,7 +107,10 @@ def _write_holder(path: Path, source: str) -> None:
         "since": time.time(),
         "source": source,
     }
-    path.write_text(json.dumps(about), encoding="utf-8")  # half of it is told from all of it
+    path.unlink(missing_ok=True)  # left by a kill, or a link that somebody placed to be followed
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o644), "w", encoding="utf-8") as file:
+        json.dump(about, file)  # half of it is told from all of it
 
 
 def _describe(path: Path) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "MANIFEST",
     "UNFINISHED",
     "Places",
+    "has_work",
     "is_bookkeeping",
     "places_of",
 ]
@@ -82,14 +83,45 @@ class Places:
 def places_of(target: Path) -> Places:
     """Return the places of ``target``, an absolute path without symlinks."""
     base = target if _needs_inside(target) else target.parent
-    name = target.name or "root"
+    return Places(target, *(base / name for name in _names_for(target.name)))
+
+
+def has_work(target: Path | str) -> bool:
+    """Tell quickly whether a target has a work folder, wherever that is."""
+    base, _, name = os.fspath(target).rpartition("/")
+    work = _names_for(name)[2]
+    return os.path.lexists(f"{base}/{work}") or os.path.lexists(f"{target}/{work}")
+
+
+def _names_for(name: str) -> tuple[str, str, str]:
+    name = name or "root"
     if len(os.fsencode(name)) > 200:  # a name has at most 255 bytes
         name = xxhash.xxh3_64_hexdigest(os.fsencode(name))
-    stems = (base / f".{name}{suffix}" for suffix in _SUFFIXES)
-    return Places(target, *stems)
+    lock, holder, work = (f".{name}{suffix}" for suffix in _SUFFIXES)
+    return lock, holder, work
 
 
 def _needs_inside(target: Path) -> bool:
     if not target.is_dir():
         return False
-    return target.is_mount() or not os.access(target.parent, os.W_OK | os.X_OK)
+    mounted = target.is_mount() or _mount_of(target) != _mount_of(target.parent)
+    return mounted or not os.access(target.parent, os.W_OK | os.X_OK)
+
+
+def _mount_of(folder: Path) -> str:
+    """Return what Linux calls the mount that a folder is on; "" where it does not tell.
+
+    A folder mounted from elsewhere on the same disk is seen by nothing else, and nothing can be
+    renamed into it from outside.
+    """
+    try:
+        fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    except PermissionError:
+        return ""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:  # noqa: PTH123
+            return next((line for line in info if line.startswith("mnt_id:")), "")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)

@@ -16,6 +16,7 @@ from kappacore.staging import manifest
 from kappacore.staging.entries import parent_of
 from kappacore.staging.places import KAPPADATA_START, MANIFEST, UNFINISHED, is_bookkeeping
 from kappacore.staging.state import staged_folders
+from kappacore.staging.work import looks_like
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -136,7 +137,7 @@ def _merge_all(
     known_folders: set[str],
 ) -> None:
     """Move the tree into the target, all but the manifest; the target is marked before."""
-    stale = [path for path in known if path not in files]
+    stale = _stale(places.target, known, files)
     stale_folders = known_folders.difference(folders)
     _check_way(places, "", known.keys(), {*stale, *stale_folders})
     mark = places.work / UNFINISHED
@@ -151,6 +152,28 @@ def _merge_all(
         for name in (MANIFEST, UNFINISHED):
             with suppress(FileNotFoundError):
                 os.unlink(f"{places.target}/{folder}/{name}")  # noqa: PTH108
+
+
+def _stale(target: Path, known: dict[str, Record], files: dict[str, Record]) -> list[str]:
+    """Return the files that the dataset no longer has and that are as staging put them there.
+
+    What somebody has changed since is theirs. After a kill a file may still be as the manifest
+    before has it.
+    """
+    gone = [path for path in known if path not in files]
+    stale = [path for path in gone if _is_as(target, path, known[path])]
+    if len(stale) < len(gone) and (target / MANIFEST).is_file():
+        before = manifest.read_manifest(target / MANIFEST).files
+        others = set(gone).difference(stale)
+        stale += [path for path in others if path in before and _is_as(target, path, before[path])]
+    return stale
+
+
+def _is_as(target: Path, path: str, record: Record) -> bool:
+    try:
+        return looks_like(os.lstat(f"{target}/{path}"), record)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _remove_stale(places: Places, files: list[str], folders: set[str]) -> None:

@@ -78,7 +78,7 @@ def stamp_of(path: Path, kind: str) -> list[int]:
     found = path.stat()
     stamp = [0 if stat.S_ISDIR(found.st_mode) else found.st_size, found.st_mtime_ns]
     if kind == "zips" and path.is_dir():
-        for file in sorted(path.iterdir()):
+        for file in sorted(file for file in path.iterdir() if not file.name.startswith(".")):
             stamp += stamp_of(file, "zip")
     return stamp
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import KappaError, NotEnoughSpaceError, StagingError
 from kappacore.staging.options import Options, relative_parts
-from kappacore.staging.places import UNFINISHED, places_of
+from kappacore.staging.places import has_work, places_of
 from kappacore.staging.result import StageResult
 from kappacore.staging.source import find_source, stamp_of, without_suffix
 from kappacore.staging.space import NO_ROOM
@@ -106,7 +107,10 @@ def stage(
 def _stage(asked: Path, target: Path, options: Options, log: Callable[[str], None]) -> StageResult:
     look = look_at(target)
     if (result := _ready(look, asked, target, options, log)) is not None:
-        _tidy(target)
+        if has_work(target):  # a kill after publishing left it
+            from kappacore.staging.work import tidy
+
+            tidy(places_of(target))
         return result
     source = _source_for(asked, target)
     from kappacore.staging.lock import held
@@ -173,20 +177,6 @@ def _source_for(asked: Path, target: Path) -> Path:
     return source
 
 
-def _tidy(target: Path) -> None:
-    """Remove the work folder that a kill after publishing left, unless somebody works there."""
-    places = places_of(target)
-    if not os.path.lexists(places.work) or os.path.lexists(target / UNFINISHED):
-        return
-    from filelock import FileLock, Timeout
-
-    from kappacore.staging.work import remove_work
-
-    lock = FileLock(places.lock, timeout=0, thread_local=False)
-    with contextlib.suppress(Timeout, PermissionError), lock:
-        remove_work(places)
-
-
 @contextlib.contextmanager
 def _explained(target: Path) -> Iterator[None]:
     """Turn what the operating system says into what the user can do."""
@@ -200,6 +190,12 @@ def _explained(target: Path) -> Iterator[None]:
             raise NotEnoughSpaceError(
                 f"the disk of '{target}' is full ({error.strerror}); nothing was published, and "
                 f"what was copied is kept in '{work}'. Free space, then stage again."
+            ) from error
+        if error.errno == errno.EXDEV:
+            raise StagingError(
+                f"cannot stage to '{target}': a disk is mounted within it ('{error.filename2}' is "
+                f"not on that of '{error.filename}'). Stage each part that has a disk of its own "
+                f"by itself (relative=), or choose another target."
             ) from error
         place = f" ('{error.filename}')" if error.filename else ""
         raise StagingError(

@@ -29,7 +29,7 @@ __all__ = ["Look", "State", "known_files", "look_at", "staged_folders"]
 class State(Enum):
     """What a target is."""
 
-    MISSING = "missing"  # or an empty folder
+    MISSING = "missing"  # or an empty folder, or one that holds only empty folders
     COMPLETE = "complete"  # has its manifest
     KAPPADATA = "kappadata"  # KappaData finished it
     FOUND = "found"  # somebody else put it there: it is theirs
@@ -154,6 +154,8 @@ def _look_unmarked(target: Path) -> Look:
                 f"so it may lack files. Stage '{above}' again, or remove it."
             )
     parts, alone = staged_folders(target)
+    if alone and not parts:
+        return Look(State.MISSING)
     return Look(State.PARTS if parts else State.FOUND, parts=parts, only_parts=alone)
 
 

@@ -31,6 +31,7 @@ __all__ = ["Transfer"]
 
 _BATCH_FILES = 32
 _BATCH_BYTES = 1 << 23
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TICK = 0.1  # seconds between two looks at the progress
 
 
@@ -138,7 +139,11 @@ class Transfer:
             raise self._error
 
     def _has_parts(self, entry: Entry) -> bool:
-        content = self._source.open(entry)
+        try:
+            content = self._source.open(entry)
+        except Exception as error:
+            self._explain(entry, error)
+            raise
         self._source.release(content)
         return isinstance(content, Extent)
 
@@ -174,21 +179,21 @@ class Transfer:
                     self._explain(entry, error)
                     raise
                 done.append((entry.path, Record(entry.size, entry.mtime_ns, digest)))
-                # The bytes of a long file were counted as they moved.
-                self._progress.add(1, entry.size if entry.size <= _BATCH_BYTES else 0)
         finally:
             os.close(folder)
             if done:
                 self._journal.write(done)
                 self.records.update(done)
+                # The bytes of a long file were counted as they moved.
+                sizes = [record.size for _, record in done if record.size <= _BATCH_BYTES]
+                self._progress.add(len(done), sum(sizes))
 
     def _copy(self, entry: Entry, folder: int) -> str | None:
         """Copy a file and return its digest."""
         name = entry.path.rpartition("/")[2]
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         content = self._source.open(entry)
         try:
-            fd = os.open(name, flags, entry.mode | 0o600, dir_fd=folder)
+            fd = os.open(name, _NEW_FILE, entry.mode | 0o600, dir_fd=folder)
             try:
                 digest = self._move(entry, content, fd)
                 os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))

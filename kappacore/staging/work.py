@@ -6,11 +6,15 @@ import json
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 from kappacore.errors import StagingError
 from kappacore.staging.journal import read_journal
+from kappacore.staging.places import UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +23,17 @@ if TYPE_CHECKING:
     from kappacore.staging.manifest import Record
     from kappacore.staging.places import Places
 
-__all__ = ["is_same", "kept_in", "open_work", "present_in", "remove_work", "same_time"]
+__all__ = [
+    "is_same",
+    "is_version",
+    "kept_in",
+    "looks_like",
+    "open_work",
+    "present_in",
+    "remove_work",
+    "same_time",
+    "tidy",
+]
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _CLOCK = 2_000_000_000  # nanoseconds to which every file system keeps times
@@ -55,6 +69,16 @@ def remove_work(places: Places) -> None:
         shutil.rmtree(places.work)
 
 
+def tidy(places: Places) -> None:
+    """Remove a work folder that a kill has left and nobody needs, unless somebody works there."""
+    if not os.path.lexists(places.work):
+        return
+    lock = FileLock(places.lock, timeout=0, thread_local=False)
+    with suppress(Timeout, PermissionError), lock:
+        if not os.path.lexists(places.target / UNFINISHED):
+            remove_work(places)
+
+
 def kept_in(
     places: Places, files: dict[str, Entry], folders: set[str], *, with_digest: bool
 ) -> dict[str, Record]:
@@ -79,7 +103,7 @@ def kept_in(
                 entry is not None
                 and record is not None
                 and is_same(entry, record, with_digest=with_digest)
-                and _looks_like(item.stat(follow_symlinks=False), entry)
+                and looks_like(item.stat(follow_symlinks=False), entry)
             ):
                 kept[path] = record
             else:
@@ -100,7 +124,7 @@ def present_in(
             found = os.lstat(f"{target}/{path}")
         except (FileNotFoundError, NotADirectoryError):
             continue
-        if _looks_like(found, entry):
+        if looks_like(found, entry):
             present[path] = record
     return present
 
@@ -112,12 +136,23 @@ def is_same(entry: Entry, record: Record, *, with_digest: bool) -> bool:
     )
 
 
+def is_version(entry: Entry, record: Record, *, exactly: bool) -> bool:
+    """Tell whether a record is of this version of a file.
+
+    Not ``exactly``: its time may have been cut to seconds on the way, as archives do.
+    """
+    one, other = entry.mtime_ns, record.mtime_ns
+    cut = not exactly and 0 in (one % 10**9, other % 10**9) and same_time(one, other)
+    return entry.size == record.size and (one == other or cut)
+
+
 def same_time(one: int, other: int) -> bool:
     """Tell whether two times of modification are the same as file systems keep them."""
     return abs(one - other) < _CLOCK
 
 
-def _looks_like(found: os.stat_result, entry: Entry) -> bool:
+def looks_like(found: os.stat_result, entry: Entry | Record) -> bool:
+    """Tell whether this is a file as it was copied, by its size and time."""
     return (
         stat.S_ISREG(found.st_mode)
         and found.st_size == entry.size

@@ -66,6 +66,7 @@ def test_a_folder_that_holds_only_zip_files_comes_out_as_folders(tmp_path):
     source.mkdir()
     pack(source / "train.zip", {"a/1.jpg": b"1"}, zipfile.ZIP_DEFLATED)
     pack(source / "val.zip", {"a/2.jpg": b"2"})
+    (source / ".hidden").symlink_to("nothing")
     result = kappacore.stage(source, tmp_path / "t")
     assert tree_of(result.path) == {"train/a/1.jpg": b"1", "val/a/2.jpg": b"2"}
     assert result.kind == "zips"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
 import kappacore
+from kappacore.staging import bring
+from kappacore.staging.digests import CHUNK
+from kappacore.staging.folder import FolderSource
 from kappacore.staging.places import MANIFEST, UNFINISHED, places_of
 from support.staging import SMALL, left_beside, make_tree, pack, tree_of
 
@@ -40,6 +44,41 @@ def test_a_source_that_changes_while_it_is_copied_is_noticed(tmp_path, change, m
     assert not target.exists()
     result = kappacore.stage(source, target)  # it is quiet now
     assert tree_of(result.path) == tree_of(source)
+
+
+def test_a_large_file_that_is_gone_before_it_is_copied_is_noticed(tmp_path, monkeypatch):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    with (source / "big.bin").open("wb") as file:
+        file.truncate(CHUNK + 1)
+    kept_in = bring.kept_in
+
+    def gone(*args, **options):
+        (source / "big.bin").unlink()
+        return kept_in(*args, **options)
+
+    monkeypatch.setattr(bring, "kept_in", gone)
+    with pytest.raises(kappacore.SourceChangedError, match=r"'big\.bin' of .* changed while"):
+        kappacore.stage(source, target)
+
+
+def test_a_file_that_comes_when_the_source_was_just_listed_is_seen_by_the_next_call(
+    tmp_path, monkeypatch
+):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    kappacore.stage(source, target)
+    os.utime(source)  # so that it is listed again
+    scan = FolderSource.scan
+
+    def then_added(self):
+        found = scan(self)
+        (source / "new.jpg").write_bytes(b"new")
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderSource, "scan", then_added)
+        assert not kappacore.stage(source, target).copied
+    assert kappacore.stage(source, target).copied
+    assert tree_of(target) == {**SMALL, "new.jpg": b"new"}
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tgz"])
@@ -112,6 +151,8 @@ def test_a_change_that_one_look_does_not_tell_is_found_by_recheck(tmp_path):
 
 def test_the_same_dataset_in_another_place_is_taken_for_the_same(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    for name in SMALL:
+        os.utime(source / name, ns=(0, 1_577_934_246_789_000_000))  # an archive has no fractions
     kappacore.stage(source, target)
     moved = source.rename(tmp_path / "moved")
     result = kappacore.stage(moved, target)
@@ -119,6 +160,18 @@ def test_the_same_dataset_in_another_place_is_taken_for_the_same(tmp_path):
     packed = pack(tmp_path / "s.zip")
     assert not kappacore.stage(packed, target).copied
     assert left_beside(target) == []
+
+
+def test_files_of_the_same_sizes_in_another_place_are_not_taken_for_the_same(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    kappacore.stage(source, target)
+    other = shutil.copytree(source, tmp_path / "v2")
+    (other / "labels.csv").write_bytes(SMALL["labels.csv"][::-1])
+    os.utime(other / "labels.csv", (1_700_000_000, 1_700_000_000))
+    with pytest.raises(kappacore.StagingError, match="or other versions of them"):
+        kappacore.stage(other, target)
+    assert kappacore.stage(other, target, recheck=True).copied_files == 1
+    assert tree_of(target) == tree_of(other)
 
 
 def test_another_dataset_does_not_replace_one_unasked(tmp_path):
@@ -183,6 +236,14 @@ def test_what_a_kill_after_publishing_left_is_removed_by_the_next_call(tmp_path)
     make_tree(places_of(target).work, {"journal": b""})
     assert not kappacore.stage(source, target).copied
     assert left_beside(target) == []
+
+
+def test_what_a_kill_left_of_a_part_is_removed_once_the_whole_is_there(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    target.mkdir()
+    work = make_tree(places_of(target / "train").work, {"tree/a/1.jpg": b"half"})
+    kappacore.stage(source, target)
+    assert not work.exists()
 
 
 def test_what_lies_in_the_work_folder_by_other_hands_is_not_published(tmp_path):

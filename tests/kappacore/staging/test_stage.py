@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import kappacore
-from kappacore.staging.places import MANIFEST, UNFINISHED, places_of
+from kappacore.staging.places import MANIFEST
 from support.staging import SMALL, left_beside, make_tree, tree_of
 
 
@@ -208,50 +208,6 @@ def test_a_part_of_a_part_is_found_too(tmp_path):
     kappacore.stage(source, target, relative="train/a")
     kappacore.stage(source, target)
     assert tree_of(target) == SMALL
-
-
-def test_what_was_copied_by_hand_is_left_alone(tmp_path):
-    source = make_tree(tmp_path / "s")
-    target = make_tree(tmp_path / "t", {"train/a/1.jpg": b"mine"})
-    lines = []
-    result = kappacore.stage(source, target, log=lines.append)
-    assert (result.copied, result.found, result.path) == (False, True, target)
-    assert tree_of(target) == {"train/a/1.jpg": b"mine"}
-    assert lines == [f"using '{target}' as it is: it was not put there by staging"]
-
-
-def test_what_is_in_the_way_of_the_whole_is_not_overwritten(tmp_path):
-    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
-    kappacore.stage(source, target, relative="train")
-    make_tree(target, {"val/a/4.jpg": b"mine!", "labels.csv": SMALL["labels.csv"]})
-    with pytest.raises(kappacore.StagingError, match=r"4\.jpg' is in the way: it differs"):
-        kappacore.stage(source, target)
-    assert (target / "val/a/4.jpg").read_bytes() == b"mine!"
-    assert not (target / UNFINISHED).exists()  # nothing was begun
-    (target / "val/a/4.jpg").unlink()
-    assert kappacore.stage(source, target).copied
-    assert tree_of(target) == SMALL
-
-
-def test_a_link_placed_in_the_target_leads_nothing_outside(tmp_path):
-    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    kappacore.stage(source, target, relative="train")
-    (target / "val").symlink_to(outside)
-    with pytest.raises(kappacore.StagingError, match="val' is in the way: it is a link"):
-        kappacore.stage(source, target)
-    assert list(outside.iterdir()) == []
-
-
-def test_a_link_in_the_place_of_the_work_folder_is_refused(tmp_path):
-    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    places_of(target).work.symlink_to(outside)
-    with pytest.raises(kappacore.StagingError, match="kappacore-work' is in the way"):
-        kappacore.stage(source, target)
-    assert list(outside.iterdir()) == []
 
 
 def test_a_target_that_is_a_link_to_another_disk_is_followed(tmp_path):

@@ -1,0 +1,116 @@
+"""What staging did not put there: it is not removed, not overwritten, and not followed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+import kappacore
+from kappacore.staging.places import UNFINISHED, places_of
+from support.staging import SMALL, left_beside, make_tree, small_disk, tree_of
+
+
+def test_what_was_copied_by_hand_is_left_alone(tmp_path):
+    source = make_tree(tmp_path / "s")
+    target = make_tree(tmp_path / "t", {"train/a/1.jpg": b"mine"})
+    lines = []
+    result = kappacore.stage(source, target, log=lines.append)
+    assert (result.copied, result.found, result.path) == (False, True, target)
+    assert tree_of(target) == {"train/a/1.jpg": b"mine"}
+    assert lines == [f"using '{target}' as it is: it was not put there by staging"]
+
+
+def test_what_is_in_the_way_of_the_whole_is_not_overwritten(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    kappacore.stage(source, target, relative="train")
+    make_tree(target, {"val/a/4.jpg": b"mine!", "labels.csv": SMALL["labels.csv"]})
+    with pytest.raises(kappacore.StagingError, match=r"4\.jpg' is in the way: it differs"):
+        kappacore.stage(source, target)
+    assert (target / "val/a/4.jpg").read_bytes() == b"mine!"
+    assert not (target / UNFINISHED).exists()  # nothing was begun
+    (target / "val/a/4.jpg").unlink()
+    assert kappacore.stage(source, target).copied
+    assert tree_of(target) == SMALL
+
+
+def test_a_link_placed_in_the_target_leads_nothing_outside(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    kappacore.stage(source, target, relative="train")
+    (target / "val").symlink_to(outside)
+    with pytest.raises(kappacore.StagingError, match="val' is in the way: it is a link"):
+        kappacore.stage(source, target)
+    assert list(outside.iterdir()) == []
+
+
+def test_a_link_in_the_place_of_the_work_folder_is_refused(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    places_of(target).work.symlink_to(outside)
+    with pytest.raises(kappacore.StagingError, match="kappacore-work' is in the way"):
+        kappacore.stage(source, target)
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["holder", "lock"])
+def test_a_link_in_the_place_of_a_file_of_staging_is_not_followed(tmp_path, name):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    getattr(places_of(target), name).symlink_to(outside)
+    if name == "lock":
+        with pytest.raises(kappacore.StagingError, match="kappacore-lock' is in the way"):
+            kappacore.stage(source, target)
+    else:
+        assert kappacore.stage(source, target).copied
+    assert outside.read_text() == "mine"
+
+
+def test_a_file_that_was_edited_stays_where_the_source_no_longer_has_it(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    kappacore.stage(source, target)
+    (target / "labels.csv").write_text("my labels")
+    for name in ("labels.csv", "val/a/4.jpg"):
+        (source / name).unlink()
+    kappacore.stage(source, target)
+    assert (target / "labels.csv").read_text() == "my labels"
+    assert not (target / "val/a/4.jpg").exists()
+    assert kappacore.staging.check_staged(target).extra == ("labels.csv",)
+
+
+def test_a_folder_of_the_same_disk_can_be_mounted_at_the_target(tmp_path):
+    """Nothing tells such a mount by its device, and nothing can be renamed into it."""
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        source, target, real = make_tree(disk / "s"), disk / "t", disk / "real"
+        target.mkdir()
+        real.mkdir()
+        subprocess.run(["mount", "--bind", real, target], check=True)
+        try:
+            assert not os.path.ismount(target)
+            kappacore.stage(source, target)
+            assert tree_of(target) == SMALL
+            assert left_beside(target) == []
+        finally:
+            subprocess.run(["umount", target], check=True)
+
+
+def test_empty_folders_are_no_dataset(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    for name in ("train", "test"):
+        (target / name).mkdir(parents=True)
+    assert kappacore.stage(source, target).copied
+    assert tree_of(target) == SMALL
+    assert (target / "test").is_dir()
+
+
+def test_a_disk_within_the_target_is_an_error_that_says_so(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    target.mkdir()
+    with small_disk(target / "train", "8m"):
+        with pytest.raises(kappacore.StagingError, match=r"a disk is mounted within it .*train"):
+            kappacore.stage(source, target)
+        assert kappacore.stage(source, target, relative="train").copied
