@@ -8,11 +8,12 @@ from typing import Any
 
 _SECRET = re.compile(
     r"passw|passphrase|pwd|token(?!i)|secret|credential|auth$|authorization|cookie"
-    r"|connection_?string|key$",
+    r"|connection_?string|key$|^user(_?name)?$",
     re.IGNORECASE,
 )
 _IN_URL = re.compile(
-    r"(://[^\s:/@]*:)\S+(?=@)"  # up to the last @, since a password may have one, or a slash
+    # Up to the last @, since a password may have one, or a slash.
+    r"(://)(?:[^\s/?#]*|[^\s:/@]*:\S+)(?=@)"
     r"|([?&][\w.-]*(?:passw\w*|pwd|token|secret|credential|key|sig|signature)=)[^&\s'\"]+",
     re.IGNORECASE,
 )

@@ -82,8 +82,8 @@ def test_a_user_is_told_which_commands_it_lacks(node):
         rights = "on >x ~kappa:* +@all -unlink -scan -strlen"
         client.execute_command("ACL", "SETUSER", "few", "reset", *rights.split())
     expected = (
-        r"The user 'few' of the Redis server redis://\S+ may not run STRLEN, UNLINK, SCAN on keys "
-        r"that begin with 'kappa:'. Let an administrator allow it: ACL SETUSER few ~kappa:\* "
+        r"This user of the Redis server redis://\S+ may not run STRLEN, UNLINK, SCAN on keys "
+        r"that begin with 'kappa:'. Let an administrator allow it: ACL SETUSER <name> ~kappa:\* "
         r"\+strlen \+unlink \+scan\."
     )
     with pytest.raises(InvalidOptionError, match=expected):
@@ -157,6 +157,26 @@ def test_a_password_shows_in_no_error(guarded, caplog):
     backend.close()
     assert "invalid username-password pair" in text
     assert wrong not in text
+
+
+def test_a_username_shows_nowhere_either(node, caplog):
+    caplog.set_level(logging.DEBUG)
+    with node.client() as client:
+        for name, rights in (("jane-doe", "+@all"), ("john-doe", "+@all -get -mget -set")):
+            client.execute_command(
+                "ACL", "SETUSER", name, "reset", *f"on >x ~kappa:* {rights}".split()
+            )
+    url = node.url.replace("://", "://jane-doe:x@")
+    for options in ({"url": node.url, "username": "jane-doe", "password": "x"}, {"url": url}):
+        with kappacore.CachedDataset(WORDS, "redis", namespace="users", **options) as ds:
+            assert list(ds) == WORDS
+            shown = [repr(ds), repr(ds._cache.ref), ds.explain(), repr(vars(ds._cache._session()))]
+            assert not [text for text in shown if "jane-doe" in text]
+    with pytest.raises(InvalidOptionError) as caught:
+        kappacore.CachedDataset(WORDS, "redis", url=url.replace("jane", "john"))
+    text = "".join(traceback.format_exception(caught.value))
+    assert "john-doe" not in text + caplog.text
+    assert "jane-doe" not in caplog.text
 
 
 def test_what_a_server_repeats_of_a_password_is_taken_out():

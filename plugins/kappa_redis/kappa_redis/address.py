@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from redis.connection import (
     UnixDomainSocketConnection,
     parse_url,
 )
-from redis.exceptions import RedisClusterException
+from redis.exceptions import NoPermissionError, RedisClusterException
 from redis.retry import Retry
 
 from kappacore.errors import InvalidOptionError
@@ -33,6 +34,12 @@ _EXPECTED = (
     "expected redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/of/the/socket, with "
     "special characters of a password percent-encoded, or the password as password=…"
 )
+
+
+#: Errors that say nothing but their text.
+_MADE_OF_TEXT = (
+    redis.AuthenticationError, redis.ConnectionError, redis.ResponseError, NoPermissionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +80,12 @@ class Address:
         """Return an error as it may be shown and logged, one of redis-py's in any case."""
         text = str(error)
         shown = text.replace(self.password, "***") if self.password else text
+        if self.username:
+            shown = re.sub(rf"\b{re.escape(self.username)}\b", "***", shown)
         if shown == text and isinstance(error, redis.RedisError):
             return error
+        if type(error) in _MADE_OF_TEXT:
+            return type(error)(shown)
         return redis.RedisError(f"{type(error).__name__}: {shown}")
 
 

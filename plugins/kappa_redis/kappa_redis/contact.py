@@ -153,12 +153,10 @@ def _look(address: Address, cluster: bool, prefix: str) -> None:
         if isinstance(reply, NoPermissionError)
     ]
     if lacking:
-        who = f"user {address.username!r}" if address.username else "default user"
         raise InvalidOptionError(
-            f"The {who} of the Redis server {address.url} may not run {', '.join(lacking)} on keys "
-            f"that begin with {prefix!r}. Let an administrator allow it: ACL SETUSER "
-            f"{address.username or 'default'} ~{prefix}* "
-            f"{' '.join(f'+{command.lower()}' for command in lacking)}."
+            f"This user of the Redis server {address.url} may not run {', '.join(lacking)} on keys "
+            f"that begin with {prefix!r}. Let an administrator allow it: ACL SETUSER <name> "
+            f"~{prefix}* {' '.join(f'+{command.lower()}' for command in lacking)}."
         )
     for reply in replies:
         if isinstance(reply, Exception):

@@ -61,7 +61,7 @@ def test_a_ref_shows_its_options_but_no_secrets():
     )
     shown = repr(ref)
     assert "hunter2" not in shown
-    assert shown.startswith("PluginRef('backend', 'redis', url='redis://user:***@host:6379/0'")
+    assert shown.startswith("PluginRef('backend', 'redis', url='redis://***@host:6379/0'")
     assert "password='***'" in shown
     assert "'verify': True" in shown
     assert len(shown) < 400
