@@ -150,4 +150,4 @@ def test_secrets_are_not_shown():
             self.url, self._access_token = url, access_token
 
     text = repr(KDSubset(Remote("https://me:hunter2@host/", access_token="xyz"), [0]))
-    assert "Remote(url='https://me:***@host/', access_token='***') of 3" in text
+    assert "Remote(url='https://***@host/', access_token='***') of 3" in text
