@@ -12,8 +12,8 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _IN_URL = re.compile(
-    # Up to the last @, since a password may have one, or a slash.
-    r"(://)(?:[^\s/?#]*|[^\s:/@]*:\S+)(?=@)"
+    # Up to the last @, since a password may have one, or a slash; but digits before one are a port.
+    r"(://)(?:[^\s/?#]*|[^\s:/@]*:(?!\d+[/?])\S+)(?=@)"
     r"|([?&][\w.-]*(?:passw\w*|pwd|token|secret|credential|key|sig|signature)=)[^&\s'\"]+",
     re.IGNORECASE,
 )

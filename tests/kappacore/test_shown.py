@@ -43,7 +43,7 @@ def test_secrets_are_hidden_wherever_they_are(name, value):
     [
         ("tokenizer", "bpe"),
         ("author", "me"),
-        ("url", "http://host:80/a?b=c"),
+        ("url", "http://host:80/a?b=c@d"),
         ("one", (1,)),
         ("several", [1, "a", {"b": (2, 3)}, [], ()]),
     ],
