@@ -13,7 +13,7 @@ SERVER = os.environ.get("KAPPA_TEST_REDIS_URL")
 
 class TestUnixSocket(CacheBackendSuite):
     backend = "redis"
-    limit_option = "max_memory"  # there is none: a server that runs has a limit of its own
+    limit_option = None  # a server that runs has a limit of its own
 
     @pytest.fixture
     def backend_options(self, node):
@@ -24,7 +24,7 @@ if SERVER:  # a real one, of whatever kind and version
 
     class TestServerOfTheEnvironment(CacheBackendSuite):
         backend = "redis"
-        limit_option = "max_memory"
+        limit_option = None
 
         @pytest.fixture
         def backend_options(self):

@@ -36,7 +36,7 @@ def tls(node, tmp_path_factory):
 
 class Functional(ValueTests, NamespaceTests, LifetimeTests):
     backend = "redis"
-    limit_option = "max_memory"
+    limit_option = None
     timeout = 60.0
     case = CacheBackendSuite.case
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kappacore.caching.backend import CacheBackend
-from kappacore.caching.session import backend_class, takes_keep
+from kappacore.caching.backend import CacheBackend, backend_class, takes_keep
 from kappacore.errors import BrokenPluginError
 from kappacore.testing.caching.children import Child
 
@@ -32,11 +31,11 @@ class Case:
 
     Args:
         ref: the backend under test and its options.
-        limit_option: name of the option that limits its size.
+        limit_option: name of the option that limits its size; None if it has none.
         timeout: seconds after which a child hangs.
     """
 
-    def __init__(self, ref: PluginRef, limit_option: str, timeout: float) -> None:
+    def __init__(self, ref: PluginRef, limit_option: str | None, timeout: float) -> None:
         self.ref = ref
         self.cls = backend_class(ref)
         self.limit_option = limit_option
@@ -76,6 +75,8 @@ class Case:
 
     def skip_unless_limited(self) -> None:
         """Skip the test where the backend has no option that limits its size."""
+        if self.limit_option is None:
+            pytest.skip(f"{self.ref} has no limit of its own")
         if self.limit_option not in inspect.signature(self.cls).parameters:
             pytest.skip(
                 f"{self.ref} has no option {self.limit_option!r}; "
@@ -108,7 +109,9 @@ class Case:
         """
         namespace = namespace or self.namespace
         keep = {"keep": 0.0} if self.keeps else {}
-        ref = self.ref if limit is None else self.ref.with_options({self.limit_option: limit})
+        ref = self.ref
+        if limit is not None and self.limit_option is not None:
+            ref = ref.with_options({self.limit_option: limit})
         backend: CacheBackend = ref.open(namespace, length, **keep)
         self._opened.append(backend)
         self._lengths[namespace] = length

@@ -41,8 +41,8 @@ class CacheBackendSuite(
 
     Attributes:
         backend: name of the backend, installed or registered in code before the tests run.
-        limit_option: name of the option that limits the size in bytes; where the backend has no
-            such option, it is not tested that a full backend refuses.
+        limit_option: name of the option that limits the size in bytes; None where the backend has
+            none, and it is not tested that a full one refuses.
         timeout: seconds after which a process that uses the backend is taken to hang.
 
     Example::
@@ -56,7 +56,7 @@ class CacheBackendSuite(
     """
 
     backend: ClassVar[str]
-    limit_option: ClassVar[str] = "max_bytes"
+    limit_option: ClassVar[str | None] = "max_bytes"
     timeout: ClassVar[float] = 60.0
 
     @pytest.fixture
