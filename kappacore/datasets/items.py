@@ -9,6 +9,7 @@ form from being taken past a wrapper that changes the values.
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Ctx", "Item", "find_item"]
 
 
-class Item:
+class Item(ABC):
     """One property of a dataset; subclasses say where its values come from.
 
     Only :meth:`get` must be defined. Everything else has a default that follows from it.
@@ -36,9 +37,9 @@ class Item:
     #: True if its values are known only by reading the whole samples that they are part of.
     reads_samples: bool = False
 
+    @abstractmethod
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the value at ``idx``."""
-        raise NotImplementedError
 
     def get_batch(
         self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
@@ -63,13 +64,19 @@ class Item:
             column = column.detach().cpu().numpy()
         return None if column is None else np.asarray(column)
 
-    def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
+    def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:  # noqa: ARG002
         """Return the values at ``indices`` as they are stored. Only where ``has_raw``."""
-        raise NotImplementedError
+        raise self._without_raw()
 
-    def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:
+    def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
         """Turn what :meth:`get_raw_batch` gave into the value. Only where ``has_raw``."""
-        raise NotImplementedError
+        raise self._without_raw()
+
+    def _without_raw(self) -> UnknownItemError:
+        return UnknownItemError(
+            f"A {type(self).__name__} has no raw form (has_raw is False): read its values with "
+            f"get() or get_batch()."
+        )
 
     def fingerprint(self, raw: bool = False) -> str | None:  # noqa: ARG002
         """Identify the content of the whole item (or of its raw form); None if unknown."""

@@ -5,6 +5,7 @@ import pytest
 
 from kappacore.datasets import KDDataset, KDSubset, KDWrapper, ModeWrapper, find_item
 from kappacore.errors import InvalidItemError, UnknownItemError
+from kappacore.wrappers import TransformWrapper
 from support.numbers import BatchNumbers, Numbers, Overridden, PlusOne
 
 
@@ -313,3 +314,11 @@ def test_getall_that_returns_a_generator_is_refused():
 
     with pytest.raises(InvalidItemError, match=r"Wrong.getall_x returned a generator"):
         find_item(Wrong(), "x").get_all()
+
+
+def test_an_item_without_a_raw_form_says_so():
+    item = find_item(TransformWrapper(Numbers(), str), "x")
+    assert not item.has_raw
+    for use in (lambda: item.get_raw_batch([0]), lambda: item.decode(b"0")):
+        with pytest.raises(UnknownItemError, match=r"Item has no raw form .* get_batch\(\)"):
+            use()
