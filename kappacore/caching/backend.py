@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from kappacore._options import check_options
+from kappacore.errors import BrokenPluginError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["BackendInfo", "Buffer", "CacheBackend", "Scope"]
+    from kappacore.plugins import PluginRef
+
+__all__ = ["BackendInfo", "Buffer", "CacheBackend", "Scope", "backend_class", "takes_keep"]
 
 Buffer = bytes | bytearray | memoryview
 Scope = Literal["process", "machine", "network"]
@@ -214,3 +220,31 @@ class CacheBackend(ABC):
             The names of the removed namespaces.
         """
         return []
+
+
+def backend_class(ref: PluginRef) -> type[CacheBackend]:
+    """Import the backend that ``ref`` names and check the options given with it.
+
+    Raises:
+        BrokenPluginError: if it cannot be imported or is no :class:`CacheBackend`.
+        UnknownOptionError: if the backend does not take one of the options.
+    """
+    cls = ref.load()
+    if not (isinstance(cls, type) and issubclass(cls, CacheBackend)):
+        raise BrokenPluginError(
+            f"The cache backend {ref.name!r} is {cls!r}; expected a class derived from "
+            f"kappacore.CacheBackend."
+        )
+    if getattr(cls, "scope", None) not in ("process", "machine", "network"):
+        raise BrokenPluginError(
+            f"The cache backend {ref.name!r} ({cls.__qualname__}) has "
+            f"scope={getattr(cls, 'scope', None)!r}; expected the class attribute scope to be "
+            f"'process', 'machine' or 'network'."
+        )
+    check_options(str(ref), cls, ref.options, positional=2, fixed=("keep",))
+    return cls
+
+
+def takes_keep(cls: type[CacheBackend]) -> bool:
+    """Return whether the backend looks after the lifetime of its entries itself."""
+    return "keep" in inspect.signature(cls).parameters

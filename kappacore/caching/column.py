@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kappacore.caching.claims import CLAIM_TTL, holding
+from kappacore.caching.claims import CLAIM_TTL, claim_many, holding
+from kappacore.caching.loading import read, store
 from kappacore.errors import CorruptValueError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def read_column(cache: SampleCache, session: Session, load: Load) -> Array | Non
     pause = _WAIT_FIRST
     while True:
         usable = _look(cache, session)
-        if not session.column.known and (not usable or session.claim_many([key], CLAIM_TTL)[0]):
+        if not session.column.known and (not usable or claim_many(session, [key], CLAIM_TTL)[0]):
             with holding(session, [key]):
                 _keep(cache, session, _collect(cache, session, load))
         if session.column.known:
@@ -107,18 +108,18 @@ def _look(cache: SampleCache, session: Session) -> bool:
 def _collect(cache: SampleCache, session: Session, load: Load) -> Array | None:
     """Read all values; where they make no column, what was read is stored one by one."""
     column = np.empty(cache.length, np.int64)
-    read: dict[int, Any] = {}
+    loaded: dict[int, Any] = {}
     for start in range(0, cache.length, _BATCH):
         keys = list(range(start, min(start + _BATCH, cache.length)))
         found: dict[int, Any] = {}
         missing, corrupt = cache.look_up(session, keys, found)
         if missing or corrupt:
-            values = cache.read(session, missing + corrupt, load)
-            read.update(values)
+            values = read(cache, session, missing + corrupt, load)
+            loaded.update(values)
             found.update(values)
         batch = [found[key] for key in keys]
         if any(type(value) is not int or not -(2**63) <= value < 2**63 for value in batch):
-            cache.store(session, list(read), list(read.values()))
+            store(cache, session, loaded)
             return None
         column[start : start + len(batch)] = batch
     return column

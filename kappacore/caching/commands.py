@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kappacore import plugins
-from kappacore.caching.backend import CacheBackend
+from kappacore.caching.backend import CacheBackend, backend_class
 from kappacore.caching.folders import user_folder
 from kappacore.caching.locks import is_supported
-from kappacore.caching.session import backend_class
 from kappacore.caching.sizes import format_size
 from kappacore.caching.tenancy import collect
 from kappacore.errors import BrokenPluginError, InvalidOptionError, KappaError

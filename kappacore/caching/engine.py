@@ -9,14 +9,13 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from kappacore.caching.attaching import attach, refresh
-from kappacore.caching.claims import CLAIM_TTL, holding
 from kappacore.caching.codec import default_codec
 from kappacore.caching.column import read_column, take_from_column
+from kappacore.caching.loading import load_claimed, load_missing
 from kappacore.caching.session import VERIFY, Session, warn_if_useless
 from kappacore.errors import (
     CacheClosedError,
     CorruptValueError,
-    DatasetTypeError,
     IndexOutOfRangeError,
     InvalidOptionError,
     UncacheableValueError,
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from kappacore.caching.backend import BackendInfo, Buffer, Scope
+    from kappacore.caching.backend import BackendInfo, Scope
     from kappacore.caching.codec import Codec
     from kappacore.caching.guard import Evidence
     from kappacore.caching.namespace import Identity
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     Load = Callable[[list[int]], Sequence[Any]]
 
 __all__ = ["SampleCache"]
-
-_WAIT_FIRST, _WAIT_MOST = 0.0005, 0.05  # seconds between looks at what others are loading
 
 
 class SampleCache:
@@ -203,89 +200,7 @@ class SampleCache:
         """Put what was not found into ``samples``, in the order that :meth:`fetch` promises."""
         if self.columns and missing:
             missing = take_from_column(self, session, missing, samples)
-        granted = session.claim_many(missing, CLAIM_TTL) if missing else []
-        mine = [key for key, ok in zip(missing, granted, strict=True) if ok]
-        self._load(session, mine, corrupt, load, samples)
-        others = [key for key, ok in zip(missing, granted, strict=True) if not ok]
-        if others:
-            self._wait(session, others, load, samples)
-
-    def _load(
-        self,
-        session: Session,
-        claimed: list[int],
-        unclaimed: list[int],
-        load: Load,
-        samples: dict[int, Any],
-    ) -> None:
-        """Read from the source and store; claims are renewed meanwhile and always given back."""
-        keys = claimed + unclaimed
-        if not keys:
-            return
-        with holding(session, claimed, CLAIM_TTL):
-            found = self.read(session, keys, load)
-            samples.update(found)
-            self.store(session, keys, list(found.values()))
-
-    def read(self, session: Session, keys: list[int], load: Load) -> dict[int, Any]:
-        """Read samples from the source."""
-        started = time.perf_counter()
-        values = load(keys)
-        session.counters.add(
-            misses=len(keys),
-            source_reads=len(keys),
-            seconds_source=time.perf_counter() - started,
-        )
-        if len(values) != len(keys):
-            raise DatasetTypeError(
-                f"The dataset {self.identity.description['dataset']} returned {len(values)} "
-                f"samples when asked for a batch of {len(keys)}; expected one for each index."
-            )
-        return dict(zip(keys, values, strict=True))
-
-    def store(self, session: Session, keys: list[int], values: Sequence[Any]) -> None:
-        name = self.digest_name
-        items: list[tuple[int, Sequence[Buffer]]] = []
-        sizes: list[int] = []
-        for key, value in zip(keys, values, strict=True):
-            try:
-                pieces = self.codec.encode(value, key, name)
-            except UncacheableValueError as error:
-                raise UncacheableValueError(
-                    f"Sample {key} of {self.identity.description['dataset']}: {error}"
-                ) from error
-            size = sum(map(len, pieces))
-            if session.fullness.has_room_for(size):
-                items.append((key, pieces))
-                sizes.append(size)
-        stored = session.put_many(items) if items else []
-        if stored is None:
-            return
-        good = sum(stored)
-        session.counters.add(
-            stores=good,
-            refused=len(keys) - good,
-            bytes_stored=sum(size for size, ok in zip(sizes, stored, strict=True) if ok),
-        )
-        for (key, _), size, ok in zip(items, sizes, stored, strict=True):
-            session.verified[key] = session.before_check
-            if not ok:
-                session.fullness.note(size, session.info())
-
-    def _wait(
-        self, session: Session, others: list[int], load: Load, samples: dict[int, Any]
-    ) -> None:
-        """Wait for what other processes are loading; load what they gave up."""
-        session.counters.add(waits=len(others))
-        pause = _WAIT_FIRST
-        while others:
-            time.sleep(pause)
-            pause = min(2 * pause, _WAIT_MOST)
-            others, corrupt = self.look_up(session, others, samples)
-            granted = session.claim_many(others, CLAIM_TTL) if others else []
-            mine = [key for key, ok in zip(others, granted, strict=True) if ok]
-            self._load(session, mine, corrupt, load, samples)
-            others = [key for key, ok in zip(others, granted, strict=True) if not ok]
+        load_missing(self, session, missing, corrupt, load, samples)
 
     @property
     def full_lately(self) -> bool:
@@ -313,10 +228,7 @@ class SampleCache:
         keys = list(dict.fromkeys(indices))
         found = session.get_many(keys)
         missing = [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
-        granted = session.claim_many(missing, CLAIM_TTL) if missing else []
-        mine = [key for key, ok in zip(missing, granted, strict=True) if ok]
-        self._load(session, mine, [], load, {})
-        return len(mine)
+        return load_claimed(self, session, missing, [], load, {})[0]
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
         """Return all values as one int64 array, read once and kept as such; None if not all int."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from kappacore.caching.backend import backend_class
 from kappacore.caching.guard import random_states_restored
 from kappacore.caching.namespace import split
-from kappacore.caching.session import backend_class
 from kappacore.caching.sizes import format_size
 from kappacore.caching.stats import CacheStats
 

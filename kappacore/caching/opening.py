@@ -10,9 +10,9 @@ import torch.utils.data
 
 from kappacore import plugins
 from kappacore._shown import shown
+from kappacore.caching.backend import backend_class
 from kappacore.caching.engine import SampleCache
 from kappacore.caching.namespace import identify
-from kappacore.caching.session import backend_class
 from kappacore.caching.sizes import parse_duration
 from kappacore.caching.tiered import TieredCache
 from kappacore.datasets import Item, KDDataset, ModeWrapper

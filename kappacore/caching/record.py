@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from kappacore.caching.claims import CLAIM_TTL, holding
+from kappacore.caching.claims import CLAIM_TTL, claim_many, holding
 from kappacore.caching.codec import default_codec
 from kappacore.caching.lifetime import samples_in
 from kappacore.errors import CorruptValueError
@@ -64,7 +64,7 @@ def agree(
                 return found
         if evidence is not None:  # written and lost: this backend keeps nothing for long
             return None
-        if corrupt or session.claim_many([length], CLAIM_TTL)[0]:
+        if corrupt or claim_many(session, [length], CLAIM_TTL)[0]:
             with holding(session, [length]):
                 evidence = prove()
                 if not _write(session, codec, identity, length, evidence):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import sys
@@ -14,10 +13,10 @@ from functools import partial
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
-from kappacore._options import check_options
 from kappacore._warn import warn
 from kappacore.caching.allocator import keep_freed_memory
-from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend
+from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend, backend_class, takes_keep
+from kappacore.caching.claims import Claims
 from kappacore.caching.column import Column
 from kappacore.caching.fullness import Fullness
 from kappacore.caching.lifetime import open_lifetime
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from kappacore.caching.lifetime import Lifetime
     from kappacore.plugins import PluginRef
 
-__all__ = ["VERIFY", "Session", "backend_class", "warn_if_useless"]
+__all__ = ["VERIFY", "Session", "warn_if_useless"]
 
 log = logging.getLogger("kappacore.cache")
 
@@ -48,34 +47,6 @@ VERIFY = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
 _RETRY_AFTER = 5.0  # seconds that a failing backend is left alone
 # Before the tenancies of counters and backends end by themselves (see tenancy).
 _EXIT_PRIORITY = -5
-
-
-def backend_class(ref: PluginRef) -> type[CacheBackend]:
-    """Import the backend that ``ref`` names and check the options given with it.
-
-    Raises:
-        BrokenPluginError: if it cannot be imported or is no :class:`CacheBackend`.
-        UnknownOptionError: if the backend does not take one of the options.
-    """
-    cls = ref.load()
-    if not (isinstance(cls, type) and issubclass(cls, CacheBackend)):
-        raise BrokenPluginError(
-            f"The cache backend {ref.name!r} is {cls!r}; expected a class derived from "
-            f"kappacore.CacheBackend."
-        )
-    if getattr(cls, "scope", None) not in ("process", "machine", "network"):
-        raise BrokenPluginError(
-            f"The cache backend {ref.name!r} ({cls.__qualname__}) has "
-            f"scope={getattr(cls, 'scope', None)!r}; expected the class attribute scope to be "
-            f"'process', 'machine' or 'network'."
-        )
-    check_options(str(ref), cls, ref.options, positional=2, fixed=("keep",))
-    return cls
-
-
-def takes_keep(cls: type[CacheBackend]) -> bool:
-    """Return whether the backend looks after the lifetime of its entries itself."""
-    return "keep" in inspect.signature(cls).parameters
 
 
 class Session:
@@ -130,11 +101,11 @@ class Session:
         self.column = Column()
         owner = f".{token}" if cls.scope == "process" else ""
         self.counters = Counters(f"{ref.name}.{namespace}{owner}")
-        self.has_claims = cls.claim_many is not CacheBackend.claim_many
-        self._machine_claims = (
-            None
-            if self.has_claims or cls.scope == "process"
-            else open_claims(self.counters.folder, length + 2)
+        of_backend = cls.claim_many is not CacheBackend.claim_many
+        without = not of_backend and cls.scope != "process"
+        self.claims = Claims(
+            of_backend=of_backend,
+            of_machine=open_claims(self.counters.folder, length + 2) if without else None,
         )
         self.before_check, self.after_check = VERIFY[verify]
         # A byte a value: whether its digest needs no check (any more).
@@ -144,8 +115,6 @@ class Session:
             nullcontext() if cls.thread_safe else threading.Lock()
         )
         self._down_until = 0.0
-        self._loading: dict[int, float] = {}  # by a thread of this process, until when
-        self._loading_lock = threading.Lock()
         self._closed = False
         self._open_backend = partial(ref.open, namespace, length + 2, **given)
         opened: list[CacheBackend] = []
@@ -213,70 +182,16 @@ class Session:
                 )
         return stored
 
-    def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
-        """Claim keys, against other processes and other threads; False also for what is there."""
-        now = time.monotonic()
-        with self._loading_lock:
-            mine = [key for key in keys if self._loading.get(key, 0.0) <= now]
-            self._loading.update(dict.fromkeys(mine, now + ttl))
-        claimed: set[int] = set()
-        try:
-            if mine:
-                claimed.update(self._claim(mine, ttl))
-        finally:
-            for key in mine:
-                if key not in claimed:
-                    self._loading.pop(key, None)
-        return [key in claimed for key in keys]
-
-    def _claim(self, keys: list[int], ttl: float) -> list[int]:
-        """Return those of the keys that no other process loads or has stored."""
-        if self.has_claims:
-            granted: list[bool] | None = self._guard("claim_many", keys, ttl)
-            if granted is None:
-                return keys
+    def claim_in_backend(self, keys: Sequence[int], ttl: float) -> list[bool] | None:
+        """Claim keys by the backend's own claims; None if the backend fails."""
+        granted: list[bool] | None = self._guard("claim_many", keys, ttl)
+        if granted is not None:
             self._check_answer("claim_many", granted, len(keys))
-            return [key for key, ok in zip(keys, granted, strict=True) if ok]
-        if self.failing or (self._machine_claims is None and threading.active_count() == 1):
-            return keys
-        # Claims that are not the backend's cannot know what was stored since it was looked up.
-        claimed: list[int] = []
-        absent: list[int] = []
-        try:
-            claimed = keys
-            if self._machine_claims is not None:
-                granted = self._machine_claims.claim_many(keys, ttl)
-                claimed = [key for key, ok in zip(keys, granted, strict=True) if ok]
-            found = self.get_many(claimed) if claimed else []
-            absent = [key for key, value in zip(claimed, found, strict=True) if value is None]
-            return absent
-        finally:
-            if self._machine_claims is not None and len(absent) < len(claimed):
-                self._machine_claims.release_many(sorted(set(claimed) - set(absent)))
+        return granted
 
-    @property
-    def shares_claims(self) -> bool:
-        """Whether other processes see the claims."""
-        return self.has_claims or self._machine_claims is not None
-
-    def renew_many(self, keys: Sequence[int], ttl: float) -> None:
-        """Renew claims of this process."""
-        self._loading.update(dict.fromkeys(keys, time.monotonic() + ttl))
-        if self.has_claims:
-            self._guard("claim_many", keys, ttl)
-        elif self._machine_claims is not None:
-            self._machine_claims.claim_many(keys, ttl)
-
-    def release_many(self, keys: Sequence[int]) -> None:
-        """Give claims back."""
-        try:
-            if self.has_claims and keys:
-                self._guard("release_many", keys)
-            elif self._machine_claims is not None:
-                self._machine_claims.release_many(keys)
-        finally:
-            for key in keys:
-                self._loading.pop(key, None)
+    def release_in_backend(self, keys: Sequence[int]) -> None:
+        """Give the backend's own claims back."""
+        self._guard("release_many", keys)
 
     def info(self) -> BackendInfo | None:
         """Return how full the namespace is, its entries being the samples alone."""

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 import kappacore
-from kappacore.caching import engine, session
+from kappacore.caching import loading, session
 from kappacore.caching.backend import CacheBackend
 from kappacore.errors import (
     CacheClosedError,
@@ -544,7 +544,7 @@ def test_samples_given_twice_as_views_share_nothing_that_can_be_changed(backend)
 
 @pytest.mark.parametrize("backend", ["memory", "shared"])
 def test_threads_wait_for_each_other_however_slow_the_source_is(tmp_path, monkeypatch, backend):
-    monkeypatch.setattr(engine, "CLAIM_TTL", 0.2)
+    monkeypatch.setattr(loading, "CLAIM_TTL", 0.2)
     log = Log(tmp_path / "reads")
 
     def slow(indices):

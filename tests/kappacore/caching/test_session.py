@@ -8,7 +8,8 @@ import pytest
 
 import kappacore
 from kappacore import plugins
-from kappacore.caching.session import Session, backend_class
+from kappacore.caching.backend import backend_class
+from kappacore.caching.session import Session
 from kappacore.errors import (
     BrokenPluginError,
     CacheWarning,
