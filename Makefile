@@ -15,7 +15,9 @@ BIN := $(VENV)/bin
 PLUGINS := $(sort $(wildcard plugins/*))
 EXAMPLES := examples/kappa_lmdb
 PROJECTS := pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(PLUGINS) $(EXAMPLES))
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Not compiled: most of what torch and the tools bring is never imported.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	-c constraints.txt
 PACKAGES := $(notdir $(PLUGINS) $(EXAMPLES))
 
 .PHONY: demo test lint types unit wheels bench fuzz torture clean
@@ -23,8 +25,8 @@ PACKAGES := $(notdir $(PLUGINS) $(EXAMPLES))
 demo: $(VENV)/.demo
 	$(BIN)/python demo/run.py $(if $(ROOT),--root "$(ROOT)") $(DEMO_ARGS)
 
-test: lint types
-	@$(MAKE) --no-print-directory -j 2 unit wheels
+test: lint
+	@$(MAKE) --no-print-directory -j 3 types unit wheels
 	@echo "All tests passed."
 
 lint: $(VENV)/.dev
@@ -36,7 +38,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy demo benchmarks tests/typing
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -q -n 4  # they wait for processes more than they compute
+	$(BIN)/pytest -q -n 4 --dist worksteal  # they wait for processes more than they compute
 
 # Wheels as users get them, in an environment without this checkout: the core alone, then each
 # plugin alone beside it.

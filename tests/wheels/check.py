@@ -30,7 +30,8 @@ def main() -> None:
         venv.create(work / "venv", with_pip=True)
         python = work / "venv" / "bin" / "python"
         pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        install = [*pip, "install", "--find-links", dist, "-c", ROOT / "constraints.txt"]
+        install = [*pip, "install", "--no-compile", "--find-links", dist]
+        install += ["-c", ROOT / "constraints.txt"]
 
         print("core alone", flush=True)
         run(*install, "kappacore", cwd=work)
