@@ -11,43 +11,8 @@ import pytest
 import xxhash
 
 from kappa_imagefolder import ImageFolder, IndexFileError
-from kappa_imagefolder import index as index_module
+from support.image_indices import CHECKS, FILES, assert_same, change
 from support.image_trees import make_tree, picture
-
-FILES = ["cat/1.jpg", "cat/2.png", "cat/deep/3.jpg", "dog/4.jpg", "dog/größe.jpg"]
-CHECKS = ["trust", "dirs", "full"]
-
-
-@pytest.fixture(autouse=True)
-def cache_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """A folder that counts as settled, although it was made just now."""
-    monkeypatch.setattr(index_module, "SETTLED", 0)
-    root = make_tree(tmp_path / "data", FILES)
-    time.sleep(0.02)  # the clock of a file system ticks a few times in a hundredth of a second
-    return root
-
-
-def change(action):
-    time.sleep(0.02)
-    action()
-    time.sleep(0.02)
-
-
-def index_in(folder):
-    return sorted(folder.glob(".kappa_imagefolder-*"))
-
-
-def assert_same(ds, other):
-    assert ds.classes == other.classes
-    assert ds.class_to_idx == other.class_to_idx
-    assert ds.samples == other.samples
-    assert ds.targets == other.targets
-    assert ds.fingerprint("x") == other.fingerprint("x")
 
 
 @pytest.mark.parametrize("check", CHECKS)
