@@ -6,19 +6,11 @@ import contextlib
 import errno
 import logging
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 
 from kappa_imagefolder import ImageFolder, UnreadableFolderError, folders
-from support.image_trees import make_tree, relative
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-def names(ds: ImageFolder, root: Path) -> list[tuple[str, int]]:
-    return relative(ds.samples, root)
+from support.image_trees import make_tree, names
 
 
 def test_links_to_files_and_folders_are_followed(tmp_path):

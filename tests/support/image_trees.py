@@ -11,7 +11,9 @@ from PIL import Image
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["make_tree", "picture", "relative"]
+    from kappa_imagefolder import ImageFolder
+
+__all__ = ["make_tree", "names", "picture"]
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (48, 32)) -> Image.Image:
@@ -23,15 +25,15 @@ def picture(seed: int = 0, size: tuple[int, int] = (48, 32)) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def make_tree(root: Path, names: Iterable[str]) -> Path:
-    """Write a different picture to each of ``names`` below ``root``; return ``root``."""
-    for seed, name in enumerate(names):
-        path = root / name
+def make_tree(root: Path, files: Iterable[str]) -> Path:
+    """Write a different picture to each of ``files`` below ``root``; return ``root``."""
+    for seed, file in enumerate(files):
+        path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(seed).save(path)
     return root
 
 
-def relative(samples: Iterable[tuple[str, int]], root: Path) -> list[tuple[str, int]]:
-    """Return samples with their paths relative to ``root``."""
-    return [(str(Path(path).relative_to(root)), label) for path, label in samples]
+def names(ds: ImageFolder, root: Path) -> list[tuple[str, int]]:
+    """Return the samples of a dataset with their paths relative to ``root``."""
+    return [(str(Path(path).relative_to(root)), label) for path, label in ds.samples]

@@ -1,0 +1,89 @@
+"""Subclasses that choose the classes or the files themselves, as with torchvision's."""
+
+from __future__ import annotations
+
+import pytest
+
+from kappa_imagefolder import EmptyClassError, ImageFolder, pil_loader
+from kappacore import InvalidOptionError, KappaError
+from support.image_trees import make_tree, names
+
+
+def test_find_classes_can_choose_and_number_the_folders(tmp_path):
+    make_tree(tmp_path, ["a/1.jpg", "b/2.jpg", "c/3.jpg"])
+
+    class Chosen(ImageFolder):
+        def find_classes(self, directory):
+            assert directory == str(tmp_path)
+            return ["letters", "b"], {"c": 0, "b": 1, "a": 0}
+
+    ds = Chosen(tmp_path)
+    assert ds.classes == ["letters", "b"]
+    assert names(ds, tmp_path) == [("a/1.jpg", 0), ("b/2.jpg", 1), ("c/3.jpg", 0)]
+
+
+def test_find_classes_can_make_one_class_of_the_whole_root(tmp_path):
+    make_tree(tmp_path, ["1.jpg", "deep/2.jpg"])
+    (tmp_path / "deep" / "back").symlink_to(tmp_path)
+
+    class Flat(ImageFolder):
+        def find_classes(self, directory):
+            return ["all"], {"": 0}
+
+    assert Flat(tmp_path).samples == [(f"{tmp_path}/1.jpg", 0), (f"{tmp_path}/deep/2.jpg", 0)]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({}, "find_classes gave no class for "),
+        (
+            {"x": "zero"},
+            "find_classes must give every class an integer .* got 'zero' for class 'x'",
+        ),
+        ({"x": -1}, "got -1 for class 'x'"),
+        ({"x": 2**40}, "from 0 to 2147483647, got 1099511627776"),
+    ],
+)
+def test_what_find_classes_gives_is_checked(tmp_path, mapping, message):
+    make_tree(tmp_path, ["x/a.jpg"])
+
+    class Odd(ImageFolder):
+        def find_classes(self, directory):
+            return list(mapping), mapping
+
+    with pytest.raises(KappaError, match=message):
+        Odd(tmp_path)
+
+
+def test_a_class_that_only_find_classes_knows_is_empty(tmp_path):
+    make_tree(tmp_path, ["x/a.jpg"])
+
+    class Wishful(ImageFolder):
+        def find_classes(self, directory):
+            return ["x", "y"], {"x": 0, "y": 1}
+
+    with pytest.raises(EmptyClassError, match=r"1 of the 2 classes in .* have no image: 'y'"):
+        Wishful(tmp_path)
+
+
+def test_make_dataset_can_choose_among_the_files(tmp_path):
+    make_tree(tmp_path / "root", ["x/a.jpg", "x/b.jpg", "y/c.jpg"])
+    make_tree(tmp_path / "other", ["d.jpg"])
+
+    class Chosen(ImageFolder):
+        @staticmethod
+        def make_dataset(directory, class_to_idx, extensions=None, *args):
+            found = ImageFolder.make_dataset(directory, class_to_idx, extensions, *args)
+            return [found[2], found[0], (str(tmp_path / "other/d.jpg"), 1)]
+
+    ds = Chosen(tmp_path / "root")
+    assert ds.samples == [
+        (f"{tmp_path}/root/y/c.jpg", 1),
+        (f"{tmp_path}/root/x/a.jpg", 0),
+        (f"{tmp_path}/other/d.jpg", 1),
+    ]
+    assert ds[2][0].tobytes() == pil_loader(tmp_path / "other/d.jpg").tobytes()
+    assert ds.fingerprint("x") is not None
+    with pytest.raises(InvalidOptionError, match=r"Chosen has a make_dataset of its own"):
+        Chosen(tmp_path / "root", index=True)

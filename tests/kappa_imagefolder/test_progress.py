@@ -1,0 +1,48 @@
+"""A scan that takes long shows how far it is, on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
+from support.image_trees import make_tree
+
+
+def on_a_terminal(command, environment):
+    """Return what a command writes when its output is a terminal."""
+    main, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # a bar needs some room
+    with subprocess.Popen(
+        command, stdin=end, stdout=end, stderr=end, env={**os.environ, **environment}
+    ) as process:
+        os.close(end)
+        output = b""
+        with contextlib.suppress(OSError):  # the end of a terminal is an error
+            while chunk := os.read(main, 4096):
+                output += chunk
+        process.wait()
+    os.close(main)
+    return output.decode()
+
+
+def test_a_scan_that_takes_long_shows_how_far_it_is(tmp_path):
+    make_tree(tmp_path / "data", ["x/a.jpg", "y/b.jpg", "z/c.jpg"])
+    code = (
+        "import sys; from kappa_imagefolder import progress, scan\n"
+        "progress.DELAY = float(sys.argv[2])\n"
+        "classes, shown = {'x': 0, 'y': 1, 'z': 2}, sys.argv[3] == 'True'\n"
+        "found = scan.scan(sys.argv[1], classes, scan.Rules(), progress=shown)\n"
+        "print(len(found.listing.labels), 'images')\n"
+    )
+    for delay, shown, rank in ((0, True, "0"), (0, False, "0"), (0, True, "1"), (60, True, "0")):
+        output = on_a_terminal([sys.executable, "-c", code, str(tmp_path / "data"), str(delay),
+                                str(shown)], {"RANK": rank})  # fmt: skip
+        expected = delay == 0 and shown and rank == "0"
+        assert "3 images" in output
+        assert ("Scanning" in output) == expected
