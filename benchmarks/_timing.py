@@ -62,3 +62,13 @@ def seconds_per_epoch(
 def drain(loader: DataLoader[Any]) -> None:
     for _ in loader:
         pass
+
+
+def table(seconds: dict[str, float], per_second: str | None = None) -> None:
+    """Print a line for each; ratios are against the first."""
+    first = next(iter(seconds.values()))
+    for name, each in seconds.items():
+        value = f"{each * 1e3:12.3f} ms"
+        if per_second is not None:
+            value = f"{1 / each:12,.0f} {per_second}/s"
+        print(f"  {name:44}{value}{first / each:9.1f}x")
