@@ -7,58 +7,29 @@ this needs; run it on a machine that does nothing else.
 from __future__ import annotations
 
 import argparse
-import os
-import time
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 import kappacore
+from benchmarks._kappadata import kappadata
+from benchmarks._samples import BytesAndIndex
+from benchmarks._timing import BATCH, seconds_per_hit, shortest
 from kappa_shared import SharedDictDataset
 
 
-class Bytes(Dataset[tuple[bytes, int]]):
-    """Samples of ``size`` random bytes and their index."""
-
-    def __init__(self, length: int, size: int):
-        self.length = length
-        self.data = os.urandom(size)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, idx: int) -> tuple[bytes, int]:
-        if idx >= self.length:
-            raise IndexError(idx)
-        return self.data, idx
-
-
-def seconds_per_hit(dataset: Any, rounds: int) -> float:
-    best = float("inf")
-    for _ in range(rounds):
-        started = time.perf_counter()
-        for idx in range(len(dataset)):
-            dataset[idx]
-        best = min(best, time.perf_counter() - started)
-    return best / len(dataset)
-
-
 def samples_per_second(dataset: Any, rounds: int) -> float:
-    loader = DataLoader(
-        dataset, batch_size=64, num_workers=2, collate_fn=len, persistent_workers=True
-    )
-    best = float("inf")
-    for turn in range(rounds + 1):
-        started = time.perf_counter()
-        total = sum(loader)
-        if turn:  # the first one starts the workers
-            best = min(best, time.perf_counter() - started)
-        if total != len(dataset):
+    loader = DataLoader(dataset, BATCH, num_workers=2, collate_fn=len, persistent_workers=True)
+
+    def epoch() -> None:
+        if (total := sum(loader)) != len(dataset):
             raise RuntimeError(f"{total} samples came of {len(dataset)}")
-    return len(dataset) / best
+
+    epoch()  # starts the workers
+    return len(dataset) / shortest(epoch, rounds)
 
 
 def main() -> None:
@@ -67,16 +38,12 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    source = Bytes(arguments.samples, arguments.bytes)
+    source = BytesAndIndex(arguments.samples, arguments.bytes)
 
     # KappaData first: opening one of our caches tunes the process's allocator, for all in it.
     makers: dict[str, Callable[[], Any]] = {}
-    try:
-        import kappadata
-    except ImportError:
-        print("KappaData 0.0.8 is not installed (`make bench` does it): no ratios against it.")
-    else:
-        makers["KappaData 0.0.8 SharedDict"] = lambda: kappadata.SharedDictDataset(source)
+    if (theirs := kappadata()) is not None:
+        makers["KappaData 0.0.8 SharedDict"] = lambda: theirs.SharedDictDataset(source)
     makers["shared"] = lambda: SharedDictDataset(source)
     makers["shared, copy=False"] = lambda: SharedDictDataset(source, copy=False)
     makers["memory"] = lambda: kappacore.CachedDataset(source, "memory")

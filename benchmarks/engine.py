@@ -17,11 +17,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import kappacore
+from benchmarks._timing import BATCH, best_of, seconds_per_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-BATCH = 64
 
 
 class Listed(Dataset[Any]):
@@ -64,20 +63,11 @@ def decode_and_crop(data: bytes) -> torch.Tensor:
     return torch.from_numpy(crop).permute(2, 0, 1).contiguous()
 
 
-def rates(datasets: dict[str, Any], rounds: int) -> dict[str, float]:
-    """Return samples per second through a DataLoader with 2 workers, for each dataset."""
-    loaders = {
-        name: DataLoader(dataset, batch_size=BATCH, num_workers=2, persistent_workers=True)
-        for name, dataset in datasets.items()
-    }
-    best = dict.fromkeys(datasets, float("inf"))
-    for turn in range(rounds + 1):
-        for name, loader in loaders.items():
-            started = time.perf_counter()
-            total = sum(len(batch) for batch in loader)
-            if turn:  # the first one starts the workers
-                best[name] = min(best[name], (time.perf_counter() - started) / total)
-    return {name: 1 / seconds for name, seconds in best.items()}
+def compare(listed: Listed, cached: Any, rounds: int) -> str:
+    """Measure both through a DataLoader with 2 workers."""
+    seconds = seconds_per_epoch({"list": listed, "shared": cached}, rounds)
+    rate = len(cached) / seconds["shared"]
+    return f"{rate:,.0f} samples/s, {seconds['list'] / seconds['shared']:.2f}x"
 
 
 def overhead(backend: str, size: int, rounds: int) -> tuple[float, float]:
@@ -100,13 +90,8 @@ def overhead(backend: str, size: int, rounds: int) -> tuple[float, float]:
             for batch in batches:
                 dataset.__getitems__(batch)
 
-        best = [float("inf"), float("inf")]
-        for _ in range(5 * rounds):
-            for place, function in enumerate((by_hand, by_engine)):
-                started = time.perf_counter()
-                function()
-                best[place] = min(best[place], time.perf_counter() - started)
-    return best[0] / len(samples) * 1e6, best[1] / len(samples) * 1e6
+        best = best_of({"bare": by_hand, "engine": by_engine}, 5 * rounds)
+    return best["bare"] / len(samples) * 1e6, best["engine"] / len(samples) * 1e6
 
 
 def main() -> None:
@@ -127,11 +112,8 @@ def main() -> None:
     size = sum(map(len, photos)) // len(photos)
     with kappacore.CachedDataset(photos, "shared", transform=decode_and_crop) as cached:
         cached.prefill()
-        found = rates({"list": Listed(photos, decode_and_crop), "shared": cached}, arguments.rounds)
-    print(
-        f"  JPEGs of {size // 1000} KB, decoded and cropped: {found['shared']:,.0f} samples/s, "
-        f"{found['shared'] / found['list']:.2f}x"
-    )
+        found = compare(Listed(photos, decode_and_crop), cached, arguments.rounds)
+    print(f"  JPEGs of {size // 1000} KB, decoded and cropped: {found}")
     shape = (256, 256, 3)
     tensors = [
         torch.from_numpy(generator.integers(0, 256, shape, dtype=np.uint8))
@@ -139,23 +121,18 @@ def main() -> None:
     ]
     with kappacore.CachedDataset(tensors, "shared", copy=False) as cached:
         cached.prefill()
-        found = rates({"list": Listed(tensors), "shared": cached}, arguments.rounds)
-    print(
-        f"  256x256x3 uint8 tensors, copy=False: {found['shared']:,.0f} samples/s, "
-        f"{found['shared'] / found['list']:.2f}x"
-    )
+        found = compare(Listed(tensors), cached, arguments.rounds)
+    print(f"  256x256x3 uint8 tensors, copy=False: {found}")
 
     print("One epoch over a source that waits 2 ms a sample, 2 workers; ratio against no cache")
     source = Waiting(photos)
     with kappacore.CachedDataset(source, "shared") as cached:
         cached.prefill(workers=16)
-        found = {
-            name: rates_once(dataset) for name, dataset in {"none": source, "hot": cached}.items()
-        }
-    print(f"  {found['hot']:,.0f} samples/s, {found['hot'] / found['none']:.1f}x")
+        none, hot = rate_once(source), rate_once(cached)
+    print(f"  {hot:,.0f} samples/s, {hot / none:.1f}x")
 
 
-def rates_once(dataset: Any) -> float:
+def rate_once(dataset: Any) -> float:
     """Return samples per second of one epoch, its workers' start included."""
     started = time.perf_counter()
     total = sum(len(batch) for batch in DataLoader(dataset, BATCH, num_workers=2, collate_fn=list))

@@ -15,41 +15,22 @@ sys.path.pop(0)  # this folder, where this file hides redis-py
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import argparse
-import os
 import socket
-import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import redis
-from torch.utils.data import DataLoader, Dataset
 
 import kappacore
+from benchmarks._kappadata import kappadata
+from benchmarks._samples import BytesAndIndex
+from benchmarks._timing import BATCH, best_of, seconds_per_epoch
 from support.valkey import Node, start_cluster, start_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BATCH = 64
 READ_SIZE = 1 << 20
 MGET = f"redis-py MGET of {BATCH} and decoding"
-
-
-class Bytes(Dataset[tuple[bytes, int]]):
-    """Samples of ``size`` random bytes and their index."""
-
-    def __init__(self, length: int, size: int):
-        self.length = length
-        self.data = os.urandom(size)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, idx: int) -> tuple[bytes, int]:
-        return self.data, idx
-
-    def sample_fingerprint(self) -> str:
-        return "benchmark"
 
 
 def batches(length: int) -> list[list[int]]:
@@ -83,26 +64,13 @@ def bare_socket(node: Node, names: list[str], *, unix: bool) -> Callable[[], Non
     return read
 
 
-def best_of(readers: dict[str, Callable[[], object]], length: int, rounds: int) -> dict[str, float]:
-    """Return microseconds a sample of each reader, the best of rounds that alternate."""
-    best = dict.fromkeys(readers, float("inf"))
-    for _ in range(rounds):
-        for name, read in readers.items():
-            started = time.perf_counter()
-            read()
-            best[name] = min(best[name], time.perf_counter() - started)
-    return {name: seconds / length * 1e6 for name, seconds in best.items()}
-
-
-def show(title: str, found: dict[str, float], notes: dict[str, str]) -> None:
-    width = max(map(len, found)) + 2
-    first = next(iter(found.values()))
-    print(f"\n{title}; ratios against {next(iter(found))}")
-    for name, microseconds in found.items():
-        note = notes.get(name, "")
-        print(
-            f"  {name:{width}}{microseconds:9.1f} µs{first / microseconds:8.1f}x  {note}".rstrip()
-        )
+def show(title: str, seconds: dict[str, float], length: int, notes: dict[str, str]) -> None:
+    width = max(map(len, seconds)) + 2
+    first = next(iter(seconds.values()))
+    print(f"\n{title}; ratios against {next(iter(seconds))}")
+    for name, each in seconds.items():
+        line = f"  {name:{width}}{each / length * 1e6:9.1f} µs{first / each:8.1f}x"
+        print(f"{line}  {notes.get(name, '')}".rstrip())
 
 
 def by_batches(dataset: Any) -> Callable[[], None]:
@@ -113,9 +81,9 @@ def by_batches(dataset: Any) -> Callable[[], None]:
     return read
 
 
-def opened(source: Bytes, backend: Any, **options: Any) -> Any:
+def opened(source: BytesAndIndex, backend: Any, namespace: str = "bytes", **options: Any) -> Any:
     """Open a cache and fill it."""
-    dataset = kappacore.CachedDataset(source, backend, check=False, **options)
+    dataset = kappacore.CachedDataset(source, backend, namespace=namespace, check=False, **options)
     dataset.prefill(progress=False)
     for idx in (0, len(source) // 2, len(source) - 1):
         if dataset[idx] != source[idx]:
@@ -153,30 +121,16 @@ def peers(dataset: Any, node: Node, *, unix: bool) -> dict[str, Callable[[], obj
     }
 
 
-def their_dataset(source: Bytes, node: Node) -> Any:
+def their_dataset(source: BytesAndIndex, node: Node) -> Any:
     """Return KappaData's cache, filled; None if it is not installed."""
-    try:
-        import kappadata
-    except ImportError:
-        print("KappaData 0.0.8 is not installed (`make bench` does it): no ratios against it.")
+    if (module := kappadata()) is None:
         return None
-    dataset = kappadata.RedisDataset(
+    dataset = module.RedisDataset(
         source, host="127.0.0.1", port=node.port, start_if_not_running=False
     )
     for idx in range(len(source)):
         dataset[idx]
     return dataset
-
-
-def by_loader(datasets: dict[str, Any], workers: int) -> dict[str, Callable[[], object]]:
-    readers: dict[str, Callable[[], object]] = {}
-    for name, dataset in datasets.items():
-        loader = DataLoader(
-            dataset, BATCH, num_workers=workers, collate_fn=len, persistent_workers=True
-        )
-        sum(loader)  # starts the workers
-        readers[name] = partial(sum, loader)
-    return readers
 
 
 def main() -> None:
@@ -185,7 +139,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    source = Bytes(arguments.samples, arguments.bytes)
+    source = BytesAndIndex(arguments.samples, arguments.bytes)
     length, rounds = len(source), arguments.rounds
 
     with start_node() as node, start_node() as theirs, start_cluster() as nodes:
@@ -209,16 +163,17 @@ def main() -> None:
         readers.update({name: by_batches(dataset) for name, dataset in ours.items()})
 
         print(f"{length} samples of {arguments.bytes} bytes, all cached; best of {rounds}")
-        found = best_of(readers, length, rounds)
+        found = best_of(readers, rounds)
         notes = {
             f"redis, {kind}": f"{found[f'redis, {kind}'] / found[f'{MGET}, {kind}']:.2f} of {MGET}"
             for kind in ("TCP", "socket")
         }
         share = found["shared before redis"] / found["shared"]
-        show("One process", found, {**notes, "shared before redis": f"{share:.2f} of shared"})
+        notes["shared before redis"] = f"{share:.2f} of shared"
+        show("One process", found, length, notes)
         for workers in (1, 2):
-            found = best_of(by_loader(datasets, workers), length, rounds)
-            show(f"DataLoader, {workers} workers", found, {})
+            found = seconds_per_epoch(datasets, rounds, workers, collate=len)
+            show(f"DataLoader, {workers} workers", found, length, {})
         for dataset in ours.values():
             dataset.close()
 

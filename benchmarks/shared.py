@@ -9,191 +9,33 @@ cache can be, and of no use when it is not. Run it on a machine that does nothin
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import os
-import statistics
-import tempfile
-import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-import numpy as np
 import torch
-import xxhash
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, default_collate
 
 import kappacore
-from kappa_shared import SharedDictDataset
-from kappa_shared.backend import SharedBackend
+from benchmarks._samples import Tensors
+from benchmarks._shared_growth import grow
+from benchmarks._shared_hit import floor
+from benchmarks._shared_peers import PEERS, Lmdb, installed
+from benchmarks._timing import BATCH, drain, seconds_per_epoch, seconds_per_hit, shortest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-BATCH = 64
 SIZES = (1_000, 100_000, 150_528)  # the last one is an image of (3, 224, 224)
-PATTERNS = 16  # different samples
 
 
-class Tensors(Dataset[torch.Tensor]):
-    """Tensors of ``size`` random bytes, there already: what fills a cache costs nothing else."""
-
-    def __init__(self, length: int, size: int):
-        self.length = length
-        self.size = size
-        self.data: list[torch.Tensor] = [*torch.randint(256, (PATTERNS, size), dtype=torch.uint8)]
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, idx: int) -> torch.Tensor:
-        if idx >= self.length:
-            raise IndexError(idx)
-        return self.data[idx % PATTERNS]
+def fill_rate(dataset: Any) -> float:
+    """Return samples per second of the first epoch, its workers' start included."""
+    loader = DataLoader(dataset, BATCH, num_workers=2, collate_fn=len, persistent_workers=True)
+    return len(dataset) / shortest(partial(drain, loader), 1)
 
 
-# ---- the peers, each as its documentation has it
-
-
-class PlainDict(Dataset[torch.Tensor]):
-    """A dict of this process; workers have what was in it when they were forked."""
-
-    def __init__(self, source: Tensors):
-        self.source = source
-        self.samples: dict[int, torch.Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, idx: int) -> torch.Tensor:
-        sample = self.samples.get(idx)
-        if sample is None:
-            sample = self.samples[idx] = self.source[idx].clone()
-        return sample
-
-
-class Stocaching(PlainDict):
-    """One shared tensor of all samples, and a byte each that says whether it is there."""
-
-    def __init__(self, source: Tensors):
-        from stocaching import SharedCache
-
-        self.source = source
-        with contextlib.redirect_stdout(io.StringIO()):
-            self.cache = SharedCache(
-                size_limit_gib=64, dataset_len=len(source), data_dims=(source.size,)
-            )
-
-    def __getitem__(self, idx: int) -> torch.Tensor:
-        sample: torch.Tensor | None = self.cache.get_slot(idx)
-        if sample is None:
-            sample = self.source[idx]
-            self.cache.set_slot(idx, sample)
-        return sample
-
-
-class Ultra(PlainDict):
-    """A dict in each process, kept alike by a stream of pickles in shared memory."""
-
-    def __init__(self, source: Tensors):
-        from UltraDict import UltraDict
-
-        self.source = source
-        room = len(source) * (source.size + 1000) + 2**20
-        self.samples = UltraDict(buffer_size=room, full_dump_size=room)
-
-
-class Lmdb(PlainDict):
-    """A file in memory that is mapped; a value is copied out of it."""
-
-    def __init__(self, source: Tensors):
-        self.source = source
-        self.folder = tempfile.TemporaryDirectory(dir="/dev/shm")
-        self.environment: Any = None
-
-    def rest(self) -> None:
-        """Close the file, which must not be open where a process forks."""
-        if self.environment is not None:
-            self.environment.close()
-            self.environment = None
-
-    def __getitem__(self, idx: int) -> torch.Tensor:
-        if self.environment is None:
-            import lmdb
-
-            size = 2 * len(self.source) * (self.source.size + 4096) + 2**20
-            self.environment = lmdb.open(
-                self.folder.name, map_size=size, sync=False, metasync=False, readahead=False
-            )
-        key = idx.to_bytes(8, "big")
-        with self.environment.begin(buffers=True) as transaction:
-            if (value := transaction.get(key)) is not None:
-                return torch.frombuffer(bytearray(value), dtype=torch.uint8)
-        sample = self.source[idx]
-        with self.environment.begin(write=True) as transaction:
-            transaction.put(key, sample.numpy().tobytes())
-        return sample
-
-
-def kappadata(source: Tensors) -> Any:
-    from kappadata import SharedDictDataset as KappaData
-
-    return KappaData(source)
-
-
-# KappaData first: the others are compared with it. Opening one of our caches tunes the process's
-# allocator, and installed() opens all: the peers gain from that too.
-PEERS: dict[str, Callable[[Tensors], Any]] = {
-    "KappaData 0.0.8 SharedDict": kappadata,
-    "UltraDict": Ultra,
-    "LMDB": Lmdb,
-    "stocaching (views)": Stocaching,
-    "plain dict (no fill)": PlainDict,
-    "shared": SharedDictDataset,
-    "shared, copy=False": lambda source: SharedDictDataset(source, copy=False),
-}
-
-
-def installed() -> list[str]:
-    found = []
-    for name, make in PEERS.items():
-        try:
-            make(Tensors(1, 8))[0]
-        except ImportError as error:  # noqa: PERF203 - one by one
-            print(f"{name} is left out: {error}")
-        else:
-            found.append(name)
-    return found
-
-
-# ---- the clock
-
-
-def seconds_per_hit(dataset: Any, rounds: int) -> float:
-    best = float("inf")
-    for _ in range(rounds):
-        started = time.perf_counter()
-        for idx in range(len(dataset)):
-            dataset[idx]
-        best = min(best, time.perf_counter() - started)
-    return best / len(dataset)
-
-
-def epochs(dataset: Any, workers: int, rounds: int, collate: Any = len) -> tuple[float, float]:
-    """Return samples per second of the first epoch, its workers' start included, and the best."""
+def hot_rate(dataset: Any, workers: int, rounds: int, collate: Any = len) -> float:
+    """Return samples per second of the best epoch."""
     if isinstance(dataset, Lmdb):
         dataset.rest()
-    loader = DataLoader(
-        dataset, BATCH, num_workers=workers, collate_fn=collate, persistent_workers=True
-    )
-    started = time.perf_counter()
-    sum(1 for _ in loader)
-    first = time.perf_counter() - started
-    best = float("inf")
-    for _ in range(rounds):
-        started = time.perf_counter()
-        sum(1 for _ in loader)
-        best = min(best, time.perf_counter() - started)
-    return len(dataset) / first, len(dataset) / best
+    return len(dataset) / seconds_per_epoch({"": dataset}, rounds, workers, collate)[""]
 
 
 def compare(names: list[str], size: int, samples: int, rounds: int) -> None:
@@ -208,7 +50,7 @@ def compare(names: list[str], size: int, samples: int, rounds: int) -> None:
     )
     base: list[float] = []
     for name in names:
-        fill, _ = epochs(PEERS[name](source), 2, 0)
+        fill = fill_rate(PEERS[name](source))
         dataset = PEERS[name](source)
         for idx in range(samples):
             dataset[idx]
@@ -216,9 +58,9 @@ def compare(names: list[str], size: int, samples: int, rounds: int) -> None:
                 raise RuntimeError(f"{name}: sample {idx} came back changed")
         hit = seconds_per_hit(dataset, rounds)
         rates = [
-            epochs(dataset, 1, rounds)[1],
-            epochs(dataset, 2, rounds)[1],
-            epochs(dataset, 2, rounds, torch.utils.data.default_collate)[1],
+            hot_rate(dataset, 1, rounds),
+            hot_rate(dataset, 2, rounds),
+            hot_rate(dataset, 2, rounds, default_collate),
         ]
         values = [fill, 1 / hit, *rates]
         base = base or values
@@ -236,127 +78,6 @@ def close(dataset: Any) -> None:
         dataset.close()
 
 
-# ---- a hit beside its parts
-
-
-class Bytes(Dataset[bytes]):
-    """Samples of ``size`` bytes."""
-
-    def __init__(self, length: int, size: int):
-        self.length = length
-        self.data = os.urandom(size)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, idx: int) -> bytes:
-        return self.data
-
-
-def floor(samples: int, rounds: int) -> None:
-    size = 100_000
-    source = Bytes(samples, size)
-    dataset = SharedDictDataset(source, namespace="floor")
-    dataset.prefill(progress=False)
-    again = SharedDictDataset(source, namespace="floor")  # maps and checks everything anew
-    first = each(again.__getitem__, samples, 1)
-    views = SharedDictDataset(source, namespace="floor", copy=False)
-    block = memoryview(os.urandom(samples * size))
-    pieces = [block[start : start + size] for start in range(0, len(block), size)]
-    arena = dataset_arena(samples, size)
-    figures = {
-        "copy of 100 KB": each(lambda idx: bytes(pieces[idx]), samples, rounds),
-        "digest of 100 KB": each(
-            lambda idx: xxhash.xxh3_64_intdigest(pieces[idx]), samples, rounds
-        ),
-        "Arena.get": each(arena.get, samples, rounds),
-        "first hit (digest, page faults)": first,
-        "hit": each(dataset.__getitem__, samples, rounds),
-        "hit, copy=False": each(views.__getitem__, samples, rounds),
-    }
-    print(f"\nBytes of 100 KB through CachedDataset, {samples} of them; µs")
-    for name, seconds in figures.items():
-        print(f"{name:35}{seconds * 1e6:9.2f}")
-    over = figures["hit"] - figures["copy of 100 KB"]
-    print(f"{'a hit without its copy':35}{over * 1e6:9.2f}")
-    arena.close()
-    for cache in (dataset, again, views):
-        cache.close()
-
-
-def dataset_arena(samples: int, size: int) -> SharedBackend:
-    backend = SharedBackend("bench-arena", samples)
-    value = os.urandom(size)
-    for idx in range(samples):
-        backend.put(idx, [value])
-    return backend
-
-
-def each(call: Callable[[int], Any], number: int, rounds: int) -> float:
-    best = float("inf")
-    for _ in range(rounds):
-        started = time.perf_counter()
-        for idx in range(number):
-            call(idx)
-        best = min(best, time.perf_counter() - started)
-    return best / number
-
-
-# ---- many entries
-
-
-def grow(lengths: list[int], rounds: int) -> None:
-    print("\nBytes of 64 B, as the cache grows; µs per hit, ms else")
-    print(
-        f"{'entries':>10}{'hit':>9}{'ratio':>8}{'attach':>9}{'worker, none':>15}"
-        f"{'worker, cached':>16}{'adds':>8}"
-    )
-    base = 0.0
-    for length in lengths:
-        source = Bytes(length, 64)
-        dataset = SharedDictDataset(source, namespace="grow")
-        for start in range(0, length, 10_000):
-            dataset.__getitems__(list(range(start, min(start + 10_000, length))))
-        order = np.random.default_rng(0).permutation(length)[:20_000].tolist()
-        order *= max(1, 20_000 // len(order))
-        hit = each(lambda turn: dataset[order[turn]], len(order), rounds)  # noqa: B023
-        base = base or hit
-        namespace = SharedBackend.namespaces()
-        name = next(info.namespace for info in namespace if info.namespace.startswith("grow."))
-        attach = statistics.median(attach_seconds(name, length) for _ in range(11))
-        # Alternating, for the start of a process depends on what the machine does beside.
-        starts = [(start_seconds(source), start_seconds(dataset)) for _ in range(15)]
-        plain, cached = (statistics.median(times) for times in zip(*starts, strict=True))
-        adds = statistics.median(after - before for before, after in starts)
-        print(
-            f"{length:10,}{hit * 1e6:9.2f}{hit / base:8.2f}{attach * 1e3:9.2f}{plain * 1e3:15.1f}"
-            f"{cached * 1e3:16.1f}{adds * 1e3:8.1f}"
-        )
-        dataset.close()
-
-
-def attach_seconds(namespace: str, length: int) -> float:
-    started = time.perf_counter()
-    backend = SharedBackend(namespace, length + 2)  # the engine's two keys more
-    seconds = time.perf_counter() - started
-    backend.close()
-    return seconds
-
-
-def start_seconds(dataset: Any) -> float:
-    """Return how long it takes to start a worker and to have a first batch from it."""
-    loader = DataLoader(dataset, 8, num_workers=1, collate_fn=len)
-    started = time.perf_counter()
-    batches = iter(loader)
-    next(batches)
-    seconds = time.perf_counter() - started
-    del batches
-    return seconds
-
-
-# ---- many workers
-
-
 def scale(names: list[str], samples: int, rounds: int) -> None:
     source = Tensors(samples, 100_000)
     counts = [1, 2, 4, 8, 16]
@@ -366,7 +87,7 @@ def scale(names: list[str], samples: int, rounds: int) -> None:
         dataset = PEERS[name](source)
         for idx in range(samples):
             dataset[idx]
-        rates = [epochs(dataset, workers, rounds)[1] / 1e3 for workers in counts]
+        rates = [hot_rate(dataset, workers, rounds) / 1e3 for workers in counts]
         print(f"{name:27}" + "".join(f"{rate:10.1f}" for rate in rates))
         close(dataset)
 

@@ -18,17 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import kappacore
+from benchmarks._kappadata import kappadata
 from kappacore.wrappers._generators import random_states_kept, seed_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Make = Callable[[Any, Any], Any]
-
-try:
-    import kappadata
-except ImportError:
-    kappadata = None
 
 SAMPLES, CLASSES, BATCH = 1_281_167, 1000, 256
 EVEN = list(range(0, CLASSES, 2))
@@ -66,9 +62,9 @@ class Labelled(kappacore.KDDataset):
 def kappadatas(labels: np.ndarray[Any, Any]) -> Any:
     """Return the same samples as a dataset of KappaData, which is patched for today's torch."""
     # torch refuses a Subset that defines __getitem__ alone; None has loaders read one by one.
-    kappadata.KDSubset.__getitems__ = None
+    kappadata().KDSubset.__getitems__ = None
 
-    class Old(kappadata.KDDataset):  # type: ignore[misc]
+    class Old(kappadata().KDDataset):  # type: ignore[misc]
         n_classes = CLASSES
 
         def __len__(self) -> int:
@@ -145,7 +141,7 @@ def construction(ours: Any, theirs: Any, rounds: int) -> None:
         kept, length = bytes_kept(ours_made)
         line = f"{name + ' *' * sorts:30}{spent * 1e3:9.1f}{kept / length:10.2f}{length:12,}"
         if known and theirs is not None:
-            theirs_made = partial(make, kappadata, theirs)
+            theirs_made = partial(make, kappadata(), theirs)
             before = seconds(theirs_made, 1)
             kept, length = bytes_kept(theirs_made) if before < SLOW else (0, 0)
             line += f"{before * 1e3:10.0f} ms{before / spent:8.1f}x"
@@ -194,8 +190,8 @@ def access(ours: Any, theirs: Any, rounds: int) -> None:
         rows.append((one, many))
         line = f"{f'through {depth}':30}{one * 1e6:9.2f}{many * 1e6:10.2f}{column * 1e3:15.1f}"
         if theirs is not None:
-            old = nested(kappadata, theirs, depth)
-            pairs, labels = (kappadata.ModeWrapper(old, mode) for mode in ("x class", "class"))
+            old = nested(kappadata(), theirs, depth)
+            pairs, labels = (kappadata().ModeWrapper(old, mode) for mode in ("x class", "class"))
             before = seconds(partial(one_by_one, pairs, indices), rounds) / len(indices)
             all_before = seconds(partial(list, labels), 1)
             line += f"{before * 1e6:14.2f}{before / many:7.1f}x{all_before * 1e3:15.0f}"
@@ -235,9 +231,7 @@ def main() -> None:
     samples = SAMPLES // 20 if arguments.small else SAMPLES
     labels = long_tailed(samples)
     ours = Labelled(labels)
-    theirs = None if kappadata is None else kappadatas(labels)
-    if kappadata is None:
-        print("KappaData 0.0.8 is not installed (`make bench` does it): no ratios against it.")
+    theirs = None if kappadata() is None else kappadatas(labels)
     print(f"{samples:,} samples of {CLASSES} classes; best of {arguments.rounds}\n")
     construction(ours, theirs, arguments.rounds)
     access(ours, theirs, arguments.rounds)

@@ -1,0 +1,95 @@
+"""Decoding photos, and what `shrink` costs in their quality."""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks._timing import best_of, table
+from kappa_imagefolder.decoding import Decoder
+from kappa_imagefolder.jpeg import simplejpeg_version
+from kappa_imagefolder.shrinking import Shrink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIZE = 256
+
+
+def mosaic(images: list[Image.Image], rows: int = 4) -> Image.Image:
+    """Put photos together to one of the size that a camera has."""
+    width, height = min(image.size for image in images)
+    whole = Image.new("RGB", (rows * width, rows * height))
+    for place in range(rows * rows):
+        image = images[place % len(images)]
+        if place % 3:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        whole.paste(image, (place % rows * width, place // rows * height))
+    return whole
+
+
+def encoded(image: Image.Image, quality: int = 90) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def decoding(images: list[Image.Image], rounds: int) -> None:
+    decoders = {
+        "Pillow → PIL image": Decoder("pil"),
+        "Pillow → array": Decoder("numpy", jpeg="pillow"),
+        "Pillow → tensor": Decoder("tensor", jpeg="pillow"),
+    }
+    if simplejpeg_version() is None:
+        print("simplejpeg is not installed (`make bench` does it): no times of it.")
+    else:
+        decoders["simplejpeg → array"] = Decoder("numpy")
+        decoders["simplejpeg → tensor"] = Decoder("tensor")
+    for name, files in {
+        "photos": [encoded(image) for image in images],
+        "photos of a camera's size": [encoded(mosaic(images))],
+    }.items():
+        sizes = sorted({Image.open(io.BytesIO(data)).size for data in files})
+        print(
+            f"Decoding {name}, {sizes[0][0]}x{sizes[0][1]} pixels, "
+            f"{sum(map(len, files)) // len(files) // 1000} KB"
+        )
+        ways: dict[str, Callable[[], Any]] = {}
+        for what, decoder in decoders.items():
+            small = Decoder(decoder.kind, size_hint=SIZE, jpeg=decoder.jpeg)
+            ways[what] = partial(decode_all, decoder, files)
+            if reduces(files[0]):
+                ways[f"{what}, size_hint={SIZE}"] = partial(decode_all, small, files)
+        times = best_of(ways, 5 * rounds)
+        table({what: seconds / len(files) for what, seconds in times.items()})
+
+
+def reduces(data: bytes) -> bool:
+    return bool(Decoder("pil", size_hint=SIZE)(data).size != Decoder("pil")(data).size)
+
+
+def decode_all(decoder: Decoder, files: list[bytes]) -> None:
+    for data in files:
+        decoder(data)
+
+
+def quality(images: list[Image.Image]) -> None:
+    """Say what `shrink` costs: the photo made small by it, and made small without a JPEG."""
+    data = [encoded(mosaic(images))]
+    print("What shrink costs in quality, against resizing alone; camera-sized photos")
+    for longest in (256, 512):
+        for of in (75, 90, 95):
+            small = [Shrink(longest, of)(each) for each in data]
+            noise = []
+            for each, whole in zip(small, data, strict=True):
+                found = Decoder("pil")(each)
+                resized = Decoder("pil")(whole).resize(found.size, Image.Resampling.LANCZOS)
+                difference = np.asarray(found).astype(float) - np.asarray(resized)
+                noise.append(float(np.mean(difference**2)))
+            decibel = 10 * np.log10(255**2 / np.mean(noise))
+            size = sum(map(len, small)) / len(small)
+            print(f"  shrink=({longest}, {of}){size / 1000:10.1f} KB{decibel:8.1f} dB PSNR")
