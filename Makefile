@@ -46,14 +46,14 @@ wheels: $(VENV)/.dev
 	$(BIN)/python tests/wheels/check.py
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/cache_hit.py
-	$(BIN)/python benchmarks/codec.py
-	$(BIN)/python benchmarks/engine.py
-	$(BIN)/python benchmarks/shared.py
-	$(BIN)/python benchmarks/redis.py
-	$(BIN)/python benchmarks/imagefolder.py
-	$(BIN)/python benchmarks/wrappers.py
-	$(BIN)/python benchmarks/staging.py --small
+	$(BIN)/python -m benchmarks.cache_hit
+	$(BIN)/python -m benchmarks.codec
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.shared
+	$(BIN)/python -m benchmarks.redis
+	$(BIN)/python -m benchmarks.imagefolder
+	$(BIN)/python -m benchmarks.wrappers
+	$(BIN)/python -m benchmarks.staging --small
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/kappacore/caching/codec/fuzz.py --seconds $(FUZZ_SECONDS)

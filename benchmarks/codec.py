@@ -1,6 +1,6 @@
 """How long samples take to become bytes and come back, beside pickle, torch.save and safetensors.
 
-    python benchmarks/codec.py [--json FILE]
+    python -m benchmarks.codec [--json FILE]
 
 Every figure is the best of several rounds on one thread, in microseconds. Ratios above 1 say that
 the peer takes longer. Every way back gives a value of its own: pickle and safetensors copy, and so

@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.pop(0)  # this folder, where this file hides redis-py
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import argparse
