@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-__all__ = ["BatchSamples", "Images", "Labels", "RandomImages", "Samples", "Stream"]
+__all__ = ["SMALL", "BatchSamples", "Images", "Labels", "RandomImages", "Samples", "Stream"]
+
+#: Options of a cache where reads are counted: it does not look at its source before.
+SMALL: dict[str, Any] = {"max_bytes": "1MiB", "check": False}
 
 
 def _content(idx: int, seed: int, size: int) -> bytes:

@@ -1,42 +1,20 @@
-from __future__ import annotations
+"""Samples of a plain dataset through a cache: read once, and indexed as a list is."""
 
-import pickle
+from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Subset
+from torch.utils.data import DataLoader
 
-import kappacore
-from kappacore import CachedDataset, ModeWrapper
+from kappacore import CachedDataset
 from kappacore.errors import (
-    CacheClosedError,
-    DatasetTypeError,
     IndexOutOfRangeError,
     InvalidIndexError,
     InvalidOptionError,
     RandomSourceError,
-    SizeLimitError,
-    UncacheableValueError,
-    UnknownOptionError,
-    UnknownPluginError,
-    UseModeWrapperError,
 )
-from support.cache_sources import BatchSamples, Images, RandomImages, Samples, Stream
-from support.caching import namespaces_in
-
-# Reads are counted here, so the source is not looked at before (see test_guard.py).
-SMALL = {"max_bytes": "1MiB", "check": False}
-
-
-@pytest.fixture
-def log(tmp_path):
-    return tmp_path / "reads"
-
-
-@pytest.fixture(params=["memory", "shared"])
-def backend(request):
-    return request.param
+from support.cache_sources import SMALL, BatchSamples, Samples
 
 
 @pytest.fixture
@@ -149,6 +127,43 @@ def test_an_empty_dataset_can_be_cached(log, backend):
             cached[0]
 
 
+def test_a_loader_without_workers_takes_batches(log):
+    source = BatchSamples(log, length=20)
+    with CachedDataset(source, "memory", **SMALL) as cached:
+        loader = DataLoader(cached, batch_size=10, collate_fn=list)
+        assert [sample for batch in loader for sample in batch] == list(
+            map(source.sample, range(20))
+        )
+        assert source.log.count() == {-10: 2}
+
+
+def test_the_error_of_the_source_passes_as_it_is(cached):
+    def fail(idx):
+        raise FileNotFoundError(f"no file for {idx}")
+
+    cached.dataset.sample = fail
+    with pytest.raises(FileNotFoundError, match="no file for 3"):
+        cached[3]
+
+
+# ---- attributes
+
+
+def test_public_attributes_pass_through_and_others_do_not(cached):
+    cached.dataset._secret = 1
+    assert cached.classes == ("cat", "dog")
+    assert cached.targets == [0, 1] * 5
+    for name in ("_secret", "__array__", "missing"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(cached, name)
+
+
+def test_it_prints_what_it_is(cached, backend):
+    first, second = repr(cached).splitlines()
+    assert first == f"CachedDataset(backend={backend!r}) of 10"
+    assert second.startswith("  Samples(")
+
+
 # ---- transform
 
 
@@ -188,202 +203,6 @@ def test_a_cache_above_a_cache_with_a_transform_is_refused_and_one_without_is_no
         assert (outer.stats().hits, inner.stats().hits) == (1, 0)
 
 
-# ---- attributes
-
-
-def test_public_attributes_pass_through_and_others_do_not(cached):
-    cached.dataset._secret = 1
-    assert cached.classes == ("cat", "dog")
-    assert cached.targets == [0, 1] * 5
-    for name in ("_secret", "__array__", "missing"):
-        with pytest.raises(AttributeError, match=name):
-            getattr(cached, name)
-
-
-def test_it_prints_what_it_is(cached, backend):
-    first, second = repr(cached).splitlines()
-    assert first == f"CachedDataset(backend={backend!r}) of 10"
-    assert second.startswith("  Samples(")
-
-
-# ---- what can be cached
-
-
-def test_torch_subsets_and_concats_can_be_cached_and_be_put_above(log, backend):
-    source = Samples(log)
-    with CachedDataset(Subset(source, [5, 2]), backend, **SMALL) as cached:
-        assert cached.__getitems__([0, 1]) == [source.sample(5), source.sample(2)]
-        assert Subset(cached, [1]).__getitems__([0]) == [source.sample(2)]
-    both = ConcatDataset([source, Samples(log, seed=1)])
-    with CachedDataset(both, backend, **SMALL) as cached:
-        assert (cached[3], cached[13]) == (both[3], both[13])
-        assert cached[3] != cached[13]
-    assert source.log.count()[2] == 1
-
-
-def test_a_mode_wrapper_can_be_cached(log, backend):
-    images = Images(log, known=True)
-    with CachedDataset(ModeWrapper(images, "x class"), backend, **SMALL) as cached:
-        for _ in range(2):
-            x, label = cached[3]
-            assert (int(x[0]), label) == (3, 1)
-        assert images.reads() == {3: 1}
-        assert images.decodings() == 1
-        assert cached.n_classes == 2
-
-
-class MapStyle:
-    """Neither a Dataset of PyTorch nor anything else but indexable."""
-
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, idx):
-        return idx * 10
-
-
-def test_anything_with_a_length_and_indices_can_be_cached(backend):
-    for dataset in (MapStyle(), [0, 10, 20]):
-        with CachedDataset(dataset, backend, **SMALL) as cached:
-            assert [cached[2], cached[2]] == [20, 20]
-
-
-# ---- bad input
-
-
-def test_an_iterable_dataset_is_refused_with_the_reason():
-    with pytest.raises(DatasetTypeError, match=r"Stream.*IterableDataset.*no indices"):
-        CachedDataset(Stream(), "memory")
-
-
-@pytest.mark.parametrize("dataset", [5, iter([]), object(), None])
-def test_what_is_no_dataset_is_refused(dataset):
-    with pytest.raises(DatasetTypeError, match=r"^CachedDataset cannot use a .*no __len__"):
-        CachedDataset(dataset, "memory")
-
-
-def test_a_dataset_of_items_is_told_what_to_do(log):
-    expected = r"Images has items but no samples. Cache items with CacheWrapper.*ModeWrapper"
-    with pytest.raises(UseModeWrapperError, match=expected):
-        CachedDataset(Images(log), "memory")
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda dataset: dataset,
-        lambda dataset: Subset(dataset, [0]),
-        lambda dataset: Subset(Subset(dataset, [0]), [0]),
-        lambda dataset: ConcatDataset([[1, 2], dataset]),
-    ],
-)
-def test_a_random_dataset_is_refused_however_it_is_wrapped(log, wrap):
-    dataset = wrap(ModeWrapper(RandomImages(log), "x"))
-    expected = r"RandomImages is random \(is_random=True\): .* would freeze the first one for ever"
-    with pytest.raises(RandomSourceError, match=expected):
-        CachedDataset(dataset, "memory")
-
-
-def test_an_unknown_backend_and_unknown_options_are_refused(log):
-    with pytest.raises(UnknownPluginError, match=r"(?s)'memroy'.*memory"):
-        CachedDataset(Samples(log), "memroy")
-    with pytest.raises(UnknownOptionError, match=r"'memory' has no option 'maxbytes'"):
-        CachedDataset(Samples(log), "memory", maxbytes="1GiB")
-    with pytest.raises(InvalidOptionError, match="keep='a while' is not a duration"):
-        CachedDataset(Samples(log), "shared", keep="a while")
-    with pytest.raises(InvalidOptionError, match="max_bytes='a lot' is not a size"):
-        CachedDataset(Samples(log), "shared", max_bytes="a lot")
-    with pytest.raises(InvalidOptionError, match="verify='no' is not known"):
-        CachedDataset(Samples(log), "memory", verify="no")
-
-
-def test_a_limit_below_one_sample_is_told_so(log, backend):
-    with (
-        CachedDataset(Samples(log, size=10_000), backend, max_bytes="2KiB") as cached,
-        pytest.raises(SizeLimitError, match=r"may take 2048 bytes .* one sample needs 10"),
-    ):
-        cached[:3]
-
-
-def test_a_value_that_cannot_be_cached_is_told_by_its_place(log):
-    class Objects(Samples):
-        def sample(self, idx):
-            return (idx, {"here": object()})
-
-    expected = r'sample\[1\]\["here"\]'
-    with pytest.raises(UncacheableValueError, match=expected):
-        CachedDataset(Objects(log), "memory")
-    with (
-        CachedDataset(Objects(log), "memory", **SMALL) as cached,
-        pytest.raises(UncacheableValueError, match=expected),
-    ):
-        cached[0]
-
-
-def test_the_error_of_the_source_passes_as_it_is(cached):
-    def fail(idx):
-        raise FileNotFoundError(f"no file for {idx}")
-
-    cached.dataset.sample = fail
-    with pytest.raises(FileNotFoundError, match="no file for 3"):
-        cached[3]
-
-
-# ---- choosing a backend, lifetime
-
-
-@pytest.mark.parametrize(
-    "choice",
-    [
-        "auto",
-        "shared",
-        "kappa-shared:shared",
-        {"use": "shared", "max_bytes": "1MiB"},
-        kappacore.backend("shared", max_bytes="1MiB"),
-    ],
-)
-def test_a_backend_is_chosen_by_name_mapping_or_choice(log, choice):
-    options = SMALL if isinstance(choice, str) else {}
-    with CachedDataset(Samples(log), choice, **options) as cached:
-        assert cached[1] == cached[1]
-        assert cached._cache.ref.name == "shared"
-        assert cached.stats().hits == 1
-
-
-def test_closing_leaves_nothing_and_using_it_afterwards_is_an_error(log, cache_folder, backend):
-    cached = CachedDataset(Samples(log), backend, **SMALL)
-    cached[1]
-    cached.dispose()
-    cached.close()
-    assert namespaces_in(cache_folder) == []
-    with pytest.raises(CacheClosedError, match="The cache of Samples was closed"):
-        cached[1]
-    assert len(cached) == 10
-    assert cached.stats().source_reads == 1
-
-
-def test_clear_empties_it_for_all(log, backend):
-    one = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
-    two = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
-    one[1]
-    two.clear()
-    assert one[1] == one.dataset.sample(1)
-    assert one.dataset.log.count() == {1: 2}
-    one.close()
-    two.close()
-
-
-def test_it_pickles_small_and_its_copy_finds_the_samples(log):
-    with CachedDataset(Samples(log), "shared", namespace="n", **SMALL) as cached:
-        cached[1]
-        pickled = pickle.dumps(cached)
-        source = len(pickle.dumps(cached.dataset))
-        assert len(pickled) - source < 2000
-        with pickle.loads(pickled) as copy:
-            assert copy[1] == cached[1]
-        assert cached.dataset.log.count() == {1: 1}
-
-
 def test_the_old_dataset_of_kappadata_is_there(log):
     from kappa_shared import SharedDictDataset
 
@@ -392,13 +211,3 @@ def test_the_old_dataset_of_kappadata_is_there(log):
         assert [cached[1], cached[1]] == [2, 2]
         assert (cached.stats().hits, cached.dataset.log.count()) == (1, {1: 1})
     assert SharedDictDataset(Samples(log)).transform is None
-
-
-def test_a_loader_without_workers_takes_batches(log):
-    source = BatchSamples(log, length=20)
-    with CachedDataset(source, "memory", **SMALL) as cached:
-        loader = DataLoader(cached, batch_size=10, collate_fn=list)
-        assert [sample for batch in loader for sample in batch] == list(
-            map(source.sample, range(20))
-        )
-        assert source.log.count() == {-10: 2}

@@ -10,27 +10,8 @@ import kappacore
 from kappacore import CacheWrapper, KDSubset, ModeWrapper
 from kappacore.datasets import find_item
 from kappacore.errors import InvalidOptionError, UnknownItemError
-from support.cache_sources import Images, Labels
-from support.caching import RecordingBackend, run_script
-
-SMALL = {"max_bytes": "1MiB", "check": False}
-
-
-@pytest.fixture
-def log(tmp_path):
-    return tmp_path / "reads"
-
-
-@pytest.fixture(params=["memory", "shared"])
-def backend(request):
-    return request.param
-
-
-@pytest.fixture
-def recording():
-    kappacore.register_cache_backend("recording", RecordingBackend.reset())
-    yield RecordingBackend
-    kappacore.unregister_cache_backend("recording")
+from support.cache_sources import SMALL, Images, Labels
+from support.caching import run_script
 
 
 def labelled(log, backend, labels):

@@ -11,16 +11,8 @@ import pytest
 from torch.utils.data import DataLoader, RandomSampler
 
 from kappacore import CachedDataset, CacheWrapper, ModeWrapper
-from support.cache_sources import Images, Samples
+from support.cache_sources import SMALL, Images, Samples
 from support.caching import namespaces_in
-
-# Reads are counted here, so the source is not looked at before (see test_guard.py).
-SMALL = {"max_bytes": "1MiB", "check": False}
-
-
-@pytest.fixture
-def log(tmp_path):
-    return tmp_path / "reads"
 
 
 def use_folder(folder, _worker):

@@ -18,16 +18,6 @@ from support.cache_sources import Images, Samples, Stream
 SMALL = {"max_bytes": "1MiB"}
 
 
-@pytest.fixture
-def log(tmp_path):
-    return tmp_path / "reads"
-
-
-@pytest.fixture(params=["memory", "shared"])
-def backend(request):
-    return request.param
-
-
 def slow(sample):
     time.sleep(0.002)
     return sample

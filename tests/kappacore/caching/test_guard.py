@@ -17,16 +17,6 @@ SMALL = {"max_bytes": "1MiB"}
 LOOKED_AT = {0: 2, 5: 2, 9: 2}  # of ten samples, each twice
 
 
-@pytest.fixture
-def log(tmp_path):
-    return tmp_path / "reads"
-
-
-@pytest.fixture(params=["memory", "shared"])
-def backend(request):
-    return request.param
-
-
 class Augmented(Samples):
     """Random from some index on, and does not say so."""
 

@@ -27,11 +27,6 @@ KILLED = """
 
 
 @pytest.fixture
-def log(tmp_path):
-    return tmp_path / "reads"
-
-
-@pytest.fixture
 def options(tmp_path):
     return {"path": str(tmp_path / "lmdb"), "namespace": "n", "check": False}
 

@@ -1,0 +1,22 @@
+"""An arena for the tests of its parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from kappa_shared.arena import Arena
+from support.arenas import MIB
+
+
+@pytest.fixture
+def folder(cache_folder):
+    """A folder on memory, as arenas have."""
+    path = cache_folder / "arena"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def arena(folder):
+    """An arena for 20 values with a limit of 1 MiB."""
+    return Arena(folder, 20, MIB, grow=False)

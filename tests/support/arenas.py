@@ -1,0 +1,38 @@
+"""What tests of the arena do with one: look at it from elsewhere, store, and list its files."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from kappa_shared.arena import Arena
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kappacore.caching.backend import Buffer
+
+__all__ = ["MIB", "data_file", "names", "other_view", "put"]
+
+MIB = 2**20
+
+
+def other_view(arena: Arena, capacity: int = 0, *, grow: bool = False) -> Arena:
+    """What another process sees."""
+    return Arena(arena.folder, arena.length, capacity, grow=grow)
+
+
+def put(arena: Arena, key: int, *pieces: Buffer) -> bool:
+    """Store one value."""
+    return arena.put_many([(key, pieces)])[0]
+
+
+def names(folder: Path) -> list[str]:
+    """The arena's files, data without its number."""
+    return sorted(re.sub("-.*", "-", path.name) for path in folder.iterdir())
+
+
+def data_file(folder: Path) -> Path:
+    """The one file that holds the arena's values."""
+    (path,) = folder.glob("data-*")
+    return path
