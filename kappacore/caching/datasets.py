@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
@@ -338,8 +338,10 @@ def _backends(items: Any, backend: BackendChoice, options: dict[str, Any]) -> di
                 f"items={{'x': kappacore.backend('shared', max_bytes='64GiB')}}."
             )
         chosen = dict(items)
-    else:
+    elif isinstance(items, Iterable):
         chosen = dict.fromkeys(items.split() if isinstance(items, str) else items, backend)
+    else:
+        chosen = {}
     if not chosen:
         raise InvalidOptionError(
             f"items={items!r} names no item to cache. Give for example items='x'."
