@@ -11,7 +11,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kappacore.errors import KappaError, NotEnoughSpaceError, StagingError
+from kappacore.errors import (
+    InvalidOptionError,
+    KappaError,
+    NotEnoughSpaceError,
+    StagingError,
+)
 from kappacore.staging.options import Options, as_path, relative_parts
 from kappacore.staging.places import has_work, places_of
 from kappacore.staging.result import StageResult
@@ -205,6 +210,12 @@ def _explained(target: Path) -> Iterator[None]:
 
 
 def _speaker(log: Callable[[str], Any] | None) -> Callable[[str], None]:
+    if log is not None and not callable(log):
+        raise InvalidOptionError(
+            f"log={log!r} cannot be called. Give a function of one line, such as print or a "
+            f"logger's info."
+        )
+
     def say(line: str) -> None:
         logger.info("%s", line)
         if log is not None:

@@ -262,6 +262,7 @@ def test_sources_and_targets_that_cannot_be(tmp_path):
         ({"relative": "/etc"}, "leads out of the dataset"),
         ({"relative": 3}, "relative=3 is no path. Give one below the dataset"),
         ({"limits": 3}, "limits=3 are no limits"),
+        ({"log": True}, "log=True cannot be called. Give a function of one line"),
     ],
 )
 def test_options_that_cannot_be_used(tmp_path, options, message):
