@@ -71,7 +71,7 @@ def test_a_node_of_a_cluster_is_not_taken_for_a_server_alone(cluster):
             kappacore.CachedDataset(WORDS, "redis", url=each.url)
 
 
-@pytest.mark.parametrize("password", [None, "wrong"])
+@pytest.mark.parametrize("password", [None, "wrong", 1234])
 def test_who_is_not_let_in_is_told_so(guarded, password):
     expected = rf"server {guarded.url} does not let this user in .* Give the right password="
     with pytest.raises(InvalidOptionError, match=expected):

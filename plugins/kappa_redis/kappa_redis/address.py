@@ -137,7 +137,7 @@ def read_address(
         where += f"?db={database}" if kind is UnixDomainSocketConnection else f"/{database}"
     parsed.update(
         {
-            name: value
+            name: str(value)  # a number, as YAML reads 1234
             for name, value in (("username", username), ("password", password))
             if value is not None
         },
