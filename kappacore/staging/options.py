@@ -53,7 +53,8 @@ class Options:
             )
         if not isinstance(self.limits, ArchiveLimits):
             raise InvalidOptionError(
-                f"limits={self.limits!r} are no limits of an archive. Give ArchiveLimits(…)."
+                f"limits={self.limits!r} are no limits of an archive. Give ArchiveLimits(…) "
+                f"of kappacore.staging."
             )
 
     @property
