@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -24,6 +25,12 @@ from kappacore.errors import (
 )
 from support.cache_sources import BatchSamples, Images, RandomImages, Samples, Stream
 from support.caching import namespaces_in
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
 
 # Reads are counted here, so the source is not looked at before (see test_guard.py).
 SMALL = {"max_bytes": "1MiB", "check": False}
@@ -320,6 +327,18 @@ def test_a_value_that_cannot_be_cached_is_told_by_its_place(log):
         pytest.raises(UncacheableValueError, match=expected),
     ):
         cached[0]
+
+
+def test_a_codec_of_ones_own_has_types_of_its_own(backend):
+    codec = kappacore.Codec()
+    codec.register_type(Point)
+    points = [Point(1, 2), Point(3, 4)]
+    with CachedDataset(points, backend, codec=codec, max_bytes="1MiB") as dataset:
+        assert list(dataset) == points
+        assert [dataset[0], type(dataset[1])] == [Point(1, 2), Point]
+        assert dataset.stats().hits == 2
+    with pytest.raises(UncacheableValueError, match="Point"):
+        CachedDataset(points, backend, max_bytes="1MiB")
 
 
 def test_the_error_of_the_source_passes_as_it_is(cached):
