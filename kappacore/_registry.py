@@ -113,8 +113,14 @@ def find(kind: str, choice: str) -> PluginInfo:
         PluginConflictError: If there are several.
         IncompatiblePluginError: If it needs a newer kappacore.
         BrokenPluginError: If the distribution that was asked for could not be loaded.
+        ConfigError: If ``choice`` is no text.
     """
     check_kind(kind)
+    if not isinstance(choice, str):
+        raise ConfigError(
+            f"{shown('', choice)} names no {KINDS[kind]}: expected a name. There are: "
+            f"{_listed(kind)}."
+        )
     distribution, _, name = choice.rpartition(":")
     if not distribution and (kind, name) in _in_code:
         return _in_code[kind, name]

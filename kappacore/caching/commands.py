@@ -75,7 +75,8 @@ def place(backend: str, options: Mapping[str, Any]) -> Place:
     if not _defines(cls, "namespaces"):
         raise InvalidOptionError(
             f"The cache backend {backend!r} ({cls.__qualname__}, scope {cls.scope!r}) does not "
-            f"list its namespaces: it defines no namespaces()."
+            f"list its namespaces: it defines no namespaces(). Leave --backend out to see the "
+            f"caches of this machine, or name another one."
         )
     return Place(ref.name, cls, options)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
@@ -21,7 +21,7 @@ from kappacore.caching.stats import CacheStats
 from kappacore.caching.tiered import tier_stats
 from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_item
 from kappacore.datasets.forms import own_item
-from kappacore.datasets.indexing import check_batch, check_index, is_sequence
+from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.mapstyle import check_map_style
 from kappacore.datasets.passthrough import PassThrough
 from kappacore.datasets.stack import describe_stack
@@ -115,7 +115,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         """Return the sample at an integer, or the list of samples at a slice or a sequence."""
         if type(idx) is not int:
             if isinstance(idx, slice):
-                return self._read(list(range(*idx.indices(len(self)))))
+                return self._read(check_slice(idx, len(self), type(self).__name__))
             if is_sequence(idx):
                 return self.__getitems__(idx)
         idx = check_index(idx, self._cache.length, type(self).__name__)
@@ -338,8 +338,10 @@ def _backends(items: Any, backend: BackendChoice, options: dict[str, Any]) -> di
                 f"items={{'x': kappacore.backend('shared', max_bytes='64GiB')}}."
             )
         chosen = dict(items)
-    else:
+    elif isinstance(items, Iterable):
         chosen = dict.fromkeys(items.split() if isinstance(items, str) else items, backend)
+    else:
+        chosen = {}
     if not chosen:
         raise InvalidOptionError(
             f"items={items!r} names no item to cache. Give for example items='x'."

@@ -31,7 +31,7 @@ def user_folder(
             link, or is open to others.
     """
     if base is None:
-        base = os.environ.get("KAPPACORE_DIR")
+        base = os.environ.get("KAPPACORE_DIR") or None  # set to nothing: not the current folder
     if base is None:
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()  # noqa: S108
     owner = os.getuid() if hasattr(os, "getuid") else "user"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from kappacore.datasets.passthrough import ALIGNED, concatenate
 from kappacore.errors import InvalidItemError, InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from kappacore.datasets.indexing import IntArray
 
@@ -39,7 +40,7 @@ class KDConcatDataset(KDDataset):
 
     def __init__(self, datasets: Iterable[KDDataset]):
         super().__init__()
-        if isinstance(datasets, KDDataset):
+        if isinstance(datasets, KDDataset) or not isinstance(datasets, Iterable):
             raise InvalidOptionError(
                 f"KDConcatDataset takes a list of datasets; got a single "
                 f"{type(datasets).__name__}: KDConcatDataset([first, second])."

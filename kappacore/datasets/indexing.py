@@ -10,7 +10,7 @@ import torch
 
 from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
 
-__all__ = ["check_batch", "check_index", "check_indices", "is_sequence"]
+__all__ = ["check_batch", "check_index", "check_indices", "check_slice", "is_sequence"]
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -68,6 +68,23 @@ def check_indices(indices: Any, length: int, owner: str) -> IntArray:
     array = array.astype(np.int64)  # always a copy: the caller's may change
     array[array < 0] += length
     return array
+
+
+def check_slice(index: slice, length: int, owner: str) -> list[int]:
+    """Return the indices that a slice means.
+
+    Args:
+        index: The slice.
+        length: The number of samples.
+        owner: Who is indexed, for the error text.
+
+    Raises:
+        InvalidIndexError: The slice is not one of integers.
+    """
+    try:
+        return list(range(*index.indices(length)))
+    except TypeError:
+        raise InvalidIndexError(f"{owner} takes slices of integers; got {index}.") from None
 
 
 def is_sequence(index: Any) -> bool:

@@ -9,11 +9,11 @@ from torch.utils.data import Dataset
 from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.datasets.ctx import Ctx, SampleCtx
 from kappacore.datasets.digest import digest
-from kappacore.datasets.indexing import check_batch, check_index, is_sequence
+from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.items import Item, find_item
 from kappacore.datasets.passthrough import PassThrough
 from kappacore.datasets.stack import describe_stack, refuse_empty
-from kappacore.errors import InvalidIndexError, ModeError, UnknownItemError
+from kappacore.errors import ModeError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +79,7 @@ class ModeWrapper(PassThrough, Dataset[Any]):
     def __getitem__(self, index: Any) -> Any:
         """Return the sample at an integer, or the list of samples at a slice or a sequence."""
         if isinstance(index, slice):
-            return self.__getitems__(self._expand(index))
+            return self.__getitems__(check_slice(index, len(self), type(self).__name__))
         if type(index) is not int and is_sequence(index):
             return self.__getitems__(index)
         return self._read(check_index(index, len(self), type(self).__name__))
@@ -159,14 +159,6 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         items = [_find(self.dataset, name) for name in _split_mode(self.mode)]
         self._plan = sorted(enumerate(items), key=lambda entry: isinstance(entry[1], _CtxItem))
         return self._plan
-
-    def _expand(self, index: slice) -> list[int]:
-        try:
-            return list(range(*index.indices(len(self))))
-        except TypeError:
-            raise InvalidIndexError(
-                f"{type(self).__name__} takes slices of integers; got {index}."
-            ) from None
 
 
 class _IndexItem(Item):

@@ -7,19 +7,19 @@ import stat
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
 from kappacore.staging.digests import ContentDigest, crc_text, digest_text
 from kappacore.staging.manifest import read_manifest
-from kappacore.staging.options import default_workers
+from kappacore.staging.options import as_path, default_workers
 from kappacore.staging.places import MANIFEST, UNFINISHED, is_bookkeeping
 from kappacore.staging.progress import Progress, shown
 from kappacore.staging.work import same_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from kappacore.staging.manifest import Record
     from kappacore.staging.progress import StageProgress
@@ -83,8 +83,9 @@ def check_staged(
 
     Raises:
         StagingError: if the folder has no whole manifest.
+        InvalidOptionError: if ``target`` is no path.
     """
-    root = Path(target).expanduser().resolve()
+    root = as_path(target, "target").resolve()
     path = root / MANIFEST
     if not path.is_file() or (root / UNFINISHED).exists():
         state = "is unfinished" if (root / UNFINISHED).exists() else "has no manifest"

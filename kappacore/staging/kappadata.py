@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kappacore.staging.manifest import read_summary
-from kappacore.staging.options import relative_parts
+from kappacore.staging.options import as_path, relative_parts
 from kappacore.staging.places import MANIFEST, UNFINISHED
 from kappacore.staging.source import find_source, without_suffix
 from kappacore.staging.staging import stage
@@ -63,8 +63,8 @@ def copy_folder_from_global_to_local(
         result = copy_folder_from_global_to_local("/system/data/ImageNet", "/local/data", "train")
         dataset = torchvision.datasets.ImageFolder(result.path)
     """
-    source = Path(global_path).expanduser()
-    local = Path(local_path).expanduser()
+    source = as_path(global_path, "global_path")
+    local = as_path(local_path, "local_path")
     named = local / without_suffix(source.name)
     if relative_parts(relative_path) != Path():
         target = named

@@ -22,8 +22,9 @@ class ArchiveLimits:
     """What an archive may hold at most; more is taken for an attack.
 
     Args:
-        max_ratio: bytes that come out for each byte of the archive, over all members. Images come
-            to about 1, text to 10, empty masks to a few hundred; deflate cannot exceed 1032.
+        max_ratio: bytes that come out for each byte of the archive, over all members; 16 MiB are
+            always allowed. Images come to about 1, text to 10, empty masks to a few hundred;
+            deflate cannot exceed 1032.
         max_bytes: bytes that come out, over all members; None: as many as there is room for.
         max_members: number of files and folders.
     """
@@ -61,8 +62,8 @@ def refuse(archive: str, why: str, limit: str = "") -> NoReturn:
         UnsafeArchiveError: always.
     """
     advice = (
-        f"If it is meant so, raise the limit: limits=ArchiveLimits({limit}=…), which the command "
-        f"line calls --{limit.replace('_', '-')}."
+        f"If it is meant so, raise the limit: limits=ArchiveLimits({limit}=…) of "
+        f"kappacore.staging, which the command line calls --{limit.replace('_', '-')}."
         if limit
         else "Pack it anew from plain files and folders with relative names."
     )

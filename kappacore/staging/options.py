@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from kappacore.staging.progress import StageProgress
 
-__all__ = ["Options", "Verify", "default_workers", "relative_parts"]
+__all__ = ["Options", "Verify", "as_path", "default_workers", "relative_parts"]
 
 Verify = Literal["none", "size", "hash", "reread"]
 
@@ -53,7 +53,8 @@ class Options:
             )
         if not isinstance(self.limits, ArchiveLimits):
             raise InvalidOptionError(
-                f"limits={self.limits!r} are no limits of an archive. Give ArchiveLimits(…)."
+                f"limits={self.limits!r} are no limits of an archive. Give ArchiveLimits(…) "
+                f"of kappacore.staging."
             )
 
     @property
@@ -72,14 +73,32 @@ def default_workers() -> int:
     return min(32, 4 + 2 * len(os.sched_getaffinity(0)))
 
 
+def as_path(value: str | os.PathLike[str], option: str) -> Path:
+    """Return a path with ``~`` expanded.
+
+    Raises:
+        InvalidOptionError: if it is none; the empty text is none, as of a variable that is not set.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise InvalidOptionError(
+            f"{option}={value!r} is no path. Give that of a folder or file; the current folder is "
+            f"'.'."
+        )
+    return Path(value).expanduser()
+
+
 def relative_parts(relative: str | os.PathLike[str] | None) -> Path:
     """Return the part of a dataset that is asked for, as a relative path; ``.`` is all of it.
 
     Raises:
-        InvalidOptionError: if it leads out of the dataset.
+        InvalidOptionError: if it is no path, or leads out of the dataset.
     """
     if relative is None:
         return Path()
+    if not isinstance(relative, (str, os.PathLike)):
+        raise InvalidOptionError(
+            f"relative={relative!r} is no path. Give one below the dataset, such as 'train'."
+        )
     path = PurePosixPath(os.fspath(relative))
     if path.is_absolute() or ".." in path.parts:
         raise InvalidOptionError(

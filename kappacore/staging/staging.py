@@ -11,8 +11,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kappacore.errors import KappaError, NotEnoughSpaceError, StagingError
-from kappacore.staging.options import Options, relative_parts
+from kappacore.errors import (
+    InvalidOptionError,
+    KappaError,
+    NotEnoughSpaceError,
+    StagingError,
+)
+from kappacore.staging.options import Options, as_path, relative_parts
 from kappacore.staging.places import has_work, places_of
 from kappacore.staging.result import StageResult
 from kappacore.staging.source import find_source, stamp_of, without_suffix
@@ -95,8 +100,8 @@ def stage(
     options = Options(verify, workers, progress, timeout, recheck, limits or ArchiveLimits())
     part = relative_parts(relative)
     part = part.with_name(without_suffix(part.name)) if part.name else part
-    asked = Path(source).expanduser() / part
-    place = Path(os.path.realpath(Path(target).expanduser() / part))
+    asked = as_path(source, "source") / part
+    place = Path(os.path.realpath(as_path(target, "target") / part))
     started = time.monotonic()
     with _explained(place):
         result = _stage(asked, place, options, _speaker(log))
@@ -205,6 +210,12 @@ def _explained(target: Path) -> Iterator[None]:
 
 
 def _speaker(log: Callable[[str], Any] | None) -> Callable[[str], None]:
+    if log is not None and not callable(log):
+        raise InvalidOptionError(
+            f"log={log!r} cannot be called. Give a function of one line, such as print or a "
+            f"logger's info."
+        )
+
     def say(line: str) -> None:
         logger.info("%s", line)
         if log is not None:

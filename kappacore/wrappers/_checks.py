@@ -29,7 +29,9 @@ def as_whole(value: Any, option: str, least: int) -> int:
     except TypeError:
         number = -1
     if isinstance(value, bool) or not least <= number < _LARGEST:
-        raise InvalidOptionError(f"{option}={value!r}: expected an integer from {least} on.")
+        raise InvalidOptionError(
+            f"{option}={value!r}: expected an integer from {least} on, below 2**63."
+        )
     return number
 
 

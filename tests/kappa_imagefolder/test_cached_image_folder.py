@@ -80,8 +80,9 @@ def test_options_go_to_the_folder_and_to_the_cache(root):
     ) as ds:
         assert ds[0][0].shape == (16, 24, 3)
         assert "six" in ds.explain()
-    with pytest.raises(UnknownOptionError, match="nonsense"):
-        CachedImageFolder(root, backend="memory", nonsense=3)
+    expected = r"no option 'shrik'\. .* The folder takes: root, .*shrink, .*progress\.$"
+    with pytest.raises(UnknownOptionError, match=expected):
+        CachedImageFolder(root, backend="memory", shrik=3)
     with pytest.raises(InvalidOptionError, match="transform must be a function of one value"):
         CachedImageFolder(root, "crop", backend="memory")
 

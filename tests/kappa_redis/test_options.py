@@ -41,6 +41,7 @@ def guarded():
         ({"prefix": "a{b}"}, r"prefix='a\{b\}' is not valid. Use up to 64 characters out of"),
         ({"tls_ca": "ca.pem"}, r"A tls_ option was given, but url='redis://127.0.0.1:\d+' does"),
         ({"url": "rediss://h", "tls_ca": "no.pem"}, r"The TLS file 'no.pem' does not exist or is"),
+        ({"url": "rediss://h", "tls_key": "no.pem"}, r"no file. Give tls_key= the path of a file"),
         ({"url": "unix:///s", "cluster": True}, r"cluster=True needs a node's host and port, but"),
         ({"url": "redis://h/2", "cluster": True}, r"names the database 2, but a cluster has only"),
         ({"url": "redis://h?foo=1"}, r"url= names the server 'redis://h:6379', and behind the q"),
@@ -70,7 +71,7 @@ def test_a_node_of_a_cluster_is_not_taken_for_a_server_alone(cluster):
             kappacore.CachedDataset(WORDS, "redis", url=each.url)
 
 
-@pytest.mark.parametrize("password", [None, "wrong"])
+@pytest.mark.parametrize("password", [None, "wrong", 1234])
 def test_who_is_not_let_in_is_told_so(guarded, password):
     expected = rf"server {guarded.url} does not let this user in .* Give the right password="
     with pytest.raises(InvalidOptionError, match=expected):

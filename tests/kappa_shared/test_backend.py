@@ -181,6 +181,13 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path):
         SharedBackend("test", 10, path=tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("path", ["", 3])
+def test_what_is_no_path_is_not_taken_for_the_current_folder(path, cache_folder):
+    with pytest.raises(InvalidOptionError, match=r"^path=.* is no folder\. Give one that exists"):
+        SharedBackend("test", 10, path=path)
+    assert namespaces_in(cache_folder) == []
+
+
 def test_a_folder_open_to_others_is_refused(cache_folder):
     (cache_folder / f"kappacore-{os.getuid()}").mkdir(mode=0o755)
     with pytest.raises(StorageError, match=r"is open to other users \(mode 755, expected 700\)"):

@@ -241,6 +241,7 @@ def test_a_backend_that_lists_nothing_says_so(capsys):
     code, _, err = run(capsys, "ls", "--backend", "memory")
     assert code == 1
     assert "'memory' (MemoryBackend, scope 'process') does not list its namespaces" in err
+    assert "Leave --backend out to see the caches of this machine" in err
 
 
 def test_a_broken_backend_does_not_hide_the_others(cache, capsys):

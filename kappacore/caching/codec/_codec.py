@@ -224,7 +224,7 @@ def register_type(
             as long as stored values are to be read.
 
     Raises:
-        InvalidOptionError: the type is known already, the name is taken, or there is no default.
+        TypeRegistrationError: the type is known already, the name is taken, or there is no default.
 
     Example::
 

@@ -10,6 +10,7 @@ from kappa_imagefolder.options import check_transform
 from kappa_imagefolder.samples import ImagesAndClasses
 from kappacore.caching import CacheWrapper
 from kappacore.datasets import KDWrapper
+from kappacore.errors import UnknownOptionError
 from kappacore.wrappers import TransformWrapper
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CachedImageFolder"]
 
-_FOLDER_OPTIONS = frozenset(inspect.signature(ImageFolder).parameters)
+_FOLDER_OPTIONS = tuple(inspect.signature(ImageFolder).parameters)
 
 
 class CachedImageFolder(ImagesAndClasses, KDWrapper):
@@ -50,9 +51,16 @@ class CachedImageFolder(ImagesAndClasses, KDWrapper):
         backend: Any = "auto",
         **options: Any,
     ) -> None:
-        folder = {name: options.pop(name) for name in _FOLDER_OPTIONS & options.keys()}
+        folder = {name: options.pop(name) for name in _FOLDER_OPTIONS if name in options}
         self.transform = check_transform(transform)
-        super().__init__(CacheWrapper(ImageFolder(root, **folder), backend, **options))
+        dataset = ImageFolder(root, **folder)
+        try:
+            cache = CacheWrapper(dataset, backend, **options)
+        except UnknownOptionError as error:
+            raise UnknownOptionError(
+                f"{error} The folder takes: {', '.join(_FOLDER_OPTIONS)}."
+            ) from None
+        super().__init__(cache)
 
     @property  # type: ignore[misc]
     def is_random(self) -> bool:

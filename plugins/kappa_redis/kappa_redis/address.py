@@ -30,6 +30,8 @@ __all__ = ["Address", "read_address"]
 _READ_SIZE = 1 << 20  # bytes asked of the socket at once; values are large
 _RETRIES = 2  # of a connection that was lost, not of a server that does not answer
 _BACKOFF = {"base": 0.01, "cap": 0.1}  # seconds
+#: What redis-py calls the files.
+_TLS_FILES = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
 _EXPECTED = (
     "expected redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/of/the/socket, with "
     "special characters of a password percent-encoded, or the password as password=…"
@@ -135,7 +137,7 @@ def read_address(
         where += f"?db={database}" if kind is UnixDomainSocketConnection else f"/{database}"
     parsed.update(
         {
-            name: value
+            name: str(value)  # a number, as YAML reads 1234
             for name, value in (("username", username), ("password", password))
             if value is not None
         },
@@ -148,7 +150,7 @@ def read_address(
             FullJitterBackoff(**_BACKOFF), _RETRIES, supported_errors=(redis.ConnectionError,)
         ),
     )
-    files = {"ssl_ca_certs": tls_ca, "ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
+    files = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
     parsed.update(_tls(where, kind is SSLConnection, files, tls_verify))
     try:
         kind(**parsed)  # connects to nothing yet
@@ -179,7 +181,7 @@ def _parse(url: object) -> dict[str, Any]:
 def _tls(
     where: str, is_used: bool, files: dict[str, str | Path | None], verify: bool
 ) -> dict[str, Any]:
-    given = {name: str(path) for name, path in files.items() if path is not None}
+    given = {_TLS_FILES[name]: str(path) for name, path in files.items() if path is not None}
     if not is_used:
         if given or not verify:
             raise InvalidOptionError(
@@ -187,9 +189,12 @@ def _tls(
                 f"rediss://, or leave the option out."
             )
         return {}
-    for path in given.values():
-        if not Path(path).is_file():
-            raise InvalidOptionError(f"The TLS file {path!r} does not exist or is no file.")
+    for name, path in files.items():
+        if path is not None and not Path(path).is_file():
+            raise InvalidOptionError(
+                f"The TLS file {str(path)!r} does not exist or is no file. Give {name}= the path "
+                f"of a file in PEM form."
+            )
     return {
         **given,
         "ssl_cert_reqs": "required" if verify else "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -12,7 +13,7 @@ from kappacore.caching.backend import BackendInfo, CacheBackend, Scope
 from kappacore.caching.folders import user_folder
 from kappacore.caching.sizes import is_in_memory
 from kappacore.caching.tenancy import Tenancy, collect, remove
-from kappacore.errors import CacheClosedError, CacheWarning, StorageError
+from kappacore.errors import CacheClosedError, CacheWarning, InvalidOptionError, StorageError
 
 if sys.platform == "linux":
     from kappa_shared.arena import Arena
@@ -21,7 +22,6 @@ if sys.platform == "linux":
     from kappa_shared.layout import read_length
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
@@ -53,6 +53,7 @@ class SharedBackend(CacheBackend):
 
     Raises:
         StorageError: on systems other than Linux, or if the folder cannot be used.
+        InvalidOptionError: if ``max_bytes`` is no size, or ``path`` no path.
     """
 
     scope: ClassVar[Scope] = "machine"
@@ -193,6 +194,11 @@ def _parent(path: str | os.PathLike[str] | None) -> Path:
         raise StorageError(
             f"The cache backend 'shared' needs Linux; this is {sys.platform}. "
             f"Use the backend 'memory' here."
+        )
+    if path is not None and not (isinstance(path, (str, os.PathLike)) and os.fspath(path)):
+        raise InvalidOptionError(
+            f"path={path!r} is no folder. Give one that exists, best on a local disk, or leave "
+            f"path out."
         )
     return user_folder("shared", path, make=False)
 

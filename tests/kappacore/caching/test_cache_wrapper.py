@@ -219,7 +219,7 @@ def test_an_unknown_item_is_refused_with_those_there_are(images, cache_folder):
         CacheWrapper(images, "shared", items="x z", **SMALL)
 
 
-@pytest.mark.parametrize("items", ["", "  ", [], ()])
+@pytest.mark.parametrize("items", ["", "  ", [], (), None, 3])
 def test_no_item_is_refused(images, items):
     with pytest.raises(InvalidOptionError, match=r"items=.* names no item to cache. Give for ex"):
         CacheWrapper(images, "memory", items=items)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 from torch.utils.data import ConcatDataset, Subset
 
-from kappacore import CachedDataset, ModeWrapper
+from kappacore import CachedDataset, Codec, ModeWrapper
 from kappacore.errors import (
     DatasetTypeError,
     RandomSourceError,
@@ -13,6 +15,11 @@ from kappacore.errors import (
     UseModeWrapperError,
 )
 from support.cache_sources import SMALL, Images, RandomImages, Samples, Stream
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
 
 
 def test_torch_subsets_and_concats_can_be_cached_and_be_put_above(log, backend):
@@ -103,3 +110,15 @@ def test_a_value_that_cannot_be_cached_is_told_by_its_place(log):
         pytest.raises(UncacheableValueError, match=expected),
     ):
         cached[0]
+
+
+def test_a_codec_of_ones_own_has_types_of_its_own(backend):
+    codec = Codec()
+    codec.register_type(Point)
+    points = [Point(1, 2), Point(3, 4)]
+    with CachedDataset(points, backend, codec=codec, max_bytes="1MiB") as dataset:
+        assert list(dataset) == points
+        assert [dataset[0], type(dataset[1])] == [Point(1, 2), Point]
+        assert dataset.stats().hits == 2
+    with pytest.raises(UncacheableValueError, match="Point"):
+        CachedDataset(points, backend, max_bytes="1MiB")

@@ -104,6 +104,8 @@ def test_an_index_out_of_range_is_an_index_error(cached, idx):
 def test_what_is_no_index_is_refused(cached, idx):
     with pytest.raises(InvalidIndexError, match=r"^CachedDataset is indexed by integers.*; got"):
         cached[idx]
+    with pytest.raises(InvalidIndexError, match=r"^CachedDataset takes slices of integers; got"):
+        cached["a":idx]
 
 
 def test_a_sample_named_twice_in_a_batch_is_two_objects(log, backend):

@@ -78,6 +78,8 @@ def test_the_directory_for_temporary_files_is_used_where_there_is_no_dev_shm(mon
     monkeypatch.setattr(os, "access", lambda path, mode: path != "/dev/shm")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert user_folder("shared") == tmp_path / f"kappacore-{os.getuid()}" / "shared"
+    monkeypatch.setenv("KAPPACORE_DIR", "")
+    assert user_folder("shared") == tmp_path / f"kappacore-{os.getuid()}" / "shared"
 
 
 def test_files_are_the_users_own_and_links_are_not_followed(tmp_path):

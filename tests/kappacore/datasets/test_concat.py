@@ -215,6 +215,8 @@ def test_an_empty_list_is_refused():
 def test_a_single_dataset_in_place_of_a_list_is_refused():
     with pytest.raises(InvalidOptionError, match=r"takes a list.*KDConcatDataset\(\["):
         KDConcatDataset(Numbers())
+    with pytest.raises(InvalidOptionError, match=r"takes a list.*; got a single int"):
+        KDConcatDataset(3)
 
 
 def test_a_plain_dataset_among_them_is_refused():

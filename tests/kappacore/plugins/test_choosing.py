@@ -86,6 +86,13 @@ def test_what_chooses_nothing_is_refused_with_the_forms_that_do(choice):
         plugins.as_ref("backend", choice)
 
 
+def test_what_is_no_name_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"^3 names no cache backend: expected a name\. There.*mem"
+    ):
+        kappacore.backend(3)
+
+
 def test_a_ref_of_another_kind_is_refused():
     with pytest.raises(ConfigError, match="chooses no wrapper"):
         plugins.as_ref("wrapper", kappacore.backend("memory"))

@@ -168,6 +168,17 @@ def test_a_bomb_is_refused_by_what_it_gives_for_each_byte(tmp_path, suffix):
     assert kappacore.stage(source, tmp_path / "t", limits=limits).bytes == size
 
 
+def test_little_is_always_allowed_however_well_it_is_compressed(tmp_path):
+    for size, allowed in ((16 << 20, True), ((16 << 20) + 1, False)):
+        source = tmp_path / f"{size}.zip"
+        with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("zeros", b"\0" * size)
+        if allowed:
+            assert kappacore.stage(source, tmp_path / "allowed").bytes == size
+        else:
+            refused(tmp_path, source, r"ArchiveLimits\(max_ratio=…\) of kappacore\.staging")
+
+
 def test_a_bomb_behind_the_end_of_a_tar_file_is_refused(tmp_path):
     with gzip.open(tmp_path / "a.tgz", "wb") as file:
         member = tarfile.TarInfo("a.jpg")

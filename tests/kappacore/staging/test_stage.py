@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import kappacore
+from kappacore.staging import check_staged
 from kappacore.staging.places import MANIFEST
 from support.staging import SMALL, left_beside, make_tree, tree_of
 
@@ -259,12 +260,29 @@ def test_sources_and_targets_that_cannot_be(tmp_path):
         ({"timeout": "soon"}, "timeout='soon' is no number of seconds"),
         ({"relative": "../other"}, "leads out of the dataset"),
         ({"relative": "/etc"}, "leads out of the dataset"),
+        ({"relative": 3}, "relative=3 is no path. Give one below the dataset"),
         ({"limits": 3}, "limits=3 are no limits"),
+        ({"log": True}, "log=True cannot be called. Give a function of one line"),
     ],
 )
 def test_options_that_cannot_be_used(tmp_path, options, message):
     with pytest.raises(kappacore.InvalidOptionError, match=message):
         kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t", **options)
+
+
+@pytest.mark.parametrize("path", ["", None, 3])
+def test_what_is_no_path_is_not_taken_for_the_current_folder(tmp_path, path):
+    source = make_tree(tmp_path / "s")
+    for options in ({"source": path, "target": tmp_path / "t"}, {"source": source, "target": path}):
+        with pytest.raises(
+            kappacore.InvalidOptionError, match=r"=.* is no path\. Give that of a f"
+        ):
+            kappacore.stage(**options)
+    with pytest.raises(kappacore.InvalidOptionError, match=r"^local_path=.* is no path"):
+        kappacore.copy_folder_from_global_to_local(source, path)
+    with pytest.raises(kappacore.InvalidOptionError, match=r"^target=.* is no path"):
+        check_staged(path)
+    assert not (tmp_path / "t").exists()
 
 
 def test_progress_is_told_to_a_function(tmp_path):
