@@ -161,7 +161,10 @@ class CacheBackend(ABC):
 
     def clear(self) -> None:
         """Remove all entries of this namespace, for all its users, and nothing else."""
-        raise TypeError(f"{type(self).__name__} cannot be cleared: it does not define clear()")
+        raise BrokenPluginError(
+            f"The cache backend {type(self).__name__} cannot be cleared: it does not define "
+            f"clear(). Define it, or use another backend."
+        )
 
     def close(self) -> None:  # noqa: B027 - optional
         """Let go of all resources. May be called more than once."""
@@ -205,7 +208,10 @@ class CacheBackend(ABC):
         Returns:
             False if there was none of that name.
         """
-        raise TypeError(f"{cls.__name__} cannot remove {namespace!r}: it does not define remove()")
+        raise BrokenPluginError(
+            f"The cache backend {cls.__name__} cannot remove {namespace!r}: it does not define "
+            f"remove(). Define it, or remove the entries by its own means."
+        )
 
     @classmethod
     def collect(cls, **options: Any) -> list[str]:  # noqa: ARG003

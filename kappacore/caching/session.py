@@ -251,12 +251,16 @@ class Session:
         self.counters.add(backend_errors=1)
         if self.counters.first_to("report-failure"):
             warn(
-                f"The cache backend {self.name!r} failed: {type(error).__name__}: {error}. "
+                f"The cache backend {self.name!r} failed: {_said(error)}. "
                 f"Samples are read from the source meanwhile; it is tried again every "
                 f"{_RETRY_AFTER:.0f} s. strict=True would raise instead.",
                 CacheWarning,
             )
         log.info("cache backend %r failed", self.name, exc_info=error)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(".")
 
 
 def _end(

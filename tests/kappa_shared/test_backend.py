@@ -8,7 +8,12 @@ import pytest
 
 import kappacore
 from kappa_shared.backend import SharedBackend
-from kappacore.errors import CacheClosedError, StorageError, UnknownOptionError
+from kappacore.errors import (
+    CacheClosedError,
+    InvalidOptionError,
+    StorageError,
+    UnknownOptionError,
+)
 from support.caching import load_bytes, namespaces_in, open_cache, open_files, run_script
 
 

@@ -9,7 +9,7 @@ import pytest
 import kappacore
 from kappacore.caching import session
 from kappacore.caching.backend import CacheBackend
-from kappacore.errors import CacheClosedError, CacheWarning
+from kappacore.errors import BrokenPluginError, CacheClosedError, CacheWarning
 from support.caching import RecordingBackend, load_bytes, open_cache
 from support.recording import load
 
@@ -86,7 +86,9 @@ def test_a_backend_that_loses_everything_is_slow_and_not_a_hang():
     for _ in range(2):
         assert cache.fetch([1, 2], load_bytes()) == load_bytes()([1, 2])
     assert cache.stats().source_reads == 4
-    with pytest.raises(TypeError, match=r"Forgetful cannot be cleared: it does not define clear"):
+    with pytest.raises(
+        BrokenPluginError, match=r"Forgetful cannot be cleared: it does not define clear"
+    ):
         cache.clear()
     cache.close()
     kappacore.unregister_cache_backend("forgetful")
