@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.caching.attaching import attach, refresh
 from kappacore.caching.codec import default_codec
 from kappacore.caching.column import read_column, take_from_column
+from kappacore.caching.folders import place_for_child, use_place
 from kappacore.caching.loading import load_claimed, load_missing
 from kappacore.caching.session import VERIFY, Session, warn_if_useless
 from kappacore.errors import (
@@ -328,4 +329,9 @@ class SampleCache:
             self._current.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_current": None, "_opening": {}}
+        reset: dict[str, Any] = {"_current": None, "_opening": {}}
+        return {**self.__dict__, **reset, "place": place_for_child()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        use_place(state.pop("place"))
+        self.__dict__.update(state)

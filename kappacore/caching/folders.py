@@ -6,13 +6,23 @@ import contextlib
 import os
 import stat
 import tempfile
+from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 
 from kappacore.errors import StorageError
 
-__all__ = ["check_private", "make_private", "open_private", "prune", "user_folder"]
+__all__ = [
+    "check_private",
+    "make_private",
+    "open_private",
+    "place_for_child",
+    "prune",
+    "use_place",
+    "user_folder",
+]
 
 _OWN = "kappacore-"  # and the user's number
+_VARIABLE = "KAPPACORE_DIR"
 
 
 def user_folder(
@@ -31,9 +41,7 @@ def user_folder(
             link, or is open to others.
     """
     if base is None:
-        base = os.environ.get("KAPPACORE_DIR") or None  # set to nothing: not the current folder
-    if base is None:
-        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()  # noqa: S108
+        base = _place()
     owner = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(base).absolute() / f"{_OWN}{owner}" / kind
     if make:
@@ -45,6 +53,27 @@ def user_folder(
             with contextlib.suppress(FileNotFoundError):
                 check_private(part)
     return folder
+
+
+def _place() -> str:
+    place = os.environ.get(_VARIABLE)
+    if place:  # set to nothing does not mean the current folder
+        return place
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()  # noqa: S108
+
+
+def place_for_child() -> str | None:
+    """Return where shared files lie, if what is pickled now goes to a child process; else None."""
+    return None if get_spawning_popen() is None else os.path.abspath(_place())  # noqa: PTH100
+
+
+def use_place(place: str | None) -> None:
+    """Let shared files lie where the parent of this process has them.
+
+    A child of a fork server has the environment that its parent had when the server was started.
+    """
+    if place is not None and place != os.path.abspath(_place()):  # noqa: PTH100
+        os.environ[_VARIABLE] = place
 
 
 def make_private(folder: Path) -> None:

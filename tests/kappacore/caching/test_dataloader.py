@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import os
+import multiprocessing.forkserver
 import warnings
 
 import pytest
@@ -15,12 +14,7 @@ from support.cache_sources import SMALL, Images, Samples
 from support.caching import namespaces_in
 
 
-def use_folder(folder, _worker):
-    """A fork server has the environment of the moment when it was started."""
-    os.environ["KAPPACORE_DIR"] = folder
-
-
-def make_loader(dataset, cache_folder, workers, method, *, persistent=False):
+def make_loader(dataset, workers, method, *, persistent=False):
     if method == "forkserver":
         multiprocessing.get_context("forkserver").set_forkserver_preload(
             ["kappacore.caching.datasets"]
@@ -33,7 +27,6 @@ def make_loader(dataset, cache_folder, workers, method, *, persistent=False):
         multiprocessing_context=method if workers else None,
         persistent_workers=persistent and workers > 0,
         collate_fn=list,
-        worker_init_fn=functools.partial(use_folder, str(cache_folder)),
         prefetch_factor=2 if workers else None,
     )
 
@@ -67,7 +60,7 @@ def test_shared_reads_every_sample_once_and_never_again(
 ):
     source = Samples(log, 40)
     with CachedDataset(source, "shared", **SMALL) as cached:
-        loader = make_loader(cached, cache_folder, workers, method, persistent=persistent)
+        loader = make_loader(cached, workers, method, persistent=persistent)
         expected = [source.sample(idx) for idx in range(40)]
         assert run_epochs(loader, expected) == [40, 0, 0]
         stats = cached.stats()
@@ -79,18 +72,27 @@ def test_shared_reads_every_sample_once_and_never_again(
     assert namespaces_in(cache_folder) == []
 
 
+def test_workers_of_an_older_fork_server_use_the_folder_of_their_parent(log, tmp_path, monkeypatch):
+    multiprocessing.forkserver.ensure_running()
+    monkeypatch.setenv("KAPPACORE_DIR", str(tmp_path))
+    with CachedDataset(Samples(log, 8), "shared", **SMALL) as cached:
+        list(cached)
+        assert run_epochs(make_loader(cached, 1, "forkserver"), list(cached), 1) == [0]
+        assert cached.stats().hits == 16
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than there are cores
 @pytest.mark.parametrize("workers", [1, 3, 5])
-def test_the_number_of_workers_makes_no_difference(log, cache_folder, workers):
+def test_the_number_of_workers_makes_no_difference(log, workers):
     source = Samples(log, 30, delay=0.001)
     with CachedDataset(source, "shared", **SMALL) as cached:
         expected = [source.sample(idx) for idx in range(30)]
-        loader = make_loader(cached, cache_folder, workers, "fork")
+        loader = make_loader(cached, workers, "fork")
         assert run_epochs(loader, expected) == [30, 0, 0]
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_workers_that_want_the_same_sample_at_the_same_time_read_it_once(log, cache_folder):
+def test_workers_that_want_the_same_sample_at_the_same_time_read_it_once(log):
     source = Samples(log, 5, delay=0.005)
     with CachedDataset(source, "shared", **SMALL) as cached:
         loader = DataLoader(
@@ -106,10 +108,10 @@ def test_workers_that_want_the_same_sample_at_the_same_time_read_it_once(log, ca
         assert max(source.log.count().values()) == 1
 
 
-def test_items_are_cached_raw_and_decoded_in_the_workers(log, cache_folder):
+def test_items_are_cached_raw_and_decoded_in_the_workers(log):
     images = Images(log, 20)
     with CacheWrapper(images, "shared", **SMALL) as cached:
-        loader = make_loader(ModeWrapper(cached, "x class"), cache_folder, 2, "fork")
+        loader = make_loader(ModeWrapper(cached, "x class"), 2, "fork")
         for epoch in range(3):
             pairs = [pair for batch in loader for pair in batch]
             assert sorted(int(x[0]) for x, _ in pairs) == list(range(20))
@@ -118,7 +120,7 @@ def test_items_are_cached_raw_and_decoded_in_the_workers(log, cache_folder):
             assert images.decodings() == 20 * (epoch + 1)
 
 
-def test_default_collate_takes_views_of_the_cache(log, cache_folder):
+def test_default_collate_takes_views_of_the_cache(log):
     images = Images(log, 20)
     with CacheWrapper(images, "shared", form="decoded", copy=False, **SMALL) as cached:
         loader = DataLoader(
@@ -132,10 +134,10 @@ def test_default_collate_takes_views_of_the_cache(log, cache_folder):
             assert [int(value) for x in xs for value in x[:, 0]] == list(range(20))
 
 
-def test_two_loaders_at_the_same_time_share_what_they_read(log, cache_folder):
+def test_two_loaders_at_the_same_time_share_what_they_read(log):
     source = Samples(log, 24)
     with CachedDataset(source, "shared", **SMALL) as cached:
-        loaders = [make_loader(cached, cache_folder, 2, "fork") for _ in range(2)]
+        loaders = [make_loader(cached, 2, "fork") for _ in range(2)]
         for one, two in zip(*loaders, strict=True):
             assert len(one) == len(two) == 8
         assert source.log.count() == dict.fromkeys(range(24), 1)
@@ -143,7 +145,7 @@ def test_two_loaders_at_the_same_time_share_what_they_read(log, cache_folder):
 
 def test_a_loader_that_is_left_in_the_middle_leaves_nothing(log, cache_folder):
     cached = CachedDataset(Samples(log, 100), "shared", **SMALL)
-    loader = make_loader(cached, cache_folder, 2, "fork")
+    loader = make_loader(cached, 2, "fork")
     next(iter(loader))
     del loader
     cached.close()
@@ -153,18 +155,18 @@ def test_a_loader_that_is_left_in_the_middle_leaves_nothing(log, cache_folder):
 # ---- memory
 
 
-def test_memory_within_one_process(log, cache_folder):
+def test_memory_within_one_process(log):
     source = Samples(log, 40)
     with CachedDataset(source, "memory", **SMALL) as cached:
-        loader = make_loader(cached, cache_folder, 0, None)
+        loader = make_loader(cached, 0, None)
         assert run_epochs(loader, [source.sample(idx) for idx in range(40)]) == [40, 0, 0]
 
 
-def test_memory_filled_before_workers_are_forked_serves_them(log, cache_folder):
+def test_memory_filled_before_workers_are_forked_serves_them(log):
     source = Samples(log, 40)
     with CachedDataset(source, "memory", **SMALL) as cached:
         expected = list(cached)
-        loader = make_loader(cached, cache_folder, 2, "fork")
+        loader = make_loader(cached, 2, "fork")
         assert run_epochs(loader, expected) == [0, 0, 0]
         assert cached.stats().hits == 120
 
@@ -181,12 +183,10 @@ def note_warnings(path, _worker):
 
 
 @pytest.mark.parametrize(("persistent", "reads"), [(True, [40, 0, 0]), (False, [40, 40, 40])])
-def test_memory_in_workers_is_of_little_use_and_says_so_once(
-    log, tmp_path, cache_folder, persistent, reads
-):
+def test_memory_in_workers_is_of_little_use_and_says_so_once(log, tmp_path, persistent, reads):
     source = Samples(log, 40)
     with CachedDataset(source, "memory", **SMALL) as cached:
-        loader = make_loader(cached, cache_folder, 1, "fork", persistent=persistent)
+        loader = make_loader(cached, 1, "fork", persistent=persistent)
         loader.worker_init_fn = functools.partial(note_warnings, tmp_path / "warnings")
         assert run_epochs(loader, [source.sample(idx) for idx in range(40)]) == reads
     assert (tmp_path / "warnings").read_text() == (
