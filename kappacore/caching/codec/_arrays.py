@@ -146,5 +146,5 @@ WRITERS |= {
     np.void: _write_void,
     **dict.fromkeys(_NUMBERS, _write_scalar),
 }
-ALONE["a"] = ({name: dtype for name, dtype in DTYPES.items() if dtype.kind != "b"}, None)
+ALONE["a"] = ({name: dtype for name, dtype in DTYPES.items() if dtype.kind != "b"}, None, None)
 READERS |= {"a": _read_array, "g": _read_scalar, "u": _read_str, "o": _read_bytes, "k": _read_void}

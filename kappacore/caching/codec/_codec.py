@@ -155,7 +155,7 @@ class Codec:
             raise _corrupt(key, namespace, f"it has {size} bytes instead of {total}")
         if verify and digest != xxh3_64_intdigest(view[DIGESTED_FROM:]):
             raise _corrupt(key, namespace, "its digest differs")
-        if not copy:
+        if not (copy or view.readonly):
             view = view.toreadonly()
         if kind != TREE:
             data = view[HEADER_SIZE:].tobytes() if copy else view[HEADER_SIZE:]

@@ -48,8 +48,11 @@ READ_ERRORS = (
 #: Refuses everything that nests before it allocates anything for it.
 _from_msgpack = msgspec.msgpack.Decoder(list[Operand]).decode
 
-#: Samples that are one array: letter -> dtypes by name, and what is made of the array.
-ALONE: dict[str, tuple[dict[str, np.dtype[Any]], Callable[[Any], Any] | None]] = {}
+#: Samples that are one array: letter -> dtypes by name, and what is made of a copy and of a view.
+ALONE: dict[
+    str,
+    tuple[dict[str, np.dtype[Any]], Callable[[Any], Any] | None, Callable[[Any], Any] | None],
+] = {}
 
 #: Bytes of structure up to which it may be that of one array.
 SMALL_STRUCTURE = 64
@@ -64,17 +67,19 @@ def read_tree(
     """Read a value with a structure: program and operands, then arrays, then byte strings."""
     end = HEADER_SIZE + structure_size
     start = aligned(end)
-    if end > len(view) or (array_bytes and start + array_bytes > len(view)):
+    size = len(view)
+    if end > size or (array_bytes and start + array_bytes > size):
         raise ValueError("it is shorter than its header says")
-    if array_bytes and structure_size <= SMALL_STRUCTURE:
+    if array_bytes and structure_size <= SMALL_STRUCTURE and start + array_bytes == size:
         alone = _array_alone(view[HEADER_SIZE:end].tobytes(), array_bytes)
-        if alone is not None and start + array_bytes == len(view):
-            dtype, shape, finish = alone
+        if alone is not None:
+            dtype, shape, anywhere, of_copy, of_view = alone
             array = np.ndarray(shape, dtype, view, start)
             if copy:
                 array = array.copy()
-            if copy or array.flags.aligned:
-                return array if finish is None else finish(array)
+                return array if of_copy is None else of_copy(array)
+            if anywhere or array.flags.aligned:
+                return array if of_view is None else of_view(array)
     reader = Reader(view, view[HEADER_SIZE:end], start, array_bytes, copy, types)
     value = reader.read()
     reader.finish()
@@ -83,7 +88,11 @@ def read_tree(
 
 @lru_cache(maxsize=1024)  # most samples of a dataset have the same structure
 def _array_alone(structure: bytes, array_bytes: int) -> Any:
-    """Return dtype, shape and last step of a sample that is an array of numbers, else None."""
+    """Return what reads a sample that is an array of numbers, else None.
+
+    That is its dtype, its shape, whether it may lie at any address, and what is made of a copy and
+    of a view of it.
+    """
     operands: Any = _from_msgpack(structure)
     letter = operands[0]
     if letter in LAZY_READERS:
@@ -92,7 +101,7 @@ def _array_alone(structure: bytes, array_bytes: int) -> Any:
         return None
     _, name, order, *numbers = operands
     ndim, *shape, offset = numbers
-    dtypes, finish = ALONE[letter]
+    dtypes, of_copy, of_view = ALONE[letter]
     dtype = dtypes.get(name)
     if dtype is None or order != "C" or set(map(type, numbers)) != {int}:
         return None
@@ -100,7 +109,7 @@ def _array_alone(structure: bytes, array_bytes: int) -> Any:
         return None
     if math.prod(shape) * dtype.itemsize != array_bytes:
         return None
-    return dtype, tuple(shape), finish
+    return dtype, tuple(shape), dtype.alignment == 1, of_copy, of_view
 
 
 class Reader:

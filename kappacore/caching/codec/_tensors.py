@@ -96,7 +96,7 @@ def read_tensor(reader: Reader) -> torch.Tensor:
     array = reader.array(carrier, reader.shape())
     if dtype is torch.bool:
         check_items(array)
-    tensor = to_tensor(array)
+    tensor = torch.from_numpy(array) if array.flags.writeable else _view(array)
     if cast is not None:
         tensor = tensor.view(dtype)
     if layout != "C":
@@ -107,10 +107,9 @@ def read_tensor(reader: Reader) -> torch.Tensor:
     return tensor
 
 
-def to_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
-    """Return a tensor on an array's memory, which may be read-only."""
-    if not array.flags.writeable:
-        _say_nothing_of_read_only_memory()
+def _view(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Return a tensor on memory that is read-only."""
+    _say_nothing_of_read_only_memory()
     return torch.from_numpy(array)
 
 
@@ -143,6 +142,7 @@ def _why_not(tensor: torch.Tensor) -> str:
 WRITERS[torch.Tensor] = write_tensor
 ALONE["x"] = (
     {name: _DTYPES[name][1] for name in _SHARED if name != "bool"},
-    to_tensor,
+    torch.from_numpy,
+    _view,
 )
 READERS["x"] = read_tensor
