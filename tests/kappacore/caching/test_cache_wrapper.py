@@ -22,21 +22,13 @@ from kappacore.errors import (
     RandomSourceError,
     UnknownItemError,
 )
-from support.cache_sources import Images, RandomImages, Samples, Stream
+from support.cache_sources import SMALL, Images, RandomImages, Samples, Stream
 from support.caching import namespaces_in
-
-# Reads are counted here, so the source is not looked at before (see test_guard.py).
-SMALL = {"max_bytes": "1MiB", "check": False}
 
 
 @pytest.fixture
 def images(tmp_path):
     return Images(tmp_path / "reads")
-
-
-@pytest.fixture(params=["memory", "shared"])
-def backend(request):
-    return request.param
 
 
 @pytest.fixture

@@ -14,16 +14,6 @@ from support.caching import namespaces_in, remove_kept, run_script
 SMALL = {"max_bytes": "1MiB"}
 
 
-@pytest.fixture
-def log(tmp_path):
-    return tmp_path / "reads"
-
-
-@pytest.fixture(params=["memory", "shared"])
-def backend(request):
-    return request.param
-
-
 def read(dataset):
     return [dataset[idx] for idx in range(len(dataset))]
 

@@ -13,26 +13,14 @@ import kappacore
 from kappacore import CachedDataset, CacheWrapper, ModeWrapper
 from kappacore.errors import CacheWarning, ConfigError, InvalidOptionError, UnknownOptionError
 from support.cache_sources import Images, Samples
-from support.caching import RecordingBackend, namespaces_in, remove_kept, run_script
+from support.caching import namespaces_in, remove_kept, run_script
 
 PAIR = [kappacore.backend("memory", max_bytes="1MiB"), {"use": "shared", "max_bytes": "1MiB"}]
 
 
 @pytest.fixture
-def log(tmp_path):
-    return tmp_path / "reads"
-
-
-@pytest.fixture
 def source(log):
     return Samples(log)
-
-
-@pytest.fixture
-def recording():
-    kappacore.register_cache_backend("recording", RecordingBackend.reset())
-    yield RecordingBackend
-    kappacore.unregister_cache_backend("recording")
 
 
 def tiers(cached):
