@@ -333,5 +333,5 @@ class SampleCache:
         return {**self.__dict__, **reset, "place": place_for_child()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        use_place(state.pop("place"))
+        use_place(state.pop("place", None))
         self.__dict__.update(state)
