@@ -6,12 +6,13 @@ import os
 import threading
 import time
 import uuid
+from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from kappacore.caching.attaching import attach, refresh
 from kappacore.caching.codec import default_codec
 from kappacore.caching.column import read_column, take_from_column
-from kappacore.caching.folders import place_for_child, use_place
+from kappacore.caching.folders import shared_place, use_place
 from kappacore.caching.loading import load_claimed, load_missing
 from kappacore.caching.session import VERIFY, Session, warn_if_useless
 from kappacore.errors import (
@@ -93,6 +94,7 @@ class SampleCache:
         self._attached = False
         self._current: Session | None = None
         self._opening: dict[int, threading.Lock] = {}
+        self._place = shared_place()
 
     # ---- reading
 
@@ -329,9 +331,14 @@ class SampleCache:
             self._current.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        reset: dict[str, Any] = {"_current": None, "_opening": {}}
-        return {**self.__dict__, **reset, "place": place_for_child()}
+        state = {**self.__dict__, "_current": None, "_opening": {}}
+        if get_spawning_popen() is None:  # not for a child: perhaps for another machine
+            del state["_place"]
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        use_place(state.pop("place", None))
         self.__dict__.update(state)
+        if "_place" in state:  # a fork server has the environment of the moment when it started
+            use_place(self._place)
+        else:
+            self._place = shared_place()

@@ -6,7 +6,6 @@ import contextlib
 import os
 import stat
 import tempfile
-from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 
 from kappacore.errors import StorageError
@@ -15,8 +14,8 @@ __all__ = [
     "check_private",
     "make_private",
     "open_private",
-    "place_for_child",
     "prune",
+    "shared_place",
     "use_place",
     "user_folder",
 ]
@@ -41,7 +40,7 @@ def user_folder(
             link, or is open to others.
     """
     if base is None:
-        base = _place()
+        base = shared_place()
     owner = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(base).absolute() / f"{_OWN}{owner}" / kind
     if make:
@@ -55,24 +54,17 @@ def user_folder(
     return folder
 
 
-def _place() -> str:
-    place = os.environ.get(_VARIABLE)
-    if place:  # set to nothing does not mean the current folder
-        return place
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()  # noqa: S108
+def shared_place() -> str:
+    """Return the folder in which shared files lie where none is named."""
+    place = os.environ.get(_VARIABLE)  # set to nothing does not mean the current folder
+    if not place:
+        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()  # noqa: S108
+    return str(Path(place).absolute())
 
 
-def place_for_child() -> str | None:
-    """Return where shared files lie, if what is pickled now goes to a child process; else None."""
-    return None if get_spawning_popen() is None else os.path.abspath(_place())  # noqa: PTH100
-
-
-def use_place(place: str | None) -> None:
-    """Let shared files lie where the parent of this process has them.
-
-    A child of a fork server has the environment that its parent had when the server was started.
-    """
-    if place is not None and place != os.path.abspath(_place()):  # noqa: PTH100
+def use_place(place: str) -> None:
+    """Let shared files lie where another process has them."""
+    if place != shared_place():
         os.environ[_VARIABLE] = place
 
 

@@ -78,6 +78,15 @@ def test_who_is_not_let_in_is_told_so(guarded, password):
         kappacore.CachedDataset(WORDS, "redis", url=guarded.url, password=password)
 
 
+@pytest.mark.parametrize("password", ["1234", 1234, b"1234"])
+def test_a_password_may_be_a_number_or_bytes(node, password):
+    with node.client() as client:
+        client.execute_command("ACL", "SETUSER", "number", "on", ">1234", "~kappa:*", "+@all")
+    options = {"url": node.url, "username": "number", "password": password}
+    with kappacore.CachedDataset(WORDS, "redis", **options) as ds:
+        assert list(ds) == list(ds) == WORDS
+
+
 def test_a_user_is_told_which_commands_it_lacks(node):
     with node.client() as client:
         rights = "on >x ~kappa:* +@all -unlink -scan -strlen"

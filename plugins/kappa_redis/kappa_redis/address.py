@@ -137,7 +137,7 @@ def read_address(
         where += f"?db={database}" if kind is UnixDomainSocketConnection else f"/{database}"
     parsed.update(
         {
-            name: str(value)  # a number, as YAML reads 1234
+            name: value.decode() if isinstance(value, bytes) else str(value)  # YAML has numbers
             for name, value in (("username", username), ("password", password))
             if value is not None
         },

@@ -77,6 +77,7 @@ def test_workers_of_an_older_fork_server_use_the_folder_of_their_parent(log, tmp
     monkeypatch.setenv("KAPPACORE_DIR", str(tmp_path))
     with CachedDataset(Samples(log, 8), "shared", **SMALL) as cached:
         list(cached)
+        monkeypatch.setenv("KAPPACORE_DIR", str(tmp_path / "later"))
         assert run_epochs(make_loader(cached, 1, "forkserver"), list(cached), 1) == [0]
         assert cached.stats().hits == 16
 
