@@ -57,7 +57,7 @@ class CacheBackendSuite(
 
     backend: ClassVar[str]
     limit_option: ClassVar[str | None] = "max_bytes"
-    timeout: ClassVar[float] = 60.0
+    timeout: ClassVar[float] = 120.0
 
     @pytest.fixture
     def case(self, request: pytest.FixtureRequest) -> Iterator[Case]:

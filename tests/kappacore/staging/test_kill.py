@@ -86,7 +86,6 @@ for number in range(rounds):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # it copies and is killed 40 times
 def test_a_copy_that_is_killed_at_any_moment_is_completed_by_the_next_call(tmp_path):
     files = {f"{number % 20}/{number}.jpg": os.urandom(20_000) for number in range(800)}
     folder = make_tree(tmp_path / "folder", files)

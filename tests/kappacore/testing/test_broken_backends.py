@@ -88,7 +88,6 @@ BROKEN = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # it runs a whole suite
 def test_a_backend_that_keeps_every_promise_passes(tmp_path):
     shutil.copy(HERE / "folder_backend.py", tmp_path / "test_folder_backend.py")
     results = run_pytest(tmp_path, "test_folder_backend.py", "-k", "not forkserver")
@@ -99,7 +98,6 @@ def test_a_backend_that_keeps_every_promise_passes(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # it runs a whole suite
 def test_every_broken_promise_is_noticed(tmp_path):
     shutil.copy(HERE / "folder_backend.py", tmp_path / "test_folder_backend.py")
     for module in HERE.glob("broken_*.py"):

@@ -152,7 +152,6 @@ class TestMemory(CacheBackendSuite):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # it runs a whole suite
 def test_the_first_backend_of_the_page_for_authors_passes(tmp_path):
     page = (HERE.parents[2] / "docs" / "writing-a-backend.md").read_text(encoding="utf-8")
     backend, suite = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[:2]
