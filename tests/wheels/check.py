@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,13 +10,42 @@ import tempfile
 import venv
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).parents[2]
 SMOKE = Path(__file__).parent
+LOCK = ROOT / "requirements.lock"
 
 
 def run(*command: str | Path, cwd: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([str(part) for part in command], cwd=cwd, env=environment, check=True)
+
+
+def locked() -> dict[str, str]:
+    """Return the version that the lock names for each package, on this Python."""
+    lines = LOCK.read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if not line.startswith("#")]
+    here = [each for each in found if each.marker is None or each.marker.evaluate()]
+    return {each.name: str(each.specifier).removeprefix("==") for each in here}
+
+
+def check_versions(listed: str, own: list[str]) -> None:
+    """Fail if an environment holds what the lock does not name.
+
+    Args:
+        listed: what ``pip list --format=json`` printed.
+        own: names of this repository's distributions.
+    """
+    versions = locked()
+    strange = [
+        f"{name} {package['version']} (the lock: {versions.get(name, 'nothing')})"
+        for package in json.loads(listed)
+        if (name := package["name"].lower().replace("_", "-")) not in own
+        and package["version"].partition("+")[0] != versions.get(name)
+    ]
+    if strange:
+        sys.exit(f"not what {LOCK.name} names: {', '.join(strange)}. Run `make lock`.")
 
 
 def main() -> None:
@@ -27,11 +57,11 @@ def main() -> None:
             # The build's own environment is that of the tests, which has what a build needs.
             build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
             run(*build, "--outdir", dist, project, cwd=work)
-        venv.create(work / "venv", with_pip=True)
+        venv.create(work / "venv")
         python = work / "venv" / "bin" / "python"
-        pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        install = [*pip, "install", "--no-compile", "--find-links", dist]
-        install += ["-c", ROOT / "constraints.txt"]
+        pip = [sys.executable, "-m", "pip", "--python", python]
+        pip += ["--quiet", "--disable-pip-version-check"]
+        install = [*pip, "install", "--no-compile", "--find-links", dist, "-c", LOCK]
 
         print("core alone", flush=True)
         run(*install, "kappacore", cwd=work)
@@ -42,6 +72,10 @@ def main() -> None:
             print(f"core and {distribution}", flush=True)
             run(*install, f"kappacore[{extra}]", cwd=work)
             run(python, SMOKE / f"smoke_{name}.py", cwd=work)
+            listed = subprocess.run(
+                [*pip, "list", "--format=json"], capture_output=True, text=True, check=True
+            )
+            check_versions(listed.stdout, ["kappacore", *(p.replace("_", "-") for p in plugins)])
             run(*pip, "uninstall", "--yes", distribution, cwd=work)
 
 
