@@ -9,8 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from kappacore.caching.folders import open_private
-from kappacore.caching.locks import locked, own_lock
+from kappacore.machine.folders import open_private
+from kappacore.machine.locks import locked, own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kappacore.caching.folders import open_private, user_folder
-from kappacore.caching.locks import is_supported, own_lock
 from kappacore.caching.sizes import format_size
 from kappacore.caching.tenancy import Tenancy, collect
+from kappacore.machine.folders import open_private, user_folder
+from kappacore.machine.locks import is_supported, own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

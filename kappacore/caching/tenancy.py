@@ -17,8 +17,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kappacore.caching.folders import check_private, make_private, open_private, prune
-from kappacore.caching.locks import keep_from_children, unlock
+from kappacore.machine.folders import check_private, make_private, open_private, prune
+from kappacore.machine.locks import keep_from_children, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -38,8 +38,8 @@ from kappa_shared.layout import (
     remove_strays,
     write_value,
 )
-from kappacore.caching.folders import open_private
-from kappacore.caching.locks import locked, own_lock
+from kappacore.machine.folders import open_private
+from kappacore.machine.locks import locked, own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kappacore.caching.backend import BackendInfo, CacheBackend, Scope
-from kappacore.caching.folders import user_folder
 from kappacore.caching.sizes import is_in_memory
 from kappacore.caching.tenancy import Tenancy, collect, remove
 from kappacore.errors import CacheClosedError, CacheWarning, InvalidOptionError, StorageError
+from kappacore.machine.folders import user_folder
 
 if sys.platform == "linux":
     from kappa_shared.arena import Arena

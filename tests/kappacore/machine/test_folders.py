@@ -7,8 +7,8 @@ import tempfile
 
 import pytest
 
-from kappacore.caching.folders import open_private, user_folder
 from kappacore.errors import StorageError
+from kappacore.machine.folders import open_private, user_folder
 
 
 def test_the_users_folder_is_private_and_under_the_environment_variable(tmp_path, monkeypatch):
