@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from kappacore import plugins
 from kappacore.caching.backend import CacheBackend, backend_class
-from kappacore.caching.folders import user_folder
-from kappacore.caching.locks import is_supported
 from kappacore.caching.sizes import format_size
 from kappacore.caching.tenancy import collect
 from kappacore.errors import BrokenPluginError, InvalidOptionError, KappaError
+from kappacore.machine.folders import user_folder
+from kappacore.machine.locks import is_supported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from kappacore.caching.attaching import attach, refresh
 from kappacore.caching.codec import default_codec
 from kappacore.caching.column import read_column, take_from_column
-from kappacore.caching.folders import shared_place, use_place
 from kappacore.caching.loading import load_claimed, load_missing
 from kappacore.caching.session import VERIFY, Session, warn_if_useless
 from kappacore.errors import (
@@ -22,6 +21,7 @@ from kappacore.errors import (
     InvalidOptionError,
     UncacheableValueError,
 )
+from kappacore.machine.folders import shared_place, use_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from kappacore._shown import secret
-from kappacore.caching.folders import user_folder
-from kappacore.caching.locks import is_supported
 from kappacore.caching.tenancy import Tenancy, remove
+from kappacore.machine.folders import user_folder
+from kappacore.machine.locks import is_supported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

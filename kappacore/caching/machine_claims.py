@@ -9,8 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from kappacore.caching.folders import open_private
-from kappacore.caching.locks import locked, own_lock
+from kappacore.machine.folders import open_private
+from kappacore.machine.locks import locked, own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,8 @@ class MachineClaims:
 
     def __init__(self, folder: Path, length: int) -> None:
         self._lock = threading.Lock()
-        self._lock_fd = open_private(folder / "claims")
+        self._lock_path = folder / "claims"
+        self._lock_fd = open_private(self._lock_path)
         self._close = own_lock(self, self._lock_fd)
         self._open(length)
 

@@ -11,10 +11,10 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kappacore.caching.folders import open_private, user_folder
-from kappacore.caching.locks import is_supported, own_lock
 from kappacore.caching.sizes import format_size
 from kappacore.caching.tenancy import Tenancy, collect
+from kappacore.machine.folders import open_private, user_folder
+from kappacore.machine.locks import flock, is_supported, own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -194,13 +194,17 @@ def _take_slot(folder: Path) -> tuple[int, mmap.mmap | None]:
     """Lock a slot and map it; None in its place if the memory behind the folder is used up."""
     number = 0
     while True:
-        fd = open_private(folder / f"slot-{number:04d}")
+        path = folder / f"slot-{number:04d}"
+        fd = open_private(path)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, path)
         except BlockingIOError:
             os.close(fd)
             number += 1
             continue
+        except BaseException:
+            os.close(fd)
+            raise
         if os.fstat(fd).st_size < _LAYOUT.size:
             # Written rather than truncated to size: memory that is not there is found out here.
             try:

@@ -17,8 +17,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kappacore.caching.folders import check_private, make_private, open_private, prune
-from kappacore.caching.locks import keep_from_children, unlock
+from kappacore.machine.folders import check_private, make_private, open_private, prune
+from kappacore.machine.locks import check_locks, flock, is_at, keep_from_children, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,8 @@ class Tenancy:
             ``inf``: it stays. The longest wish of all users counts.
 
     Raises:
-        StorageError: if the folder or one around it is somebody else's, a link, or open to others.
+        StorageError: if the folder or one around it is somebody else's, a link, or open to others,
+            or if its file system has no locks.
     """
 
     def __init__(self, folder: Path, keep: float = 0) -> None:
@@ -189,6 +190,8 @@ def _wished(folder: Path) -> float:
 def _join(folder: Path) -> int:
     while True:
         try:
+            if not (folder / _USERS).exists():
+                check_locks(folder)  # before anything is made
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
             check_private(folder)
@@ -197,8 +200,8 @@ def _join(folder: Path) -> int:
             make_private(folder.parent)
             continue
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            if _is_still_there(fd, folder):
+            flock(fd, fcntl.LOCK_SH, folder / _USERS)
+            if is_at(fd, folder / _USERS):
                 os.utime(fd)
                 return fd
         except BaseException:  # an interrupt, say: it would be in use as long as this process
@@ -221,10 +224,10 @@ def _remove_if_alone(
     # Of several that try at the same time one succeeds: who asks for the lock exclusively and does
     # not get it has, by flock(2), lost the shared one that stood in the way of the others.
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, folder / _USERS)
     except BlockingIOError:
         return False
-    if not _is_still_there(fd, folder):
+    if not is_at(fd, folder / _USERS):
         return False
     if not kept and kept_until(folder) > time.time():
         for once in folder.glob(f"{_ONCE}*"):  # the next one is the first again
@@ -238,10 +241,3 @@ def _remove_if_alone(
     shutil.rmtree(trash, ignore_errors=True)
     prune(folder.parent)
     return True
-
-
-def _is_still_there(fd: int, folder: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), (folder / _USERS).lstat())
-    except FileNotFoundError:
-        return False

@@ -6,79 +6,106 @@ its holder ends, however that happens.
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import fcntl
 import getpass
 import json
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, SoftFileLock, Timeout
-
-from kappacore.errors import StagingError, StagingTimeoutError
+from kappacore.errors import StagingError, StagingTimeoutError, StorageError
+from kappacore.machine.locks import check_locks, try_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import io
+    from collections.abc import Callable
     from pathlib import Path
 
     from kappacore.staging.places import Places
 
-__all__ = ["held"]
+__all__ = ["held", "let_go", "wait_until_free"]
 
 _SAY_AGAIN = 60.0  # seconds
+_POLL = 0.05  # seconds
 
 
-@contextlib.contextmanager
 def held(
     places: Places, source: str, *, timeout: float | None, log: Callable[[str], None]
-) -> Iterator[None]:
-    """Hold the lock of a target, after waiting for who holds it now.
+) -> io.FileIO:
+    """Take the lock of a target, after waiting for who holds it now.
 
     Args:
-        places: the target's.
+        places: the target's; the folder around the lock is made.
         source: what is staged, for those who wait.
         timeout: how many seconds to wait at most; None: as long as the holder lives.
         log: called with a line when waiting begins, and every minute.
 
+    Returns:
+        The lock, for a ``with`` statement, which frees it whatever happens; its last act should be
+        :func:`let_go`.
+
     Raises:
+        StagingError: if the file system has no locks, or if the lock is a link or another user's.
         StagingTimeoutError: if the lock was not free in time; says who holds it.
     """
-    if places.lock.is_symlink():  # older versions of filelock would follow it, and truncate
-        raise StagingError(f"'{places.lock}' is in the way: it is a link, not a lock. Remove it.")
-    lock = FileLock(places.lock, thread_local=False)
-    _acquire(lock, places, timeout, log)
+    lock = _wait(places, timeout, log)
     try:
         _write_holder(places.holder, source)
-        yield
-    finally:
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def let_go(places: Places, lock: io.FileIO) -> None:
+    """Remove the note of who holds the lock of a target, and free the lock."""
+    if lock.closed:  # in a forked child: the lock is the parent's
+        return
+    try:
         places.holder.unlink(missing_ok=True)
-        lock.release()
+    finally:
+        # Said, not left to the close: a process that was not forked by Python may have it open.
+        fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _acquire(
-    lock: FileLock, places: Places, timeout: float | None, log: Callable[[str], None]
-) -> None:
+def wait_until_free(places: Places, *, timeout: float | None, log: Callable[[str], None]) -> None:
+    """Wait until nobody holds the lock of a target; see :func:`held`."""
+    with _wait(places, timeout, log):
+        pass
+
+
+def _wait(places: Places, timeout: float | None, log: Callable[[str], None]) -> io.FileIO:
     started = time.monotonic()
-    wait = 0.0
-    while not _acquired(lock, places, wait):
+    say_at = 0.0
+    while (lock := _take(places)) is None:
         waited = time.monotonic() - started
         if timeout is not None and waited >= timeout:
             raise StagingTimeoutError(
                 f"waited {waited:.0f} s for '{places.target}': {_describe(places.holder)}. Wait "
                 f"longer (timeout=), or end that process; what it copied is kept."
             )
-        log(f"waiting for '{places.target}': {_describe(places.holder)}")
-        wait = _SAY_AGAIN if timeout is None else min(_SAY_AGAIN, timeout - waited)
+        if waited >= say_at:
+            log(f"waiting for '{places.target}': {_describe(places.holder)}")
+            say_at = waited + _SAY_AGAIN
+        time.sleep(_POLL if timeout is None else min(_POLL, timeout - waited))
+    return lock
 
 
-def _acquired(lock: FileLock, places: Places, wait: float) -> bool:
+def _take(places: Places) -> io.FileIO | None:
+    """Return the lock of a target; None if another process or thread holds it."""
+    folder = places.lock.parent
     try:
-        lock.acquire(timeout=wait, poll_interval=0.05)
-    except Timeout:
-        return False
-    except NotImplementedError:
-        _refuse_disk(places)
+        if not folder.exists():
+            check_locks(folder)  # before anything is made
+            folder.mkdir(parents=True, exist_ok=True)
+        return try_lock(places.lock)
+    except StorageError as error:
+        raise StagingError(
+            f"the file system of '{places.target}' has no locks (flock): {error.__cause__}. Two "
+            f"processes could copy at once. Choose a target on a local disk."
+        ) from error
     except PermissionError:
         if not places.lock.exists():  # it cannot be made
             raise
@@ -86,17 +113,12 @@ def _acquired(lock: FileLock, places: Places, wait: float) -> bool:
             f"'{places.target}' is staged by {_owner(places.lock)}, whose lock '{places.lock}' you "
             f"cannot open. Wait until it is complete, or choose another target."
         ) from None
-    if isinstance(lock, SoftFileLock):  # what filelock makes of it where the kernel has no lock
-        lock.release()
-        _refuse_disk(places)
-    return True
-
-
-def _refuse_disk(places: Places) -> NoReturn:
-    raise StagingError(
-        f"the file system of '{places.target}' has no locks (flock), so two processes could copy "
-        f"at once. Choose a target on a local disk."
-    )
+    except OSError as error:
+        if error.errno != errno.ELOOP or not places.lock.is_symlink():
+            raise
+        raise StagingError(
+            f"'{places.lock}' is in the way: it is a link, not a lock. Remove it."
+        ) from None
 
 
 def _write_holder(path: Path, source: str) -> None:

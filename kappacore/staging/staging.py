@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from kappacore.staging.names import ArchiveLimits
     from kappacore.staging.options import Verify
+    from kappacore.staging.places import Places
     from kappacore.staging.progress import StageProgress
 
 __all__ = ["stage"]
@@ -118,27 +119,35 @@ def _stage(asked: Path, target: Path, options: Options, log: Callable[[str], Non
             tidy(places_of(target))
         return result
     source = _source_for(asked, target)
-    from kappacore.staging.lock import held
+    from kappacore.staging.lock import held, let_go, wait_until_free
 
     if look.above is not None:  # whoever completes the folder above may be at it now
-        with held(places_of(look.above), str(source), timeout=options.timeout, log=log):
-            pass
-    target.parent.mkdir(parents=True, exist_ok=True)
+        wait_until_free(places_of(look.above), timeout=options.timeout, log=log)
     places = places_of(target)
-    with held(places, str(source), timeout=options.timeout, log=log):
-        look = look_at(target)
-        if (result := _ready(look, asked, target, options, log)) is not None:
-            return result
-        from kappacore.staging.bring import bring
-
+    with held(places, str(source), timeout=options.timeout, log=log) as lock:
         try:
-            return bring(source, places, look, options, log)
-        except KeyboardInterrupt:
-            logger.warning(
-                "interrupted: what was copied is kept in '%s'; stage again to go on from there",
-                places.work,
-            )
-            raise
+            return _bring(source, asked, places, options, log)
+        finally:
+            let_go(places, lock)
+
+
+def _bring(
+    source: Path, asked: Path, places: Places, options: Options, log: Callable[[str], None]
+) -> StageResult:
+    """Bring the dataset, its lock being held, unless another process has done so meanwhile."""
+    look = look_at(places.target)
+    if (result := _ready(look, asked, places.target, options, log)) is not None:
+        return result
+    from kappacore.staging.bring import bring
+
+    try:
+        return bring(source, places, look, options, log)
+    except KeyboardInterrupt:
+        logger.warning(
+            "interrupted: what was copied is kept in '%s'; stage again to go on from there",
+            places.work,
+        )
+        raise
 
 
 def _ready(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -10,9 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
-from kappacore.errors import StagingError
+from kappacore.errors import StagingError, StorageError
+from kappacore.machine.locks import try_lock
 from kappacore.staging.journal import read_journal
 from kappacore.staging.places import UNFINISHED
 
@@ -73,10 +73,17 @@ def tidy(places: Places) -> None:
     """Remove a work folder that a kill has left and nobody needs, unless somebody works there."""
     if not os.path.lexists(places.work):
         return
-    lock = FileLock(places.lock, timeout=0, thread_local=False)
-    with suppress(Timeout, PermissionError), lock:
-        if not os.path.lexists(places.target / UNFINISHED):
-            remove_work(places)
+    lock = None
+    with suppress(PermissionError, StorageError):  # another user's, or no locks there: it may be
+        lock = try_lock(places.lock)
+    if lock is None:
+        return
+    with lock:
+        try:
+            if not os.path.lexists(places.target / UNFINISHED):
+                remove_work(places)
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def kept_in(

@@ -181,9 +181,19 @@ def test_another_folder_can_be_given(tmp_path, cache_folder):
     assert namespaces_in(tmp_path) == []
 
 
-def test_a_folder_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(StorageError, match=r"Cannot use the folder .*nowhere"):
-        SharedBackend("test", 10, path=tmp_path / "nowhere")
+def test_a_folder_that_does_not_exist_is_made_closed_to_others(tmp_path):
+    backend = SharedBackend("test", 10, max_bytes="1MiB", path=tmp_path / "new")
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    backend.close()
+
+
+def test_a_folder_whose_parent_does_not_exist_is_refused(tmp_path):
+    expected = (
+        rf"^Cannot use the folder .*new: {tmp_path}/nowhere does not exist\. Set KAPPACORE_DIR"
+    )
+    with pytest.raises(StorageError, match=expected):
+        SharedBackend("test", 10, path=tmp_path / "nowhere" / "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["", 3])

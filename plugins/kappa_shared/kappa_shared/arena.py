@@ -38,8 +38,8 @@ from kappa_shared.layout import (
     remove_strays,
     write_value,
 )
-from kappacore.caching.folders import open_private
-from kappacore.caching.locks import locked, own_lock
+from kappacore.machine.folders import open_private
+from kappacore.machine.locks import locked, own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +98,8 @@ class Arena:
         self._claimed: dict[int, int] = {}  # of this process, and in which generation
         self._data = memoryview(b"")
         self._close_data: Callable[[], object] = lambda: None
-        self._lock_fd = open_private(folder / "lock")
+        self._lock_path = folder / "lock"
+        self._lock_fd = open_private(self._lock_path)
         self._close = own_lock(self, self._lock_fd)
         self._open(capacity, grow=grow)
 

@@ -10,10 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kappacore.caching.backend import BackendInfo, CacheBackend, Scope
-from kappacore.caching.folders import user_folder
 from kappacore.caching.sizes import is_in_memory
 from kappacore.caching.tenancy import Tenancy, collect, remove
 from kappacore.errors import CacheClosedError, CacheWarning, InvalidOptionError, StorageError
+from kappacore.machine.folders import make_place, user_folder
 
 if sys.platform == "linux":
     from kappa_shared.arena import Arena
@@ -47,8 +47,8 @@ class SharedBackend(CacheBackend):
             container's or job's limit and the machine's memory. 256 MiB of memory, or half of what
             is free if that is less, always stay for the DataLoader's batches, whatever else takes
             memory later. Where processes disagree, the largest that was asked for counts.
-        path: a folder to use in place of ``/dev/shm``; on a local disk the cache outlives a
-            reboot.
+        path: a folder to use in place of ``/dev/shm``, made if its parent exists; on a local disk
+            the cache outlives a reboot.
         keep: seconds that the entries stay after their last use.
 
     Raises:
@@ -67,7 +67,7 @@ class SharedBackend(CacheBackend):
         path: str | os.PathLike[str] | None = None,
         keep: float = 0,
     ) -> None:
-        parent = _parent(path)
+        parent = _parent(path, make=True)
         folder = parent / namespace
         collect(parent)
         base = parent.parent.parent
@@ -188,8 +188,8 @@ class SharedBackend(CacheBackend):
         return collect(_parent(path))
 
 
-def _parent(path: str | os.PathLike[str] | None) -> Path:
-    """Return the folder of all arenas, which need not exist."""
+def _parent(path: str | os.PathLike[str] | None, *, make: bool = False) -> Path:
+    """Return the folder of all arenas, which need not exist; ``make`` makes ``path``."""
     if sys.platform != "linux":
         raise StorageError(
             f"The cache backend 'shared' needs Linux; this is {sys.platform}. "
@@ -200,6 +200,8 @@ def _parent(path: str | os.PathLike[str] | None) -> Path:
             f"path={path!r} is no folder. Give one that exists, best on a local disk, or leave "
             f"path out."
         )
+    if make and path is not None:
+        make_place(path)
     return user_folder("shared", path, make=False)
 
 

@@ -21,9 +21,9 @@ from kappa_shared.layout import (
     read_length,
 )
 from kappacore.caching.backend import BackendInfo
-from kappacore.caching.folders import open_private
 from kappacore.caching.record import dataset_of
 from kappacore.caching.tenancy import count_users, kept_until, last_used
+from kappacore.machine.folders import open_private
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from kappacore.caching.folders import open_private
 from kappacore.errors import StorageError
+from kappacore.machine.folders import open_private
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

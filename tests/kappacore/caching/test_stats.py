@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from kappacore.caching.folders import user_folder
 from kappacore.caching.stats import CacheStats, Counters
+from kappacore.machine.folders import user_folder
 
 
 def test_statistics_add_and_subtract_field_by_field():

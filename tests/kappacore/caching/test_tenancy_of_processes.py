@@ -12,8 +12,8 @@ import signal
 import time
 
 from kappacore.caching import tenancy as tenancy_module
-from kappacore.caching.folders import open_private
 from kappacore.caching.tenancy import Tenancy, collect, count_users
+from kappacore.machine.folders import open_private
 from support.caching import run_script, start_script
 
 fork = multiprocessing.get_context("fork")

@@ -15,8 +15,12 @@ import time
 import pytest
 
 import kappacore
-from kappacore.staging.lock import held
+from kappacore.machine.locks import try_lock
+from kappacore.staging.lock import held, let_go
 from kappacore.staging.places import places_of
+from support.caching import start_script
+from support.interrupts import interrupts
+from support.noflock import NO_LOCKS, without_flock
 from support.staging import SMALL, left_beside, make_tree, tree_of
 
 STAGE = """
@@ -119,14 +123,100 @@ def test_a_holder_that_is_killed_keeps_nobody_waiting(tmp_path):
     assert tree_of(target) == SMALL
 
 
-@pytest.mark.filterwarnings("ignore:flock not supported")
-def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
-    def no_flock(fd, operation):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
+    """Such as a DataLoader's worker that outlives its killed parent."""
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    holder = start_script(
+        tmp_path,
+        """
+        import os, pathlib, sys, time
+        from kappacore.staging.lock import held
+        from kappacore.staging.places import places_of
 
-    monkeypatch.setattr("fcntl.flock", no_flock)
-    with pytest.raises(
-        kappacore.StagingError, match=r"has no locks \(flock\).* Choose a target on"
-    ):
+        with held(places_of(pathlib.Path(sys.argv[1])), "x", timeout=None, log=print):
+            child = os.fork()
+            if child:
+                print(child, flush=True)
+            time.sleep(100)
+        """,
+        target,
+    )
+    with holder:
+        child = int(holder.stdout.readline())
+        try:
+            with pytest.raises(kappacore.StagingTimeoutError):
+                kappacore.stage(source, target, timeout=0)
+            holder.kill()
+            assert kappacore.stage(source, target, timeout=10).copied
+            os.kill(child, 0)  # it lives
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a lock that is dropped, not closed
+def test_an_interrupt_at_any_moment_leaves_no_lock(tmp_path):
+    places = places_of(tmp_path / "t")
+
+    def use():
+        with held(places, "x", timeout=0, log=print) as lock:
+            try:
+                time.sleep(0)
+            finally:
+                let_go(places, lock)
+
+    moments = 0
+    for _held in interrupts(use):
+        with try_lock(places.lock) as lock:
+            assert lock, f"held after moment {moments}"
+        moments += 1
+    assert moments > 20
+
+
+def test_a_link_in_the_locks_place_is_refused(tmp_path):
+    (tmp_path / "elsewhere").write_text("precious")
+    lock = tmp_path / ".t.kappacore-lock"
+    lock.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(kappacore.StagingError, match=rf"'{lock}' is in the way: it is a link"):
         kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t")
+    assert (tmp_path / "elsewhere").read_text() == "precious"
     assert not (tmp_path / "t").exists()
+
+
+STAGE_OR_REFUSE = """
+import sys, kappacore
+try:
+    kappacore.stage(sys.argv[1], sys.argv[2])
+except kappacore.StagingError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("number", NO_LOCKS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("target", ["t", "new/folder/t"])
+def test_a_file_system_without_locks_is_refused(tmp_path, number, target):
+    source, disk = make_tree(tmp_path / "s"), tmp_path / "disk"
+    disk.mkdir()
+    env = without_flock(tmp_path / "noflock.so", number, disk)
+    with start_script(tmp_path, STAGE_OR_REFUSE, source, disk / target, env=env) as process:
+        out, err = process.communicate(timeout=60)
+    assert err == ""
+    assert out == (
+        f"the file system of '{disk / target}' has no locks (flock): [Errno {number}] "
+        f"{os.strerror(number)}. Two processes could copy at once. Choose a target on a local "
+        f"disk.\n"
+    )
+    assert list(disk.iterdir()) == []
+
+
+def test_what_is_complete_can_be_used_where_there_are_no_locks(tmp_path):
+    """Also where a kill has left a work folder: that stays, for it may be in use."""
+    source, disk = make_tree(tmp_path / "s"), tmp_path / "disk"
+    disk.mkdir()
+    kappacore.stage(source, disk / "t")
+    (disk / ".t.kappacore-work").mkdir()
+    env = without_flock(tmp_path / "noflock.so", errno.ENOLCK, disk)
+    with start_script(tmp_path, STAGE_OR_REFUSE, source, disk / "t", env=env) as process:
+        assert process.communicate(timeout=60) == ("", "")
+    assert (disk / ".t.kappacore-work").exists()
+    kappacore.stage(source, disk / "t")
+    assert not (disk / ".t.kappacore-work").exists()

@@ -12,6 +12,7 @@ from kappacore.errors import StorageError
 
 __all__ = [
     "check_private",
+    "make_place",
     "make_private",
     "open_private",
     "prune",
@@ -33,7 +34,7 @@ def user_folder(
         kind: name of the kind, such as ``"shared"``.
         base: where the folder lies; default ``$KAPPACORE_DIR``, else ``/dev/shm``, else the
             directory for temporary files.
-        make: whether to make the folder if it is missing.
+        make: whether to make the folder if it is missing, and ``base`` if its parent exists.
 
     Raises:
         StorageError: if ``base`` is no folder, or if the user's belongs to somebody else, is a
@@ -68,14 +69,35 @@ def use_place(place: str) -> None:
         os.environ[_VARIABLE] = place
 
 
+def make_place(base: str | os.PathLike[str]) -> None:
+    """Make the folder for users' own ones (mode 0700) if it is missing and its parent exists.
+
+    Raises:
+        StorageError: if it cannot be made.
+    """
+    place = Path(base).absolute()
+    try:
+        with contextlib.suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+    except FileNotFoundError as error:
+        raise StorageError(_impossible(place, f"{place.parent} does not exist")) from error
+    except OSError as error:
+        raise StorageError(_impossible(place, error)) from error
+
+
 def make_private(folder: Path) -> None:
-    """Make a folder and the user's own one around it, again if its last user removes it."""
+    """Make a folder and those around it, again if its last user removes it.
+
+    Args:
+        folder: the folder, as :func:`user_folder` returns it.
+    """
+    base = folder.parent.parent
     while True:
+        make_place(base)
         try:
             _make(folder.parent)
             _make(folder)
-        except StorageError as error:  # noqa: PERF203 - it is a loop for its sake
-            base = folder.parent.parent
+        except StorageError as error:
             if not (isinstance(error.__cause__, FileNotFoundError) and base.is_dir()):
                 raise
         else:
@@ -96,7 +118,7 @@ def _make(folder: Path) -> None:
 def _impossible(folder: Path, reason: object) -> str:
     return (
         f"Cannot use the folder {folder}: {reason}. Set KAPPACORE_DIR, or the option path where "
-        f"it was given, to a folder that exists and that you may write to."
+        f"it was given, to a folder that you may write to (made if its parent exists)."
     )
 
 

@@ -7,8 +7,8 @@ import tempfile
 
 import pytest
 
-from kappacore.caching.folders import open_private, user_folder
 from kappacore.errors import StorageError
+from kappacore.machine.folders import open_private, user_folder
 
 
 def test_the_users_folder_is_private_and_under_the_environment_variable(tmp_path, monkeypatch):
@@ -56,10 +56,28 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path):
         user_folder("shared", tmp_path)
 
 
-def test_a_base_that_does_not_exist_is_refused_with_what_to_do(tmp_path):
-    expected = r"^Cannot use the folder .*missing.*No such file.* Set KAPPACORE_DIR, or the option"
+def test_a_base_that_alone_is_missing_is_made_closed_to_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAPPACORE_DIR", str(tmp_path / "new"))
+    assert user_folder("shared").is_dir()
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    assert user_folder("shared", tmp_path / "other").is_dir()
+    assert (tmp_path / "other").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_base_whose_parent_does_not_exist_is_refused_with_what_to_do(tmp_path):
+    expected = (
+        rf"^Cannot use the folder {tmp_path}/missing/new: {tmp_path}/missing does not exist\. "
+        r"Set KAPPACORE_DIR, or the option path"
+    )
     with pytest.raises(StorageError, match=expected):
-        user_folder("shared", tmp_path / "missing")
+        user_folder("shared", tmp_path / "missing" / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_base_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"^Cannot use .*Not a directory.* Set KAPPACORE_DIR"):
+        user_folder("shared", tmp_path / "file")
 
 
 def test_looking_for_the_users_folder_makes_nothing_and_trusts_nobody(tmp_path):
