@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import kappacore
-from kappacore.staging.publish import sync_disk
+from kappacore.staging.target.publish import sync_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
         explain,
         register_type,
     )
-    from kappacore.composing import (
-        build,
-        load_dataset,
-        wrap,
-    )
     from kappacore.datasets import (
         KDConcatDataset,
         KDDataset,
@@ -77,7 +72,6 @@ if TYPE_CHECKING:
         UnsafeArchiveError,
         UseModeWrapperError,
     )
-    from kappacore.hookspecs import hookimpl, hookspec
     from kappacore.plugins import (
         PluginRef,
         backend,
@@ -88,7 +82,13 @@ if TYPE_CHECKING:
         unregister_source,
         unregister_wrapper,
     )
-    from kappacore.specs import (
+    from kappacore.plugins.composing import (
+        build,
+        load_dataset,
+        wrap,
+    )
+    from kappacore.plugins.hookspecs import hookimpl, hookspec
+    from kappacore.plugins.specs import (
         CacheBackendSpec,
         PluginSpec,
         SourceSpec,
@@ -223,7 +223,7 @@ _HOMES = {
         "BackendInfo Buffer CacheBackend CacheStats CacheWrapper CachedDataset Codec PRIVATE "
         "SampleCache default_codec explain register_type"
     ),
-    "kappacore.composing": "build load_dataset wrap",
+    "kappacore.plugins.composing": "build load_dataset wrap",
     "kappacore.datasets": (
         "KDConcatDataset KDDataset KDSubset KDWrapper ModeWrapper as_kd find_wrapper iter_wrappers"
     ),
@@ -240,12 +240,12 @@ _HOMES = {
         "TypeRegistrationError UncacheableValueError UnsafeArchiveError "
         "UnknownItemError UnknownOptionError UnknownPluginError UseModeWrapperError"
     ),
-    "kappacore.hookspecs": "hookimpl hookspec",
+    "kappacore.plugins.hookspecs": "hookimpl hookspec",
     "kappacore.plugins": (
         "PluginRef backend register_cache_backend register_source register_wrapper "
         "unregister_cache_backend unregister_source unregister_wrapper"
     ),
-    "kappacore.specs": "CacheBackendSpec PluginSpec SourceSpec WrapperSpec",
+    "kappacore.plugins.specs": "CacheBackendSpec PluginSpec SourceSpec WrapperSpec",
     "kappacore.staging": "CopyResult StageResult copy_folder_from_global_to_local stage",
     "kappacore.wrappers": (
         "ClassFilterWrapper ClasswisePercentWrapper FewshotWrapper IntraClassShuffleWrapper "

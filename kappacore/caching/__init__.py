@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from kappacore._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend
+    from kappacore.caching.backends.base import BackendInfo, Buffer, CacheBackend
     from kappacore.caching.codec import Codec, default_codec, register_type
     from kappacore.caching.datasets import CachedDataset, CacheWrapper
-    from kappacore.caching.engine import SampleCache
-    from kappacore.caching.explaining import explain
-    from kappacore.caching.namespace import PRIVATE
+    from kappacore.caching.engine.cache import SampleCache
+    from kappacore.caching.explain import explain
+    from kappacore.caching.identity.namespace import PRIVATE
     from kappacore.caching.stats import CacheStats
 
 __all__ = [
@@ -34,12 +34,12 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "kappacore.caching.backend": "BackendInfo Buffer CacheBackend",
+        "kappacore.caching.backends.base": "BackendInfo Buffer CacheBackend",
         "kappacore.caching.codec": "Codec default_codec register_type",
         "kappacore.caching.datasets": "CacheWrapper CachedDataset",
-        "kappacore.caching.engine": "SampleCache",
-        "kappacore.caching.explaining": "explain",
-        "kappacore.caching.namespace": "PRIVATE",
+        "kappacore.caching.engine.cache": "SampleCache",
+        "kappacore.caching.explain": "explain",
+        "kappacore.caching.identity.namespace": "PRIVATE",
         "kappacore.caching.stats": "CacheStats",
     },
 )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
 
-from kappacore.caching.explaining import explain_cache
-from kappacore.caching.items import CachedItem
-from kappacore.caching.opening import (
+from kappacore.caching.cached_item import CachedItem
+from kappacore.caching.engine.tiers import tier_stats
+from kappacore.caching.explain import explain_cache
+from kappacore.caching.factory import (
     check_samples,
     is_raw,
     open_cache,
@@ -18,7 +19,6 @@ from kappacore.caching.opening import (
 )
 from kappacore.caching.prefill import prefill
 from kappacore.caching.stats import CacheStats
-from kappacore.caching.tiered import tier_stats
 from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_item
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kappacore.caching.codec import Codec
-    from kappacore.caching.engine import SampleCache
-    from kappacore.caching.opening import BackendChoice
-    from kappacore.caching.tiered import TieredCache
+    from kappacore.caching.engine.cache import SampleCache
+    from kappacore.caching.engine.tiers import TieredCache
+    from kappacore.caching.factory import BackendChoice
 
 __all__ = ["CacheWrapper", "CachedDataset", "cache"]
 

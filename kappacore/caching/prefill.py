@@ -14,8 +14,8 @@ from kappacore.errors import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from kappacore.caching.engine import Load, SampleCache
-    from kappacore.caching.tiered import TieredCache
+    from kappacore.caching.engine.cache import Load, SampleCache
+    from kappacore.caching.engine.tiers import TieredCache
 
 __all__ = ["prefill", "shard_of"]
 

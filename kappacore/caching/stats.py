@@ -11,10 +11,10 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kappacore.caching.sizes import format_size
-from kappacore.caching.tenancy import Tenancy, collect
 from kappacore.machine.folders import open_private, user_folder
+from kappacore.machine.lease import Tenancy, collect
 from kappacore.machine.locks import flock, is_supported, own_lock
+from kappacore.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

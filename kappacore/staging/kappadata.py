@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kappacore.staging.manifest import read_summary
+from kappacore.staging.api import stage
 from kappacore.staging.options import as_path, relative_parts
-from kappacore.staging.places import MANIFEST, UNFINISHED
-from kappacore.staging.source import find_source, without_suffix
-from kappacore.staging.staging import stage
+from kappacore.staging.sources.find import find_source, without_suffix
+from kappacore.staging.target.manifest import read_summary
+from kappacore.staging.target.paths import MANIFEST, UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, get_args
 
 from kappacore.errors import InvalidOptionError
-from kappacore.staging.names import ArchiveLimits
+from kappacore.staging.sources.archive_safety import ArchiveLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

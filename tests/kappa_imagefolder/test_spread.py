@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kappa_imagefolder import spread as spreading
-from kappa_imagefolder.spread import THREADS, spread
+from kappa_imagefolder import adaptive_map as spreading
+from kappa_imagefolder.adaptive_map import THREADS, spread
 
 
 def test_calls_that_compute_stay_in_this_thread(monkeypatch):

@@ -6,8 +6,8 @@ import pytest
 
 from kappa_shared import budget
 from kappa_shared.backend import SharedBackend
-from kappacore.caching.sizes import available_memory, disk_space
 from kappacore.errors import CacheWarning, InvalidOptionError
+from kappacore.sizes import available_memory, disk_space
 from support.caching import namespaces_in
 
 

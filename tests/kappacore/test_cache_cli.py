@@ -12,9 +12,9 @@ from typing import ClassVar
 import pytest
 
 import kappacore
-from kappacore.caching.backend import BackendInfo
-from kappacore.caching.sizes import format_size
-from kappacore.cli import main
+from kappacore.caching.backends.base import BackendInfo
+from kappacore.cli.main import main
+from kappacore.sizes import format_size
 from support.caching import load_bytes, namespaces_in, open_cache, start_script
 
 

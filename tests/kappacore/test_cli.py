@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import kappacore
-from kappacore.cli import main
+from kappacore.cli.main import main
 from support.fake_plugins import installed, run_python
 
 BROKEN = (

@@ -40,7 +40,7 @@ def test_importing_kappacore_imports_nothing_heavy_and_looks_for_no_plugin():
 
 def test_listing_plugins_imports_nothing_heavy_and_no_target():
     listing = (
-        "from kappacore.cli import main\n"
+        "from kappacore.cli.main import main\n"
         "with contextlib.redirect_stdout(io.StringIO()) as out:\n"
         "    assert main(['plugins']) == 0\n"
         "assert 'fake_ok.targets:Store' in out.getvalue()"

@@ -10,7 +10,7 @@ from kappa_shared.arena import Arena
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kappacore.caching.backend import Buffer
+    from kappacore.caching.backends.base import Buffer
 
 __all__ = ["MIB", "data_file", "names", "other_view", "put"]
 

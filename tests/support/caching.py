@@ -16,12 +16,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kappacore.caching.backend import BackendInfo, Buffer, CacheBackend, Scope
+from kappacore.caching.backends.base import BackendInfo, Buffer, CacheBackend, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from kappacore.caching.engine import SampleCache
+    from kappacore.caching.engine.cache import SampleCache
 
 __all__ = [
     "Log",
@@ -105,8 +105,8 @@ def open_cache(
 ) -> SampleCache:
     """Open a cache as the datasets do, without any; no torch is imported."""
     from kappacore import plugins
-    from kappacore.caching.engine import SampleCache
-    from kappacore.caching.namespace import identify
+    from kappacore.caching.engine.cache import SampleCache
+    from kappacore.caching.identity.namespace import identify
 
     identity = identify(
         dataset="Tests",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kappacore.staging.places import is_bookkeeping
+from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

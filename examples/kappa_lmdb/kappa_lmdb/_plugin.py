@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from kappacore.hookspecs import hookimpl
-from kappacore.specs import CacheBackendSpec
+from kappacore.plugins.hookspecs import hookimpl
+from kappacore.plugins.specs import CacheBackendSpec
 
 
 @hookimpl

@@ -39,7 +39,7 @@ from kappacore.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kappacore.caching.backend import Buffer
+    from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec._registry import Reference
 
 __all__ = ["Codec", "default_codec", "register_type"]

@@ -11,7 +11,7 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappacore.caching.backend import Buffer
+    from kappacore.caching.backends.base import Buffer
 
 #: What the flat structure of a value consists of.
 Operand = bool | int | float | str | None

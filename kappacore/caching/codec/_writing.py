@@ -30,7 +30,7 @@ from kappacore.caching.codec._layout import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kappacore.caching.backend import Buffer
+    from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec._registry import TypeRegistry
 
 #: How a value of exactly this type is written. Filled by the modules of the types.

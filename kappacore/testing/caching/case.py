@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kappacore.caching.backend import CacheBackend, backend_class, takes_keep
+from kappacore.caching.backends.base import CacheBackend, backend_class, takes_keep
 from kappacore.errors import BrokenPluginError
 from kappacore.testing.caching.children import Child
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.synchronize import Barrier
 
-    from kappacore.caching.backend import CacheBackend
+    from kappacore.caching.backends.base import CacheBackend
     from kappacore.testing.caching.case import Case
 
 __all__ = ["ClaimTests"]

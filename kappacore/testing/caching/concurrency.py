@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.synchronize import Event
 
-    from kappacore.caching.backend import CacheBackend
+    from kappacore.caching.backends.base import CacheBackend
     from kappacore.testing.caching.case import Case
 
 __all__ = ["ConcurrencyTests"]

@@ -7,7 +7,7 @@ import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kappacore.caching.backend import Buffer
+    from kappacore.caching.backends.base import Buffer
 
 __all__ = ["check_equal", "check_sealed", "random_bytes", "sealed"]
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kappacore.caching.backend import BackendInfo
+from kappacore.caching.backends.base import BackendInfo
 from kappacore.testing.caching.case import LENGTH
 from kappacore.testing.caching.content import check_equal, random_bytes
 
 if TYPE_CHECKING:
-    from kappacore.caching.backend import CacheBackend
+    from kappacore.caching.backends.base import CacheBackend
     from kappacore.testing.caching.case import Case
 
 __all__ = ["NamespaceTests"]

@@ -10,7 +10,7 @@ from kappacore.testing.caching.case import LENGTH
 from kappacore.testing.caching.content import check_equal, random_bytes
 
 if TYPE_CHECKING:
-    from kappacore.caching.backend import Buffer
+    from kappacore.caching.backends.base import Buffer
     from kappacore.testing.caching.case import Case
 
 __all__ = ["ValueTests"]

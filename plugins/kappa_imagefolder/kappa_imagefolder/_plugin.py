@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kappacore.hookspecs import hookimpl
-from kappacore.specs import SourceSpec
+from kappacore.plugins.hookspecs import hookimpl
+from kappacore.plugins.specs import SourceSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

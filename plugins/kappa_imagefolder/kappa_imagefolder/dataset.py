@@ -13,7 +13,7 @@ from kappa_imagefolder.folders import CLASS_ORDERS, check_folder, find_classes
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest, listing_digest
 from kappa_imagefolder.index import CHECKS
 from kappa_imagefolder.loading import file_loader, read_file
-from kappa_imagefolder.opened import open_folder, own_samples
+from kappa_imagefolder.open_folder import open_folder, own_samples
 from kappa_imagefolder.options import (
     check_choice,
     check_extensions,

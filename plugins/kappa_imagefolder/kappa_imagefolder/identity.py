@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from kappa_imagefolder.adaptive_map import spread
 from kappa_imagefolder.progress import Counter
-from kappa_imagefolder.spread import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
+from kappa_imagefolder.adaptive_map import spread
 from kappa_imagefolder.content import arrays_of, check_content, folders_of, mapped
 from kappa_imagefolder.errors import IndexFileError
 from kappa_imagefolder.folders import folder_times
@@ -33,7 +34,6 @@ from kappa_imagefolder.indexfile import (
     write_index_file,
 )
 from kappa_imagefolder.scan import scan
-from kappa_imagefolder.spread import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

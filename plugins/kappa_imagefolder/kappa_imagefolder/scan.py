@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kappa_imagefolder.adaptive_map import spread
 from kappa_imagefolder.errors import NoClassesError, UnreadableFolderError
 from kappa_imagefolder.folders import Folder, in_class_order, list_folder
 from kappa_imagefolder.paths import Listing, PathPacker
 from kappa_imagefolder.progress import Counter
-from kappa_imagefolder.spread import spread
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kappacore.hookspecs import hookimpl
-from kappacore.specs import CacheBackendSpec
+from kappacore.plugins.hookspecs import hookimpl
+from kappacore.plugins.specs import CacheBackendSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

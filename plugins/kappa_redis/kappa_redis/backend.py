@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kappa_redis import embedded, inspection
 from kappa_redis.address import read_address
 from kappa_redis.claims import Claims
-from kappa_redis.contact import PREFIX, find_server, prepare, visit
+from kappa_redis.connect import PREFIX, find_server, prepare, visit
+from kappa_redis.connections import LOST
 from kappa_redis.layout import check_prefix
-from kappa_redis.servers import LOST
-from kappa_redis.space import Space
-from kappacore.caching.backend import BackendInfo, CacheBackend, Scope
-from kappacore.caching.record import dataset_of
-from kappacore.caching.sizes import format_size, parse_duration, parse_size
+from kappa_redis.namespace import Space
+from kappacore.caching.backends.base import BackendInfo, CacheBackend, Scope
+from kappacore.caching.identity.header import dataset_of
 from kappacore.errors import InvalidOptionError
+from kappacore.sizes import format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from kappa_redis.servers import Command
-    from kappacore.caching.backend import Buffer
+    from kappa_redis.connections import Command
+    from kappacore.caching.backends.base import Buffer
 
 __all__ = ["RedisBackend"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from kappa_redis.servers import LOST
+from kappa_redis.connections import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappa_redis.servers import Command
-    from kappa_redis.space import Space
+    from kappa_redis.connections import Command
+    from kappa_redis.namespace import Space
 
 __all__ = ["Claims"]
 

@@ -21,10 +21,10 @@ from urllib.parse import quote
 
 import redis
 
-from kappacore.caching.sizes import available_memory, format_size, parse_size
-from kappacore.caching.tenancy import Tenancy, collect
 from kappacore.errors import InvalidOptionError, MissingDependencyError, StorageError
 from kappacore.machine.folders import user_folder
+from kappacore.machine.lease import Tenancy, collect
+from kappacore.sizes import available_memory, format_size, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from kappa_redis.layout import Layout, parse
-from kappacore.caching.backend import BackendInfo
+from kappacore.caching.backends.base import BackendInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kappa_redis.space import Space
+    from kappa_redis.namespace import Space
 
 __all__ = ["peek", "remove", "survey", "sweep"]
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from kappacore.caching.backend import Buffer
+    from kappacore.caching.backends.base import Buffer
 
 __all__ = ["Arena"]
 

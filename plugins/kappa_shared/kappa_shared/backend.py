@@ -9,11 +9,11 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kappacore.caching.backend import BackendInfo, CacheBackend, Scope
-from kappacore.caching.sizes import is_in_memory
-from kappacore.caching.tenancy import Tenancy, collect, remove
+from kappacore.caching.backends.base import BackendInfo, CacheBackend, Scope
 from kappacore.errors import CacheClosedError, CacheWarning, InvalidOptionError, StorageError
 from kappacore.machine.folders import make_place, user_folder
+from kappacore.machine.lease import Tenancy, collect, remove
+from kappacore.sizes import is_in_memory
 
 if sys.platform == "linux":
     from kappa_shared.arena import Arena
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from kappacore.caching.backend import Buffer
+    from kappacore.caching.backends.base import Buffer
 
 __all__ = ["SharedBackend"]
 

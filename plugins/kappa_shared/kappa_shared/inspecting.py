@@ -20,10 +20,10 @@ from kappa_shared.layout import (
     index_size,
     read_length,
 )
-from kappacore.caching.backend import BackendInfo
-from kappacore.caching.record import dataset_of
-from kappacore.caching.tenancy import count_users, kept_until, last_used
+from kappacore.caching.backends.base import BackendInfo
+from kappacore.caching.identity.header import dataset_of
 from kappacore.machine.folders import open_private
+from kappacore.machine.lease import count_users, kept_until, last_used
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,7 @@ from kappacore.machine.folders import open_private
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappacore.caching.backend import Buffer
+    from kappacore.caching.backends.base import Buffer
 
 log = logging.getLogger("kappacore.cache")
 

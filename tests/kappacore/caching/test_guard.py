@@ -178,7 +178,7 @@ def test_a_source_that_raises_leaves_no_record_either(log, cache_folder):
 KILLED = """
     import sys, time
     from kappacore import CachedDataset
-    from kappacore.caching import record
+    from kappacore.caching.identity import header as record
     from support.cache_sources import Samples
 
     class Slow(Samples):

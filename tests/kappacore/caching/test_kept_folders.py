@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from kappacore.caching import tenancy as tenancy_module
-from kappacore.caching.tenancy import Tenancy, collect, kept_until, last_used, remove
+from kappacore.machine import lease as tenancy_module
+from kappacore.machine.lease import Tenancy, collect, kept_until, last_used, remove
 
 
 def test_a_kept_folder_stays_and_is_found_again(tmp_path):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from kappacore.caching.machine_claims import MachineClaims, open_claims
+from kappacore.machine.claims import MachineClaims, open_claims
 from support.interrupts import interrupts
 
 LONG = 60.0

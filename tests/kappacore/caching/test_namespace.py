@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kappacore
-from kappacore.caching.namespace import identify
+from kappacore.caching.identity.namespace import identify
 from kappacore.errors import InvalidOptionError, NamespaceMismatchError, NamespaceRequiredError
 
 

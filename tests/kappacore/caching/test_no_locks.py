@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from kappacore.caching.tenancy import Tenancy, remove
+from kappacore.machine.lease import Tenancy, remove
 from support.caching import start_script
 from support.noflock import NO_LOCKS, without_flock
 
@@ -62,11 +62,11 @@ def test_a_path_leaves_nothing_either(tmp_path, disk):
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("from kappacore.caching.tenancy import Tenancy\nTenancy(folder)", "users"),
-        ("from kappacore.caching.tenancy import remove\nremove(folder, kept=True)", "users"),
+        ("from kappacore.machine.lease import Tenancy\nTenancy(folder)", "users"),
+        ("from kappacore.machine.lease import remove\nremove(folder, kept=True)", "users"),
         ("from kappacore.caching.stats import _take_slot\n_take_slot(folder)", "slot-0000"),
         (
-            "from kappacore.caching.machine_claims import MachineClaims\nMachineClaims(folder, 10)",
+            "from kappacore.machine.claims import MachineClaims\nMachineClaims(folder, 10)",
             "claims",
         ),
         (

@@ -8,8 +8,8 @@ import pytest
 
 import kappacore
 from kappacore import plugins
-from kappacore.caching.backend import backend_class
-from kappacore.caching.session import Session
+from kappacore.caching.backends.base import backend_class
+from kappacore.caching.engine.client import Session
 from kappacore.errors import (
     BrokenPluginError,
     CacheWarning,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kappacore.caching.sizes import (
+from kappacore.errors import InvalidOptionError
+from kappacore.sizes import (
     available_memory,
     disk_space,
     format_size,
@@ -17,7 +18,6 @@ from kappacore.caching.sizes import (
     parse_duration,
     parse_size,
 )
-from kappacore.errors import InvalidOptionError
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def make_group(root, version, path, *, limit, usage, idle):
 @pytest.fixture
 def cgroups(tmp_path, monkeypatch):
     """Pretend that the control groups of this process are those under the returned folder."""
-    from kappacore.caching import sizes
+    from kappacore import sizes
 
     def fake(path):
         path = str(path)

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from kappacore.caching.tenancy import Tenancy, collect
 from kappacore.errors import StorageError
+from kappacore.machine.lease import Tenancy, collect
 from support.caching import open_files
 
 

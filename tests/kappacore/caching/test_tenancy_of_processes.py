@@ -11,9 +11,9 @@ import shutil
 import signal
 import time
 
-from kappacore.caching import tenancy as tenancy_module
-from kappacore.caching.tenancy import Tenancy, collect, count_users
+from kappacore.machine import lease as tenancy_module
 from kappacore.machine.folders import open_private
+from kappacore.machine.lease import Tenancy, collect, count_users
 from support.caching import run_script, start_script
 
 fork = multiprocessing.get_context("fork")
@@ -50,7 +50,7 @@ def test_what_a_killed_user_left_is_collected_by_the_next(tmp_path):
         """
         import sys, time
         from pathlib import Path
-        from kappacore.caching.tenancy import Tenancy
+        from kappacore.machine.lease import Tenancy
 
         tenancy = Tenancy(Path(sys.argv[1]))
         print("ready", flush=True)
@@ -112,7 +112,7 @@ def test_a_program_that_ends_without_leaving_leaves_nothing(tmp_path):
         """
         import sys
         from pathlib import Path
-        from kappacore.caching.tenancy import Tenancy
+        from kappacore.machine.lease import Tenancy
 
         tenancy = Tenancy(Path(sys.argv[1]))
         """,

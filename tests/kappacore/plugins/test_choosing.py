@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 import kappacore
-from kappacore import _hints, plugins
+from kappacore import plugins
 from kappacore.errors import ConfigError, InvalidOptionError, UnknownPluginError
+from kappacore.plugins import hints as _hints
 
 
 def test_an_unknown_name_lists_what_there_is():

@@ -12,7 +12,7 @@ import pytest
 
 import kappacore
 from kappacore.staging import check_staged
-from kappacore.staging.digests import CHUNK
+from kappacore.staging.copying.digests import CHUNK
 from support.staging import SMALL, make_tree, pack, tree_of
 
 KINDS = [

@@ -8,10 +8,10 @@ import shutil
 import pytest
 
 import kappacore
-from kappacore.staging import bring
-from kappacore.staging.digests import CHUNK
-from kappacore.staging.folder import FolderSource
-from kappacore.staging.places import MANIFEST, UNFINISHED, places_of
+from kappacore.staging import run as bring
+from kappacore.staging.copying.digests import CHUNK
+from kappacore.staging.sources.folder import FolderSource
+from kappacore.staging.target.paths import MANIFEST, UNFINISHED, places_of
 from support.staging import SMALL, left_beside, make_tree, pack, tree_of
 
 

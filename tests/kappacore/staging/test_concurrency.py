@@ -16,8 +16,8 @@ import pytest
 
 import kappacore
 from kappacore.machine.locks import try_lock
-from kappacore.staging.lock import held, let_go
-from kappacore.staging.places import places_of
+from kappacore.staging.target.lock import held, let_go
+from kappacore.staging.target.paths import places_of
 from support.caching import start_script
 from support.interrupts import interrupts
 from support.noflock import NO_LOCKS, without_flock
@@ -106,8 +106,8 @@ def test_a_holder_that_is_killed_keeps_nobody_waiting(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     script = (
         "import sys, time, pathlib\n"
-        "from kappacore.staging.lock import held\n"
-        "from kappacore.staging.places import places_of\n"
+        "from kappacore.staging.target.lock import held\n"
+        "from kappacore.staging.target.paths import places_of\n"
         "with held(places_of(pathlib.Path(sys.argv[1])), 'x', timeout=None, log=print):\n"
         "    print('held', flush=True); time.sleep(100)\n"
     )
@@ -130,8 +130,8 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
         tmp_path,
         """
         import os, pathlib, sys, time
-        from kappacore.staging.lock import held
-        from kappacore.staging.places import places_of
+        from kappacore.staging.target.lock import held
+        from kappacore.staging.target.paths import places_of
 
         with held(places_of(pathlib.Path(sys.argv[1])), "x", timeout=None, log=print):
             child = os.fork()

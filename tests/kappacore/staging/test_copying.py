@@ -9,9 +9,9 @@ import zlib
 import pytest
 import xxhash
 
-from kappacore.staging.copying import Ladder, TooShortError
-from kappacore.staging.digests import CHUNK, ContentDigest, combine_crcs, combine_digests
-from kappacore.staging.entries import Extent
+from kappacore.staging.copying.digests import CHUNK, ContentDigest, combine_crcs, combine_digests
+from kappacore.staging.copying.strategies import Ladder, TooShortError
+from kappacore.staging.sources.entries import Extent
 from support.staging import small_disk
 
 

@@ -16,8 +16,11 @@ from support.staging import make_tree, pack, tree_of
 SCRIPT = """
 import json, os, random, signal, sys, time
 import kappacore
-from kappacore.staging import bring, check_staged, lock, staging  # imported once, before forking
-from kappacore.staging.places import places_of
+from kappacore.staging import check_staged
+from kappacore.staging import run as bring
+from kappacore.staging.target import lock
+from kappacore.staging import api as staging
+from kappacore.staging.target.paths import places_of
 
 sources, work, rounds = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 random.seed(int(sys.argv[4]))

@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 import kappacore
-from kappacore.staging.places import places_of
+from kappacore.staging.target.paths import places_of
 from support.staging import make_tree, pack, small_disk, tree_of
 
 FILES = {f"{number % 7}/{number}.bin": os.urandom(400_000) for number in range(100)}  # 40 MB

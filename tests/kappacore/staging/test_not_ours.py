@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import kappacore
-from kappacore.staging.places import UNFINISHED, places_of
+from kappacore.staging.target.paths import UNFINISHED, places_of
 from support.staging import SMALL, left_beside, make_tree, small_disk, tree_of
 
 

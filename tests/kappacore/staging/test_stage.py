@@ -13,7 +13,7 @@ import pytest
 
 import kappacore
 from kappacore.staging import check_staged
-from kappacore.staging.places import MANIFEST
+from kappacore.staging.target.paths import MANIFEST
 from support.staging import SMALL, left_beside, make_tree, tree_of
 
 
@@ -55,7 +55,7 @@ def test_the_second_call_takes_no_lock_and_lists_no_files(tmp_path):
     kappacore.stage(source, target)
     script = (
         "import os, sys, kappacore\n"
-        "kappacore.stage; import kappacore.staging.staging\n"
+        "kappacore.stage; import kappacore.staging.api\n"
         "seen = []\n"
         "sys.addaudithook(lambda name, args: seen.append((name, *map(str, args[:1])))"
         " if name in ('open', 'os.listdir', 'os.scandir', 'fcntl.flock') else None)\n"

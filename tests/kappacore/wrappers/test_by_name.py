@@ -11,7 +11,7 @@ import yaml
 
 import kappacore
 from kappacore import plugins
-from kappacore.cli import main
+from kappacore.cli.main import main
 from kappacore.errors import ConfigError, InvalidOptionError, KappaError
 from support.fake_plugins import installed
 from support.labelled import Labelled, samples

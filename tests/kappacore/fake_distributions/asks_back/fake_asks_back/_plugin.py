@@ -1,5 +1,5 @@
 import kappacore
-from kappacore.hookspecs import hookimpl
+from kappacore.plugins.hookspecs import hookimpl
 
 
 @hookimpl

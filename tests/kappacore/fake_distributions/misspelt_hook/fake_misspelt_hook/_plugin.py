@@ -1,5 +1,5 @@
-from kappacore.hookspecs import hookimpl
-from kappacore.specs import CacheBackendSpec, SourceSpec, WrapperSpec
+from kappacore.plugins.hookspecs import hookimpl
+from kappacore.plugins.specs import CacheBackendSpec, SourceSpec, WrapperSpec
 
 
 @hookimpl

@@ -1,5 +1,5 @@
-from kappacore.hookspecs import hookimpl
-from kappacore.specs import WrapperSpec
+from kappacore.plugins.hookspecs import hookimpl
+from kappacore.plugins.specs import WrapperSpec
 
 
 @hookimpl

@@ -1,0 +1,1 @@
+"""What a cache backend is, and the one in memory."""

@@ -1,0 +1,1 @@
+"""Each sample is read from its source once."""

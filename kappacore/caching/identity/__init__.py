@@ -1,0 +1,1 @@
+"""Whose samples a namespace holds."""

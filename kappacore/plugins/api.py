@@ -1,0 +1,164 @@
+"""Choosing a plugin by name, and registering one in code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from kappacore.plugins.info import KINDS, PluginInfo
+from kappacore.plugins.ref import PluginRef
+from kappacore.plugins.registry import (
+    all_plugins,
+    as_ref,
+    available,
+    find,
+    has,
+    ref,
+    refresh,
+    register,
+    unregister,
+)
+from kappacore.plugins.specs import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kappacore.plugins.specs import Scope
+
+__all__ = [
+    "KINDS",
+    "PluginInfo",
+    "PluginRef",
+    "all_plugins",
+    "as_ref",
+    "available",
+    "backend",
+    "find",
+    "has",
+    "ref",
+    "refresh",
+    "register_cache_backend",
+    "register_source",
+    "register_wrapper",
+    "unregister_cache_backend",
+    "unregister_source",
+    "unregister_wrapper",
+]
+
+T = TypeVar("T")
+
+
+def backend(name: str, /, **options: Any) -> PluginRef:
+    """Choose a cache backend and its options; nothing is opened yet.
+
+    Args:
+        name: Its name, or ``"distribution:name"`` where several distributions claim the name.
+        **options: What the backend is opened with.
+
+    Raises:
+        UnknownPluginError: If there is none of that name; the message says what to install.
+        PluginConflictError: If several distributions claim the name.
+        IncompatiblePluginError: If it was written for a newer kappacore.
+
+    Example::
+
+        kappacore.CachedDataset(dataset, kappacore.backend("shared", max_bytes="64GiB"))
+    """
+    return ref("backend", name, options)
+
+
+@overload
+def register_cache_backend(
+    name: str, target: None = None, *, scope: Scope | None = None, override: bool = False
+) -> Callable[[T], T]: ...
+@overload
+def register_cache_backend(
+    name: str, target: T, *, scope: Scope | None = None, override: bool = False
+) -> T: ...
+def register_cache_backend(
+    name: str, target: Any = None, *, scope: Scope | None = None, override: bool = False
+) -> Any:
+    """Register a cache backend in this program, without a distribution.
+
+    Registering the same object again, or one of the same module and qualified name (a notebook
+    cell run again), replaces it.
+
+    Args:
+        name: How it is chosen.
+        target: A :class:`kappacore.CacheBackend` class, or ``"package.module:attribute"``.
+            Without it, a decorator is returned.
+        scope: ``"process"``, ``"machine"`` or ``"network"``; read from the class where it is
+            given, needed for a text.
+        override: Put it in the place of what has the name.
+
+    Returns:
+        ``target``, or a decorator.
+
+    Raises:
+        PluginConflictError: If something else has the name.
+        InvalidOptionError: If the name, target or scope cannot be used.
+
+    Example::
+
+        @kappacore.register_cache_backend("mine")
+        class MyBackend(kappacore.CacheBackend):
+            scope = "process"
+            ...
+    """
+    return _register("backend", name, target, scope=scope, override=override)
+
+
+@overload
+def register_wrapper(
+    name: str, target: None = None, *, override: bool = False
+) -> Callable[[T], T]: ...
+@overload
+def register_wrapper(name: str, target: T, *, override: bool = False) -> T: ...
+def register_wrapper(name: str, target: Any = None, *, override: bool = False) -> Any:
+    """Register a dataset wrapper in this program; see :func:`register_cache_backend`.
+
+    Args:
+        name: How it is chosen.
+        target: A callable ``(dataset, **options)``, or ``"package.module:attribute"``.
+        override: Put it in the place of what has the name.
+    """
+    return _register("wrapper", name, target, override=override)
+
+
+@overload
+def register_source(
+    name: str, target: None = None, *, override: bool = False
+) -> Callable[[T], T]: ...
+@overload
+def register_source(name: str, target: T, *, override: bool = False) -> T: ...
+def register_source(name: str, target: Any = None, *, override: bool = False) -> Any:
+    """Register a source dataset in this program; see :func:`register_cache_backend`.
+
+    Args:
+        name: How it is chosen.
+        target: A callable ``(**options)``, or ``"package.module:attribute"``.
+        override: Put it in the place of what has the name.
+    """
+    return _register("source", name, target, override=override)
+
+
+def unregister_cache_backend(name: str) -> None:
+    """Take back a backend registered in code; raise UnknownPluginError if there is none."""
+    unregister("backend", name)
+
+
+def unregister_wrapper(name: str) -> None:
+    """Take back a wrapper registered in code; raise UnknownPluginError if there is none."""
+    unregister("wrapper", name)
+
+
+def unregister_source(name: str) -> None:
+    """Take back a source registered in code; raise UnknownPluginError if there is none."""
+    unregister("source", name)
+
+
+def _register(kind: str, name: str, target: Any, **how: Any) -> Any:
+    check_name(name)
+    if target is None:
+        return lambda decorated: _register(kind, name, decorated, **how)
+    register(kind, name, target, **how)
+    return target

@@ -1,0 +1,52 @@
+"""The hooks that a plugin implements, and the markers for both sides.
+
+A plugin distribution declares one entry point of the group ``kappacore`` that names a module, and
+that module implements any of the hooks below. It imports nothing but this module and
+:mod:`kappacore.plugins.specs`, so that looking for plugins stays fast::
+
+    from kappacore.plugins.hookspecs import hookimpl
+    from kappacore.plugins.specs import CacheBackendSpec
+
+    @hookimpl
+    def kappacore_cache_backends():
+        yield CacheBackendSpec(
+            name="sqlite", target="kappa_sqlite.backend:SQLiteBackend", scope="machine", api=1
+        )
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kappacore.plugins.specs import CacheBackendSpec, SourceSpec, WrapperSpec
+
+__all__ = [
+    "hookimpl",
+    "hookspec",
+    "kappacore_cache_backends",
+    "kappacore_sources",
+    "kappacore_wrappers",
+]
+
+hookspec = pluggy.HookspecMarker("kappacore")
+hookimpl = pluggy.HookimplMarker("kappacore")
+
+
+@hookspec
+def kappacore_cache_backends() -> Iterable[CacheBackendSpec]:  # type: ignore[empty-body]
+    """Return the cache backends that this distribution provides."""
+
+
+@hookspec
+def kappacore_wrappers() -> Iterable[WrapperSpec]:  # type: ignore[empty-body]
+    """Return the dataset wrappers that this distribution provides."""
+
+
+@hookspec
+def kappacore_sources() -> Iterable[SourceSpec]:  # type: ignore[empty-body]
+    """Return the source datasets that this distribution provides."""

@@ -1,0 +1,1 @@
+"""What is at the target, and what becomes of it."""

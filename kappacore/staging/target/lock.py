@@ -1,0 +1,162 @@
+"""One process at a time works on a target; the others wait and say for whom.
+
+The lock is the kernel's (flock), on the local disk beside the target: it is free again the moment
+its holder ends, however that happens.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import getpass
+import json
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from kappacore.errors import StagingError, StagingTimeoutError, StorageError
+from kappacore.machine.locks import check_locks, try_lock
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from kappacore.staging.target.paths import Places
+
+__all__ = ["held", "let_go", "wait_until_free"]
+
+_SAY_AGAIN = 60.0  # seconds
+_POLL = 0.05  # seconds
+
+
+def held(
+    places: Places, source: str, *, timeout: float | None, log: Callable[[str], None]
+) -> io.FileIO:
+    """Take the lock of a target, after waiting for who holds it now.
+
+    Args:
+        places: the target's; the folder around the lock is made.
+        source: what is staged, for those who wait.
+        timeout: how many seconds to wait at most; None: as long as the holder lives.
+        log: called with a line when waiting begins, and every minute.
+
+    Returns:
+        The lock, for a ``with`` statement, which frees it whatever happens; its last act should be
+        :func:`let_go`.
+
+    Raises:
+        StagingError: if the file system has no locks, or if the lock is a link or another user's.
+        StagingTimeoutError: if the lock was not free in time; says who holds it.
+    """
+    lock = _wait(places, timeout, log)
+    try:
+        _write_holder(places.holder, source)
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def let_go(places: Places, lock: io.FileIO) -> None:
+    """Remove the note of who holds the lock of a target, and free the lock."""
+    if lock.closed:  # in a forked child: the lock is the parent's
+        return
+    try:
+        places.holder.unlink(missing_ok=True)
+    finally:
+        # Said, not left to the close: a process that was not forked by Python may have it open.
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def wait_until_free(places: Places, *, timeout: float | None, log: Callable[[str], None]) -> None:
+    """Wait until nobody holds the lock of a target; see :func:`held`."""
+    with _wait(places, timeout, log):
+        pass
+
+
+def _wait(places: Places, timeout: float | None, log: Callable[[str], None]) -> io.FileIO:
+    started = time.monotonic()
+    say_at = 0.0
+    while (lock := _take(places)) is None:
+        waited = time.monotonic() - started
+        if timeout is not None and waited >= timeout:
+            raise StagingTimeoutError(
+                f"waited {waited:.0f} s for '{places.target}': {_describe(places.holder)}. Wait "
+                f"longer (timeout=), or end that process; what it copied is kept."
+            )
+        if waited >= say_at:
+            log(f"waiting for '{places.target}': {_describe(places.holder)}")
+            say_at = waited + _SAY_AGAIN
+        time.sleep(_POLL if timeout is None else min(_POLL, timeout - waited))
+    return lock
+
+
+def _take(places: Places) -> io.FileIO | None:
+    """Return the lock of a target; None if another process or thread holds it."""
+    folder = places.lock.parent
+    try:
+        if not folder.exists():
+            check_locks(folder)  # before anything is made
+            folder.mkdir(parents=True, exist_ok=True)
+        return try_lock(places.lock)
+    except StorageError as error:
+        raise StagingError(
+            f"the file system of '{places.target}' has no locks (flock): {error.__cause__}. Two "
+            f"processes could copy at once. Choose a target on a local disk."
+        ) from error
+    except PermissionError:
+        if not places.lock.exists():  # it cannot be made
+            raise
+        raise StagingError(
+            f"'{places.target}' is staged by {_owner(places.lock)}, whose lock '{places.lock}' you "
+            f"cannot open. Wait until it is complete, or choose another target."
+        ) from None
+    except OSError as error:
+        if error.errno != errno.ELOOP or not places.lock.is_symlink():
+            raise
+        raise StagingError(
+            f"'{places.lock}' is in the way: it is a link, not a lock. Remove it."
+        ) from None
+
+
+def _write_holder(path: Path, source: str) -> None:
+    about = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "user": _user(),
+        "since": time.time(),
+        "source": source,
+    }
+    path.unlink(missing_ok=True)  # left by a kill, or a link that somebody placed to be followed
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o644), "w", encoding="utf-8") as file:
+        json.dump(about, file)  # half of it is told from all of it
+
+
+def _describe(path: Path) -> str:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        since = float(about["since"])
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+        return (
+            f"process {about['pid']} of {about['user']} on {about['host']} has been staging from "
+            f"'{about['source']}' since {clock} ({max(0.0, time.time() - since):.0f} s)"
+        )
+    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+        return "another process has just begun to stage"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for this user
+        return f"user {os.getuid()}"
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except (KeyError, OSError):
+        return "another user"
