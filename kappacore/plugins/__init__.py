@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from kappacore.plugins.composing import build, load_dataset, wrap
     from kappacore.plugins.info import KINDS, PluginInfo
-    from kappacore.plugins.ref import PluginRef
+    from kappacore.plugins.plugin_ref import PluginRef
     from kappacore.plugins.registry import all_plugins, as_ref, available, find, has, ref, refresh
 
 __all__ = [
@@ -56,7 +56,7 @@ _HOMES = {
     ),
     "kappacore.plugins.composing": "build load_dataset wrap",
     "kappacore.plugins.info": "KINDS PluginInfo",
-    "kappacore.plugins.ref": "PluginRef",
+    "kappacore.plugins.plugin_ref": "PluginRef",
     "kappacore.plugins.registry": "all_plugins as_ref available find has ref refresh",
 }
 __getattr__ = lazy_names(__name__, _HOMES)

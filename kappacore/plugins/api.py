@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kappacore.plugins.info import KINDS, PluginInfo
-from kappacore.plugins.ref import PluginRef
+from kappacore.plugins.plugin_ref import PluginRef
 from kappacore.plugins.registry import (
     all_plugins,
     as_ref,
