@@ -98,7 +98,7 @@ test-newest:
 	.venv-newest/bin/$(UNIT)
 
 test-oldest: $(UV)
-	$(COMPILE) --resolution lowest-direct --python $(PYTHON) --no-deps -o .venv-oldest.txt
+	$(COMPILE) --resolution lowest-direct --no-deps -o .venv-oldest.txt
 	@$(PYTHON) -m venv .venv-oldest
 	@.venv-oldest/bin/python $(INSTALL) --upgrade "pip>=25.1"
 	@.venv-oldest/bin/python $(INSTALL) -c .venv-oldest.txt $(HERE) $(addprefix -e ./,$(EXAMPLES)) --group dev

@@ -111,7 +111,9 @@ def test_the_name_of_an_installed_plugin_needs_override_and_comes_back(install):
     install("ok")
     with pytest.raises(PluginConflictError, match=r"fake_ok\.targets:Store of fake-ok 1\.2"):
         kappacore.register_cache_backend("fake-store", Mine)
-    with pytest.raises(PluginConflictError, match=r"kappacore\.caching\.backends\.memory:MemoryBackend"):
+    with pytest.raises(
+        PluginConflictError, match=r"kappacore\.caching\.backends\.memory:MemoryBackend"
+    ):
         kappacore.register_cache_backend("memory", Mine)
     kappacore.register_cache_backend("fake-store", Mine, override=True)
     assert kappacore.backend("fake-store").load() is Mine
