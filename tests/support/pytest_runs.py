@@ -15,12 +15,18 @@ __all__ = ["run_pytest"]
 
 
 def run_pytest(folder: Path, *arguments: str) -> dict[str, str]:
-    """Run pytest in a folder; return what went wrong in each test, or why it was skipped, or ''."""
+    """Run pytest in a folder; return what went wrong in each test, or why it was skipped, or ''.
+
+    The run takes nothing from the one around it, and loads none of the plugins that happen to be
+    installed: warnings are errors, and one of theirs would end the run. ``-p`` loads one.
+    """
     options = ["-q", "-W", "error", "-p", "no:cacheprovider", "--junitxml=report.xml"]
+    outside = {key: text for key, text in os.environ.items() if not key.startswith("PYTEST_")}
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "KAPPACORE_DIR": str(folder)}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *arguments],
         cwd=folder,
-        env={**os.environ, "KAPPACORE_DIR": str(folder)},
+        env={**outside, **alone},
         capture_output=True,
         text=True,
     )
