@@ -9,7 +9,7 @@ import time
 import pytest
 
 import kappacore
-from kappacore.caching.engine.cache import client as engine
+from kappacore.caching.engine import client as engine
 from support.valkey import start_cluster, start_node
 
 LENGTH, BATCH = 96, 8

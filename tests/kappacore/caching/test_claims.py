@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from kappacore.caching.engine.cache import loader as loading
+from kappacore.caching.engine import loader as loading
 from support.caching import Log, load_bytes, open_cache, start_script
 
 pytest.importorskip("kappa_shared")
@@ -19,7 +19,7 @@ OPTIONS = {"max_bytes": "4MiB"}
 FETCH = """
     import sys, time
     from support.caching import Log, load_bytes, open_cache
-    from kappacore.caching.engine.cache import loader as loading
+    from kappacore.caching.engine import loader as loading
 
     log, ttl, delay, *keys = sys.argv[1:]
     loading.CLAIM_TTL = float(ttl)

@@ -8,7 +8,7 @@ import pytest
 
 import kappacore
 from kappacore.caching.backends.base import CacheBackend
-from kappacore.caching.engine.cache import client as session
+from kappacore.caching.engine import client as session
 from kappacore.errors import BrokenPluginError, CacheClosedError, CacheWarning
 from support.caching import RecordingBackend, load_bytes, open_cache
 from support.recording import load

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kappacore.caching.engine.cache import loader as loading
+from kappacore.caching.engine import loader as loading
 from support.caching import Log, load_bytes, open_cache
 
 
