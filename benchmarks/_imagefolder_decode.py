@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks._timing import best_of, table
-from kappa_imagefolder.decoding import Decoder
-from kappa_imagefolder.jpeg import simplejpeg_version
-from kappa_imagefolder.shrinking import Shrink
+from kappa_imagefolder.images.decoding import Decoder
+from kappa_imagefolder.images.jpeg import simplejpeg_version
+from kappa_imagefolder.images.shrinking import Shrink
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks._timing import best_of, table
 from kappa_imagefolder import ImageFolder
-from kappa_imagefolder.scan import IMG_EXTENSIONS
+from kappa_imagefolder.files.scan import IMG_EXTENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         UnreadableFolderError,
         UnreadableImageError,
     )
-    from kappa_imagefolder.loading import (
+    from kappa_imagefolder.images.loaders import (
         numpy_loader,
         pil_loader,
         raw_image_folder_sample_to_pil_sample,
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'kappa_imagefolder' has no attribute {name!r}")
     homes = {"CachedImageFolder": "cached", "ImageFolder": "dataset"}
-    home = "errors" if name.endswith("Error") else homes.get(name, "loading")
+    home = "errors" if name.endswith("Error") else homes.get(name, "images.loaders")
     value = getattr(importlib.import_module(f"kappa_imagefolder.{home}"), name)
     globals()[name] = value
     return value

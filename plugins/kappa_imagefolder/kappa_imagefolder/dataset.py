@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kappa_imagefolder.errors import UnreadableImageError
-from kappa_imagefolder.folders import CLASS_ORDERS, check_folder, find_classes
+from kappa_imagefolder.files.folders import CLASS_ORDERS, check_folder, find_classes
+from kappa_imagefolder.files.index import CHECKS
+from kappa_imagefolder.files.listing import FullPaths, Samples, Targets
+from kappa_imagefolder.files.open_folder import open_folder, own_samples
+from kappa_imagefolder.files.scan import Rules
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest, listing_digest
-from kappa_imagefolder.index import CHECKS
-from kappa_imagefolder.loading import file_loader, read_file
-from kappa_imagefolder.open_folder import open_folder, own_samples
+from kappa_imagefolder.images.loaders import file_loader, read_file
 from kappa_imagefolder.options import (
     check_choice,
     check_extensions,
@@ -24,9 +26,7 @@ from kappa_imagefolder.options import (
     check_transform,
     choose_loader,
 )
-from kappa_imagefolder.paths import FullPaths, Samples, Targets
 from kappa_imagefolder.samples import ImagesAndClasses
-from kappa_imagefolder.scan import Rules
 from kappacore.datasets.items import find_item
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from kappa_imagefolder.progress import Counter
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kappa_imagefolder.paths import Listing
+    from kappa_imagefolder.files.listing import Listing
 
 __all__ = ["FINGERPRINTS", "SAMPLED_FILES", "files_digest", "listing_digest"]
 

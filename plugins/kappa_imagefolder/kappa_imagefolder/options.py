@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kappa_imagefolder.decoding import JPEG_DECODERS, KINDS, Decoder
-from kappa_imagefolder.loading import FileLoader, file_loader, named_loader
-from kappa_imagefolder.scan import IMG_EXTENSIONS
-from kappa_imagefolder.shrinking import Shrink
+from kappa_imagefolder.files.scan import IMG_EXTENSIONS
+from kappa_imagefolder.images.decoding import JPEG_DECODERS, KINDS, Decoder
+from kappa_imagefolder.images.loaders import FileLoader, file_loader, named_loader
+from kappa_imagefolder.images.shrinking import Shrink
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kappa_imagefolder.paths import check_index
+from kappa_imagefolder.files.listing import check_index
 from kappacore.datasets import KDDataset, find_item
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from kappa_imagefolder.jpeg import reduction
-from kappa_imagefolder.opening import explained, open_image, pillow_identity, to_rgb
-from kappa_imagefolder.orientation import ORIENTATION, read_orientation
+from kappa_imagefolder.images.jpeg import reduction
+from kappa_imagefolder.images.orientation import ORIENTATION, read_orientation
+from kappa_imagefolder.images.pillow import explained, open_image, pillow_identity, to_rgb
 
 __all__ = ["Shrink"]
 

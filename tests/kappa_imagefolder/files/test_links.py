@@ -9,7 +9,8 @@ import os
 
 import pytest
 
-from kappa_imagefolder import ImageFolder, UnreadableFolderError, folders
+from kappa_imagefolder import ImageFolder, UnreadableFolderError
+from kappa_imagefolder.files import folders
 from support.image_trees import make_tree, names
 
 

@@ -20,7 +20,7 @@ from kappa_imagefolder import (
     raw_image_loader,
     tensor_loader,
 )
-from kappa_imagefolder.decoding import Decoder
+from kappa_imagefolder.images.decoding import Decoder
 from support.image_trees import picture
 
 

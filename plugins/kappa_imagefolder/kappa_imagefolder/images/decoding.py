@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kappa_imagefolder.jpeg import decode_jpeg, reduction, simplejpeg_version
-from kappa_imagefolder.opening import check_pixels, explained, open_image, pillow_identity, to_rgb
-from kappa_imagefolder.orientation import read_orientation, turn_array, turn_image
+from kappa_imagefolder.images.jpeg import decode_jpeg, reduction, simplejpeg_version
+from kappa_imagefolder.images.orientation import read_orientation, turn_array, turn_image
+from kappa_imagefolder.images.pillow import (
+    check_pixels,
+    explained,
+    open_image,
+    pillow_identity,
+    to_rgb,
+)
 
 if TYPE_CHECKING:
     from PIL import Image

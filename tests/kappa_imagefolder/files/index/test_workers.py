@@ -15,11 +15,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from kappa_imagefolder import ImageFolder, IndexFileError
-from kappa_imagefolder import index as index_module
-from kappa_imagefolder.folders import folder_times
-from kappa_imagefolder.index import about, save_index
-from kappa_imagefolder.paths import LazySequence, Listing, pack
-from kappa_imagefolder.scan import Rules, Scan
+from kappa_imagefolder.files import index as index_module
+from kappa_imagefolder.files.folders import folder_times
+from kappa_imagefolder.files.index import about, save_index
+from kappa_imagefolder.files.listing import LazySequence, Listing, pack
+from kappa_imagefolder.files.scan import Rules, Scan
 from support.image_indices import FILES, assert_same, change
 from support.image_trees import make_tree
 

@@ -23,26 +23,26 @@ import numpy as np
 import xxhash
 
 from kappa_imagefolder.adaptive_map import spread
-from kappa_imagefolder.content import arrays_of, check_content, folders_of, mapped
 from kappa_imagefolder.errors import IndexFileError
-from kappa_imagefolder.folders import folder_times
-from kappa_imagefolder.identity import listing_digest
-from kappa_imagefolder.indexfile import (
+from kappa_imagefolder.files.content import arrays_of, check_content, folders_of, mapped
+from kappa_imagefolder.files.folders import folder_times
+from kappa_imagefolder.files.index_file import (
     ForeignFileError,
     IndexFile,
     read_index_file,
     write_index_file,
 )
-from kappa_imagefolder.scan import scan
+from kappa_imagefolder.files.scan import scan
+from kappa_imagefolder.identity import listing_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
-    from kappa_imagefolder.folders import Times
-    from kappa_imagefolder.paths import Listing, PackedPaths
-    from kappa_imagefolder.scan import Rules, Scan
+    from kappa_imagefolder.files.folders import Times
+    from kappa_imagefolder.files.listing import Listing, PackedPaths
+    from kappa_imagefolder.files.scan import Rules, Scan
 
 __all__ = ["CHECKS", "Indexed", "about", "open_by_index", "save_index"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kappa_imagefolder import ImageFolder, NoClassesError
-from kappa_imagefolder import folders as folders_module
-from kappa_imagefolder import index as index_module
+from kappa_imagefolder.files import folders as folders_module
+from kappa_imagefolder.files import index as index_module
 from support.image_indices import CHECKS, FILES, assert_same, change, index_in
 from support.image_trees import make_tree, picture
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageOps
 
 from kappa_imagefolder import ImageFolder, UnreadableImageError
-from kappa_imagefolder.decoding import Decoder
-from kappa_imagefolder.jpeg import simplejpeg_version
+from kappa_imagefolder.images.decoding import Decoder
+from kappa_imagefolder.images.jpeg import simplejpeg_version
 from kappacore import CacheWrapper, InvalidOptionError, ModeWrapper
 from support.image_trees import picture
 

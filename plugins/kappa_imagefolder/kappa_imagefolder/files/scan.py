@@ -19,15 +19,15 @@ import numpy as np
 
 from kappa_imagefolder.adaptive_map import spread
 from kappa_imagefolder.errors import NoClassesError, UnreadableFolderError
-from kappa_imagefolder.folders import Folder, in_class_order, list_folder
-from kappa_imagefolder.paths import Listing, PathPacker
+from kappa_imagefolder.files.folders import Folder, in_class_order, list_folder
+from kappa_imagefolder.files.listing import Listing, PathPacker
 from kappa_imagefolder.progress import Counter
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kappa_imagefolder.folders import Times
+    from kappa_imagefolder.files.folders import Times
 
 __all__ = ["IMG_EXTENSIONS", "Rules", "Scan", "check_classes", "scan"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from kappa_imagefolder import ImageFolder, IndexFileError
-from kappa_imagefolder import index as index_module
-from kappa_imagefolder.scan import Rules
+from kappa_imagefolder.files import index as index_module
+from kappa_imagefolder.files.scan import Rules
 from support.image_indices import FILES, assert_same, change, index_in
 from support.image_trees import make_tree
 

@@ -9,15 +9,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from kappa_imagefolder.errors import EmptyClassError
-from kappa_imagefolder.index import Indexed, open_by_index
-from kappa_imagefolder.paths import FullPaths, Listing, Samples, pack
-from kappa_imagefolder.scan import check_classes, scan
+from kappa_imagefolder.files.index import Indexed, open_by_index
+from kappa_imagefolder.files.listing import FullPaths, Listing, Samples, pack
+from kappa_imagefolder.files.scan import check_classes, scan
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kappa_imagefolder.scan import Rules
+    from kappa_imagefolder.files.scan import Rules
 
 __all__ = ["open_folder", "own_samples"]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kappa_imagefolder.errors import IndexFileError
-from kappa_imagefolder.indexfile import read_index_file
-from kappa_imagefolder.paths import Listing, PackedPaths, pack
+from kappa_imagefolder.files.index_file import read_index_file
+from kappa_imagefolder.files.listing import Listing, PackedPaths, pack
 
 if TYPE_CHECKING:
-    from kappa_imagefolder.indexfile import Arrays, IndexFile
-    from kappa_imagefolder.scan import Scan
+    from kappa_imagefolder.files.index_file import Arrays, IndexFile
+    from kappa_imagefolder.files.scan import Scan
 
 __all__ = ["MappedListing", "arrays_of", "check_content", "folders_of", "mapped"]
 

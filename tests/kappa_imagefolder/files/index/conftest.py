@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kappa_imagefolder import index as index_module
+from kappa_imagefolder.files import index as index_module
 from support.image_indices import FILES
 from support.image_trees import make_tree
 

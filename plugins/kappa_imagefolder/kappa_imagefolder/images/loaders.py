@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kappa_imagefolder.decoding import Decoder
 from kappa_imagefolder.errors import UnreadableImageError
+from kappa_imagefolder.images.decoding import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from kappa_imagefolder.shrinking import Shrink
+    from kappa_imagefolder.images.shrinking import Shrink
 
 __all__ = [
     "FileLoader",

@@ -34,7 +34,9 @@ def on_a_terminal(command, environment):
 def test_a_scan_that_takes_long_shows_how_far_it_is(tmp_path):
     make_tree(tmp_path / "data", ["x/a.jpg", "y/b.jpg", "z/c.jpg"])
     code = (
-        "import sys; from kappa_imagefolder import progress, scan\n"
+        "import sys\n"
+        "from kappa_imagefolder import progress\n"
+        "from kappa_imagefolder.files import scan\n"
         "progress.DELAY = float(sys.argv[2])\n"
         "classes, shown = {'x': 0, 'y': 1, 'z': 2}, sys.argv[3] == 'True'\n"
         "found = scan.scan(sys.argv[1], classes, scan.Rules(), progress=shown)\n"

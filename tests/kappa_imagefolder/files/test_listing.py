@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kappa_imagefolder.paths import FullPaths, Samples, Targets, pack
+from kappa_imagefolder.files.listing import FullPaths, Samples, Targets, pack
 from kappacore import IndexOutOfRangeError, InvalidIndexError
 
 NAMES = ["cat/1.jpg", "cat/größe.jpg", "dog/caf\udce9.jpg", "dog/🐕.png"]

@@ -1,0 +1,1 @@
+"""Which files there are, and their classes: by a scan or an index."""

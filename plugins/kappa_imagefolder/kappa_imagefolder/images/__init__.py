@@ -1,0 +1,1 @@
+"""From an image file to a value: read it, shrink it, decode it."""
