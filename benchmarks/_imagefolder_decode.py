@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks._timing import best_of, table
-from kappa_imagefolder.images.decoding import Decoder
-from kappa_imagefolder.images.jpeg import simplejpeg_version
+from kappa_imagefolder.images.decoding import Decoder, simplejpeg
 from kappa_imagefolder.images.shrinking import Shrink
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def decoding(images: list[Image.Image], rounds: int) -> None:
         "Pillow → array": Decoder("numpy", jpeg="pillow"),
         "Pillow → tensor": Decoder("tensor", jpeg="pillow"),
     }
-    if simplejpeg_version() is None:
+    if simplejpeg() is None:
         print("simplejpeg is not installed (`make bench` does it): no times of it.")
     else:
         decoders["simplejpeg → array"] = Decoder("numpy")

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kappa_imagefolder import adaptive_map as spreading
-from kappa_imagefolder.adaptive_map import THREADS, spread
+from kappa_imagefolder import adaptive_map as module
+from kappa_imagefolder.adaptive_map import THREADS, adaptive_map
 
 
 def test_calls_that_compute_stay_in_this_thread(monkeypatch):
@@ -22,8 +22,8 @@ def test_calls_that_compute_stay_in_this_thread(monkeypatch):
 
     # Not the machine's clocks: a busy one makes all calls wait.
     clocks = SimpleNamespace(perf_counter=lambda: now, thread_time=lambda: now)
-    monkeypatch.setattr(spreading, "time", clocks)
-    assert set(spread(compute, range(2000))) == {threading.current_thread().name}
+    monkeypatch.setattr(module, "time", clocks)
+    assert set(adaptive_map(compute, range(2000))) == {threading.current_thread().name}
 
 
 def test_calls_that_wait_wait_together():
@@ -40,7 +40,7 @@ def test_calls_that_wait_wait_together():
             running -= 1
         return number
 
-    assert list(spread(wait, range(300))) == list(range(300))
+    assert list(adaptive_map(wait, range(300))) == list(range(300))
     assert THREADS / 2 < most <= THREADS
     assert [t for t in threading.enumerate() if t.name.startswith("kappa-imagefolder")] == []
 
@@ -57,10 +57,10 @@ def test_an_error_ends_it_and_leaves_no_thread():
 
     found = []
     with pytest.raises(KeyError, match="50"):
-        found.extend(spread(fail, range(100_000)))
+        found.extend(adaptive_map(fail, range(100_000)))
     assert len(started) < 500
     assert [t for t in threading.enumerate() if t.name.startswith("kappa-imagefolder")] == []
 
 
 def test_nothing_is_nothing():
-    assert list(spread(str, [])) == []
+    assert list(adaptive_map(str, [])) == []

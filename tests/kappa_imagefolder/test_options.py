@@ -32,7 +32,7 @@ def root(tmp_path):
         ),
         (
             {"extensions": ".jpg", "is_valid_file": str},
-            "extensions and is_valid_file both say which files are images; pass one of them",
+            "extensions and is_valid_file both choose the files; pass one of them",
         ),
         ({"is_valid_file": ".jpg"}, r"is_valid_file must be a function .*, got '\.jpg'"),
         ({"extensions": ()}, r"extensions must name at least one ending .*, got \(\)"),

@@ -1,7 +1,8 @@
-"""Calling a function for many items: one after the other while that computes, else in threads.
+"""A map that starts threads only once its calls turn out to wait.
 
-Listing a folder or asking for a size takes microseconds on a local disk, where threads would only
-contend for the interpreter, and a round trip on network storage, where they wait together.
+Listing a folder or asking for a file's size takes microseconds on a local disk, where threads would
+only compete for the interpreter. On network storage it takes a round trip, and threads wait for
+many of them at once.
 """
 
 from __future__ import annotations
@@ -15,35 +16,42 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["THREADS", "spread"]
+__all__ = ["THREADS", "adaptive_map"]
 
 THREADS = 32
-_PATIENCE = 0.005  # seconds waited before threads are worth their start
+_PATIENCE = 0.005  # seconds of waiting before threads are worth starting
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def spread(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def adaptive_map(function: Callable[[T], R], items: Iterable[T], *, batch: int = 1) -> Iterator[R]:
     """Yield ``function(item)`` for each item, in order.
 
     Args:
-        function: Called in this thread, and in several as soon as its calls have waited longer than
-            they computed.
-        items: Taken a few ahead of what was yielded.
+        function: Called in this thread, then in several threads as soon as its calls have waited
+            longer than they computed.
+        items: Its arguments; taken slightly ahead of the results.
+        batch: Number of items that a thread takes at a time.
     """
     remaining = iter(items)
+    batches = iter(lambda: list(islice(remaining, batch)), [])
+
+    def run(some: list[T]) -> list[R]:
+        return [function(item) for item in some]
+
     waited = computed = 0.0
-    for item in remaining:
+    for some in batches:
         began, used = time.perf_counter(), time.thread_time()
-        result = function(item)
+        results = run(some)
         used = time.thread_time() - used
         waited += time.perf_counter() - began - used
         computed += used
-        yield result
+        yield from results
         if waited > max(computed, _PATIENCE):
             break
-    yield from _in_threads(function, remaining)
+    for results in _in_threads(run, batches):
+        yield from results
 
 
 def _in_threads(function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:

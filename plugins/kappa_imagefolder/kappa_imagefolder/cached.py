@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from kappa_imagefolder.dataset import ImageFolder
+from kappa_imagefolder.dataset import ImageFolder, ImagesAndClasses
 from kappa_imagefolder.options import check_transform
-from kappa_imagefolder.samples import ImagesAndClasses
 from kappacore.caching import CacheWrapper
 from kappacore.datasets import KDWrapper
 from kappacore.errors import UnknownOptionError

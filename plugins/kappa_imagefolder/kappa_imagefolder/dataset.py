@@ -8,33 +8,46 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from kappa_imagefolder import options
 from kappa_imagefolder.errors import UnreadableImageError
-from kappa_imagefolder.files.folders import CLASS_ORDERS, check_folder, find_classes
-from kappa_imagefolder.files.index import CHECKS
-from kappa_imagefolder.files.listing import FullPaths, Samples, Targets
-from kappa_imagefolder.files.open_folder import open_folder, own_samples
-from kappa_imagefolder.files.scan import Rules
-from kappa_imagefolder.identity import FINGERPRINTS, files_digest, listing_digest
-from kappa_imagefolder.images.loaders import file_loader, read_file
-from kappa_imagefolder.options import (
-    check_choice,
-    check_extensions,
-    check_index_option,
-    check_loader,
-    check_on_error,
-    check_root,
-    check_transform,
-    choose_loader,
-)
-from kappa_imagefolder.samples import ImagesAndClasses
+from kappa_imagefolder.files.listing import FullPaths, Samples, Targets, check_index
+from kappa_imagefolder.files.open_folder import CHECKS, list_samples, open_folder
+from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
+from kappa_imagefolder.identity import FINGERPRINTS, files_digest
+from kappa_imagefolder.images.loaders import FileLoader, read_file
+from kappacore.datasets import KDDataset
 from kappacore.datasets.items import find_item
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kappacore.datasets.items import Ctx, Item
 
-__all__ = ["ImageFolder"]
+__all__ = ["ImageFolder", "ImagesAndClasses"]
+
+
+class ImagesAndClasses(KDDataset):
+    """A ``KDDataset`` with the items ``x`` and ``class``, indexed like torchvision's datasets."""
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:  # type: ignore[override]
+        """Return ``(x, class)`` of one image; negative indices count from the end."""
+        idx = check_index(index, len(self), type(self).__name__)
+        return self._item("x").get(idx), self._item("class").get(idx)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+        """Return ``(x, class)`` of each image in a batch."""
+        idxs = [check_index(index, len(self), type(self).__name__) for index in indices]
+        images = self._item("x").get_batch(idxs)
+        labels = self._item("class").get_batch(idxs)
+        return list(zip(images, labels, strict=True))
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Iterate over all ``(x, class)``; an IndexError from a transform does not end it early."""
+        return map(self.__getitem__, range(len(self)))
+
+    def _item(self, name: str) -> Item:
+        """Return an item, also where a subclass defines it."""
+        return find_item(self, name)
 
 
 class ImageFolder(ImagesAndClasses):
@@ -133,41 +146,49 @@ class ImageFolder(ImagesAndClasses):
         progress: bool = True,
     ) -> None:
         super().__init__()
-        self.root = check_root(root)
-        self.transform = check_transform(transform)
-        self.target_transform = check_transform(target_transform, "target_transform")
+        self.root = options.check_root(root)
+        self.transform = options.check_transform(transform)
+        self.target_transform = options.check_transform(target_transform, "target_transform")
         self._items: dict[str, Item] = {}
-        self.loader = choose_loader(
+        self.loader = options.choose_loader(
             loader,
             decode,
+            shrink,
             size_hint=size_hint,
             exif=exif,
             max_pixels=max_pixels,
             jpeg_decoder=jpeg_decoder,
-            shrink=shrink,
         )
-        self._on_error = check_on_error(on_error)
-        self.extensions = check_extensions(extensions, is_valid_file)
-        self._class_order = check_choice("class_order", class_order, CLASS_ORDERS)
-        where = check_index_option(index, is_valid_file)
-        how_checked = check_choice("index_check", index_check, CHECKS)
-        self._fingerprint_by = check_choice("fingerprint", fingerprint, FINGERPRINTS)
+        self._on_error = options.check_on_error(on_error)
+        self.extensions = options.check_extensions(extensions, is_valid_file)
+        self._class_order = options.check_choice("class_order", class_order, CLASS_ORDERS)
+        self._fingerprint_by = options.check_choice("fingerprint", fingerprint, FINGERPRINTS)
         self._files_digest: str | None = None
         self._progress = progress
 
+        kind = type(self)
+        own_classes = kind.find_classes is not ImageFolder.find_classes
+        own_files = kind.make_dataset is not ImageFolder.make_dataset
+        chooser = f"{kind.__name__}.make_dataset" if own_files else None
+        index = options.check_index_option(
+            index, chooser if is_valid_file is None else "is_valid_file"
+        )
+        index_check = options.check_choice("index_check", index_check, CHECKS)
         check_folder(self.root)
-        opened = open_folder(
-            self,
-            ImageFolder,
+        folder = open_folder(
+            self.root,
             Rules(self.extensions, is_valid_file, self._class_order),
+            self.find_classes,
+            own_classes=f"{kind.__module__}.{kind.__qualname__}" if own_classes else None,
+            make_dataset=self.make_dataset if own_files else None,
             allow_empty=allow_empty,
-            index=where,
-            index_check=how_checked,
+            index=index,
+            index_check=index_check,
             progress=progress,
         )
-        self.classes, self.class_to_idx = opened.classes
-        self._listing = opened.listing
-        self.index_path = opened.path
+        self.classes, self.class_to_idx = folder.classes
+        self._listing = folder.listing
+        self.index_path = folder.index_path
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         """List the classes; override it to choose among the folders or to number them otherwise.
@@ -200,7 +221,7 @@ class ImageFolder(ImagesAndClasses):
         Returns:
             ``(path, label)`` of every image.
         """
-        return own_samples(
+        return list_samples(
             directory, class_to_idx, Rules(extensions, is_valid_file), allow_empty=allow_empty
         )
 
@@ -240,9 +261,12 @@ class ImageFolder(ImagesAndClasses):
 
     @loader.setter
     def loader(self, loader: Callable[[str], Any]) -> None:
-        self._loader = check_loader(loader)
-        self._file_loader = file_loader(loader)
+        self._loader = options.check_loader(loader)
         self._items.clear()
+
+    @property
+    def _file_loader(self) -> FileLoader | None:
+        return self._loader if isinstance(self._loader, FileLoader) else None
 
     @property
     def _paths(self) -> FullPaths:
@@ -263,16 +287,8 @@ class ImageFolder(ImagesAndClasses):
     def getitem_x(self, idx: int, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
         """Load one image."""
         loader = self._file_loader
-        try:
-            if loader is None:
-                image = self._attempt(idx, self.loader)
-            else:
-                image = self._attempt(idx, lambda path: loader.decoder(loader.read(path)))
-        except UnreadableImageError as error:
-            if self._on_error is None:
-                raise
-            image = self._on_error(error)
-        return self._transformed(image)
+        load = self.loader if loader is None else lambda path: loader.decoder(loader.read(path))
+        return self._transformed(self._load(idx, load))
 
     @property
     def getraw_x(self) -> Callable[[int], bytes] | None:
@@ -286,37 +302,43 @@ class ImageFolder(ImagesAndClasses):
         loader = self._file_loader
         return self._transformed(raw if loader is None else loader.decoder(raw))
 
-    def _read(self, idx: int, *, stored: bool = True) -> bytes:
-        """Return the bytes that a cache keeps, or those of the file."""
-        loader = self._file_loader
-        read = loader.read if stored and loader is not None else read_file
-        try:
-            data: bytes = self._attempt(idx, read)
-        except UnreadableImageError:
-            if self._on_error is None:
-                raise
-            return b""  # decoding it fails, and then `getitem_x` is asked, which knows what to do
-        return data
+    def _read(self, idx: int) -> Any:
+        """Return the bytes that a cache keeps.
 
-    def _attempt(self, idx: int, load: Callable[[str], Any]) -> Any:
+        They are empty where ``on_error`` is to replace the image: decoding them fails, and then the
+        cache calls ``getitem_x``.
+        """
+        loader = self._file_loader
+        return self._load(idx, read_file if loader is None else loader.read, b"")
+
+    def _load(self, idx: int, load: Callable[[str], Any], default: Any = None) -> Any:
+        """Return ``load(path)``.
+
+        Where that fails and there is an ``on_error``, return ``default`` instead; where that is
+        None, the result of ``on_error``.
+        """
         path = self._paths[idx]
         try:
             return load(path)
-        except UnreadableImageError as error:
-            raise self._unreadable(idx, str(error)) from error.__cause__
         except MemoryError:
             raise
-        except Exception as error:  # whatever an own loader raises: say for which image
-            raise self._unreadable(idx, f"{type(error).__name__}: {error}") from error
+        except Exception as error:  # a loader of the user's may raise anything
+            unreadable = self._unreadable(idx, path, error)
+            if self._on_error is None:
+                raise unreadable from unreadable.__cause__
+            return self._on_error(unreadable) if default is None else default
 
-    def _unreadable(self, idx: int, reason: str) -> UnreadableImageError:
-        path, label = self.samples[idx]
+    def _unreadable(self, idx: int, path: str, error: Exception) -> UnreadableImageError:
+        is_ours = isinstance(error, UnreadableImageError)
+        label = self._listing.labels[idx]
         names = [name for name, number in self.class_to_idx.items() if number == label]
-        error = UnreadableImageError(
-            f"cannot load image {idx} of class {' or '.join(map(repr, names))}, {path!r}: {reason}"
+        unreadable = UnreadableImageError(
+            f"cannot load image {idx} of class {' or '.join(map(repr, names))}, {path!r}: "
+            f"{error if is_ours else f'{type(error).__name__}: {error}'}"
         )
-        error.index, error.path, error.class_name = idx, path, " or ".join(names)
-        return error
+        unreadable.__cause__ = error.__cause__ if is_ours else error
+        unreadable.index, unreadable.path, unreadable.class_name = idx, path, " or ".join(names)
+        return unreadable
 
     def _transformed(self, image: Any) -> Any:
         return image if self.transform is None else self.transform(image)
@@ -364,11 +386,11 @@ class ImageFolder(ImagesAndClasses):
         if item == "x":
             return self._image_fingerprint(raw)
         if item == "class" and self.target_transform is None:
-            return f"imagefolder/classes/{listing_digest(self._listing)}"
+            return f"imagefolder/classes/{self._listing.digest()}"
         if item == "y":
             return self._item("class").fingerprint()
         if item == "path":
-            return f"imagefolder/paths/{listing_digest(self._listing)}/{self.root!a}"
+            return f"imagefolder/paths/{self._listing.digest()}/{self.root!a}"
         return None
 
     def sample_fingerprint(self) -> str | None:
@@ -392,17 +414,9 @@ class ImageFolder(ImagesAndClasses):
             self._files_digest = files_digest(
                 self._listing,
                 self._fingerprint_by,
-                lambda idx: self._read(idx, stored=False),
-                self._measure,
+                lambda idx: self._load(idx, read_file, b""),
+                lambda idx: self._load(idx, os.path.getsize, 0),
                 progress=self._progress,
             )
         how = loader.stored_identity if raw else loader.identity
         return f"imagefolder/{self._fingerprint_by}/{self._files_digest}{how}"
-
-    def _measure(self, idx: int) -> int:
-        try:
-            return int(self._attempt(idx, os.path.getsize))
-        except UnreadableImageError:
-            if self._on_error is None:
-                raise
-            return 0

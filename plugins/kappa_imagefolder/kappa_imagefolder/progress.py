@@ -1,50 +1,38 @@
-"""A bar for what may take long; nothing is shown, or imported, for what does not."""
+"""A progress bar for work that may take long; short work shows nothing."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Counter"]
+__all__ = ["progress_bar"]
 
 DELAY = 2.0  # seconds before the bar appears
 
 
-class Counter:
-    """Counts up; shows a bar on a terminal, on the first rank, once two seconds have passed.
+@contextmanager
+def progress_bar(
+    title: str, total: int | None = None, *, show: bool = True
+) -> Iterator[Callable[[int], object]]:
+    """Show a bar on a terminal, on the first rank, once two seconds have passed.
 
     Args:
         title: What is being done.
-        unit: What is counted.
-        total: How many there will be, where that is known.
+        total: The number of images, where it is known.
         show: Whether to show anything.
+
+    Yields:
+        A function to call with the number of images just done.
     """
+    if not show or os.environ.get("RANK", "0") != "0" or not sys.stderr.isatty():
+        yield lambda _: None  # no tqdm: it would start a thread, and workers are forked later
+        return
+    from tqdm import tqdm
 
-    def __init__(self, title: str, unit: str, total: int | None = None, *, show: bool = True):
-        self._options: dict[str, Any] = {"desc": title, "unit": f" {unit}", "total": total}
-        self._show = show and os.environ.get("RANK", "0") == "0" and sys.stderr.isatty()
-        self._due = time.monotonic() + DELAY
-        self._count = 0
-        self._bar: Any = None
-
-    def add(self, count: int) -> None:
-        """Count ``count`` more."""
-        self._count += count
-        if self._bar is not None:
-            self._bar.update(count)
-        elif self._show and time.monotonic() >= self._due:
-            from tqdm import tqdm
-
-            self._bar = tqdm(initial=self._count, leave=False, **self._options)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    with tqdm(desc=title, unit=" image", total=total, delay=DELAY, leave=False) as bar:
+        yield bar.update

@@ -10,7 +10,7 @@ import os
 import pytest
 
 from kappa_imagefolder import ImageFolder, UnreadableFolderError
-from kappa_imagefolder.files import folders
+from kappa_imagefolder.files import scan
 from support.image_trees import make_tree, names
 
 
@@ -71,7 +71,7 @@ def test_a_link_to_nowhere_is_a_file_and_hides_no_other(tmp_path, target, allow_
 def test_a_link_that_cannot_be_followed_is_named(tmp_path, monkeypatch):
     make_tree(tmp_path, ["x/a.jpg"])
     refused = PermissionError(errno.EACCES, "Permission denied")
-    monkeypatch.setattr(folders, "os", _Refusing("a.jpg", refused))
+    monkeypatch.setattr(scan, "os", _Refusing("a.jpg", refused))
     message = rf"cannot follow the link '{tmp_path}/x/a.jpg': Permission denied\. If it leads to"
     with pytest.raises(UnreadableFolderError, match=message) as error:
         ImageFolder(tmp_path)

@@ -59,7 +59,9 @@ def test_a_root_that_does_not_exist_says_so(tmp_path):
         ImageFolder(tmp_path / "missing")
     assert isinstance(error.value, FileNotFoundError)
     assert isinstance(error.value, KappaError)
-    assert f"the image folder '{tmp_path}/missing' does not exist (looked from " in str(error.value)
+    assert f"the image folder '{tmp_path}/missing' does not exist (the current folder is " in str(
+        error.value
+    )
     assert "one subfolder per class" in str(error.value)
 
 

@@ -1,15 +1,20 @@
-"""The file that holds an index: a header, and arrays that are used where they lie.
+"""The file that holds an index: a header, and arrays that are used where they are mapped.
 
 Layout, all numbers little-endian::
 
     8 bytes    magic
     8 bytes    length of the header
     16 bytes   XXH3-128 of the header
-    header     JSON: what the index was made for, and where each array lies
-    arrays     one after the other, each at a multiple of 64
+    header     JSON: what the index was made for, the classes, the length and digest of the arrays;
+               padded so that the arrays start at a multiple of 64
+    arrays     those of _ARRAYS, one after the other
 
-A file is written beside its place and moved there, so nobody reads half of one, and who has the
-old one mapped keeps it. Opening it reads the header alone; ``check_arrays`` reads the rest.
+Opening a file reads its header alone; ``check_arrays`` reads the rest. A file is written under
+another name and then renamed, so nobody reads half of one, and those who have the old one mapped
+keep it.
+
+The usual formats would each cost something: ``.npz`` and safetensors copy what they load, a single
+structured ``.npy`` ends at 2 GiB, and none of them notices damage.
 """
 
 # Plain strings and os functions: names that are not UTF-8 pass through them unchanged.
@@ -19,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import mmap
 import os
 import re
@@ -34,23 +38,83 @@ import numpy.typing as npt
 import xxhash
 
 from kappa_imagefolder.errors import IndexFileError
+from kappa_imagefolder.files.listing import Listing, PackedPaths, pack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Arrays", "ForeignFileError", "IndexFile", "read_index_file", "write_index_file"]
+    from kappa_imagefolder.files.listing import Classes
+    from kappa_imagefolder.files.scan import Scan
 
-_MAGIC = b"KAPPAIF\x01"
-_NAME = _MAGIC[:-1]  # what every version begins with
-_ALIGN = 64
+__all__ = [
+    "Arrays",
+    "ForeignFileError",
+    "IndexFile",
+    "MappedListing",
+    "arrays_of",
+    "read_index_file",
+    "write_index_file",
+]
+
+_MAGIC = b"KAPPAIF\x02"
+_NAME = _MAGIC[:-1]  # every version begins with it
 _PREFIX = len(_MAGIC) + 8 + 16
-_ABANDONED = 3600  # seconds after which a file that was being written belongs to nobody
+_ABANDONED = 3600  # seconds after which a partial file is taken to be left by a killed process
+
+# In this order, so that each is aligned. The times of a folder are two numbers.
+_ARRAYS = {
+    "offsets": "<i8",
+    "folder_offsets": "<i8",
+    "times": "<i8",
+    "labels": "<i4",
+    "paths": "|u1",
+    "folders": "|u1",
+}
+_HEADER = {
+    "purpose": dict,
+    "classes": list,
+    "class_to_idx": dict,
+    "empty": list,
+    "listing": str,
+    "digest": str,
+    "lengths": dict,
+}
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 class ForeignFileError(IndexFileError):
-    """What is there is no index, of whatever version."""
+    """The file is not an index, of whatever version."""
+
+
+@dataclass(frozen=True, eq=False)
+class MappedListing(Listing):
+    """A listing in an index file. A worker process maps that file instead of receiving a copy.
+
+    Args:
+        paths: See :class:`Listing`.
+        labels: See :class:`Listing`.
+        source: The file, and the digest of the listing in it.
+    """
+
+    source: tuple[str, str]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, self.source
+
+
+def _reopen(path: str, digest: str) -> MappedListing:
+    try:
+        listing = read_index_file(path).listing
+        if listing.source[1] == digest:
+            return listing
+        what = "has been replaced by another one"
+    except FileNotFoundError:
+        what = "is gone"
+    raise IndexFileError(
+        f"the index {path!r}, by which the image folder was opened, {what}; the folder has changed "
+        "since then. Open it again"
+    )
 
 
 @dataclass(frozen=True)
@@ -58,36 +122,52 @@ class IndexFile:
     """An open index.
 
     Args:
-        path: Where it lies.
-        about: What it was made for.
-        digest: Digest of its arrays, as it says itself.
-        arrays: Read-only views of the mapped file.
-        written: When, in nanoseconds.
+        path: The file.
+        header: Its header; the keys are those of ``_HEADER``.
+        arrays: Read-only views of the mapped file; the keys are those of ``_ARRAYS``.
+        written: When it was written, in nanoseconds.
     """
 
     path: str
-    about: dict[str, Any]
-    digest: str
+    header: dict[str, Any]
     arrays: Arrays
     written: int
+
+    @property
+    def classes(self) -> Classes:
+        """The classes."""
+        return self.header["classes"], self.header["class_to_idx"]
+
+    @property
+    def listing(self) -> MappedListing:
+        """The files."""
+        paths = PackedPaths(self.arrays["paths"], self.arrays["offsets"])
+        return MappedListing(paths, self.arrays["labels"], (self.path, self.header["listing"]))
+
+    @property
+    def folders(self) -> PackedPaths:
+        """The folders that were listed; their times are ``arrays["times"]``, of shape (N, 2)."""
+        return PackedPaths(self.arrays["folders"], self.arrays["folder_offsets"])
 
     def check_arrays(self) -> None:
         """Read all arrays and compare their digest.
 
         Raises:
-            IndexFileError: They are not what was written.
+            IndexFileError: They are damaged.
         """
-        if _digest(self.arrays) != self.digest:
-            raise IndexFileError(f"the index {self.path!r} is damaged: its digest is another")
+        if _digest(self.arrays) != self.header["digest"]:
+            raise IndexFileError(
+                f"the index {self.path!r} is damaged: the digest of its arrays does not match"
+            )
 
 
 def read_index_file(path: str) -> IndexFile:
-    """Map an index.
+    """Map an index; takes the same time for any number of files.
 
     Raises:
         FileNotFoundError: There is none.
-        ForeignFileError: Something else is there.
-        IndexFileError: It cannot be read, or is not one that this version wrote.
+        ForeignFileError: The file is something else.
+        IndexFileError: It cannot be read, is damaged, or is of another version.
     """
     try:
         with open(path, "rb", opener=_open_at_once) as file:
@@ -105,24 +185,17 @@ def _open_at_once(path: str, flags: int) -> int:
 def _map(path: str, descriptor: int) -> IndexFile:
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode):
-        raise ForeignFileError(f"{path!r} is no file, and so no index")
+        raise ForeignFileError(f"{path!r} is not a regular file, and so not an index")
     if not state.st_size:
         raise IndexFileError(f"the index {path!r} is empty")
     view = memoryview(mmap.mmap(descriptor, state.st_size, access=mmap.ACCESS_READ))
     if view[: len(_NAME)] != _NAME:
-        raise ForeignFileError(f"{path!r} holds something else than an index")
+        raise ForeignFileError(f"{path!r} is not an index")
     if view[: len(_MAGIC)] != _MAGIC:
-        raise IndexFileError(f"{path!r} is no index that this version of kappa-imagefolder wrote")
+        raise IndexFileError(f"{path!r} is an index of another version of kappa-imagefolder")
     try:
         return _parse(path, view, state.st_mtime_ns)
-    except (
-        AttributeError,
-        KeyError,
-        OverflowError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise IndexFileError(f"the index {path!r} is damaged: {error}") from error
 
 
@@ -130,43 +203,80 @@ def _parse(path: str, view: memoryview, written: int) -> IndexFile:
     length = int.from_bytes(view[len(_MAGIC) : len(_MAGIC) + 8], "little")
     text = bytes(view[_PREFIX : _PREFIX + length])
     if len(text) != length or xxhash.xxh3_128_digest(text) != view[len(_MAGIC) + 8 : _PREFIX]:
-        raise ValueError("the digest of its header is another")
+        raise ValueError("the digest of its header does not match")
     header = json.loads(text)
-    if header["size"] != len(view):
-        raise ValueError(f"it has {len(view)} of {header['size']} bytes")
-    arrays = {}
-    for name, (dtype, shape, start) in header["arrays"].items():
-        count = math.prod(shape)
-        flat = np.frombuffer(view, np.dtype(dtype), count, start)
-        arrays[name] = flat.reshape(shape)
-    return IndexFile(path, dict(header["about"].items()), header["digest"], arrays, written)
+    arrays, end = {}, _PREFIX + length
+    for name, dtype in _ARRAYS.items():
+        arrays[name] = np.frombuffer(view, dtype, header["lengths"][name], end)
+        end += arrays[name].nbytes
+    if len(view) != end:
+        raise ValueError(f"it has {len(view)} bytes instead of {end}")
+    arrays["times"] = arrays["times"].reshape(-1, 2)
+    if (
+        any(not isinstance(header[key], kind) for key, kind in _HEADER.items())
+        or not _fits(arrays["offsets"], arrays["paths"], arrays["labels"])
+        or not _fits(arrays["folder_offsets"], arrays["folders"], arrays["times"])
+    ):
+        raise ValueError("its parts do not fit together")
+    return IndexFile(path, header, arrays, written)
 
 
-def write_index_file(path: str, about: Mapping[str, Any], arrays: Arrays, mode: int) -> IndexFile:
-    """Write an index, replacing one that is there.
+def _fits(offsets: npt.NDArray[Any], blob: npt.NDArray[Any], rows: npt.NDArray[Any]) -> bool:
+    """Return whether ``offsets`` cut ``blob`` into one piece per row."""
+    return len(offsets) == len(rows) + 1 and (offsets[0], offsets[-1]) == (0, len(blob))
+
+
+def arrays_of(found: Scan) -> Arrays:
+    """Return the arrays of an index for the result of a scan."""
+    folders = pack(found.folders)
+    arrays = {
+        "offsets": found.listing.paths.offsets,
+        "folder_offsets": folders.offsets,
+        "times": np.array(list(found.folders.values()), np.int64).reshape(-1, 2),
+        "labels": found.listing.labels,
+        "paths": found.listing.paths.blob,
+        "folders": folders.blob,
+    }
+    return {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in _ARRAYS.items()}
+
+
+def write_index_file(
+    path: str, purpose: Mapping[str, Any], classes: Classes, found: Scan, mode: int
+) -> IndexFile:
+    """Write an index, replacing any that is there.
 
     Args:
-        path: Where; its folder must exist.
-        about: What it is made for; plain data.
-        arrays: What it holds.
+        path: The file; its folder must exist.
+        purpose: What the index is made for; plain data.
+        classes: The classes.
+        found: The files and folders.
         mode: The file's permissions, less the umask.
 
     Returns:
-        This very file, mapped; by now another process may have put another one in its place.
+        This very file, mapped; by now another process may have replaced it.
 
     Raises:
-        OSError: It cannot be written there.
+        OSError: It cannot be written.
     """
-    arrays = {name: np.ascontiguousarray(_little(array)) for name, array in arrays.items()}
-    header, starts = _header(about, arrays)
+    arrays = arrays_of(found)
+    header = {
+        "purpose": purpose,
+        "classes": classes[0],
+        "class_to_idx": classes[1],
+        "empty": found.empty,
+        "listing": found.listing.digest(),
+        "digest": _digest(arrays),
+        "lengths": {name: array.size for name, array in arrays.items()},
+    }
+    text = json.dumps(header).encode("ascii")
+    text += b" " * (-(_PREFIX + len(text)) % 64)
     _remove_abandoned(path)
     partial = f"{path}.{secrets.token_hex(4)}.part"
     with open(partial, "x+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         try:
-            file.write(_MAGIC + len(header).to_bytes(8, "little"))
-            file.write(xxhash.xxh3_128_digest(header) + header)
-            for array, start in zip(arrays.values(), starts, strict=True):
-                file.write(bytes(start - file.tell()))
+            file.write(_MAGIC + len(text).to_bytes(8, "little"))
+            file.write(xxhash.xxh3_128_digest(text) + text)
+            for array in arrays.values():
                 file.write(array.data)
             file.flush()
             os.fsync(file.fileno())
@@ -178,51 +288,20 @@ def write_index_file(path: str, about: Mapping[str, Any], arrays: Arrays, mode: 
     return written
 
 
-def _header(about: Mapping[str, Any], arrays: Arrays) -> tuple[bytes, list[int]]:
-    """Return the encoded header and where each array starts, which is said in it."""
-    digest = _digest(arrays)
-    room = 0
-    while True:  # the header says where the arrays lie, which depends on its length
-        position, starts = _PREFIX + room, []
-        for array in arrays.values():
-            position = -(-position // _ALIGN) * _ALIGN
-            starts.append(position)
-            position += array.nbytes
-        text = json.dumps(
-            {
-                "about": about,
-                "digest": digest,
-                "size": position,
-                "arrays": {
-                    name: (array.dtype.str, array.shape, start)
-                    for (name, array), start in zip(arrays.items(), starts, strict=True)
-                },
-            }
-        ).encode("ascii")
-        if len(text) <= room:
-            return text.ljust(room), starts
-        room = len(text) + _ALIGN
-
-
 def _digest(arrays: Arrays) -> str:
     hasher = xxhash.xxh3_128()
     for array in arrays.values():
-        hasher.update(array.nbytes.to_bytes(8, "little"))
         hasher.update(array.data)
     return str(hasher.hexdigest())
 
 
-def _little(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)
-
-
 def _remove_abandoned(path: str) -> None:
-    """Remove what writers of this index left behind that were killed."""
+    """Remove the partial files of this index that killed processes left."""
     folder, name = os.path.split(path)
     own = re.compile(re.escape(name) + r"\.[0-9a-f]{8}\.part")
     with os.scandir(folder or ".") as entries:
         parts = [entry for entry in entries if own.fullmatch(entry.name)]
     for entry in parts:
-        with contextlib.suppress(OSError):  # it is another user's, or gone by now
+        with contextlib.suppress(OSError):  # it is another user's, or already gone
             if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED:
                 os.unlink(entry.path)

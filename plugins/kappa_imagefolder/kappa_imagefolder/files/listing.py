@@ -2,7 +2,7 @@
 
 A list of a million Python strings takes over 100 MB and grows in every forked worker, because
 touching an object writes its reference count. Arrays hold the same in the bytes of the paths plus
-12 bytes a file, and reading them writes nothing.
+12 bytes per file, and reading them writes nothing.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
 
 __all__ = [
+    "Classes",
     "FullPaths",
     "LazySequence",
     "Listing",
+    "OpenFolder",
     "PackedPaths",
     "PathPacker",
     "Samples",
@@ -35,24 +38,27 @@ __all__ = [
 
 T_co = TypeVar("T_co", covariant=True)
 
+#: Names of the classes, and the index of each.
+Classes = tuple[list[str], dict[str, int]]
+
 _SHOWN = 3
 
 
-def check_index(idx: Any, length: int, what: str) -> int:
+def check_index(idx: Any, length: int, owner: str) -> int:
     """Return ``idx`` as an integer in ``0 … length - 1``; negative ones count from the end."""
     try:
         index = operator.index(idx)
     except TypeError:
         raise InvalidIndexError(
-            f"{what} takes an integer as index, got {idx!r} ({type(idx).__name__})"
+            f"{owner} takes an integer as index, got {idx!r} ({type(idx).__name__})"
         ) from None
     if not -length <= index < length:
-        raise IndexOutOfRangeError(f"index {index} is out of range: {what} has {length} entries")
+        raise IndexOutOfRangeError(f"index {index} is out of range: {owner} has {length} entries")
     return index % length
 
 
 class LazySequence(Sequence[T_co]):
-    """A read-only sequence whose entries are made when asked for; equals a list of the same."""
+    """A read-only sequence that makes its entries on demand; equals a list of the same entries."""
 
     @abstractmethod
     def _at(self, idx: int) -> T_co:
@@ -94,17 +100,17 @@ class LazySequence(Sequence[T_co]):
         return f"[{', '.join(shown)}]"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class PackedPaths(LazySequence[str]):
-    """Paths in one byte blob, exactly as the file system has them.
+    """Paths in one block of bytes, exactly as the file system has them.
 
     Args:
         blob: The encoded paths, one after the other; ``uint8`` of shape ``(bytes,)``.
         offsets: Where each path starts, and the end; ``int64`` of shape ``(N + 1,)``.
     """
 
-    def __init__(self, blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
-        self.blob = blob
-        self.offsets = offsets
+    blob: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -114,14 +120,14 @@ class PackedPaths(LazySequence[str]):
 
 
 def pack(paths: Iterable[str]) -> PackedPaths:
-    """Pack paths that are at hand as strings."""
+    """Pack paths given as strings."""
     packer = PathPacker()
     packer.extend(b"", [os.fsencode(path) for path in paths])
     return packer.pack()
 
 
 class PathPacker:
-    """Collects paths into :class:`PackedPaths`, never holding them as objects."""
+    """Collects paths into :class:`PackedPaths` without keeping an object per path."""
 
     def __init__(self) -> None:
         self._blob = bytearray()
@@ -138,8 +144,8 @@ class PathPacker:
     def pack(self) -> PackedPaths:
         """Return all paths added so far."""
         return PackedPaths(
-            _frozen(np.array(self._blob, dtype=np.uint8)),
-            _frozen(np.array(self._offsets, dtype=np.int64)),
+            np.frombuffer(bytes(self._blob), np.uint8),
+            np.frombuffer(self._offsets.tobytes(), np.int64),
         )
 
 
@@ -155,60 +161,75 @@ class Listing:
     paths: PackedPaths
     labels: npt.NDArray[np.int32]
 
-    @staticmethod
-    def of(paths: PackedPaths, labels: Sequence[int] | array[int]) -> Listing:
-        """Return a listing of packed paths and their labels."""
-        return Listing(paths, _frozen(np.array(labels, dtype=np.int32)))
+    def digest(self) -> str:
+        """Digest the relative path and the class of every file."""
+        hasher = xxhash.xxh3_128(len(self.labels).to_bytes(8, "little"))
+        hasher.update(self.labels.astype("<i4", copy=False).data)
+        hasher.update(self.paths.offsets.astype("<i8", copy=False).data)
+        hasher.update(self.paths.blob.data)
+        return str(hasher.hexdigest())
 
 
+@dataclass(frozen=True)
+class OpenFolder:
+    """An image folder that has been opened.
+
+    Args:
+        listing: Its files.
+        classes: Its classes.
+        empty: Names of the classes without a file.
+        index_path: The index it was opened by; None without one.
+    """
+
+    listing: Listing
+    classes: Classes
+    empty: list[str]
+    index_path: str | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class FullPaths(LazySequence[str]):
     """The path of every file, beginning with ``root``."""
 
-    def __init__(self, root: str, paths: PackedPaths) -> None:
-        self._root = root
-        self._paths = paths
+    root: str
+    paths: PackedPaths
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.paths)
 
     def _at(self, idx: int) -> str:
-        return os.path.join(self._root, self._paths[idx])  # noqa: PTH118 - torchvision's strings
+        return os.path.join(self.root, self.paths[idx])  # noqa: PTH118 - torchvision's strings
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Samples(LazySequence[tuple[str, int]]):
     """``(path, label)`` of every file."""
 
-    def __init__(self, paths: FullPaths, labels: npt.NDArray[np.int32]) -> None:
-        self._paths = paths
-        self._labels = labels
+    paths: FullPaths
+    labels: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def _at(self, idx: int) -> tuple[str, int]:
-        return self._paths[idx], int(self._labels[idx])
+        return self.paths[idx], int(self.labels[idx])
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Targets(LazySequence[int]):
-    """The label of every file; ``np.asarray`` of it is one copy."""
+    """The label of every file; ``np.asarray`` copies all of them at once."""
 
-    def __init__(self, labels: npt.NDArray[np.int32]) -> None:
-        self._labels = labels
+    labels: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def _at(self, idx: int) -> int:
-        return int(self._labels[idx])
+        return int(self.labels[idx])
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("the labels are kept as int32: an array of them is a copy")
-        return self._labels.astype(np.int64 if dtype is None else dtype)
-
-
-def _frozen(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    values.flags.writeable = False
-    return values
+        return self.labels.astype(np.int64 if dtype is None else dtype)

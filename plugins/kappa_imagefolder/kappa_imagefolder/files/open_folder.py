@@ -1,100 +1,112 @@
-"""Opening an image folder: its classes and files, found anew or by an index."""
+"""Opening an image folder: by a scan, by an index, or by an overridden ``make_dataset``.
 
-# Paths are strings here, as torchvision has them.
-# ruff: noqa: PTH100, PTH118
+An index holds which files there are and their classes, nothing about their content. One that is
+missing or out of date is made anew. What is checked before it is used:
+
+- ``"trust"``: only the index itself;
+- ``"dirs"``: the names of the classes, and when each folder last changed (mtime and ctime);
+- ``"full"``: everything, by a scan.
+"""
+
+# Plain strings and os functions: names that are not UTF-8 pass through them unchanged.
+# ruff: noqa: PTH100, PTH103, PTH111, PTH117, PTH118, PTH120
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from kappa_imagefolder.errors import EmptyClassError
-from kappa_imagefolder.files.index import Indexed, open_by_index
-from kappa_imagefolder.files.listing import FullPaths, Listing, Samples, pack
-from kappa_imagefolder.files.scan import check_classes, scan
-from kappacore.errors import InvalidOptionError
+import numpy as np
+import xxhash
+
+from kappa_imagefolder.adaptive_map import adaptive_map
+from kappa_imagefolder.errors import EmptyClassError, IndexFileError
+from kappa_imagefolder.files.index_file import (
+    ForeignFileError,
+    arrays_of,
+    read_index_file,
+    write_index_file,
+)
+from kappa_imagefolder.files.listing import FullPaths, Listing, OpenFolder, Samples, pack
+from kappa_imagefolder.files.scan import check_classes, folder_times, scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from kappa_imagefolder.files.scan import Rules
+    from kappa_imagefolder.files.index_file import IndexFile
+    from kappa_imagefolder.files.listing import Classes
+    from kappa_imagefolder.files.scan import Rules, Scan
 
-__all__ = ["open_folder", "own_samples"]
+__all__ = ["CHECKS", "index_paths", "list_samples", "open_folder", "purpose_of", "save_index"]
+
+#: Values of ``index_check``.
+CHECKS = ("trust", "dirs", "full")
+
+_log = logging.getLogger(__name__)
 
 
 def open_folder(
-    dataset: Any,
-    base: type,
+    root: str,
     rules: Rules,
+    find_classes: Callable[[str], Classes],
     *,
-    allow_empty: bool,
-    index: bool | str,
-    index_check: str,
-    progress: bool,
-) -> Indexed:
-    """Find the classes and files of a dataset.
+    own_classes: str | None = None,
+    make_dataset: Callable[..., Sequence[tuple[str, int]]] | None = None,
+    allow_empty: bool = False,
+    index: bool | str = False,
+    index_check: str = "dirs",
+    progress: bool = True,
+) -> OpenFolder:
+    """Find the classes and files of an image folder.
 
     Args:
-        dataset: Has ``root``, ``find_classes`` and ``make_dataset``.
-        base: The class whose ``find_classes`` and ``make_dataset`` are the usual ones.
-        rules: Which files count.
+        root: The image folder.
+        rules: Which files count, in which order.
+        find_classes: Lists the classes.
+        own_classes: Identifies an overridden ``find_classes``, which is called even on trust.
+        make_dataset: An overridden ``make_dataset``, which lists the files in place of a scan.
         allow_empty: Accept classes without an image.
-        index: Whether to use an index, or where it lies.
-        index_check: How far the index is believed.
-        progress: Show a bar if it takes long.
+        index: Whether to use an index, or its path; False with ``make_dataset``.
+        index_check: One of :data:`CHECKS`.
+        progress: Show a bar if a scan takes long.
+
+    Raises:
+        EmptyClassError: A class has no image.
+        IndexFileError: ``index`` is a path that cannot be written, or that of another kind of file.
     """
-    root, kind = dataset.root, type(dataset)
-    if kind.make_dataset is not base.make_dataset:  # type: ignore[attr-defined]
-        return _by_make_dataset(dataset, rules, allow_empty, index)
+    if make_dataset is not None:
+        classes = find_classes(root)
+        check_classes(root, classes[1])
+        samples = make_dataset(root, classes[1], rules.extensions, rules.is_valid_file, allow_empty)
+        paths = pack(_relative(root, (path for path, _ in samples)))
+        labels = np.array([label for _, label in samples], np.int32)
+        return OpenFolder(Listing(paths, labels), classes, [])
     if index is False:
-        classes, class_to_idx = dataset.find_classes(root)
-        found = scan(root, class_to_idx, rules, progress=progress)
-        opened = Indexed(found.listing, (classes, class_to_idx), found.empty, None)
+        classes = find_classes(root)
+        found = scan(root, classes[1], rules, progress=progress)
+        folder = OpenFolder(found.listing, classes, found.empty)
     else:
-        usual = kind.find_classes is base.find_classes  # type: ignore[attr-defined]
-        opened = open_by_index(
-            root,
-            rules,
-            dataset.find_classes,
-            own_classes=None if usual else f"{kind.__module__}.{kind.__qualname__}",
-            index=index,
-            check=index_check,
-            progress=progress,
+        folder = _open_by_index(
+            root, rules, find_classes, own_classes, index, index_check, progress
         )
     if not allow_empty:
-        _refuse_empty(root, opened.empty, len(opened.classes[1]), rules)
-    return opened
+        _refuse_empty(root, folder.empty, len(folder.classes[1]), rules)
+    return folder
 
 
-def own_samples(
+def list_samples(
     root: str, class_to_idx: Mapping[str, int], rules: Rules, *, allow_empty: bool
 ) -> Samples:
-    """Scan, and return what ``make_dataset`` returns."""
+    """List the samples by a scan; the default ``make_dataset``."""
     found = scan(root, class_to_idx, rules)
     if not allow_empty:
         _refuse_empty(root, found.empty, len(class_to_idx), rules)
     return Samples(FullPaths(root, found.listing.paths), found.listing.labels)
 
 
-def _by_make_dataset(dataset: Any, rules: Rules, allow_empty: bool, index: bool | str) -> Indexed:
-    if index is not False:
-        raise InvalidOptionError(
-            f"{type(dataset).__name__} has a make_dataset of its own, and an index cannot tell "
-            "whether that still returns what it returned when the index was made; pass no index"
-        )
-    root = dataset.root
-    classes, class_to_idx = dataset.find_classes(root)
-    check_classes(root, class_to_idx)
-    samples: Sequence[tuple[str, int]] = dataset.make_dataset(
-        root, class_to_idx, rules.extensions, rules.is_valid_file, allow_empty
-    )
-    paths = pack(_relative(root, (path for path, _ in samples)))
-    labels = [label for _, label in samples]
-    return Indexed(Listing.of(paths, labels), (classes, class_to_idx), [], None)
-
-
 def _relative(root: str, paths: Iterable[str]) -> Iterable[str]:
-    """Yield each path as seen from ``root``; those elsewhere are made absolute."""
+    """Yield each path relative to ``root``; those outside it are made absolute."""
     prefix = os.path.join(root, "")
     for path in map(os.fsdecode, paths):
         inside = path.startswith(prefix) and not path.startswith(os.sep, len(prefix))
@@ -103,13 +115,172 @@ def _relative(root: str, paths: Iterable[str]) -> Iterable[str]:
 
 def _refuse_empty(root: str, empty: list[str], total: int, rules: Rules) -> None:
     if empty:
+        shown = ", ".join(map(repr, empty[:10]))
+        more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
         wanted = f" (files ending with {', '.join(rules.extensions)})" if rules.extensions else ""
         raise EmptyClassError(
             f"{len(empty)} of the {total} classes in {root!r} have no image: "
-            f"{_enumerate(empty)}{wanted}. Remove these folders, or pass allow_empty=True"
+            f"{shown}{more}{wanted}. Remove these folders, or pass allow_empty=True"
         )
 
 
-def _enumerate(names: list[str], shown: int = 10) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(repr(name) for name in names[:shown]) + more
+def _open_by_index(
+    root: str,
+    rules: Rules,
+    find_classes: Callable[[str], Classes],
+    own_classes: str | None,
+    index: bool | str,
+    check: str,
+    progress: bool,
+) -> OpenFolder:
+    """Open an image folder by its index; make the index unless there is one that is up to date."""
+
+    def list_classes() -> Classes:
+        classes, class_to_idx = find_classes(root)
+        return list(classes), dict(class_to_idx)
+
+    chosen = index is not True
+    paths = [str(index)] if chosen else index_paths(root, rules, own_classes)
+    purpose = purpose_of(root, rules, own_classes)
+    classes = None if check == "trust" and own_classes is None else list_classes()
+    files = [file for path in paths if (file := _read(path, purpose, chosen)) is not None]
+    files.sort(key=lambda file: -file.written)
+    if check != "full":
+        for file in files:
+            if _is_current(file, root, classes, check):
+                return _opened(file)
+    classes = list_classes() if classes is None else classes
+    found = scan(root, classes[1], rules, progress=progress, timed=True)
+    if check == "full":
+        for file in files:
+            if _holds(file, classes, found):
+                return _opened(file)
+    return save_index(paths, purpose, classes, found, chosen=chosen)
+
+
+def index_paths(root: str, rules: Rules, own_classes: str | None = None) -> list[str]:
+    """Return where the index of a folder may be: in the root, else in the user's cache."""
+    kind = ascii((rules.extensions, rules.class_order, own_classes))
+    name = f".kappa_imagefolder-{xxhash.xxh3_64_hexdigest(kind.encode())}.index"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the specification says to ignore it then
+        base = os.path.expanduser("~/.cache")
+    paths = [os.path.join(root, name)]
+    if os.path.isabs(base):  # else the user has no home
+        which = xxhash.xxh3_64_hexdigest(os.fsencode(os.path.realpath(root)))
+        paths.append(os.path.join(base, "kappa_imagefolder", which + name))
+    return paths
+
+
+def purpose_of(root: str, rules: Rules, own_classes: str | None = None) -> dict[str, Any]:
+    """Return what an index is made for; see :func:`open_folder`."""
+    return {
+        "root": os.path.realpath(root),
+        "extensions": list(rules.extensions or ()),
+        "class_order": rules.class_order,
+        "find_classes": own_classes,
+    }
+
+
+def _read(path: str, purpose: dict[str, Any], chosen: bool) -> IndexFile | None:
+    """Return the index at ``path`` if it was made for this purpose."""
+    try:
+        file = read_index_file(path)
+    except FileNotFoundError:
+        return None
+    except IndexFileError as error:
+        if chosen and isinstance(error, ForeignFileError):
+            raise IndexFileError(
+                f"{error}; it is left as it is. Give index= another path, or remove it"
+            ) from None
+        _log.warning("%s; it will be replaced", error)
+        return None
+    for what, expected in purpose.items():
+        if what == "root" and _is_inside(path, expected):
+            continue  # it moves and is copied with the folder
+        if file.header["purpose"].get(what) != expected:
+            _log.warning("the index %r is for another %s; it will be replaced", path, what)
+            return None
+    return file
+
+
+def _is_inside(path: str, root: str) -> bool:
+    return os.path.realpath(os.path.dirname(path)) == root
+
+
+def _is_current(file: IndexFile, root: str, classes: Classes | None, check: str) -> bool:
+    if classes is not None and file.classes != classes:
+        _log.info("the classes in %r are not those of %r", root, file.path)
+        return False
+    if check == "trust":
+        return True
+    try:
+        file.check_arrays()
+    except IndexFileError as error:
+        _log.warning("%s; it will be replaced", error)
+        return False
+    return _is_unchanged(file, root)
+
+
+def _is_unchanged(file: IndexFile, root: str) -> bool:
+    """Return whether each folder last changed when the index says."""
+    noted = file.arrays["times"]
+    if not noted.any(axis=1).all():
+        _log.info("not all folders in %r have times that can be trusted", root)
+        return False
+    times = adaptive_map(
+        lambda folder: folder_times(os.path.join(root, folder)), file.folders, batch=16
+    )
+    try:
+        if all(now == (mtime, ctime) for now, (mtime, ctime) in zip(times, noted, strict=True)):
+            return True
+        _log.info("a folder in %r has changed since it was indexed", root)
+    except OSError as error:
+        _log.info("a folder in %r has changed since it was indexed: %s", root, error)
+    return False
+
+
+def _holds(file: IndexFile, classes: Classes, found: Scan) -> bool:
+    """Return whether an index holds the result of a scan."""
+    return file.classes == classes and all(
+        np.array_equal(file.arrays[name], array) for name, array in arrays_of(found).items()
+    )
+
+
+def _opened(file: IndexFile) -> OpenFolder:
+    return OpenFolder(file.listing, file.classes, file.header["empty"], file.path)
+
+
+def save_index(
+    paths: list[str], purpose: dict[str, Any], classes: Classes, found: Scan, *, chosen: bool
+) -> OpenFolder:
+    """Write an index to the first path that can be written, and open it there.
+
+    Args:
+        paths: Where it may be.
+        purpose: The result of :func:`purpose_of`.
+        classes: The classes.
+        found: Its content.
+        chosen: Whether the user gave the path; then failing to write it is an error.
+
+    Raises:
+        IndexFileError: The chosen path cannot be written.
+    """
+    root = purpose["root"]
+    if "" in classes[1]:  # the root is a class, and an index in it would change its times
+        paths = [path for path in paths if chosen or not _is_inside(path, root)]
+    errors = []
+    for path in paths:
+        private = not chosen and not _is_inside(path, root)
+        try:
+            if private:
+                os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            mode = 0o600 if private else 0o666
+            return _opened(write_index_file(path, purpose, classes, found, mode))
+        except OSError as error:
+            errors.append(f"{path!r}: {error.strerror or error}")
+    text = f"cannot write an index of {root!r} to {'; nor to '.join(errors)}"
+    if chosen:
+        raise IndexFileError(text)
+    _log.warning("%s. The next opening scans again", text)
+    return OpenFolder(found.listing, classes, found.empty)

@@ -4,12 +4,16 @@ All folders of one depth are listed together, so that network storage answers fo
 """
 
 # Paths are strings here: a Path per file takes several times as long.
-# ruff: noqa: PTH116, PTH118, PTH120
+# ruff: noqa: PTH109, PTH116, PTH118, PTH120
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
+import stat
+import time
 from array import array
 from dataclasses import dataclass
 from functools import partial
@@ -17,25 +21,47 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kappa_imagefolder.adaptive_map import spread
-from kappa_imagefolder.errors import NoClassesError, UnreadableFolderError
-from kappa_imagefolder.files.folders import Folder, in_class_order, list_folder
-from kappa_imagefolder.files.listing import Listing, PathPacker
-from kappa_imagefolder.progress import Counter
+from kappa_imagefolder.adaptive_map import adaptive_map
+from kappa_imagefolder.errors import (
+    NoClassesError,
+    RootNotFolderError,
+    RootNotFoundError,
+    UnreadableFolderError,
+)
+from kappa_imagefolder.files.listing import Classes, Listing, PathPacker
+from kappa_imagefolder.progress import progress_bar
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from kappa_imagefolder.files.folders import Times
-
-__all__ = ["IMG_EXTENSIONS", "Rules", "Scan", "check_classes", "scan"]
+__all__ = [
+    "CLASS_ORDERS",
+    "IMG_EXTENSIONS",
+    "Rules",
+    "Scan",
+    "Times",
+    "check_classes",
+    "check_folder",
+    "find_classes",
+    "folder_times",
+    "scan",
+]
 
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
+#: Values of ``class_order``: torchvision's, or with the numbers in names ordered by their value.
+CLASS_ORDERS = ("lexicographic", "natural")
+
+#: When a folder and its entries last changed: mtime and ctime, in nanoseconds.
+Times = tuple[int, int]
+
+SETTLED = 2_000_000_000  # nanoseconds: some file systems keep times in steps of two seconds
+
 _log = logging.getLogger(__name__)
 _MAX_LABEL = np.iinfo(np.int32).max
-_GONE: Times = (0, 0)  # never believed; storage that keeps no times may say so of all folders
+_UNKNOWN: Times = (0, 0)  # never trusted; storage that keeps no times may report it for all folders
+_BROKEN_LINK = (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)  # the link itself is at fault
 
 
 @dataclass(frozen=True)
@@ -43,9 +69,9 @@ class Rules:
     """Which files count, and in which order.
 
     Args:
-        extensions: What the names of images end with, in lower case.
-        is_valid_file: In place of ``extensions``: takes a file's path, which begins with the root.
-        class_order: The order of the classes' files; one of ``folders.CLASS_ORDERS``.
+        extensions: Endings of image files, in lower case.
+        is_valid_file: Replaces ``extensions``: takes a file's path, which begins with the root.
+        class_order: The order of the classes' files; one of :data:`CLASS_ORDERS`.
     """
 
     extensions: tuple[str, ...] | None = IMG_EXTENSIONS
@@ -55,17 +81,95 @@ class Rules:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a scan found.
+    """The result of a scan.
 
     Args:
         listing: The files.
-        empty: Names of the classes without one.
-        folders: The folders that were listed, relative to the root, and their times; only if timed.
+        empty: Names of the classes without a file.
+        folders: The folders that were listed, relative to the root, and when they last changed;
+            zeros where that is too recent to reveal a later change. Empty unless timed.
     """
 
     listing: Listing
     empty: list[str]
     folders: dict[str, Times]
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """The content of one folder.
+
+    Args:
+        folders: Names of the folders in it, and whether each is a link.
+        files: Names of the files in it that count, sorted, encoded, with zero bytes between.
+        count: The number of these files.
+        times: When it last changed, taken before it was listed.
+    """
+
+    folders: dict[str, bool]
+    files: bytes
+    count: int
+    times: Times = _UNKNOWN
+
+
+def check_folder(root: str) -> None:
+    """Refuse a root that is not a folder.
+
+    Raises:
+        RootNotFoundError: It does not exist.
+        RootNotFolderError: It is a file.
+        UnreadableFolderError: It cannot be reached.
+    """
+    try:
+        mode = os.stat(root).st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RootNotFoundError(
+            f"the image folder {root!r} does not exist (the current folder is {os.getcwd()!r}); "
+            "give the folder that holds one subfolder per class"
+        ) from error
+    except OSError as error:
+        raise _unreadable(root, error) from error
+    if not stat.S_ISDIR(mode):
+        raise RootNotFolderError(
+            f"{root!r} is a file; give the folder that holds one subfolder per class"
+        )
+
+
+def find_classes(directory: str, order: str = "lexicographic") -> Classes:
+    """List the folders directly below ``directory``.
+
+    Args:
+        directory: The root of an image folder.
+        order: One of :data:`CLASS_ORDERS`.
+
+    Returns:
+        The names, and the index of each.
+
+    Raises:
+        NoClassesError: It holds no folder.
+        UnreadableFolderError: It cannot be listed.
+    """
+    found = _list_folder(directory, None)
+    if not found.folders:
+        raise NoClassesError(
+            f"the image folder {directory!r} holds no class folder ({found.count} files directly "
+            "in it); images are expected in one subfolder per class, such as "
+            f"{os.path.join(directory, 'cat', '1.jpg')!r}"
+        )
+    classes = _in_class_order(found.folders, order)
+    return classes, {name: idx for idx, name in enumerate(classes)}
+
+
+def check_classes(root: str, class_to_idx: Mapping[str, int]) -> None:
+    """Refuse an invalid result of an overridden ``find_classes``."""
+    if not class_to_idx:
+        raise NoClassesError(f"find_classes returned no class for {root!r}")
+    for name, idx in class_to_idx.items():
+        if isinstance(idx, bool) or not isinstance(idx, int) or not 0 <= idx <= _MAX_LABEL:
+            raise InvalidOptionError(
+                f"find_classes must give every class an integer from 0 to {_MAX_LABEL}, "
+                f"got {idx!r} for class {name!r}"
+            )
 
 
 def scan(
@@ -89,9 +193,10 @@ def scan(
         UnreadableFolderError: A folder cannot be listed.
     """
     check_classes(root, class_to_idx)
-    names = in_class_order(class_to_idx, rules.class_order)
-    with Counter(f"Scanning {root}", "image", show=progress) as counter:
-        found = _walk(root, names, rules.extensions, counter, timed)
+    names = _in_class_order(class_to_idx, rules.class_order)
+    settled = time.time_ns() - SETTLED
+    with progress_bar(f"Scanning {root}", show=progress) as done:
+        found = _walk(root, names, rules.extensions, done, timed)
     packer = PathPacker()
     labels = array("i")
     empty = []
@@ -101,33 +206,35 @@ def scan(
             labels.extend([class_to_idx[name]] * _add(packer, root, path, folder, rules))
         if len(labels) == before:
             empty.append(name)
-    return Scan(Listing.of(packer.pack(), labels), empty, _times(found) if timed else {})
+    listing = Listing(packer.pack(), np.array(labels, np.int32))
+    return Scan(listing, empty, _times(found, settled) if timed else {})
 
 
-def check_classes(root: str, class_to_idx: Mapping[str, int]) -> None:
-    """Refuse what an own ``find_classes`` should not have returned."""
-    if not class_to_idx:
-        raise NoClassesError(f"find_classes gave no class for {root!r}")
-    for name, idx in class_to_idx.items():
-        if isinstance(idx, bool) or not isinstance(idx, int) or not 0 <= idx <= _MAX_LABEL:
-            raise InvalidOptionError(
-                f"find_classes must give every class an integer from 0 to {_MAX_LABEL}, "
-                f"got {idx!r} for class {name!r}"
-            )
+def _in_class_order(names: Iterable[str], order: str) -> list[str]:
+    return sorted(names, key=_natural) if order == "natural" else sorted(names)
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    parts = re.split(r"([0-9]+)", name)  # text and digits alternate, so like is compared with like
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def _walk(
-    root: str, tops: list[str], extensions: tuple[str, ...] | None, counter: Counter, timed: bool
-) -> dict[str, dict[str, Folder]]:
+    root: str,
+    tops: list[str],
+    extensions: tuple[str, ...] | None,
+    done: Callable[[int], object],
+    timed: bool,
+) -> dict[str, dict[str, _Folder]]:
     """Return, for each of ``tops``, every folder from there down (relative to ``root``)."""
-    found: dict[str, dict[str, Folder]] = {top: {} for top in tops}
+    found: dict[str, dict[str, _Folder]] = {top: {} for top in tops}
     level = [(top, top) for top in tops]
     while level:
         below = []
-        listed = spread(partial(_list, root, extensions, timed), level)
+        listed = adaptive_map(partial(_list_below, root, extensions, timed), level)
         for (top, path), folder in zip(level, listed, strict=True):
             found[top][path] = folder
-            counter.add(folder.count)
+            done(folder.count)
             for name, is_link in folder.folders.items():
                 inner = os.path.join(path, name)
                 if is_link and _leads_back(root, top, inner):
@@ -138,29 +245,86 @@ def _walk(
     return found
 
 
-def _list(
-    root: str, extensions: tuple[str, ...] | None, timed: bool, place: tuple[str, str]
-) -> Folder:
-    top, path = place
+def _list_below(
+    root: str, extensions: tuple[str, ...] | None, timed: bool, top_and_path: tuple[str, str]
+) -> _Folder:
+    top, path = top_and_path
     try:
-        return list_folder(os.path.join(root, path), extensions, timed=timed)
+        return _list_folder(os.path.join(root, path), extensions, timed=timed)
     except UnreadableFolderError as error:
         if path == top and isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-            return Folder({}, b"", 0)  # a class that only an own `find_classes` knows
+            return _Folder({}, b"", 0)  # a class known only to an overridden `find_classes`
         raise
 
 
-def _times(found: dict[str, dict[str, Folder]]) -> dict[str, Times]:
-    """Return the times of all folders; of one that two classes share, only if they agree."""
-    times: dict[str, Times] = {}
-    for path, folder in (place for tree in found.values() for place in tree.items()):
-        noted = folder.times or _GONE
-        times[path] = noted if times.get(path, noted) == noted else _GONE
-    return times
+def _list_folder(path: str, extensions: tuple[str, ...] | None, *, timed: bool = False) -> _Folder:
+    """List one folder without a ``stat`` per file.
+
+    Args:
+        path: The folder.
+        extensions: Endings, in lower case, of the files that count; None: all files count.
+        timed: Note when the folder last changed.
+
+    Raises:
+        UnreadableFolderError: It cannot be listed.
+    """
+    folders: dict[str, bool] = {}
+    files: list[str] = []
+    try:
+        times = folder_times(path) if timed else _UNKNOWN
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if _is_folder(entry):
+                    folders[entry.name] = entry.is_symlink()
+                else:
+                    files.append(entry.name)
+    except UnreadableFolderError:
+        raise
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if extensions is not None:
+        files = [name for name in files if name.lower().endswith(extensions)]
+    files.sort()  # as strings: encoded, some names would sort differently
+    return _Folder(folders, os.fsencode("\0".join(files)), len(files), times)
 
 
-def _add(packer: PathPacker, root: str, path: str, folder: Folder, rules: Rules) -> int:
-    """Add the images of one folder; return how many there are."""
+def folder_times(path: str) -> Times:
+    """Return when a folder last changed."""
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno in _BROKEN_LINK:
+            return False
+        raise UnreadableFolderError(
+            f"cannot follow the link {entry.path!r}: {error.strerror}. If it leads to a folder, "
+            "the images in there would be missing, so nothing was loaded"
+        ) from error
+
+
+def _unreadable(folder: str, error: OSError) -> UnreadableFolderError:
+    return UnreadableFolderError(
+        f"cannot list the folder {folder!r}: {error.strerror}. "
+        "Its images would be missing, so nothing was loaded"
+    )
+
+
+def _leads_back(root: str, top: str, path: str) -> bool:
+    """Return whether a linked folder is one of those that were walked through to reach it."""
+    target = os.stat(os.path.join(root, path))
+    while len(path) > len(top):
+        path = os.path.dirname(path)
+        if os.path.samestat(target, os.stat(os.path.join(root, path))):
+            return True
+    return os.path.samestat(target, os.stat(root))
+
+
+def _add(packer: PathPacker, root: str, path: str, folder: _Folder, rules: Rules) -> int:
+    """Add the images of one folder; return their number."""
     if not folder.count:
         return 0
     names = folder.files.split(b"\0")
@@ -171,11 +335,14 @@ def _add(packer: PathPacker, root: str, path: str, folder: Folder, rules: Rules)
     return len(names)
 
 
-def _leads_back(root: str, top: str, path: str) -> bool:
-    """Say whether the linked folder is one of those that were walked through to reach it."""
-    target = os.stat(os.path.join(root, path))
-    while len(path) > len(top):
-        path = os.path.dirname(path)
-        if os.path.samestat(target, os.stat(os.path.join(root, path))):
-            return True
-    return os.path.samestat(target, os.stat(root))
+def _times(found: dict[str, dict[str, _Folder]], settled: int) -> dict[str, Times]:
+    """Return the times of all folders, or zeros where they cannot be trusted.
+
+    Times after ``settled`` are too recent: a later change may leave them the same. Two classes may
+    share a folder, and it may have changed between their listings.
+    """
+    times: dict[str, Times] = {}
+    for path, folder in (item for tree in found.values() for item in tree.items()):
+        agree = times.get(path, folder.times) == folder.times
+        times[path] = folder.times if agree and max(folder.times) <= settled else _UNKNOWN
+    return times

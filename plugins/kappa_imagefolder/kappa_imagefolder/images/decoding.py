@@ -1,31 +1,26 @@
-"""Decoders: from the bytes of an image file to a value.
+"""From the bytes of an image file to a value.
 
-Pixels are those of ``PIL.Image.open(path).convert("RGB")``, as in torchvision. What changes them is
-chosen, and part of what identifies decoded images.
+Pixels are those of ``PIL.Image.open(path).convert("RGB")``, as in torchvision. Options that change
+them are part of the identity of decoded images.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kappa_imagefolder.images.jpeg import decode_jpeg, reduction, simplejpeg_version
-from kappa_imagefolder.images.orientation import read_orientation, turn_array, turn_image
-from kappa_imagefolder.images.pillow import (
-    check_pixels,
-    explained,
-    open_image,
-    pillow_identity,
-    to_rgb,
-)
+from kappa_imagefolder.images import pillow
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from PIL import Image
 
-__all__ = ["JPEG_DECODERS", "KINDS", "Decoder"]
+__all__ = ["JPEG_DECODERS", "KINDS", "Decoder", "simplejpeg"]
 
 #: What images can be decoded to.
 KINDS = ("pil", "raw", "numpy", "tensor")
@@ -33,6 +28,20 @@ KINDS = ("pil", "raw", "numpy", "tensor")
 JPEG_DECODERS = ("auto", "pillow")
 
 _EXIF_INFO = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+_JPEG_BEGINNING = b"\xff\xd8\xff"
+#: Colours that every decoder turns into the same RGB; CMYK is not among them.
+_JPEG_COLOURS = ("YCbCr", "Gray", "RGB")
+
+
+@functools.cache
+def simplejpeg() -> ModuleType | None:
+    """Return the module; None where it is not installed (``kappa-imagefolder[fast]``)."""
+    try:
+        import simplejpeg as module
+    except ImportError:
+        return None
+    found: ModuleType = module
+    return found
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Decoder:
         kind: One of :data:`KINDS`.
         size_hint: Decode a large JPEG at 1/2, 1/4 or 1/8 of its size, such that its shorter side
             keeps at least that many pixels.
-        exif: Turn the image upright as its metadata say.
+        exif: Turn the image upright according to its metadata.
         max_pixels: The most pixels that an image may have; None: ``PIL.Image.MAX_IMAGE_PIXELS``.
         jpeg: ``"auto"``: JPEGs become arrays through simplejpeg where it is installed, else
             through Pillow; ``"pillow"``: always through Pillow.
@@ -66,7 +75,7 @@ class Decoder:
             a tensor of ``uint8`` of shape ``(3, H, W)``.
 
         Raises:
-            UnreadableImageError: The bytes are no image, are damaged, or have too many pixels.
+            UnreadableImageError: The bytes are not an image, are damaged, or have too many pixels.
         """
         if self.kind == "raw":
             return data
@@ -77,17 +86,17 @@ class Decoder:
             return pixels
         import torch
 
-        # By numpy: torch would start threads for this, in every process that decodes.
+        # Transposed by numpy: torch would start threads for it in every process that decodes.
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     @property
     def identity(self) -> str:
-        """What its values depend on, beside the bytes."""
+        """What its values depend on, besides the bytes."""
         if self.kind == "raw":
             return "raw"
-        parts = [self.kind, pillow_identity()]
-        if self._is_fast:
-            parts.append(f"simplejpeg-{simplejpeg_version()}")
+        parts = [self.kind, pillow.identity()]
+        if module := self._simplejpeg:
+            parts.append(f"simplejpeg-{module.__version__}")
         if self.size_hint is not None:
             parts.append(f"size_hint-{self.size_hint}")
         if self.exif:
@@ -95,34 +104,56 @@ class Decoder:
         return "/".join(parts)
 
     @property
-    def _is_fast(self) -> bool:
-        return (
-            self.kind in ("numpy", "tensor")
-            and self.jpeg == "auto"
-            and simplejpeg_version() is not None
-        )
+    def _simplejpeg(self) -> ModuleType | None:
+        return simplejpeg() if self.kind in ("numpy", "tensor") and self.jpeg == "auto" else None
 
     def _to_pil(self, data: Any) -> Image.Image:
-        with explained(data), open_image(data, self.max_pixels) as image:
-            if self.size_hint is not None and image.format in ("JPEG", "MPO"):
-                by = reduction(image.width, image.height, self.size_hint)
-                if by > 1:
-                    image.draft(None, (image.width // by, image.height // by))
-            pixels = to_rgb(image)
-            if self.exif:  # read now: Pillow has turned TIFFs by itself
-                pixels = turn_image(pixels, read_orientation(image))
-                for key in _EXIF_INFO:  # else somebody else turns it again
+        with pillow.open_image(data, self.max_pixels) as image:
+            pillow.draft(image, self.size_hint)
+            pixels = pillow.to_rgb(image)
+            if self.exif:  # read only now: Pillow turns TIFFs itself when it decodes them
+                turn = pillow.TURNS.get(pillow.read_orientation(image))
+                pixels = pixels if turn is None else pixels.transpose(turn)
+                for key in _EXIF_INFO:  # else another library would turn it again
                     pixels.info.pop(key, None)
             return pixels
 
     def _to_array(self, data: Any) -> npt.NDArray[np.uint8]:
-        pixels = decode_jpeg(data, self.size_hint, self._check_size) if self._is_fast else None
+        pixels = self._by_simplejpeg(data)
         if pixels is None:
             return np.array(self._to_pil(data))
         if self.exif:
-            with explained(data), open_image(data, self.max_pixels) as image:
-                pixels = turn_array(pixels, read_orientation(image))
+            with pillow.open_image(data, self.max_pixels) as image:
+                pixels = _turn(pixels, pillow.read_orientation(image))
         return np.ascontiguousarray(pixels)
 
-    def _check_size(self, width: int, height: int) -> None:
-        check_pixels(width, height, self.max_pixels)
+    def _by_simplejpeg(self, data: Any) -> npt.NDArray[np.uint8] | None:
+        """Return the pixels; None where Pillow is to decode or to refuse the file."""
+        module = self._simplejpeg
+        if module is None or bytes(data[: len(_JPEG_BEGINNING)]) != _JPEG_BEGINNING:
+            return None
+        try:
+            height, width, colours, _ = module.decode_jpeg_header(data)
+        except ValueError:
+            return None
+        if colours not in _JPEG_COLOURS:
+            return None
+        pillow.check_pixels(width, height, self.max_pixels)
+        by = pillow.reduction(width, height, self.size_hint)
+        least = {"min_height": -(-height // by), "min_width": -(-width // by)} if by > 1 else {}
+        try:
+            pixels: npt.NDArray[np.uint8] = module.decode_jpeg(data, "RGB", **least)
+        except ValueError:
+            return None
+        return pixels
+
+
+def _turn(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Return the pixels, of shape ``(H, W, 3)``, upright; a view."""
+    if orientation in (3, 4, 6, 7):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 7, 8):
+        pixels = pixels[:, ::-1]
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    return pixels

@@ -1,7 +1,7 @@
 """Loaders: functions that take a path and return what is in the file there.
 
-Each loader here is "read the file, then decode the bytes"; keeping the two apart is what lets a
-cache hold the compressed bytes and decode on the way out.
+Each one reads the file, then decodes its bytes. The two steps are separate so that a cache can keep
+the compressed bytes and decode them on the way out.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from kappa_imagefolder.images.shrinking import Shrink
 
 __all__ = [
+    "LOADERS",
     "FileLoader",
-    "file_loader",
-    "named_loader",
     "numpy_loader",
     "pil_loader",
     "raw_image_folder_sample_to_pil_sample",
@@ -36,13 +35,14 @@ __all__ = [
 ]
 
 Label = TypeVar("Label")
+AnyPath = str | os.PathLike[str]
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a file that must hold some.
+def read_file(path: AnyPath) -> bytes:
+    """Return the bytes of a file that must not be empty.
 
     Raises:
-        UnreadableImageError: It cannot be read or is empty; says why, not which file.
+        UnreadableImageError: It cannot be read or is empty; the message does not name the file.
     """
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - called for every sample
@@ -60,18 +60,18 @@ class FileLoader:
 
     Args:
         decoder: Bytes → value.
-        shrink: Applied to the bytes of the file first.
+        shrink: Applied first to the bytes of the file.
     """
 
     decoder: Decoder
     shrink: Shrink | None = None
 
-    def read(self, path: str | os.PathLike[str]) -> bytes:
-        """Return the bytes to keep; raises as :func:`read_file` and ``Shrink``."""
+    def read(self, path: AnyPath) -> bytes:
+        """Return the bytes to keep; raises the errors of :func:`read_file` and ``Shrink``."""
         data = read_file(path)
         return data if self.shrink is None else self.shrink(data, self.decoder.max_pixels)
 
-    def __call__(self, path: str | os.PathLike[str]) -> Any:
+    def __call__(self, path: AnyPath) -> Any:
         """Load an image file.
 
         Raises:
@@ -86,66 +86,32 @@ class FileLoader:
 
     @property
     def stored_identity(self) -> str:
-        """What the bytes to keep depend on, beside those of the file; empty if on nothing."""
+        """What the bytes to keep depend on, besides those of the file; empty for nothing."""
         return "" if self.shrink is None else f"/{self.shrink.identity}"
 
     @property
     def identity(self) -> str:
-        """What the value depends on, beside the bytes of the file."""
+        """What the value depends on, besides the bytes of the file."""
         decoded = "" if self.decoder.kind == "raw" else f"/{self.decoder.identity}"
         return self.stored_identity + decoded
 
 
-def raw_image_loader(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of an image file as they are: compressed, to be decoded after a cache.
+#: Loads an image file as a PIL image in mode ``RGB``, with the pixels of torchvision's loader.
+pil_loader: Callable[[AnyPath], Image.Image] = FileLoader(Decoder("pil"))
+#: Loads the bytes of an image file as they are: compressed, to be decoded after a cache.
+raw_image_loader: Callable[[AnyPath], bytes] = FileLoader(Decoder("raw"))
+#: Loads an image file as ``uint8`` of shape ``(H, W, 3)``.
+numpy_loader: Callable[[AnyPath], npt.NDArray[np.uint8]] = FileLoader(Decoder("numpy"))
+#: Loads an image file as ``uint8`` of shape ``(3, H, W)``.
+tensor_loader: Callable[[AnyPath], torch.Tensor] = FileLoader(Decoder("tensor"))
 
-    Raises:
-        UnreadableImageError: The file cannot be read or is empty.
-    """
-    data: bytes = _LOADERS[raw_image_loader](path)
-    return data
-
-
-def pil_loader(path: str | os.PathLike[str]) -> Image.Image:
-    """Load an image file as a PIL image in mode ``RGB``, with the pixels of torchvision's loader.
-
-    Raises:
-        UnreadableImageError: The file cannot be read or decoded.
-    """
-    image: Image.Image = _LOADERS[pil_loader](path)
-    return image
-
-
-def numpy_loader(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """Load an image file as ``uint8`` of shape ``(H, W, 3)``; raises as :func:`pil_loader`."""
-    pixels: npt.NDArray[np.uint8] = _LOADERS[numpy_loader](path)
-    return pixels
-
-
-def tensor_loader(path: str | os.PathLike[str]) -> torch.Tensor:
-    """Load an image file as ``uint8`` of shape ``(3, H, W)``; raises as :func:`pil_loader`."""
-    pixels: torch.Tensor = _LOADERS[tensor_loader](path)
-    return pixels
-
-
-_LOADERS: dict[Callable[..., Any], FileLoader] = {
-    pil_loader: FileLoader(Decoder("pil")),
-    raw_image_loader: FileLoader(Decoder("raw")),
-    numpy_loader: FileLoader(Decoder("numpy")),
-    tensor_loader: FileLoader(Decoder("tensor")),
+#: The loaders above, by the kind of their decoder.
+LOADERS: dict[str, Callable[[AnyPath], Any]] = {
+    "pil": pil_loader,
+    "raw": raw_image_loader,
+    "numpy": numpy_loader,
+    "tensor": tensor_loader,
 }
-
-
-def file_loader(loader: Callable[[str], Any]) -> FileLoader | None:
-    """Return what a loader of this package does in two steps; None for any other."""
-    if isinstance(loader, FileLoader):
-        return loader
-    return next((known for name, known in _LOADERS.items() if name is loader), None)
-
-
-def named_loader(loader: FileLoader) -> Callable[[str], Any]:
-    """Return the function of this module that does what ``loader`` does; else itself."""
-    return next((name for name, known in _LOADERS.items() if known == loader), loader)
 
 
 def raw_image_folder_sample_to_pil_sample(

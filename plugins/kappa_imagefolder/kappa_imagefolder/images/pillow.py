@@ -1,4 +1,4 @@
-"""Opening an image by Pillow, within a limit of its own, and with errors that say what is wrong."""
+"""What is done through Pillow: opening an image, decoding it smaller, turning it upright."""
 
 from __future__ import annotations
 
@@ -15,60 +15,93 @@ from kappa_imagefolder.errors import UnreadableImageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_pixels", "explained", "open_image", "pillow_identity", "to_rgb"]
+__all__ = [
+    "ORIENTATION",
+    "TURNS",
+    "check_pixels",
+    "draft",
+    "is_jpeg",
+    "open_image",
+    "identity",
+    "read_orientation",
+    "reduction",
+    "to_rgb",
+]
+
+ORIENTATION = 0x0112  # the EXIF tag
+
+#: What turns an image upright, by its orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 _PLAIN = (str, bytes, int, float, bool)
 
 
-def pillow_identity() -> str:
-    """Name what Pillow's pixels depend on, beside the bytes."""
+def identity() -> str:
+    """Name what Pillow's pixels depend on, besides the bytes."""
     lenient = "-truncated" if ImageFile.LOAD_TRUNCATED_IMAGES else ""
     return f"pillow-{PIL.__version__}{lenient}"
 
 
 @contextlib.contextmanager
-def explained(data: Any) -> Iterator[None]:
-    """Turn whatever Pillow raises for ``data`` into an error that says what is wrong with it."""
-    try:
-        yield
-    except (UnreadableImageError, MemoryError):
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UnreadableImageError(
-            f"{error}. If it is meant to be so large, pass ImageFolder(max_pixels=…); for TIFF and "
-            "WebP, where Pillow has its own say, raise PIL.Image.MAX_IMAGE_PIXELS where the image "
-            "is decoded (in DataLoader workers: in worker_init_fn)"
-        ) from error
-    except UnidentifiedImageError as error:
-        raise UnreadableImageError(
-            f"not an image in a format that Pillow knows ({len(data)} bytes, beginning with "
-            f"{bytes(data[:8])!r})"
-        ) from error
-    except Exception as error:  # a decoder fails on damaged bytes with whatever it runs into
-        raise UnreadableImageError(
-            f"damaged image ({len(data)} bytes): {type(error).__name__}: {error}"
-        ) from error
-
-
-def open_image(data: Any, max_pixels: int | None) -> Image.Image:
-    """Open an image, reading no more than its header.
+def open_image(data: Any, max_pixels: int | None) -> Iterator[Image.Image]:
+    """Open an image, reading only its header; errors while it is open say what is wrong with it.
 
     Args:
         data: The bytes of an image file.
         max_pixels: The most that it may decode to; None: ``PIL.Image.MAX_IMAGE_PIXELS``.
 
     Raises:
-        UnreadableImageError: It is empty, or decodes to more pixels.
+        UnreadableImageError: It is empty, not an image, damaged, or decodes to more pixels.
     """
     if not len(data):
         raise UnreadableImageError("the file is empty")
     usual = Image.MAX_IMAGE_PIXELS
-    if max_pixels is not None and usual is not None and max_pixels > usual:
-        image = _open_any_size(data)
-    else:
-        image = Image.open(io.BytesIO(data))
-    check_pixels(image.width, image.height, max_pixels)
-    return image
+    try:
+        if max_pixels is not None and usual is not None and max_pixels > usual:
+            opened = _open_any_size(data)
+        else:
+            opened = Image.open(io.BytesIO(data))
+        with opened as image:
+            check_pixels(image.width, image.height, max_pixels)
+            yield image
+    except (UnreadableImageError, MemoryError):
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(
+            f"{error}. If it is meant to be so large, pass ImageFolder(max_pixels=…); for TIFF and "
+            "WebP, where Pillow applies its own limit too, raise PIL.Image.MAX_IMAGE_PIXELS where "
+            "the image is decoded (in DataLoader workers: in worker_init_fn)"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(
+            f"not an image in a format that Pillow knows ({len(data)} bytes, beginning with "
+            f"{bytes(data[:8])!r})"
+        ) from error
+    except Exception as error:  # damaged bytes may make a decoder raise anything
+        raise UnreadableImageError(
+            f"damaged image ({len(data)} bytes): {type(error).__name__}: {error}"
+        ) from error
+
+
+def _open_any_size(data: Any) -> Image.Image:
+    """Open an image like ``Image.open``, but without the limit set for the whole process."""
+    Image.init()
+    prefix = bytes(data[:16])
+    for name in Image.ID:
+        factory, accept = Image.OPEN[name]
+        if accept is not None and accept(prefix) is not True:
+            continue
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # not this one
+            return factory(io.BytesIO(data), "")
+    raise UnidentifiedImageError("no plugin of Pillow accepts it")
 
 
 def check_pixels(width: int, height: int, max_pixels: int | None) -> None:
@@ -82,24 +115,49 @@ def check_pixels(width: int, height: int, max_pixels: int | None) -> None:
         )
 
 
-def _open_any_size(data: Any) -> Image.Image:
-    """Do what ``Image.open`` does, without the limit that it has for the whole process."""
-    Image.init()
-    prefix = bytes(data[:16])
-    for name in Image.ID:
-        factory, accept = Image.OPEN[name]
-        if accept is not None and accept(prefix) is not True:
-            continue
-        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # not this one
-            return factory(io.BytesIO(data), "")
-    raise UnidentifiedImageError("no plugin of Pillow accepts it")
+def is_jpeg(image: Image.Image) -> bool:
+    """Return whether an image is a JPEG, or several in one file, as some cameras write them."""
+    return image.format in ("JPEG", "MPO")
+
+
+def reduction(width: int, height: int, size_hint: int | None) -> int:
+    """Return 8, 4, 2 or 1: the divisor of the size at which to decode a JPEG.
+
+    Args:
+        width: Width of the stored image.
+        height: Height of the stored image.
+        size_hint: The shorter side keeps at least that many pixels; None: no reduction.
+    """
+    if size_hint is None:
+        return 1
+    return next((by for by in (8, 4, 2) if min(width, height) >= by * size_hint), 1)
+
+
+def draft(image: Image.Image, size_hint: int | None) -> None:
+    """Decode a JPEG at a smaller size, see :func:`reduction`; other images stay as they are."""
+    by = reduction(image.width, image.height, size_hint)
+    if by > 1 and is_jpeg(image):
+        image.draft(None, (image.width // by, image.height // by))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return ``image`` converted to RGB, with what a cache can keep of its info."""
+    """Return ``image`` converted to RGB, with the part of its info that a cache can keep."""
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
-        del image.info["transparency"]  # convert() drops it too, but warns of it first
+        del image.info["transparency"]  # convert() drops it too, but with a warning
     pixels = image.convert("RGB")
-    # What is no plain value (a fraction of TIFF, a text of PNG) could not be cached.
+    # A cache could not keep a fraction of TIFF, or a text of PNG.
     pixels.info = {key: v for key, v in pixels.info.items() if type(v) in _PLAIN}
     return pixels
+
+
+def read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image: 1 to 8, where 1 is upright.
+
+    It is 1 where the metadata are broken: cameras and editors write all sorts of them, and the
+    pixels are fine.
+    """
+    try:
+        orientation: Any = image.getexif().get(ORIENTATION)
+    except Exception:
+        return 1
+    return int(orientation) if isinstance(orientation, int) and orientation in TURNS else 1

@@ -1,4 +1,4 @@
-"""Making image files smaller before they are cached: between keeping them and decoding them."""
+"""Making image files smaller before they are cached: after they are read, before decoding."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from kappa_imagefolder.images.jpeg import reduction
-from kappa_imagefolder.images.orientation import ORIENTATION, read_orientation
-from kappa_imagefolder.images.pillow import explained, open_image, pillow_identity, to_rgb
+from kappa_imagefolder.images import pillow
 
 __all__ = ["Shrink"]
 
@@ -21,51 +19,45 @@ class Shrink:
 
     Args:
         longest: Pixels of the longest side; images up to that size stay as they are.
-        quality: The JPEG's, from 1 to 95.
+        quality: The JPEG's quality, from 1 to 95.
     """
 
     longest: int
     quality: int = 90
 
     def __call__(self, data: bytes, max_pixels: int | None = None) -> bytes:
-        """Return the bytes of the smaller image; those given where they are fewer.
+        """Return the bytes of the smaller image, or those given if they are fewer.
 
-        The orientation that its metadata state is kept, other metadata are not.
+        The orientation in its metadata is kept; other metadata are not.
 
         Raises:
-            UnreadableImageError: The bytes are no image, are damaged, or have too many pixels.
+            UnreadableImageError: The bytes are not an image, are damaged, or have too many pixels.
         """
-        with explained(data), open_image(data, max_pixels) as image:
+        with pillow.open_image(data, max_pixels) as image:
             if max(image.size) <= self.longest:
                 return data
-            if image.format in ("JPEG", "MPO"):
-                size = self._fitted(image)
-                by = reduction(image.width, image.height, 2 * min(size))
-                image.draft(None, (image.width // by, image.height // by))
-            else:
+            if not pillow.is_jpeg(image):
                 image.load()  # now, because this turns a TIFF upright
-                size = self._fitted(image)
-            pixels = image if image.mode == "L" else to_rgb(image)
+            scale = self.longest / max(image.size)
+            size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+            pillow.draft(image, 2 * min(size))
+            pixels = image if image.mode == "L" else pillow.to_rgb(image)
             small = pixels.resize(size, Image.Resampling.LANCZOS)
-            orientation = read_orientation(image)
+            orientation = pillow.read_orientation(image)
         return min(_encode(small, self.quality, orientation), data, key=len)
-
-    def _fitted(self, image: Image.Image) -> tuple[int, int]:
-        scale = self.longest / max(image.size)
-        return max(1, round(image.width * scale)), max(1, round(image.height * scale))
 
     @property
     def identity(self) -> str:
-        """What the bytes depend on, beside those of the file."""
-        return f"shrink-{self.longest}-{self.quality}/{pillow_identity()}"
+        """What the bytes depend on, besides those of the file."""
+        return f"shrink-{self.longest}-{self.quality}/{pillow.identity()}"
 
 
 def _encode(image: Image.Image, quality: int, orientation: int) -> bytes:
     file = io.BytesIO()
-    options: dict[str, Any] = {"subsampling": 0}  # with it, as many bytes are 2 dB worse
+    options: dict[str, Any] = {"subsampling": 0}  # with it, the same bytes are 2 dB worse
     if orientation != 1:
         options["exif"] = Image.Exif()
-        options["exif"][ORIENTATION] = orientation
+        options["exif"][pillow.ORIENTATION] = orientation
     image.info = {}
     image.save(file, "JPEG", quality=quality, **options)
     return file.getvalue()

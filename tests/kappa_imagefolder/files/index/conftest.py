@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kappa_imagefolder.files import index as index_module
+from kappa_imagefolder.files import scan as scan_module
 from support.image_indices import FILES
 from support.image_trees import make_tree
 
@@ -21,7 +21,7 @@ def cache_home(tmp_path, monkeypatch):
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A folder that counts as settled, although it was made just now."""
-    monkeypatch.setattr(index_module, "SETTLED", 0)
+    monkeypatch.setattr(scan_module, "SETTLED", 0)
     root = make_tree(tmp_path / "data", FILES)
     time.sleep(0.02)  # the clock of a file system ticks a few times in a hundredth of a second
     return root

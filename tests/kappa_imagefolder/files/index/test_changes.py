@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kappa_imagefolder import ImageFolder, NoClassesError
-from kappa_imagefolder.files import folders as folders_module
-from kappa_imagefolder.files import index as index_module
+from kappa_imagefolder.files import open_folder as index_module
+from kappa_imagefolder.files import scan as scan_module
 from support.image_indices import CHECKS, FILES, assert_same, change, index_in
 from support.image_trees import make_tree, picture
 
@@ -30,11 +30,11 @@ def test_a_folder_opened_by_its_index_is_the_same(root, check):
 
 
 def test_an_index_that_is_right_is_not_written_again(root):
-    place = Path(ImageFolder(root, index=True).index_path)
-    before = place.stat().st_ino
+    path = Path(ImageFolder(root, index=True).index_path)
+    before = path.stat().st_ino
     for check in CHECKS:
         ImageFolder(root, index=True, index_check=check)
-    assert place.stat().st_ino == before
+    assert path.stat().st_ino == before
 
 
 def test_trust_reads_no_folder(root):
@@ -93,21 +93,21 @@ def test_times_that_were_set_back_are_seen(root):
 def test_a_folder_that_changed_a_moment_ago_is_not_believed_yet(tmp_path, monkeypatch):
     """File systems note times in steps; a change within the same step would not be seen."""
     root = make_tree(tmp_path / "data", FILES)
-    place = Path(ImageFolder(root, index=True).index_path)
-    first = place.stat().st_ino
+    path = Path(ImageFolder(root, index=True).index_path)
+    first = path.stat().st_ino
     picture(9).save(root / "dog/9.jpg")
     assert len(ImageFolder(root, index=True)) == 6
-    assert place.stat().st_ino != first
-    monkeypatch.setattr(index_module, "SETTLED", 0)  # as if seconds had passed
+    assert path.stat().st_ino != first
+    monkeypatch.setattr(scan_module, "SETTLED", 0)  # as if seconds had passed
     time.sleep(0.02)
     ImageFolder(root, index=True)
-    second = place.stat().st_ino
+    second = path.stat().st_ino
     ImageFolder(root, index=True)
-    assert place.stat().st_ino == second
+    assert path.stat().st_ino == second
 
 
 def test_storage_that_keeps_no_times_is_scanned(root, monkeypatch):
-    for module in (index_module, folders_module):
+    for module in (index_module, scan_module):
         monkeypatch.setattr(module, "folder_times", lambda path: (0, 0))
     ImageFolder(root, index=True)
     picture(9).save(root / "dog/9.jpg")
@@ -128,9 +128,9 @@ def test_links_are_followed_by_the_index_too(root, tmp_path):
 def test_an_index_moves_and_is_copied_with_the_folder(root, tmp_path):
     ImageFolder(root, index=True)
     copied = shutil.copytree(root, tmp_path / "copy")
-    (place,) = index_in(copied)
-    before = place.stat().st_ino
+    (path,) = index_in(copied)
+    before = path.stat().st_ino
     trusted = ImageFolder(copied, index=True, index_check="trust")
     assert_same(trusted, ImageFolder(copied))
-    assert place.stat().st_ino == before
+    assert path.stat().st_ino == before
     assert_same(ImageFolder(copied, index=True), ImageFolder(copied))

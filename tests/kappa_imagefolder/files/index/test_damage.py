@@ -26,32 +26,32 @@ from support.image_trees import make_tree, picture
         lambda data: data[:-1],
         lambda data: data + b"x",
         lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:],
-        lambda data: data[:7] + b"\x02" + data[8:],
+        lambda data: data[:7] + b"\x01" + data[8:],
     ],
     ids=["empty", "foreign", "cut", "half", "shorter", "longer", "header", "version"],
 )
 def test_a_damaged_or_foreign_index_is_made_anew(root, damage, check, caplog):
-    place = Path(ImageFolder(root, index=True).index_path)
-    data = place.read_bytes()
-    place.write_bytes(damage(data))
+    path = Path(ImageFolder(root, index=True).index_path)
+    data = path.read_bytes()
+    path.write_bytes(damage(data))
     time.sleep(0.02)
     assert_same(ImageFolder(root, index=True, index_check=check), ImageFolder(root))
     assert "it will be replaced" in caplog.text
-    assert place.read_bytes() == data
+    assert path.read_bytes() == data
 
 
 @pytest.mark.parametrize("check", ["dirs", "full"])
 def test_every_byte_of_the_files_names_is_checked_unless_trusted(root, check):
-    place = Path(ImageFolder(root, index=True).index_path)
-    data = place.read_bytes()
-    place.write_bytes(data.replace(b"cat/1.jpg", b"cat/2.jpg"))
+    path = Path(ImageFolder(root, index=True).index_path)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"cat/1.jpg", b"cat/2.jpg"))
     assert_same(ImageFolder(root, index=True, index_check=check), ImageFolder(root))
-    assert place.read_bytes() == data
+    assert path.read_bytes() == data
 
 
 def test_what_a_killed_writer_left_is_removed_by_a_later_one(root):
-    place = ImageFolder(root, index=True).index_path
-    old, fresh = Path(f"{place}.0011aabb.part"), Path(f"{place}.2233ccdd.part")
+    path = ImageFolder(root, index=True).index_path
+    old, fresh = Path(f"{path}.0011aabb.part"), Path(f"{path}.2233ccdd.part")
     for part in (old, fresh):
         part.write_bytes(b"half an index")
     os.utime(old, (0, 0))
@@ -76,46 +76,51 @@ def rewritten(data, edit):
     "edit",
     [
         lambda header: [1],
-        lambda header: header.update(about=None),
-        lambda header: header.update(arrays=[1]),
-        lambda header: header["arrays"].pop("paths") and None,
-        lambda header: header["arrays"].pop("times") and None,
-        lambda header: header["arrays"].update(labels=["<i4", [2**70], 0]),
-        lambda header: header["arrays"].update(labels=["O", [5], 0]),
-        lambda header: header["arrays"]["labels"].__setitem__(0, "<u4"),
-        lambda header: header["arrays"]["labels"].__setitem__(1, [4]),
-        lambda header: header["arrays"]["offsets"].__setitem__(2, 0),
-        lambda header: header["arrays"]["times"].__setitem__(1, [6]),
-        lambda header: header["about"].pop("classes") and None,
-        lambda header: header["about"].update(class_to_idx=[]),
-        lambda header: header["about"].pop("empty") and None,
+        lambda header: header.update(purpose=None),
+        lambda header: header.update(lengths=[1]),
+        lambda header: header["lengths"].pop("paths") and None,
+        lambda header: header["lengths"].pop("times") and None,
+        lambda header: header["lengths"].update(labels=2**70),
+        lambda header: header["lengths"].update(labels=-1),
+        lambda header: header["lengths"].update(labels="5"),
+        lambda header: header["lengths"].update(labels=4),
+        lambda header: header["lengths"].update(offsets=5),
+        lambda header: header["lengths"].update(times=7),
+        lambda header: header["lengths"].update(labels=7, times=7),
+        lambda header: header["lengths"].update(labels=6, times=header["lengths"]["times"] - 1),
+        lambda header: header.pop("classes") and None,
+        lambda header: header.update(class_to_idx=[]),
+        lambda header: header.update(digest=None),
+        lambda header: header.pop("empty") and None,
     ],
 )
 def test_an_index_made_by_hand_is_made_anew(root, edit, check, caplog):
-    place = Path(ImageFolder(root, index=True).index_path)
-    data = place.read_bytes()
-    place.write_bytes(rewritten(data, edit))
+    path = Path(ImageFolder(root, index=True).index_path)
+    data = path.read_bytes()
+    path.write_bytes(rewritten(data, edit))
     time.sleep(0.02)
     assert_same(ImageFolder(root, index=True, index_check=check), ImageFolder(root))
     assert "is damaged" in caplog.text
-    assert place.read_bytes() == data
+    assert path.read_bytes() == data
 
 
 def test_a_file_that_is_no_index_is_not_replaced_where_the_user_names_it(root, tmp_path):
-    place = tmp_path / "labels.csv"
-    place.write_text("dear to me")
-    message = rf"'{place}' holds something else than an index; it stays as it is. Give index="
+    path = tmp_path / "labels.csv"
+    path.write_text("dear to me")
+    message = rf"'{path}' is not an index; it is left as it is. Give index="
     for check in CHECKS:
         with pytest.raises(IndexFileError, match=message):
-            ImageFolder(root, index=place, index_check=check)
-    assert place.read_text() == "dear to me"
+            ImageFolder(root, index=path, index_check=check)
+    assert path.read_text() == "dear to me"
 
 
 def test_a_pipe_is_not_waited_for(root, tmp_path):
-    place = tmp_path / "pipe"
-    os.mkfifo(place)
-    with pytest.raises(IndexFileError, match=r"pipe' is no file, and so no index; it stays"):
-        ImageFolder(root, index=place)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(
+        IndexFileError, match=r"pipe' is not a regular file, and so not an index; it is left"
+    ):
+        ImageFolder(root, index=path)
 
 
 def test_other_files_that_are_being_written_are_nobodys_business(root, tmp_path):
@@ -128,7 +133,7 @@ def test_other_files_that_are_being_written_are_nobodys_business(root, tmp_path)
 
 def test_an_index_that_another_process_wrote_at_once_is_not_taken(root, tmp_path, monkeypatch):
     """Of two folders that are given the same path for their indices, each gets its own files."""
-    other, place = make_tree(tmp_path / "other", FILES[:2]), tmp_path / "x.index"
+    other, path = make_tree(tmp_path / "other", FILES[:2]), tmp_path / "x.index"
     ImageFolder(other, index=tmp_path / "theirs")
     replace = os.replace
 
@@ -137,4 +142,4 @@ def test_an_index_that_another_process_wrote_at_once_is_not_taken(root, tmp_path
         replace(tmp_path / "theirs", target)
 
     monkeypatch.setattr(os, "replace", both)
-    assert_same(ImageFolder(root, index=place), ImageFolder(root))
+    assert_same(ImageFolder(root, index=path), ImageFolder(root))

@@ -15,11 +15,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from kappa_imagefolder import ImageFolder, IndexFileError
-from kappa_imagefolder.files import index as index_module
-from kappa_imagefolder.files.folders import folder_times
-from kappa_imagefolder.files.index import about, save_index
+from kappa_imagefolder.files import scan as scan_module
 from kappa_imagefolder.files.listing import LazySequence, Listing, pack
-from kappa_imagefolder.files.scan import Rules, Scan
+from kappa_imagefolder.files.open_folder import purpose_of, save_index
+from kappa_imagefolder.files.scan import Rules, Scan, folder_times
 from support.image_indices import FILES, assert_same, change
 from support.image_trees import make_tree
 
@@ -32,7 +31,7 @@ def test_who_has_the_old_index_open_keeps_it(root):
     assert ds.samples == before
 
 
-def test_a_pickle_holds_the_place_of_the_index_and_not_the_files(root):
+def test_a_pickle_holds_the_path_of_the_index_and_not_the_files(root):
     make_tree(root, [f"cat/{'long' * 20}{i}.jpg" for i in range(100)])
     ds = ImageFolder(root, index=True)
     data = pickle.dumps(ds)
@@ -53,10 +52,12 @@ def test_workers_read_through_the_index(root, start):
 def test_a_worker_never_takes_another_index_for_the_one_that_was_opened(root):
     data = pickle.dumps(ImageFolder(root, index=True))
     change((root / "cat/1.jpg").unlink)
-    place = ImageFolder(root, index=True).index_path
-    with pytest.raises(IndexFileError, match=rf"'{place}', .*, is another one; .* Open it anew"):
+    path = ImageFolder(root, index=True).index_path
+    with pytest.raises(
+        IndexFileError, match=rf"'{path}', .*, has been replaced by another one; .* Open it again"
+    ):
         pickle.loads(data)
-    Path(place).unlink()
+    Path(path).unlink()
     with pytest.raises(IndexFileError, match=r"is gone; the folder has changed since then"):
         pickle.loads(data)
 
@@ -66,7 +67,7 @@ def test_a_worker_takes_an_index_made_anew_that_holds_the_same(tmp_path, monkeyp
     root = make_tree(tmp_path / "data", FILES)
     ds = ImageFolder(root, index=True)
     data, before = pickle.dumps(ds), Path(ds.index_path).read_bytes()
-    monkeypatch.setattr(index_module, "SETTLED", 0)
+    monkeypatch.setattr(scan_module, "SETTLED", 0)
     time.sleep(0.02)
     ImageFolder(root, index=True)
     assert Path(ds.index_path).read_bytes() != before
@@ -114,14 +115,14 @@ print(count, len(first), began, growth)
 @pytest.mark.slow
 def test_four_workers_share_the_memory_of_a_million_files(tmp_path):
     """In an epoch of labels and paths they grow by less than 5 %."""
-    root, place = tmp_path / "data", tmp_path / "index"
+    root, path = tmp_path / "data", tmp_path / "index"
     (root / "x").mkdir(parents=True)
     names = [f"x/n{i // 1000:08}_{i:08}.JPEG" for i in range(1_000_000)]
-    listing = Listing.of(pack(names), np.zeros(len(names), np.int32))
+    listing = Listing(pack(names), np.zeros(len(names), np.int32))
     found = Scan(listing, [], {"x": folder_times(str(root / "x"))})
-    save_index([str(place)], about(str(root), Rules()), (["x"], {"x": 0}), found, chosen=True)
+    save_index([str(path)], purpose_of(str(root), Rules()), (["x"], {"x": 0}), found, chosen=True)
 
-    command = [sys.executable, "-c", MEASURE, str(root), str(place)]
+    command = [sys.executable, "-c", MEASURE, str(root), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     count, workers, began, growth = map(int, done.stdout.split())
     assert (count, workers) == (1_000_000, 4)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kappa_imagefolder import ImageFolder, IndexFileError
-from kappa_imagefolder.files import index as index_module
+from kappa_imagefolder.files import open_folder as index_module
 from kappa_imagefolder.files.scan import Rules
 from support.image_indices import FILES, assert_same, change, index_in
 from support.image_trees import make_tree
@@ -47,31 +47,31 @@ def readable(root):
 
 
 def test_an_index_can_lie_elsewhere(root, tmp_path):
-    place = tmp_path / "indices" / "train.index"
-    with pytest.raises(IndexFileError, match=rf"cannot write an index of '{root}' to '{place}': "):
-        ImageFolder(root, index=place)
-    place.parent.mkdir()
+    path = tmp_path / "indices" / "train.index"
+    with pytest.raises(IndexFileError, match=rf"cannot write an index of '{root}' to '{path}': "):
+        ImageFolder(root, index=path)
+    path.parent.mkdir()
     for _ in range(2):
-        ds = ImageFolder(root, index=place)
-        assert ds.index_path == str(place)
+        ds = ImageFolder(root, index=path)
+        assert ds.index_path == str(path)
         assert_same(ds, ImageFolder(root))
     assert index_in(root) == []
 
 
 def test_an_index_of_another_folder_is_not_taken_even_on_trust(root, tmp_path, caplog):
     other = make_tree(tmp_path / "other", FILES[:2])
-    place = tmp_path / "x.index"
-    ImageFolder(other, index=place)
-    ds = ImageFolder(root, index=place, index_check="trust")
+    path = tmp_path / "x.index"
+    ImageFolder(other, index=path)
+    ds = ImageFolder(root, index=path, index_check="trust")
     assert_same(ds, ImageFolder(root))
-    assert f"the index '{place}' is for another root; it will be replaced" in caplog.text
+    assert f"the index '{path}' is for another root; it will be replaced" in caplog.text
 
 
 def test_the_index_made_last_is_the_one_to_trust(root):
     """The one in a folder that cannot be written any more is older than the one in the cache."""
     inside = Path(ImageFolder(root, index=True).index_path)
     change((root / "cat/1.jpg").unlink)
-    other = index_module._places(str(root), Rules())[1]
+    other = index_module.index_paths(str(root), Rules())[1]
     Path(other).parent.mkdir(parents=True)
     ImageFolder(root, index=other)
     for newer, older, count in ((other, inside, 4), (inside, other, 5)):
@@ -84,10 +84,10 @@ def test_the_index_made_last_is_the_one_to_trust(root):
 def test_a_relative_cache_folder_is_ignored(root, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     monkeypatch.setenv("HOME", "/home/somebody")
-    places = index_module._places(str(root), Rules())
-    assert Path(places[1]).parent == Path("/home/somebody/.cache/kappa_imagefolder")
+    paths = index_module.index_paths(str(root), Rules())
+    assert Path(paths[1]).parent == Path("/home/somebody/.cache/kappa_imagefolder")
     monkeypatch.setenv("HOME", "~")  # as for a user that the system does not know
-    assert index_module._places(str(root), Rules()) == places[:1]
+    assert index_module.index_paths(str(root), Rules()) == paths[:1]
 
 
 def test_the_index_of_a_read_only_folder_is_in_the_users_cache(readable, monkeypatch, as_nobody):
@@ -96,15 +96,15 @@ def test_the_index_of_a_read_only_folder_is_in_the_users_cache(readable, monkeyp
     for _ in range(2):
         ds = ImageFolder(folder, index=True)
         assert_same(ds, ImageFolder(folder))
-        place = Path(ds.index_path)
-        assert place.parent == home / "kappa_imagefolder"
-        assert stat.S_IMODE(place.stat().st_mode) == 0o600
-        assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
-    assert len(list(place.parent.iterdir())) == 1
+        path = Path(ds.index_path)
+        assert path.parent == home / "kappa_imagefolder"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert len(list(path.parent.iterdir())) == 1
     assert index_in(folder) == []
 
 
-def test_without_a_place_for_an_index_there_is_none(readable, monkeypatch, caplog, as_nobody):
+def test_without_a_path_for_an_index_there_is_none(readable, monkeypatch, caplog, as_nobody):
     folder, _ = readable
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     ds = ImageFolder(folder, index=True)
