@@ -23,11 +23,11 @@ def mosaic(images: list[Image.Image], rows: int = 4) -> Image.Image:
     """Put photos together to one of the size that a camera has."""
     width, height = min(image.size for image in images)
     whole = Image.new("RGB", (rows * width, rows * height))
-    for place in range(rows * rows):
-        image = images[place % len(images)]
-        if place % 3:
+    for number in range(rows * rows):
+        image = images[number % len(images)]
+        if number % 3:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        whole.paste(image, (place % rows * width, place // rows * height))
+        whole.paste(image, (number % rows * width, number // rows * height))
     return whole
 
 
@@ -77,7 +77,7 @@ def decode_all(decoder: Decoder, files: list[bytes]) -> None:
 
 
 def quality(images: list[Image.Image]) -> None:
-    """Say what `shrink` costs: the photo made small by it, and made small without a JPEG."""
+    """Print what `shrink` costs, compared with resizing without a JPEG."""
     data = [encoded(mosaic(images))]
     print("What shrink costs in quality, against resizing alone; camera-sized photos")
     for longest in (256, 512):

@@ -24,12 +24,12 @@ def make_images(root: Path, images: list[Image.Image], number: int) -> None:
     generator = np.random.default_rng(0)
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
-    for place in range(number):
-        image = images[place % len(images)]
+    for index in range(number):
+        image = images[index % len(images)]
         left = int(generator.integers(max(1, image.width - 500)))
         top = int(generator.integers(max(1, image.height - 375)))
         cut = image.crop((left, top, left + 500, top + 375))
-        cut.save(root / "ab"[place % 2] / f"{place:06}.jpg", quality=90)
+        cut.save(root / "ab"[index % 2] / f"{index:06}.jpg", quality=90)
 
 
 def resize(image: Image.Image) -> torch.Tensor:

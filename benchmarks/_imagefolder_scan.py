@@ -80,10 +80,10 @@ def scanning(folder: Path, files: int, folders: int, rounds: int) -> None:
     print(f"Opening by index; ratios against ImageFolder's scan of {files:,} files")
     opened = {"scan": scan}
     for count, tree in trees.items():
-        place = folder / f"{count}.index"
-        ImageFolder(tree, index=place)
+        path = folder / f"{count}.index"
+        ImageFolder(tree, index=path)
         for check in ("trust", "dirs"):
-            opening = partial(ImageFolder, tree, index=place, index_check=check)
+            opening = partial(ImageFolder, tree, index=path, index_check=check)
             name = f"index_check={check!r}, {count:,} files"
             opened |= best_of({name: opening}, 3 * rounds)
     table(opened)

@@ -1,4 +1,4 @@
-"""kappa_imagefolder beside torchvision's way: scanning, opening by index, decoding, whole epochs.
+"""kappa_imagefolder compared with torchvision: scanning, opening by index, decoding, whole epochs.
 
 Each ratio is against the first line of its table, measured in the same run; best of the rounds.
 The photos are the two that scikit-learn ships, cut and put together (`--photos` takes a folder of

@@ -24,10 +24,10 @@ def test_it_makes_the_index_that_opens_the_folder(tmp_path):
     (root / "bare").mkdir()
     done = run("index", root)
     assert (done.returncode, done.stderr) == (0, "")
-    (place,) = root.glob(".kappa_imagefolder-*.index")
-    assert done.stdout.startswith(f"3 images in 4 classes: {place} ({place.stat().st_size:,} bytes")
+    (path,) = root.glob(".kappa_imagefolder-*.index")
+    assert done.stdout.startswith(f"3 images in 4 classes: {path} ({path.stat().st_size:,} bytes")
     ds = ImageFolder(root, index=True, index_check="trust", allow_empty=True)
-    assert ds.index_path == str(place)
+    assert ds.index_path == str(path)
 
     done = run("index", root, "--json", "--output", tmp_path / "x", "--extensions", ".jpg",
                "--class-order", "natural")  # fmt: skip

@@ -42,12 +42,12 @@ def test_an_unreadable_image_is_named_by_index_class_path_and_cause(root, how, r
     if ds is None:
         (root / "dog/3.jpg").symlink_to(root / "nowhere")  # listed, but leads nowhere
         ds = ImageFolder(root)
-    place = rf"^cannot load image 2 of class 'dog', '{root}/dog/3\.jpg': {reason}"
+    message = rf"^cannot load image 2 of class 'dog', '{root}/dog/3\.jpg': {reason}"
     reads = [lambda: ds[2], lambda: ds.__getitems__([0, 2]), lambda: ModeWrapper(ds, "x")[2]]
     if how in ("missing", "empty"):
         reads.append(lambda: ds.getraw_x(2))
     for read in reads:
-        with pytest.raises(UnreadableImageError, match=place):
+        with pytest.raises(UnreadableImageError, match=message):
             read()
     assert [ds[idx][1] for idx in (0, 1, 3, 4)] == [0, 0, 1, 2]  # nothing has shifted
 

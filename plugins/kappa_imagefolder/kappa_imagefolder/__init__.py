@@ -1,6 +1,6 @@
-"""Source ``imagefolder`` for kappacore: a folder of images, one subfolder a class.
+"""Source ``imagefolder`` for kappacore: a folder of images, one subfolder per class.
 
-Importing this package imports nothing else: each name is loaded when it is first touched.
+Importing this package imports nothing else: each name is loaded on first access.
 """
 
 from __future__ import annotations

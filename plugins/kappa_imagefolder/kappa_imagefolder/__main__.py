@@ -12,34 +12,28 @@ from kappacore.errors import KappaError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return its exit code: 0 done, 1 something is wrong, 2 usage."""
-    arguments = _parser().parse_args(argv)
-    try:
-        return _index(arguments)
-    except KappaError as error:
-        print(f"kappa_imagefolder: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
+    """Run the command line; return its exit code: 0 done, 1 failed, 2 wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m kappa_imagefolder")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    index = commands.add_parser(
+    index = parser.add_subparsers(metavar="COMMAND", required=True).add_parser(
         "index",
         help="make the index of an image folder, by which ImageFolder(root, index=True) opens it",
         description=(
             "Scan an image folder and make its index, in the folder itself or, where that cannot "
-            "be written, in your cache directory. An index that is right stays as it is."
+            "be written, in your cache directory. An index that is up to date stays as it is."
         ),
     )
     index.add_argument("root", metavar="ROOT", help="the folder with one subfolder per class")
-    index.add_argument("--output", metavar="FILE", help="where to put the index")
+    index.add_argument("--output", metavar="FILE", help="the path of the index")
     index.add_argument(
         "--extensions", metavar="EXT", nargs="+", help="endings of image files, such as .jpg .png"
     )
     index.add_argument("--class-order", default="lexicographic", help="or natural: 1, 2, 10")
     index.add_argument("--json", action="store_true", help="print a JSON object")
-    return parser
+    try:
+        return _index(parser.parse_args(argv))
+    except KappaError as error:
+        print(f"kappa_imagefolder: {error}", file=sys.stderr)  # noqa: T201
+        return 1
 
 
 def _index(arguments: argparse.Namespace) -> int:
@@ -55,22 +49,15 @@ def _index(arguments: argparse.Namespace) -> int:
         index_check="full",
     )
     if dataset.index_path is None:
-        return 1  # why was logged
-    about = {
-        "index": dataset.index_path,
-        "images": len(dataset),
-        "classes": dataset.n_classes,
-        "bytes": Path(dataset.index_path).stat().st_size,
-        "seconds": round(time.perf_counter() - began, 3),
-    }
+        return 1  # the reason was logged
+    seconds = round(time.perf_counter() - began, 3)
+    images, classes, path = len(dataset), dataset.n_classes, dataset.index_path
+    size = Path(path).stat().st_size
+    text = f"{images:,} images in {classes:,} classes: {path} ({size:,} bytes, {seconds} s)"
     if arguments.json:
-        print(json.dumps(about))  # noqa: T201
-    else:
-        text = (
-            f"{len(dataset):,} images in {dataset.n_classes:,} classes: {dataset.index_path} "
-            f"({about['bytes']:,} bytes, {about['seconds']} s)"
-        )
-        print(text.encode(errors="backslashreplace").decode())  # noqa: T201 - not all is UTF-8
+        result = {"index": path, "images": images, "classes": classes, "bytes": size}
+        text = json.dumps({**result, "seconds": seconds})
+    print(text.encode(errors="backslashreplace").decode())  # noqa: T201 - not all is UTF-8
     return 0
 
 

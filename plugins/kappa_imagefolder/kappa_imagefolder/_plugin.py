@@ -1,4 +1,4 @@
-"""What this distribution provides to kappacore."""
+"""The plugin: what this distribution adds to kappacore."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def kappacore_sources() -> Iterable[SourceSpec]:
         name="imagefolder",
         target="kappa_imagefolder.dataset:ImageFolder",
         api=1,
-        summary="A folder of images, one subfolder a class.",
+        summary="A folder of images, one subfolder per class.",
         requires=("pillow>=9.5",),
     )

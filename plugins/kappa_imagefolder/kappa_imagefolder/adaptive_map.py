@@ -50,18 +50,13 @@ def adaptive_map(function: Callable[[T], R], items: Iterable[T], *, batch: int =
         yield from results
         if waited > max(computed, _PATIENCE):
             break
-    for results in _in_threads(run, batches):
-        yield from results
-
-
-def _in_threads(function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
     with ThreadPoolExecutor(THREADS, thread_name_prefix="kappa-imagefolder") as pool:
-        running = deque(pool.submit(function, item) for item in islice(items, 2 * THREADS))
+        running = deque(pool.submit(run, some) for some in islice(batches, 2 * THREADS))
         try:
             while running:
-                result = running.popleft().result()
-                running.extend(pool.submit(function, item) for item in islice(items, 1))
-                yield result
+                results = running.popleft().result()
+                running.extend(pool.submit(run, some) for some in islice(batches, 1))
+                yield from results
         finally:
             for future in running:
                 future.cancel()

@@ -26,15 +26,15 @@ _FOLDER_OPTIONS = tuple(inspect.signature(ImageFolder).parameters)
 class CachedImageFolder(ImagesAndClasses, KDWrapper):
     """An :class:`ImageFolder` whose files are cached: each is read once, and stays compressed.
 
-    The same as ``CacheWrapper(ImageFolder(root), …)`` with a transform after it. It has the items
-    and attributes of the folder and the methods of the cache (``prefill``, ``stats``, ``clear``).
+    The same as ``CacheWrapper(ImageFolder(root), …)`` followed by a transform, with the items and
+    attributes of the folder and the methods of the cache (``prefill``, ``stats``, ``clear``).
 
     Args:
         root: The folder.
         transform: Image → image, applied after the cache, so it may be random; it can be set.
-        backend: Name of a cache backend, or a choice as ``CacheWrapper`` takes it.
-        **options: Those of :class:`ImageFolder` (``decode``, ``shrink``, ``index``, …); all others
-            are the cache's (``form``, ``namespace``, ``keep``, ``max_bytes``, …).
+        backend: The cache backend; anything that ``CacheWrapper`` takes.
+        **options: Options of :class:`ImageFolder` (``decode``, ``shrink``, ``index``, …); all
+            others go to the cache (``form``, ``namespace``, ``keep``, ``max_bytes``, …).
 
     Example::
 
@@ -63,7 +63,7 @@ class CachedImageFolder(ImagesAndClasses, KDWrapper):
 
     @property  # type: ignore[misc]
     def is_random(self) -> bool:
-        """Whether the same index may give different images: any transform is taken to."""
+        """Whether an index may return different images; assumed of any transform."""
         return self.transform is not None
 
     def _kd_item(self, name: str) -> Item | None:

@@ -51,22 +51,22 @@ class ImagesAndClasses(KDDataset):
 
 
 class ImageFolder(ImagesAndClasses):
-    """Images in folders, one folder per class, with the meaning that torchvision gives them.
+    """Images in folders, one folder per class, interpreted as by torchvision.
 
     Its items are ``x`` (the image), ``class`` (also ``y``; an int) and ``path`` (a str). Labels and
     paths are read without opening a file. ``x`` has a raw form, the bytes of the file, which is
     what a cache keeps; decoding and ``transform`` come after the cache.
 
     Classes are the folders directly below ``root``, in lexicographic order. A class holds the files
-    below its folder at any depth, in sorted order, links followed; a link that leads back to a
-    folder around it is not (torchvision lists such files some 40 times).
+    below its folder at any depth, in sorted order. Links are followed, except for a link that leads
+    back to a folder around it (torchvision lists such files some 40 times).
 
     Args:
         root: The folder; ``~`` is expanded.
         transform: Image → image, applied to ``x`` after decoding.
         target_transform: Label → label, applied to ``class``.
-        loader: Path → ``x``. Other loaders than those of this package have no raw form, so a cache
-            keeps what they return. Default: the one that ``decode`` names.
+        loader: Path → ``x``. Your own loader has no raw form, so a cache keeps what it returns.
+            Default: the loader of this package for ``decode``.
         is_valid_file: Path → bool, in place of ``extensions``.
         allow_empty: Accept classes without an image.
         extensions: Endings of image files, in any case. Default: torchvision's.
@@ -75,33 +75,33 @@ class ImageFolder(ImagesAndClasses):
             the file).
         size_hint: Decode large JPEGs at 1/2, 1/4 or 1/8 of their size, which is faster; the shorter
             side keeps at least that many pixels.
-        exif: Turn images upright as their metadata say; torchvision does not.
-        max_pixels: Refuse images with more; default: ``PIL.Image.MAX_IMAGE_PIXELS``, about 89
-            million.
+        exif: Turn images upright according to their metadata; torchvision does not.
+        max_pixels: Refuse images with more pixels. Default: ``PIL.Image.MAX_IMAGE_PIXELS``, about
+            89 million.
         jpeg_decoder: ``"auto"``: JPEGs become arrays through simplejpeg where that is installed;
             ``"pillow"``: always through Pillow.
-        shrink: Re-encode images whose longest side is longer than that many pixels, as a smaller
-            JPEG of quality 90, before a cache keeps them; or ``(pixels, quality)``.
+        shrink: Pixels, or ``(pixels, quality)``: images with a longer side are re-encoded as a JPEG
+            of that size, by default of quality 90, before a cache keeps them.
         on_error: ``"raise"``, or a function that takes the :class:`UnreadableImageError` of an
-            image that cannot be loaded and returns what to use in its place.
+            image that cannot be loaded and returns a replacement.
         class_order: ``"lexicographic"`` as in torchvision (1, 10, 2), or ``"natural"`` (1, 2, 10).
-        index: Open the folder by an index file, made if need be: True (it lies in the root, or in
-            the user's cache where that cannot be written) or a path.
-        index_check: What to look at before believing the index: ``"dirs"`` (when each folder last
+        index: Open the folder by an index file, which is made if necessary: True (in the root, or
+            in the user's cache directory where the root cannot be written) or a path.
+        index_check: What to check before the index is used: ``"dirs"`` (when each folder last
             changed), ``"trust"`` (nothing) or ``"full"`` (all file names).
-        fingerprint: How the content is identified for caches: by the relative paths and classes of
-            all files and the content of 64 of them (``"sampled"``), the sizes of all
-            (``"sizes"``) or the content of all (``"content"``).
-        progress: Show a bar on a terminal where something takes longer than two seconds.
+        fingerprint: How caches identify the content: by the relative paths and classes of all files
+            and the content of 64 of them (``"sampled"``), the sizes of all (``"sizes"``) or the
+            content of all (``"content"``).
+        progress: Show a bar on a terminal for work of more than two seconds.
 
     Attributes:
         root: The folder, as a str.
         classes: Names of the classes, in the order of their indices.
         class_to_idx: Index of each.
-        samples: ``(path, label)`` of all files; equals a list, but takes a few bytes a file.
+        samples: ``(path, label)`` of all files; equals a list, but takes a few bytes per file.
         imgs: The same.
-        targets: The labels of all files, likewise.
-        loader: What loads ``x`` from a path.
+        targets: The labels of all files; equals a list.
+        loader: Loads ``x`` from a path.
         extensions: Endings of image files; None with ``is_valid_file``.
         index_path: The index file by which the folder was opened, or None.
 
@@ -191,7 +191,7 @@ class ImageFolder(ImagesAndClasses):
         self.index_path = folder.index_path
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-        """List the classes; override it to choose among the folders or to number them otherwise.
+        """List the classes; override it to choose among the folders or to number them differently.
 
         Args:
             directory: The root.
@@ -256,7 +256,7 @@ class ImageFolder(ImagesAndClasses):
 
     @property
     def loader(self) -> Callable[[str], Any]:
-        """What loads ``x`` from a path; can be set."""
+        """The function that loads ``x`` from a path; can be set."""
         return self._loader
 
     @loader.setter
@@ -273,7 +273,7 @@ class ImageFolder(ImagesAndClasses):
         return FullPaths(self.root, self._listing.paths)
 
     def _item(self, name: str) -> Item:
-        """Return an item as subclasses define it; kept, because finding it takes a while."""
+        """Return an item, also where a subclass defines it; kept, because finding it is slow."""
         item = self._items.get(name)
         if item is None:
             item = self._items[name] = find_item(self, name)
@@ -367,7 +367,7 @@ class ImageFolder(ImagesAndClasses):
         return item.get_batch(list(range(len(self)))) if column is None else column
 
     def getitem_path(self, idx: int, ctx: Ctx | None = None) -> str:  # noqa: ARG002
-        """Return the path of one image; bytes that are not UTF-8 as ``os.fsdecode`` has them."""
+        """Return the path of one image, decoded by ``os.fsdecode``."""
         return self._paths[idx]
 
     def getall_path(self) -> Sequence[str]:
@@ -379,9 +379,9 @@ class ImageFolder(ImagesAndClasses):
     def fingerprint(self, item: str, raw: bool = False) -> str | None:
         """Identify the content of an item; see the argument ``fingerprint``.
 
-        Decoded images are identified by their files, the decoder, its options and its version;
-        with a ``transform`` or an ``on_error`` of unknown effect they are not, nor are those of an
-        own ``loader``.
+        Decoded images are identified by their files, the decoder, its options and its version. With
+        a ``transform``, an ``on_error`` or your own ``loader`` they have no fingerprint, because
+        its effect is unknown.
         """
         if item == "x":
             return self._image_fingerprint(raw)
@@ -394,7 +394,7 @@ class ImageFolder(ImagesAndClasses):
         return None
 
     def sample_fingerprint(self) -> str | None:
-        """Identify the samples ``(x, class)`` that indexing gives; None where that is unknown."""
+        """Identify the samples ``(x, class)``; None where their content is unknown."""
         if (
             type(self).__getitem__ is not ImageFolder.__getitem__
             or type(self).__getitems__ is not ImageFolder.__getitems__

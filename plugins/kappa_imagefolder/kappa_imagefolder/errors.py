@@ -1,4 +1,4 @@
-"""Errors about image folders; each takes one message and is also the builtin one expects."""
+"""Errors about image folders; each takes one message and is also a builtin exception."""
 
 from __future__ import annotations
 
@@ -32,21 +32,23 @@ class EmptyClassError(KappaError, FileNotFoundError):
 
 
 class UnreadableFolderError(KappaError, OSError):
-    """A folder below the root cannot be listed, so its images would be missing silently."""
+    """A folder below the root cannot be listed; its images would be missing silently."""
 
 
 class IndexFileError(KappaError, OSError):
-    """An index cannot be read or written, or is no longer the one that was opened."""
+    """An index cannot be read or written, or has been replaced since it was opened."""
 
 
 class UnreadableImageError(KappaError, OSError):
     """An image cannot be read or decoded; raised from the cause.
 
     Attributes:
-        path: The file; like the others None where it is not known, as in the error that a
-            ``DataLoader`` raises again for a worker (its message says all of this).
+        path: The file.
         index: Its index in the dataset.
         class_name: Its class.
+
+    All three are None where they are unknown, as in an error that a ``DataLoader`` raises again for
+    a worker; its message contains them.
     """
 
     path: str | None = None

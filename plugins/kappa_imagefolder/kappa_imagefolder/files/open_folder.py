@@ -90,8 +90,8 @@ def open_folder(
         folder = _open_by_index(
             root, rules, find_classes, own_classes, index, index_check, progress
         )
-    if not allow_empty:
-        _refuse_empty(root, folder.empty, len(folder.classes[1]), rules)
+    if folder.empty and not allow_empty:
+        raise _empty(root, folder.empty, len(folder.classes[1]), rules)
     return folder
 
 
@@ -100,8 +100,8 @@ def list_samples(
 ) -> Samples:
     """List the samples by a scan; the default ``make_dataset``."""
     found = scan(root, class_to_idx, rules)
-    if not allow_empty:
-        _refuse_empty(root, found.empty, len(class_to_idx), rules)
+    if found.empty and not allow_empty:
+        raise _empty(root, found.empty, len(class_to_idx), rules)
     return Samples(FullPaths(root, found.listing.paths), found.listing.labels)
 
 
@@ -113,15 +113,14 @@ def _relative(root: str, paths: Iterable[str]) -> Iterable[str]:
         yield path[len(prefix) :] if inside else os.path.abspath(path)
 
 
-def _refuse_empty(root: str, empty: list[str], total: int, rules: Rules) -> None:
-    if empty:
-        shown = ", ".join(map(repr, empty[:10]))
-        more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
-        wanted = f" (files ending with {', '.join(rules.extensions)})" if rules.extensions else ""
-        raise EmptyClassError(
-            f"{len(empty)} of the {total} classes in {root!r} have no image: "
-            f"{shown}{more}{wanted}. Remove these folders, or pass allow_empty=True"
-        )
+def _empty(root: str, empty: list[str], total: int, rules: Rules) -> EmptyClassError:
+    shown = ", ".join(map(repr, empty[:10]))
+    more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
+    wanted = f" (files ending with {', '.join(rules.extensions)})" if rules.extensions else ""
+    return EmptyClassError(
+        f"{len(empty)} of the {total} classes in {root!r} have no image: {shown}{more}{wanted}. "
+        "Remove these folders, or pass allow_empty=True"
+    )
 
 
 def _open_by_index(
