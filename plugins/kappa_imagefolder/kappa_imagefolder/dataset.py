@@ -244,10 +244,7 @@ class ImageFolder(ImagesAndClasses):
         """``(path, label)`` of every image, without ``target_transform``."""
         return Samples(self._paths, self._listing.labels)
 
-    @property
-    def imgs(self) -> Samples:
-        """The same as ``samples``."""
-        return self.samples
+    imgs = samples
 
     @property
     def targets(self) -> Targets:

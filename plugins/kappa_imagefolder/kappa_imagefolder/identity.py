@@ -45,7 +45,9 @@ def files_digest(
     """
     hasher = xxhash.xxh3_128(listing.digest().encode())
     total = len(listing.labels)
-    indices = _evenly_spaced(total) if how == "sampled" else range(total)
+    indices: Sequence[int] = range(total)
+    if how == "sampled" and total > SAMPLED_FILES:  # evenly spaced, the first and the last included
+        indices = [i * (total - 1) // (SAMPLED_FILES - 1) for i in range(SAMPLED_FILES)]
     title = "Identifying by sizes" if how == "sizes" else "Identifying by content"
     with progress_bar(title, len(indices), show=progress) as done:
         if how == "sizes":
@@ -60,10 +62,3 @@ def files_digest(
                 hasher.update(data)
                 done(1)
     return str(hasher.hexdigest())
-
-
-def _evenly_spaced(total: int) -> Sequence[int]:
-    """Return the indices of up to 64 files, the first and the last among them."""
-    if total <= SAMPLED_FILES:
-        return range(total)
-    return [i * (total - 1) // (SAMPLED_FILES - 1) for i in range(SAMPLED_FILES)]

@@ -110,19 +110,16 @@ def _decoder(
 ) -> Decoder:
     if not isinstance(exif, bool):
         raise InvalidOptionError(f"exif must be True or False, got {exif!r}")
-    return Decoder(
-        kind,
-        size_hint=_positive("size_hint", size_hint, "pixels of the shorter side"),
-        exif=exif,
-        max_pixels=_positive("max_pixels", max_pixels, "pixels"),
-        jpeg=check_choice("jpeg_decoder", jpeg_decoder, JPEG_DECODERS),
-    )
+    _check_pixels("size_hint", size_hint, "pixels of the shorter side")
+    _check_pixels("max_pixels", max_pixels, "pixels")
+    check_choice("jpeg_decoder", jpeg_decoder, JPEG_DECODERS)
+    return Decoder(kind, size_hint, exif, max_pixels, jpeg_decoder)
 
 
-def _positive(option: str, value: Any, what: str) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-        return value
-    raise InvalidOptionError(f"{option} must be a number of {what}, or None; got {value!r}")
+def _check_pixels(option: str, value: Any, what: str) -> None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and not (is_number and value > 0):
+        raise InvalidOptionError(f"{option} must be a number of {what}, or None; got {value!r}")
 
 
 def _shrink(shrink: Any) -> Shrink | None:

@@ -5,8 +5,7 @@ Layout, all numbers little-endian::
     8 bytes    magic
     8 bytes    length of the header
     16 bytes   XXH3-128 of the header
-    header     JSON: what the index was made for, the classes, the length and digest of the arrays;
-               padded so that the arrays start at a multiple of 64
+    header     JSON, see write_index_file; padded so that the arrays start at a multiple of 64
     arrays     those of _ARRAYS, one after the other
 
 Opening a file reads its header alone; ``check_arrays`` reads the rest. A file is written under
@@ -70,15 +69,7 @@ _ARRAYS = {
     "paths": "|u1",
     "folders": "|u1",
 }
-_HEADER = {
-    "purpose": dict,
-    "classes": list,
-    "class_to_idx": dict,
-    "empty": list,
-    "listing": str,
-    "digest": str,
-    "lengths": dict,
-}
+_HEADER = {"purpose": dict, "classes": list, "class_to_idx": dict, "empty": list, "listing": str}
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -123,7 +114,7 @@ class IndexFile:
 
     Args:
         path: The file.
-        header: Its header; the keys are those of ``_HEADER``.
+        header: Its header.
         arrays: Read-only views of the mapped file; the keys are those of ``_ARRAYS``.
         written: When it was written, in nanoseconds.
     """
@@ -169,17 +160,14 @@ def read_index_file(path: str) -> IndexFile:
         ForeignFileError: The file is something else.
         IndexFileError: It cannot be read, is damaged, or is of another version.
     """
+    nonblock = getattr(os, "O_NONBLOCK", 0)  # else opening a pipe waits for its writer
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblock)) as file:
             return _map(path, file.fileno())
     except (FileNotFoundError, IndexFileError):
         raise
     except OSError as error:
         raise IndexFileError(f"cannot read the index {path!r}: {error}") from error
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for a writer
 
 
 def _map(path: str, descriptor: int) -> IndexFile:

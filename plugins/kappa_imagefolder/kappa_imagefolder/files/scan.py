@@ -16,7 +16,6 @@ import stat
 import time
 from array import array
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -227,12 +226,21 @@ def _walk(
     timed: bool,
 ) -> dict[str, dict[str, _Folder]]:
     """Return, for each of ``tops``, every folder from there down (relative to ``root``)."""
+
+    def list_below(top_and_path: tuple[str, str]) -> _Folder:
+        top, path = top_and_path
+        try:
+            return _list_folder(os.path.join(root, path), extensions, timed=timed)
+        except UnreadableFolderError as error:
+            if path == top and isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return _Folder({}, b"", 0)  # a class known only to an overridden `find_classes`
+            raise
+
     found: dict[str, dict[str, _Folder]] = {top: {} for top in tops}
     level = [(top, top) for top in tops]
     while level:
         below = []
-        listed = adaptive_map(partial(_list_below, root, extensions, timed), level)
-        for (top, path), folder in zip(level, listed, strict=True):
+        for (top, path), folder in zip(level, adaptive_map(list_below, level), strict=True):
             found[top][path] = folder
             done(folder.count)
             for name, is_link in folder.folders.items():
@@ -243,18 +251,6 @@ def _walk(
                     below.append((top, inner))
         level = below
     return found
-
-
-def _list_below(
-    root: str, extensions: tuple[str, ...] | None, timed: bool, top_and_path: tuple[str, str]
-) -> _Folder:
-    top, path = top_and_path
-    try:
-        return _list_folder(os.path.join(root, path), extensions, timed=timed)
-    except UnreadableFolderError as error:
-        if path == top and isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-            return _Folder({}, b"", 0)  # a class known only to an overridden `find_classes`
-        raise
 
 
 def _list_folder(path: str, extensions: tuple[str, ...] | None, *, timed: bool = False) -> _Folder:

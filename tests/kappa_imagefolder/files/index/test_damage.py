@@ -90,7 +90,6 @@ def rewritten(data, edit):
         lambda header: header["lengths"].update(labels=6, times=header["lengths"]["times"] - 1),
         lambda header: header.pop("classes") and None,
         lambda header: header.update(class_to_idx=[]),
-        lambda header: header.update(digest=None),
         lambda header: header.pop("empty") and None,
     ],
 )
