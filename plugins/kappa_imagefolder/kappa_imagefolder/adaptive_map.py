@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["THREADS", "adaptive_map"]
-
 THREADS = 32
 _PATIENCE = 0.005  # seconds of waiting before threads are worth starting
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from kappa_imagefolder.files.listing import Listing
 
-__all__ = ["FINGERPRINTS", "SAMPLED_FILES", "files_digest"]
-
 FINGERPRINTS = ("sampled", "sizes", "content")
 SAMPLED_FILES = 64
 

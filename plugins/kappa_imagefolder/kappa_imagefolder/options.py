@@ -13,17 +13,6 @@ from kappa_imagefolder.images.loaders import LOADERS, FileLoader
 from kappa_imagefolder.images.shrinking import Shrink
 from kappacore.errors import InvalidOptionError
 
-__all__ = [
-    "check_choice",
-    "check_extensions",
-    "check_index_option",
-    "check_loader",
-    "check_on_error",
-    "check_root",
-    "check_transform",
-    "choose_loader",
-]
-
 Function = Callable[[Any], Any]
 
 

@@ -45,16 +45,6 @@ if TYPE_CHECKING:
     from kappa_imagefolder.files.listing import Classes
     from kappa_imagefolder.files.scan import Scan
 
-__all__ = [
-    "Arrays",
-    "ForeignFileError",
-    "IndexFile",
-    "MappedListing",
-    "arrays_of",
-    "read_index_file",
-    "write_index_file",
-]
-
 _MAGIC = b"KAPPAIF\x02"
 _NAME = _MAGIC[:-1]  # every version begins with it
 _PREFIX = len(_MAGIC) + 8 + 16

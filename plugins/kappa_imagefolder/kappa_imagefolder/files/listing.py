@@ -22,20 +22,6 @@ import xxhash
 
 from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
 
-__all__ = [
-    "Classes",
-    "FullPaths",
-    "LazySequence",
-    "Listing",
-    "OpenFolder",
-    "PackedPaths",
-    "PathPacker",
-    "Samples",
-    "Targets",
-    "check_index",
-    "pack",
-]
-
 T_co = TypeVar("T_co", covariant=True)
 
 #: Names of the classes, and the index of each.

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from kappa_imagefolder.files.listing import Classes
     from kappa_imagefolder.files.scan import Rules, Scan
 
-__all__ = ["CHECKS", "index_paths", "list_samples", "open_folder", "purpose_of", "save_index"]
-
 #: Values of ``index_check``.
 CHECKS = ("trust", "dirs", "full")
 

@@ -34,19 +34,6 @@ from kappacore.errors import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = [
-    "CLASS_ORDERS",
-    "IMG_EXTENSIONS",
-    "Rules",
-    "Scan",
-    "Times",
-    "check_classes",
-    "check_folder",
-    "find_classes",
-    "folder_times",
-    "scan",
-]
-
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 #: Values of ``class_order``: torchvision's, or with the numbers in names ordered by their value.

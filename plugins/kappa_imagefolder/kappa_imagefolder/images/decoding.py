@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-__all__ = ["JPEG_DECODERS", "KINDS", "Decoder", "simplejpeg"]
-
 #: What images can be decoded to.
 KINDS = ("pil", "raw", "numpy", "tensor")
 #: What decodes JPEGs to arrays.

@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 
     from kappa_imagefolder.images.shrinking import Shrink
 
-__all__ = [
-    "LOADERS",
-    "FileLoader",
-    "numpy_loader",
-    "pil_loader",
-    "raw_image_folder_sample_to_pil_sample",
-    "raw_image_loader",
-    "read_file",
-    "tensor_loader",
-]
-
 Label = TypeVar("Label")
 AnyPath = str | os.PathLike[str]
 

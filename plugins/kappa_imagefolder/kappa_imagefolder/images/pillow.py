@@ -15,19 +15,6 @@ from kappa_imagefolder.errors import UnreadableImageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = [
-    "ORIENTATION",
-    "TURNS",
-    "check_pixels",
-    "draft",
-    "is_jpeg",
-    "open_image",
-    "identity",
-    "read_orientation",
-    "reduction",
-    "to_rgb",
-]
-
 ORIENTATION = 0x0112  # the EXIF tag
 
 #: What turns an image upright, by its orientation.

@@ -10,8 +10,6 @@ from PIL import Image
 
 from kappa_imagefolder.images import pillow
 
-__all__ = ["Shrink"]
-
 
 @dataclass(frozen=True)
 class Shrink:
