@@ -51,7 +51,7 @@ def test_a_name_that_is_not_utf8_can_be_shown(tmp_path, monkeypatch):
     assert r"/caf\udce9/.kappa_imagefolder-" in done.stdout
 
 
-def test_what_cannot_be_done_is_said(tmp_path):
+def test_what_cannot_be_done_is_reported(tmp_path):
     done = run("index", tmp_path / "missing")
     assert done.returncode == 1
     assert done.stderr.startswith(f"kappa_imagefolder: the image folder '{tmp_path}/missing' does")

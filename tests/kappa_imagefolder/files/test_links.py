@@ -31,7 +31,7 @@ def test_links_to_files_and_folders_are_followed(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["x", "x/deep", "."])
-def test_a_link_that_leads_back_is_not_followed_and_said(tmp_path, caplog, target):
+def test_a_link_that_leads_back_is_not_followed_but_reported(tmp_path, caplog, target):
     make_tree(tmp_path, ["x/a.jpg", "x/deep/b.jpg"])
     (tmp_path / "x" / "deep" / "back").symlink_to(tmp_path / target)
     with caplog.at_level(logging.WARNING):

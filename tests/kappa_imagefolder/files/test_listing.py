@@ -1,4 +1,4 @@
-"""The packed sequences behave as the lists that they stand for."""
+"""The packed sequences behave like the lists that they stand for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an index lies, and which one is taken where there are several."""
+"""Where an index is kept, and which one is used if there are several."""
 
 from __future__ import annotations
 
@@ -125,6 +125,6 @@ def test_a_class_that_is_the_root_itself_has_its_index_in_the_users_cache(root, 
         assert Path(ds.index_path).is_relative_to(cache_home)
 
 
-def test_a_path_that_is_a_folder_is_said(root, tmp_path):
+def test_a_path_that_is_a_folder_is_reported(root, tmp_path):
     with pytest.raises(IndexFileError, match=r"cannot write an index of .*: Is a directory"):
         ImageFolder(root, index=tmp_path)
