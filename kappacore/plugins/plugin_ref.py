@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kappacore._shown import shown
 from kappacore.errors import BrokenPluginError, KappaError
-from kappacore.plugins.importable import require_importable, require_picklable
+from kappacore._importable import require_importable, require_picklable
 from kappacore.plugins.info import KINDS
 from kappacore.plugins.options import check_options
 

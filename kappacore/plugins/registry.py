@@ -19,7 +19,7 @@ from kappacore.errors import (
     UnknownPluginError,
 )
 from kappacore.plugins.hints import unknown_plugin
-from kappacore.plugins.importable import target_of
+from kappacore._importable import target_of
 from kappacore.plugins.info import KINDS, PluginInfo, normalize
 from kappacore.plugins.plugin_ref import PluginRef
 from kappacore.plugins.specs import check_scope, check_target
