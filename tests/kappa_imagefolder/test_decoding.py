@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from kappa_imagefolder import ImageFolder, UnreadableImageError
 from kappa_imagefolder.decoding import Decoder
 from kappa_imagefolder.jpeg import simplejpeg_version
-from kappacore import CacheWrapper, InvalidOptionError, ModeWrapper
+from kappacore import CacheWrapper, ModeWrapper
+from kappacore.errors import InvalidOptionError
 from support.image_trees import picture
 
 ARRAYS = ["numpy", "tensor"]

@@ -27,12 +27,12 @@ from kappa_imagefolder.options import (
 from kappa_imagefolder.paths import FullPaths, Samples, Targets
 from kappa_imagefolder.samples import ImagesAndClasses
 from kappa_imagefolder.scan import Rules
-from kappacore.datasets.items import find_item
+from kappacore.plugin_api import find_item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from kappacore.datasets.items import Ctx, Item
+    from kappacore.plugin_api import Ctx, Item
 
 __all__ = ["ImageFolder"]
 

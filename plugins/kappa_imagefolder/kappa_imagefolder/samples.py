@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kappa_imagefolder.paths import check_index
-from kappacore.datasets import KDDataset, find_item
+from kappacore.plugin_api import KDDataset, find_item
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kappacore.datasets import Item
+    from kappacore.plugin_api import Item
 
 __all__ = ["ImagesAndClasses"]
 

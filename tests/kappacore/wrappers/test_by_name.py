@@ -11,7 +11,7 @@ import yaml
 
 import kappacore
 from kappacore import plugins
-from kappacore.cli.main import main
+from kappacore.cli import main
 from kappacore.errors import ConfigError, InvalidOptionError, KappaError
 from support.fake_plugins import installed
 from support.labelled import Labelled, samples
@@ -110,10 +110,10 @@ def expected():
     kept = kappacore.ClassFilterWrapper(
         Labelled([0, 1, 2, 1, 0, 2], ["cat", "dog", "fox"]), invalid_classes=[2]
     )
-    renumbered = kappacore.RemapClassesWrapper(kept, {0: 1, 1: 0})
+    renumbered = kappacore.wrappers.RemapClassesWrapper(kept, {0: 1, 1: 0})
     again = kappacore.RepeatWrapper(renumbered, min_size=7)
     added = kappacore.TransformWrapper(again, Add(1))
-    ahead = kappacore.OneHotWrapper(kappacore.SubsetWrapper(added, start=1))
+    ahead = kappacore.wrappers.OneHotWrapper(kappacore.SubsetWrapper(added, start=1))
     return plain(kappacore.ModeWrapper(ahead, "x class index"))
 
 
