@@ -84,7 +84,7 @@ def parse_duration(value: bool | float | str, name: str = "keep") -> float:
 def format_size(size: float) -> str:
     """Write a size in bytes for people: ``1536`` → ``'1.5 KiB'``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
+        if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"

@@ -7,8 +7,9 @@ import os
 import re
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kappacore._progress import progress_bar
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -103,7 +104,12 @@ def prefill(
     loaded, done = 0, 0
     before = cache.stats()
     with (
-        _bar(stop - start, name, show=progress and number == 0) as bar,
+        progress_bar(
+            f"Caching {name}".rstrip(),
+            stop - start,
+            unit="sample",
+            show=None if progress and number == 0 else False,
+        ) as bar,
         closing(_run(lambda batch: cache.fill(batch, load), batches, workers)) as runs,
     ):
         try:
@@ -127,15 +133,6 @@ def prefill(
             )  # fmt: skip
             raise
     return loaded
-
-
-def _bar(total: int, name: str, show: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(
-        total=total, desc=f"Caching {name}".rstrip(), unit="sample",
-        disable=None if show else True,  # None: quiet where there is no terminal
-    )  # fmt: skip
 
 
 def _run(

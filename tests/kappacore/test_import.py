@@ -66,10 +66,8 @@ def test_choosing_a_plugin_does_not_import_its_target():
 
 
 def test_a_plugin_that_imports_hooks_and_specs_imports_little_else():
-    everything = (
-        "from kappacore.plugin_api import CacheBackendSpec, SourceSpec, WrapperSpec, hookimpl"
-    )
-    assert imported(everything, [*HEAVY, *TARGETS, "multiprocessing", "importlib_metadata"]) == []
+    code = "from kappacore.plugin_api import CacheBackendSpec, SourceSpec, hookimpl"
+    assert imported(code, [*HEAVY, *TARGETS, "multiprocessing", "importlib_metadata"]) == []
 
 
 # ---- names
@@ -134,5 +132,5 @@ def test_what_lives_in_a_plugin_says_where(name, package):
 
 
 def test_an_unknown_attribute_is_an_ordinary_error():
-    with pytest.raises(AttributeError, match="^module 'kappacore' has no attribute 'nothing'$"):
+    with pytest.raises(AttributeError, match=r"^module 'kappacore' has no attribute 'nothing'$"):
         _ = kappacore.nothing
