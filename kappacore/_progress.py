@@ -1,4 +1,4 @@
-"""The progress bar of long operations."""
+"""Progress bars on the terminal."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ if TYPE_CHECKING:
 __all__ = ["progress_bar"]
 
 
-def progress_bar(title: str, total: int, *, show: bool | None, **options: Any) -> tqdm[Any]:
-    """Return a bar for a ``with`` statement.
+def progress_bar(
+    name: str, total: int, unit: str, *, show: bool | None = None, done: int = 0
+) -> tqdm[Any]:
+    """Return a bar, for a ``with`` statement.
 
     Args:
-        title: The text before the bar.
-        total: Number of units when it is full.
-        show: Whether to show it; None: on a terminal only.
-        **options: Those of ``tqdm``.
+        name: Its title.
+        total: Number of units in all.
+        unit: What is counted; ``"B"`` for bytes, which are shown as KiB, MiB, ….
+        show: Whether it is shown; None: if there is a terminal.
+        done: Number of units that are done already.
     """
     from tqdm import tqdm
 
-    return tqdm(desc=title, total=total, disable=None if show is None else not show, **options)
+    return tqdm(
+        total=total, initial=done, desc=name, unit=unit, unit_scale=unit == "B",
+        unit_divisor=1024 if unit == "B" else 1000, disable=None if show is None else not show,
+    )  # fmt: skip

@@ -102,14 +102,10 @@ def prefill(
     size = _BATCH if workers <= 1 else _THREAD_BATCH
     batches = [range(first, min(first + size, stop)) for first in range(start, stop, size)]
     loaded, done = 0, 0
+    show = None if progress and number == 0 else False  # None: if there is a terminal
     before = cache.stats()
     with (
-        progress_bar(
-            f"Caching {name}".rstrip(),
-            stop - start,
-            unit="sample",
-            show=None if progress and number == 0 else False,
-        ) as bar,
+        progress_bar(f"Caching {name}".rstrip(), stop - start, "sample", show=show) as bar,
         closing(_run(lambda batch: cache.fill(batch, load), batches, workers)) as runs,
     ):
         try:

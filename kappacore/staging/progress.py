@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kappacore._progress import progress_bar
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -94,9 +92,11 @@ def shown(
 
 
 def _bar(progress: Progress, name: str) -> Any:
-    return progress_bar(
-        f"Staging {name}", progress.total_bytes, show=True,
-        initial=progress.bytes, unit="B", unit_scale=True, unit_divisor=1024,
+    from tqdm import tqdm
+
+    return tqdm(
+        total=progress.total_bytes, initial=progress.bytes, desc=f"Staging {name}", unit="B",
+        unit_scale=True, unit_divisor=1024,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import kappacore
 from kappacore.errors import NotEnoughSpaceError, SourceChangedError, StagingError
-from kappacore.sizes import format_size
 from kappacore.staging.copying.journal import Journal
 from kappacore.staging.copying.transfer import Transfer
 from kappacore.staging.progress import Progress, shown
@@ -19,7 +18,7 @@ from kappacore.staging.target.check import problems_in
 from kappacore.staging.target.manifest import Record, read_manifest
 from kappacore.staging.target.paths import MANIFEST, has_work, places_of
 from kappacore.staging.target.publish import publish, replace_manifest, set_aside, sync_disk
-from kappacore.staging.target.space import check_room
+from kappacore.staging.target.space import check_room, human
 from kappacore.staging.target.state import Look, State, known_files
 from kappacore.staging.target.work_folder import (
     is_version,
@@ -236,8 +235,7 @@ def _copy(
         progress.add(len(kept) + len(present), there)
         log(
             f"copying '{source.path}' to '{places.target}': {len(todo):,} files, "
-            f"{format_size(total - there)}"
-            + (f"; {format_size(there)} are there already" if there else "")
+            f"{human(total - there)}" + (f"; {human(there)} are there already" if there else "")
         )
         with shown(progress, options.progress, places.target.name) as tick:
             transfer.run(tick)

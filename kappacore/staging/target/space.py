@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING
 
 from kappacore.errors import NotEnoughSpaceError
-from kappacore.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.entries import Entry
 
-__all__ = ["NO_ROOM", "check_room"]
+__all__ = ["NO_ROOM", "check_room", "human"]
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -44,12 +43,20 @@ def check_room(folder: Path, entries: Iterable[Entry], *, kept: int, target: Pat
     free = disk.f_bavail * block
     if needed > free:
         raise NotEnoughSpaceError(
-            f"'{target}' needs {format_size(needed)} more on its disk, which has "
-            f"{format_size(free)} free. Free {format_size(needed - free)}, or stage a part "
-            "(relative=)."
+            f"'{target}' needs {human(needed)} more on its disk, which has {human(free)} free. "
+            f"Free {human(needed - free)}, or stage a part (relative=)."
         )
     if disk.f_files and count > disk.f_favail:  # some file systems have no limit and say 0
         raise NotEnoughSpaceError(
             f"'{target}' needs {count:,} more files and folders on its disk, which has room for "
             f"{disk.f_favail:,} (inodes). Remove files there, or choose another disk."
         )
+
+
+def human(size: float) -> str:
+    """Return a number of bytes as people read it."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
