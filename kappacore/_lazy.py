@@ -1,32 +1,63 @@
-"""Public names that load their module when they are first touched (PEP 562)."""
+"""Public names that are imported on first use (PEP 562).
+
+A package lists its public names once, in its stub (``__init__.pyi``), where type checkers read
+them. At run time the same lines tell where each name is defined::
+
+    from .caching.datasets import CachedDataset as CachedDataset
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # importing typing would take longer than all the rest of kappacore
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
-__all__ = ["lazy_names"]
+__all__ = ["lazy_names", "stub_names"]
 
 
-def lazy_names(package: str, homes: dict[str, str]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package whose names live in other modules.
+def lazy_names(module: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the ``__getattr__`` and ``__dir__`` of a module whose names are in its stub.
 
     Args:
-        package: the package's ``__name__``.
-        homes: names separated by blanks, by the module they live in.
+        module: The module's ``__name__``.
     """
-    home_of = {name: module for module, names in homes.items() for name in names.split()}
 
     def load(name: str) -> Any:
-        home = home_of.get(name)
+        homes = stub_names(module)
+        if name == "__all__":
+            return sorted(name for name, home in homes.items() if home != module)
+        home = homes.get(name)
         if home is None:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        if home == module:
+            return importlib.import_module(f"{module}.{name}")
         value = getattr(importlib.import_module(home), name)
-        setattr(sys.modules[package], name, value)
+        setattr(sys.modules[module], name, value)
         return value
 
-    return load
+    return load, lambda: sorted({*vars(sys.modules[module]), *stub_names(module)})
+
+
+@functools.cache
+def stub_names(module: str) -> dict[str, str]:
+    """Return the public names in a module's stub, each with the module that defines it.
+
+    Submodules (``from . import errors as errors``) have the package itself.
+    """
+    import ast
+    import pkgutil
+
+    loaded = importlib.import_module(module)
+    package = loaded.__package__ or ""
+    stub = (loaded.__file__ or "").replace("\\", "/").rpartition("/")[2] + "i"
+    names: dict[str, str] = {}
+    for line in ast.parse(pkgutil.get_data(package, stub) or b"").body:
+        if isinstance(line, ast.ImportFrom):
+            home = package if line.module is None else f"{package}.{line.module}"
+            names |= {alias.name: home for alias in line.names}
+    return names

@@ -1,4 +1,4 @@
-"""Options as text for people: shortened, and without what should not be in a log."""
+"""Options as text for messages and logs: shortened, and with secrets masked."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _IN_URL = re.compile(
-    # Up to the last @, since a password may have one, or a slash; but digits before one are a port.
+    # Up to the last @: passwords may contain @ and /, but digits before a slash are a port.
     r"(://)(?:[^\s/?#]*|[^\s:/@]*:(?!\d+[/?])\S+)(?=@)"
     r"|([?&][\w.-]*(?:passw\w*|pwd|token|secret|credential|key|sig|signature)=)[^&\s'\"]+",
     re.IGNORECASE,
 )
-_LONGEST_VALUE = 100
+_LONGEST_VALUE = 100  # characters, or items of a list
 
 
 def secret(name: str) -> bool:
-    """Return whether an option of that name is nobody's business."""
+    """Return whether an option of that name holds a secret."""
     return _SECRET.search(name) is not None
 
 
 def shown(name: str, value: Any) -> str:
-    """Return the ``value`` of the option ``name`` for people."""
+    """Return the ``value`` of the option ``name`` as text."""
     if secret(name):
         return "'***'"
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Warnings that point at the user's line, not at one of the library's."""
+"""Warnings that point at the user's line, not at a line of the library."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import warnings
 
 __all__ = ["warn"]
 
-# Packages through which a user's call comes.
+# Packages between the user's line and the warning.
 _BETWEEN = {"kappacore", "torch"}
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn as from the innermost line outside kappacore and torch."""
+    """Warn, with the innermost line outside kappacore and torch as the origin."""
     level = 1
     frame = sys._getframe(1)
     while frame.f_back is not None and _package(frame.f_globals) in _BETWEEN:

@@ -1,8 +1,8 @@
-"""Every error that kappacore raises on purpose.
+"""Every error that kappacore raises on purpose; docs/errors.md says what to do about each.
 
-All derive from :class:`KappaError` and from the builtin that the situation calls for, so
-``except IndexError`` and ``except KappaError`` both work. Each takes one message, which lets
-PyTorch raise it again in the main process with the worker's traceback.
+All derive from :class:`KappaError`, and most from a fitting builtin too, so ``except IndexError``
+and ``except KappaError`` both work. Each takes one message, so that PyTorch can raise it again in
+the main process with the worker's traceback.
 """
 
 from __future__ import annotations
@@ -52,37 +52,37 @@ class KappaError(Exception):
 
 
 class MissingDependencyError(KappaError, ImportError):
-    """An optional library is needed and not installed; the message says how to get it."""
+    """An optional library is required but not installed; the message says how to install it."""
 
 
 # ---- options and configuration
 
 
 class InvalidOptionError(KappaError, ValueError):
-    """An option has a value that cannot be used."""
+    """An option has an invalid value."""
 
 
 class UnknownOptionError(KappaError, TypeError):
-    """An option does not exist; the message lists those that do."""
+    """An option does not exist; the message lists the existing ones."""
 
 
 class ConfigError(KappaError, ValueError):
-    """A configuration for :func:`kappacore.build` is malformed; the message names the place."""
+    """A configuration for :func:`kappacore.build` is malformed; the message names the key."""
 
 
 # ---- datasets
 
 
 class DatasetTypeError(KappaError, TypeError):
-    """A dataset of a kind that cannot be used here, such as an ``IterableDataset``."""
+    """The dataset is of an unsuitable kind, such as an ``IterableDataset``."""
 
 
 class EmptyDatasetError(KappaError, ValueError):
-    """An epoch is begun on a dataset of which wrappers have left no sample."""
+    """An epoch begins on a dataset whose wrappers left no sample."""
 
 
 class UseModeWrapperError(KappaError, TypeError):
-    """A ``KDDataset`` was indexed directly; ``ModeWrapper`` says which items to read."""
+    """A ``KDDataset`` was indexed directly, without a ``ModeWrapper`` to choose the items."""
 
 
 class UnknownItemError(KappaError, AttributeError):
@@ -90,15 +90,15 @@ class UnknownItemError(KappaError, AttributeError):
 
 
 class MissingLabelsError(KappaError, ValueError):
-    """Something goes by labels, and the dataset has none that are known without its samples."""
+    """Labels are required, and the dataset has none that can be read without its samples."""
 
 
 class InvalidItemError(KappaError, ValueError):
-    """What a dataset defines for an item is incomplete, or gave a result that does not fit."""
+    """The forms that a dataset defines for an item are incomplete or return a wrong result."""
 
 
 class ModeError(KappaError, ValueError):
-    """A mode that is empty or malformed."""
+    """A mode is empty or malformed."""
 
 
 class IndexOutOfRangeError(KappaError, IndexError):
@@ -117,15 +117,15 @@ class PluginError(KappaError):
 
 
 class UnknownPluginError(PluginError, LookupError):
-    """No plugin of that name; the message lists the known ones and what to install."""
+    """No plugin has that name; the message lists the known ones and what to install."""
 
 
 class BrokenPluginError(PluginError):
-    """A plugin exists but cannot be loaded or used; raised from the cause."""
+    """A plugin cannot be loaded or used, or raised an error; raised from the cause."""
 
 
 class PluginConflictError(PluginError):
-    """Two providers claim one name."""
+    """Several distributions, or one and the program, claim the same name."""
 
 
 class IncompatiblePluginError(PluginError):
@@ -140,15 +140,15 @@ class CacheError(KappaError):
 
 
 class UncacheableValueError(CacheError, TypeError):
-    """A value that the codec cannot give back exactly; the message says where in the sample."""
+    """The codec cannot restore a value exactly; the message says where in the sample it is."""
 
 
 class TypeRegistrationError(CacheError, TypeError):
-    """A type cannot be registered for caching, or not be sent to a worker process."""
+    """A type cannot be registered for caching, or cannot be sent to a worker process."""
 
 
 class CorruptValueError(CacheError, ValueError):
-    """Stored bytes are not what was written for this key; the engine reads the source anew."""
+    """Stored bytes differ from those written for this key; the engine reads the source again."""
 
 
 class NamespaceRequiredError(CacheError, ValueError):
@@ -156,7 +156,7 @@ class NamespaceRequiredError(CacheError, ValueError):
 
 
 class NamespaceMismatchError(CacheError, ValueError):
-    """A namespace holds samples of another dataset."""
+    """A namespace holds the samples of another dataset."""
 
 
 class RandomSourceError(CacheError, ValueError):
@@ -164,7 +164,7 @@ class RandomSourceError(CacheError, ValueError):
 
 
 class NondeterministicSourceError(CacheError, ValueError):
-    """A source gives something new at each read, and a cache would freeze the first."""
+    """A source returns something else at each read; a cache would freeze the first result."""
 
 
 class SizeLimitError(CacheError, ValueError):
@@ -176,31 +176,31 @@ class CacheClosedError(CacheError, ValueError):
 
 
 class CacheWarning(UserWarning):
-    """Something makes a cache slower than it should be; what comes out of it is right."""
+    """A cache is slower than it should be; its samples are correct."""
 
 
 class StorageError(KappaError, OSError):
-    """A file or folder of the cache cannot be created, opened or trusted."""
+    """A file or folder of a cache cannot be created, opened or trusted."""
 
 
 # ---- staging
 
 
 class StagingError(KappaError, OSError):
-    """A dataset could not be brought to the local disk; nothing incomplete was published."""
+    """A dataset could not be staged; nothing incomplete was published."""
 
 
 class StagingTimeoutError(StagingError, TimeoutError):
-    """Another process staged to the same target for longer than the caller would wait."""
+    """Another process was still staging to the same target when ``timeout`` ended."""
 
 
 class NotEnoughSpaceError(StagingError):
-    """The local disk has too little room, or became full."""
+    """The local disk has too little space, or became full."""
 
 
 class SourceChangedError(StagingError):
-    """The source was written to while it was copied."""
+    """The source changed while it was copied."""
 
 
 class UnsafeArchiveError(StagingError, ValueError):
-    """An archive has members that lead elsewhere, or gives more than it may."""
+    """An archive has members outside its folder, or exceeds a limit."""

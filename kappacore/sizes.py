@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them, and how much memory there is to give away."""
+"""Sizes and durations as people write them, and how much memory and disk space is free."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 
 
 def parse_size(value: float | str, total: int, name: str = "max_bytes") -> int:
-    """Turn a size as people write it into bytes.
+    """Parse a size and return it in bytes.
 
     Args:
-        value: bytes as an integer, ``"64GiB"``, ``"500 MB"``, or a fraction of ``total`` as a
+        value: Bytes as an integer, ``"64GiB"``, ``"500 MB"``, or a fraction of ``total`` as a
             float between 0 and 1.
-        total: what a fraction refers to, in bytes.
-        name: the option's name, for the error.
+        total: The whole of a fraction, in bytes.
+        name: The option's name, for the error.
 
     Raises:
-        InvalidOptionError: if it is none of these, or not positive.
+        InvalidOptionError: If it is none of these, or not positive.
     """
     size = -1
     if isinstance(value, float) and 0 < value <= 1:
-        size = max(1, int(value * total))  # of nothing, as long as there is nothing free
+        size = max(1, int(value * total))  # not 0 if nothing is free
     elif isinstance(value, int) and not isinstance(value, bool):
         size = value
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         size = int(Fraction(match[1]) * _UNITS[(match[2] or "").lower()])
     if size <= 0:
         raise InvalidOptionError(
-            f"{name}={value!r} is not a size. Give bytes as a positive integer, a text such as "
+            f"{name}={value!r} is not a size. Give bytes as a positive integer, a string such as "
             f"'64GiB' or '500MB', or a fraction between 0 and 1 such as 0.5."
         )
     return size
 
 
 def parse_duration(value: bool | float | str, name: str = "keep") -> float:
-    """Turn a duration as people write it into seconds.
+    """Parse a duration and return it in seconds.
 
     Args:
-        value: seconds as a number, ``"90s"``, ``"30m"``, ``"12h"``, ``"7d"``; True means for ever
+        value: Seconds as a number, ``"90s"``, ``"30m"``, ``"12h"``, ``"7d"``; True means for ever
             (``inf``), False not at all (``0``).
-        name: the option's name, for the error.
+        name: The option's name, for the error.
 
     Raises:
-        InvalidOptionError: if it is none of these.
+        InvalidOptionError: If it is none of these.
     """
     if isinstance(value, bool):
         return math.inf if value else 0.0
@@ -76,31 +76,31 @@ def parse_duration(value: bool | float | str, name: str = "keep") -> float:
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
         return float(match[1]) * _SECONDS[match[2].lower()]
     raise InvalidOptionError(
-        f"{name}={value!r} is not a duration. Give True, False, a number of seconds, or a text "
+        f"{name}={value!r} is not a duration. Give True, False, a number of seconds, or a string "
         f"such as '90s', '30m', '12h' or '7d'."
     )
 
 
 def format_size(size: float) -> str:
-    """Write a size in bytes for people: ``1536`` → ``'1.5 KiB'``."""
+    """Return a size in bytes as text: ``1536`` → ``'1.5 KiB'``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
+        if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
 
 
 def available_memory() -> int:
-    """Return the memory in bytes that this process could still take without swapping.
+    """Return the memory in bytes that this process could still allocate without swapping.
 
-    The least of what the kernel calls available and what the control group leaves; in a container
-    or a SLURM job the second is the one that counts.
+    The kernel's ``MemAvailable``, or what the control group leaves if that is less, as in a
+    container or a SLURM job.
     """
     return min(memory_limits().values())
 
 
 def memory_limits() -> dict[str, int]:
-    """Return what limits the memory that this process could still take, for people, in bytes."""
+    """Return each limit of the memory that this process could still allocate, in bytes."""
     limits = {"the available memory": _meminfo_available()}
     if groups := _cgroup_headroom():
         limits["the memory limit of this container or job (cgroup)"] = min(groups)
@@ -108,18 +108,18 @@ def memory_limits() -> dict[str, int]:
 
 
 def disk_space(folder: Path) -> tuple[int, int]:
-    """Return the size and the free bytes of a folder's file system; one without a limit has 0."""
+    """Return the total and free bytes of a folder's file system; without a limit, 0 and a lot."""
     usage = shutil.disk_usage(folder)
     return usage.total, usage.free if usage.total else sys.maxsize
 
 
 def is_in_memory(folder: Path) -> bool:
-    """Return whether a folder's file system is one in memory."""
+    """Return whether a folder's file system is in memory."""
     number = folder.stat().st_dev
     device = f"{os.major(number)}:{os.minor(number)}"
     for line in (_read("/proc/self/mountinfo") or "").splitlines():
-        place, _, system = line.partition(" - ")  # "31 24 0:26 / /dev/shm rw - tmpfs tmpfs rw"
-        if place.split()[2] == device:
+        mount, _, system = line.partition(" - ")  # "31 24 0:26 / /dev/shm rw - tmpfs tmpfs rw"
+        if mount.split()[2] == device:
             return system.split()[0] in ("tmpfs", "ramfs")
     return False
 
@@ -129,13 +129,13 @@ def _meminfo_available() -> int:
     match = re.search(r"^MemAvailable:\s+(\d+) kB", text or "", re.MULTILINE)
     if match:
         return int(match[1]) * 1024
-    return 4 * 2**30  # no /proc: a cautious guess rather than none
+    return 4 * 2**30  # no /proc: a cautious guess
 
 
 def _cgroup_headroom() -> list[int]:
-    """Limit minus usage of this process's control group and all above it, version 2 and 1.
+    """Limit minus usage of this process's control group and of those above it, version 2 and 1.
 
-    Pages of files that were read and not used again count as usage, and go when room is needed.
+    Usage includes the page cache; inactive pages do not count, since the kernel frees them first.
     """
     lines = (_read("/proc/self/cgroup") or "").splitlines()
     found: list[int] = []

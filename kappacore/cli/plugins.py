@@ -1,20 +1,23 @@
-"""What ``kappacore plugins`` shows."""
+"""The command ``kappacore plugins``."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 import sys
 import textwrap
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kappacore import plugins
 from kappacore.errors import KappaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import argparse
 
-    from kappacore.plugins import PluginInfo
+    from kappacore.plugins.info import PluginInfo
+
+__all__ = ["add_plugins"]
 
 _FIELDS = (
     "kind",
@@ -31,41 +34,60 @@ _FIELDS = (
 )
 
 
-def listed() -> list[PluginInfo]:
-    """Return every plugin in the order in which it is shown; imports no target."""
-    return sorted(plugins.all_plugins(), key=lambda info: (info.kind == "", info.kind, info.name))
+def add_plugins(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the parser of ``kappacore plugins``."""
+    parser = subparsers.add_parser(
+        "plugins",
+        help="list the cache backends, wrappers and sources that can be chosen by name",
+        description=(
+            "List the cache backends, wrappers and sources that can be chosen by name, and the "
+            "plugins that cannot be used, with the reason."
+        ),
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="import every target; exit with 1 if anything cannot be used",
+    )
+    parser.set_defaults(run=_run)
 
 
-def checked() -> list[PluginInfo]:
-    """Return every plugin, importing the targets of those that are ok so far."""
-    return [_checked(info) if info.status == "ok" else info for info in listed()]
+def _run(args: argparse.Namespace) -> int:
+    from kappacore.plugins.registry import all_plugins
+
+    with contextlib.redirect_stdout(sys.stderr):  # plugins may print while they are imported
+        infos = sorted(all_plugins(), key=lambda info: (info.kind == "", info.kind, info.name))
+        if args.check:
+            infos = [_checked(info) if info.status == "ok" else info for info in infos]
+    if args.json:
+        rows = [{field: getattr(info, field) for field in _FIELDS} for info in infos]
+        print(json.dumps(rows, indent=2))
+    else:
+        print(_as_table(infos))
+    # Plugins that were blocked on purpose are fine.
+    wrong = any(info.status not in ("ok", "blocked") for info in infos)
+    return 1 if args.check and wrong else 0
 
 
 def _checked(info: PluginInfo) -> PluginInfo:
+    """Return a plugin with its status after importing its target."""
+    from kappacore.plugins.registry import ref
+
     chosen = f"{info.distribution}:{info.name}" if info.distribution else info.name
     try:
-        target = plugins.ref(info.kind, chosen, {}).load()
+        target = ref(info.kind, chosen, {}).load()
     except KappaError as error:
         return replace(info, status="broken", reason=str(error), error=error)
     scope = getattr(target, "scope", info.scope)
     if info.scope and scope != info.scope:
-        reason = f"is listed with scope {info.scope!r}, but {info.target} says {scope!r}"
+        reason = f"is listed with scope {info.scope!r}, but {info.target} has {scope!r}"
         return replace(info, status="broken", reason=reason)
     return info
 
 
-def is_wrong(info: PluginInfo) -> bool:
-    """Tell whether ``--check`` should complain; a plugin that was blocked on purpose is fine."""
-    return info.status not in ("ok", "blocked")
-
-
-def as_dict(info: PluginInfo) -> dict[str, Any]:
-    """Return a plugin as plain data."""
-    return {field: getattr(info, field) for field in _FIELDS}
-
-
-def as_table(infos: Iterable[PluginInfo]) -> str:
-    """Return the plugins as text: a row of short columns each, and what is long below it."""
+def _as_table(infos: list[PluginInfo]) -> str:
+    """Return the plugins as text: a row of short columns each, and longer texts below it."""
     header = ("KIND", "NAME", "DISTRIBUTION", "SCOPE", "STATUS")
     rows = [
         (
@@ -78,16 +100,11 @@ def as_table(infos: Iterable[PluginInfo]) -> str:
         for info in infos
     ]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [_row(header, widths)]
-    for info, row in zip(infos, rows, strict=True):
-        lines.append(_row(row, widths))
-        lines += _details(info)
+    lines = []
+    for row, details in zip([header, *rows], [[], *map(_details, infos)], strict=True):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines += ["  ".join(cells).rstrip(), *details]
     return "\n".join(lines)
-
-
-def _row(cells: tuple[str, ...], widths: list[int]) -> str:
-    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-    return "  ".join(padded).rstrip()
 
 
 def _details(info: PluginInfo) -> list[str]:

@@ -1,41 +1,20 @@
-"""Choosing a plugin by name, and registering one in code."""
+"""Choosing a backend by name, and registering plugins in code."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from kappacore.plugins.info import KINDS, PluginInfo
-from kappacore.plugins.plugin_ref import PluginRef
-from kappacore.plugins.registry import (
-    all_plugins,
-    as_ref,
-    available,
-    find,
-    has,
-    ref,
-    refresh,
-    register,
-    unregister,
-)
+from kappacore.plugins.registry import ref, register, unregister
 from kappacore.plugins.specs import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kappacore.plugins.plugin_ref import PluginRef
     from kappacore.plugins.specs import Scope
 
 __all__ = [
-    "KINDS",
-    "PluginInfo",
-    "PluginRef",
-    "all_plugins",
-    "as_ref",
-    "available",
     "backend",
-    "find",
-    "has",
-    "ref",
-    "refresh",
     "register_cache_backend",
     "register_source",
     "register_wrapper",
@@ -51,8 +30,8 @@ def backend(name: str, /, **options: Any) -> PluginRef:
     """Choose a cache backend and its options; nothing is opened yet.
 
     Args:
-        name: Its name, or ``"distribution:name"`` where several distributions claim the name.
-        **options: What the backend is opened with.
+        name: Its name, or ``"distribution:name"`` if several distributions claim the name.
+        **options: The backend's options.
 
     Raises:
         UnknownPluginError: If there is none of that name; the message says what to install.
@@ -79,22 +58,22 @@ def register_cache_backend(
 ) -> Any:
     """Register a cache backend in this program, without a distribution.
 
-    Registering the same object again, or one of the same module and qualified name (a notebook
+    Registering the same object again, or one with the same module and qualified name (a notebook
     cell run again), replaces it.
 
     Args:
         name: How it is chosen.
         target: A :class:`kappacore.CacheBackend` class, or ``"package.module:attribute"``.
             Without it, a decorator is returned.
-        scope: ``"process"``, ``"machine"`` or ``"network"``; read from the class where it is
-            given, needed for a text.
-        override: Put it in the place of what has the name.
+        scope: ``"process"``, ``"machine"`` or ``"network"``; by default that of the class.
+            Required where ``target`` is a string.
+        override: Replace a plugin that has the name already.
 
     Returns:
         ``target``, or a decorator.
 
     Raises:
-        PluginConflictError: If something else has the name.
+        PluginConflictError: If another plugin has the name.
         InvalidOptionError: If the name, target or scope cannot be used.
 
     Example::
@@ -119,7 +98,7 @@ def register_wrapper(name: str, target: Any = None, *, override: bool = False) -
     Args:
         name: How it is chosen.
         target: A callable ``(dataset, **options)``, or ``"package.module:attribute"``.
-        override: Put it in the place of what has the name.
+        override: Replace a plugin that has the name already.
     """
     return _register("wrapper", name, target, override=override)
 
@@ -136,23 +115,23 @@ def register_source(name: str, target: Any = None, *, override: bool = False) ->
     Args:
         name: How it is chosen.
         target: A callable ``(**options)``, or ``"package.module:attribute"``.
-        override: Put it in the place of what has the name.
+        override: Replace a plugin that has the name already.
     """
     return _register("source", name, target, override=override)
 
 
 def unregister_cache_backend(name: str) -> None:
-    """Take back a backend registered in code; raise UnknownPluginError if there is none."""
+    """Remove a backend registered in code; raise UnknownPluginError if there is none."""
     unregister("backend", name)
 
 
 def unregister_wrapper(name: str) -> None:
-    """Take back a wrapper registered in code; raise UnknownPluginError if there is none."""
+    """Remove a wrapper registered in code; raise UnknownPluginError if there is none."""
     unregister("wrapper", name)
 
 
 def unregister_source(name: str) -> None:
-    """Take back a source registered in code; raise UnknownPluginError if there is none."""
+    """Remove a source registered in code; raise UnknownPluginError if there is none."""
     unregister("source", name)
 
 

@@ -2,100 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import kappacore
+from kappacore._lazy import stub_names
 from kappacore.plugins.hookspecs import hookimpl
 from kappacore.plugins.specs import CacheBackendSpec, WrapperSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_WRAPPERS = (
-    (
-        "cache",
-        "kappacore.caching.datasets:cache",
-        "Reads every sample once and keeps it in a cache backend.",
-    ),
-    (
-        "class_filter",
-        "kappacore.wrappers.class_filter:ClassFilterWrapper",
-        "Keeps the samples of some classes, or of all but some.",
-    ),
-    (
-        "classwise_percent",
-        "kappacore.wrappers.classwise_percent:ClasswisePercentWrapper",
-        "Keeps the same part of every class.",
-    ),
-    (
-        "fewshot",
-        "kappacore.wrappers.fewshot:FewshotWrapper",
-        "Keeps a few random samples of every class.",
-    ),
-    (
-        "intra_class_shuffle",
-        "kappacore.wrappers.intra_class_shuffle:IntraClassShuffleWrapper",
-        "Shuffles samples within their classes.",
-    ),
-    (
-        "label_smoothing",
-        "kappacore.wrappers.one_hot:LabelSmoothingWrapper",
-        "Makes smoothed vectors of the labels.",
-    ),
-    (
-        "multi_view",
-        "kappacore.wrappers.multi_view:MultiViewWrapper",
-        "Gives several views of one item.",
-    ),
-    (
-        "one_hot",
-        "kappacore.wrappers.one_hot:OneHotWrapper",
-        "Makes one-hot vectors of the labels.",
-    ),
-    (
-        "oversampling",
-        "kappacore.wrappers.oversampling:OversamplingWrapper",
-        "Balances classes by repeating samples of the smaller ones.",
-    ),
-    (
-        "percent_filter",
-        "kappacore.wrappers.percent_filter:PercentFilterWrapper",
-        "Keeps the samples from one share of the length to another.",
-    ),
-    (
-        "remap_classes",
-        "kappacore.wrappers.remap_classes:RemapClassesWrapper",
-        "Gives the classes other numbers.",
-    ),
-    (
-        "repeat",
-        "kappacore.wrappers.repeat:RepeatWrapper",
-        "Repeats the whole dataset.",
-    ),
-    (
-        "shuffle",
-        "kappacore.wrappers.shuffle:ShuffleWrapper",
-        "Puts the samples in a random order, drawn once.",
-    ),
-    (
-        "sort_by_class",
-        "kappacore.wrappers.sort_by_class:SortByClassWrapper",
-        "Orders the samples by class.",
-    ),
-    (
-        "subset",
-        "kappacore.wrappers.subset:SubsetWrapper",
-        "Keeps the samples at indices, in a mask, or from a start to an end.",
-    ),
-    (
-        "transform",
-        "kappacore.wrappers.transform:TransformWrapper",
-        "Applies a function to one item of every sample.",
-    ),
-)
+    from collections.abc import Iterator
 
 
 @hookimpl
-def kappacore_cache_backends() -> Iterable[CacheBackendSpec]:
+def kappacore_cache_backends() -> Iterator[CacheBackendSpec]:
     """Return the backend that needs nothing but this process."""
     yield CacheBackendSpec(
         name="memory",
@@ -107,7 +28,27 @@ def kappacore_cache_backends() -> Iterable[CacheBackendSpec]:
 
 
 @hookimpl
-def kappacore_wrappers() -> Iterable[WrapperSpec]:
-    """Return the wrappers that the core ships."""
-    for name, target, summary in _WRAPPERS:
-        yield WrapperSpec(name=name, target=target, api=1, summary=summary)
+def kappacore_wrappers() -> Iterator[WrapperSpec]:
+    """Return the wrapper of the caches, and every wrapper that `kappacore.wrappers` lists."""
+    yield WrapperSpec(
+        name="cache",
+        target="kappacore.caching.datasets:cache",
+        api=1,
+        summary="Reads every sample once and keeps it in a cache backend.",
+    )
+    for class_name, module in stub_names("kappacore.wrappers").items():
+        if class_name.endswith("Wrapper"):
+            yield WrapperSpec(
+                name=re.sub(r"(?<!^)(?=[A-Z])", "_", class_name.removesuffix("Wrapper")).lower(),
+                target=f"{module}:{class_name}",
+                api=1,
+                summary=_summary(module, class_name),
+            )
+
+
+def _summary(module: str, class_name: str) -> str:
+    """Return the first line of a class's docstring from its source: an import would take torch."""
+    path = Path(kappacore.__path__[0], *module.split(".")[1:]).with_suffix(".py")
+    source = path.read_text(encoding="utf-8")
+    found = re.search(rf'^class {class_name}\b.*?:\n    """(.+?)(?:"""|$)', source, re.M | re.S)
+    return found[1] if found else ""

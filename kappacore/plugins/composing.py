@@ -14,14 +14,18 @@ Example::
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
+import operator
 import re
 from collections.abc import Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kappacore import plugins
 from kappacore._shown import shown
 from kappacore.errors import ConfigError, KappaError
-from kappacore.plugins.instantiate import instantiate
+from kappacore.plugins.options import check_options
+from kappacore.plugins.plugin_ref import PluginRef
+from kappacore.plugins.registry import as_ref, available
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,51 +33,52 @@ if TYPE_CHECKING:
 __all__ = ["build", "load_dataset", "wrap"]
 
 _KEYS = ("source", "wrappers", "mode")
+_TARGET = "_target_"
 
 
-def load_dataset(name: str | Mapping[str, Any] | plugins.PluginRef, /, **options: Any) -> Any:
+def load_dataset(name: str | Mapping[str, Any] | PluginRef, /, **options: Any) -> Any:
     """Return a source dataset, chosen by name.
 
     Args:
         name: The name of a source, or ``{"use": name, **options}``.
-        **options: What the source is called with.
+        **options: The source's options.
 
     Raises:
         UnknownPluginError: If there is no such source; the message says what to install.
         UnknownOptionError: If the source has no such option.
         BrokenPluginError: If the source cannot be imported or raises, from the cause. Errors of
-            kappacore and of the operating system pass as they are.
+            kappacore and of the operating system pass unchanged.
 
     Example::
 
         dataset = kappacore.load_dataset("imagefolder", root="/data/train")
     """
     if isinstance(name, Mapping):
-        name = instantiate(name, "source")
-    return plugins.as_ref("source", name, options).open()
+        name = _instantiate(name, "source")
+    return as_ref("source", name, options).open()
 
 
-def wrap(dataset: Any, name: str | Mapping[str, Any] | plugins.PluginRef, /, **options: Any) -> Any:
+def wrap(dataset: Any, name: str | Mapping[str, Any] | PluginRef, /, **options: Any) -> Any:
     """Return ``dataset`` in a wrapper, chosen by name.
 
     Args:
         dataset: The dataset to wrap.
         name: The name of a wrapper, or ``{"use": name, **options}``.
-        **options: What the wrapper is called with, besides the dataset.
+        **options: The wrapper's options.
 
     Raises:
         UnknownPluginError: If there is no such wrapper; the message says what to install.
         UnknownOptionError: If the wrapper has no such option.
         BrokenPluginError: If the wrapper cannot be imported or raises, from the cause. Errors of
-            kappacore and of the operating system pass as they are.
+            kappacore and of the operating system pass unchanged.
 
     Example::
 
         dataset = kappacore.wrap(dataset, "cache", items="x", backend="shared")
     """
     if isinstance(name, Mapping):
-        name = instantiate(name, "wrapper")
-    return plugins.as_ref("wrapper", name, options).open(dataset)
+        name = _instantiate(name, "wrapper")
+    return as_ref("wrapper", name, options).open(dataset)
 
 
 def build(
@@ -86,19 +91,19 @@ def build(
 ) -> Any:
     """Return the dataset that a configuration describes.
 
-    An option that is ``{"_target_": "package.attribute", ...}`` is imported and called with the
-    rest, at any depth; one that is already an object (Hydra) is used as it is.
+    An option ``{"_target_": "package.attribute", ...}``, at any depth, is imported and called with
+    the remaining keys. Options that are objects already (from Hydra) are used as they are.
 
     Args:
         config: ``{"source": ..., "wrappers": [...], "mode": ...}``; or give these as keywords.
         source: The name of a source, ``{"use": name, **options}``, or a dataset.
         wrappers: Names of wrappers or ``{"use": name, **options}``, the innermost first.
-        mode: What a sample consists of, for :class:`kappacore.ModeWrapper`; without it the
-            dataset is returned as it is.
+        mode: The items of a sample, for :class:`kappacore.ModeWrapper`; without it the dataset is
+            returned unwrapped.
 
     Raises:
-        ConfigError: If the configuration is malformed; the message names the place.
-        KappaError: If a part cannot be made; the message begins with the place, such as
+        ConfigError: If the configuration is malformed; the message names the key.
+        KappaError: If a part cannot be made; the message begins with its key, such as
             ``wrappers[1]`` or ``wrappers[1].valid_classes``.
     """
     if config is not None:
@@ -110,15 +115,15 @@ def build(
         source, wrappers, mode = _read_config(config)
     dataset = _build_source(source)
     for position, wrapper in enumerate(_read_wrappers(wrappers)):
-        place = f"wrappers[{position}]"
-        choice = instantiate(wrapper, place)
-        with _at(place, choice):
-            dataset = plugins.as_ref("wrapper", choice).open(dataset)
+        key = f"wrappers[{position}]"
+        choice = _instantiate(wrapper, key)
+        with _errors_at(key, choice):
+            dataset = as_ref("wrapper", choice).open(dataset)
     if mode is None:
         return dataset
-    from kappacore.datasets import ModeWrapper
+    from kappacore.datasets.mode import ModeWrapper
 
-    with _at("mode"):
+    with _errors_at("mode"):
         return ModeWrapper(dataset, mode)
 
 
@@ -130,29 +135,25 @@ def _read_config(config: Any) -> tuple[Any, Any, Any]:
     unknown = [key for key in config if key not in _KEYS]
     if unknown:
         raise ConfigError(
-            f"{unknown[0]!r} is no part of a config: expected the keys {', '.join(_KEYS)}. "
-            "Options belong beside the name they are for: "
+            f"{unknown[0]!r} is not a key of a config: expected {', '.join(_KEYS)}. "
+            "Options go beside the name they belong to: "
             '{"source": {"use": "imagefolder", "root": ...}}.'
         )
     return config.get("source"), config.get("wrappers"), config.get("mode")
 
 
 def _build_source(source: Any) -> Any:
-    source = instantiate(source, "source")
-    with _at("source", source):
+    source = _instantiate(source, "source")
+    with _errors_at("source", source):
         if source is None:
             raise ConfigError(
                 'is missing: expected a name, {"use": name, ...its options} or a dataset. '
-                f"There are: {', '.join(plugins.available('source')) or 'none'}."
+                f"There are: {', '.join(available('source')) or 'none'}."
             )
-        if _is_choice(source) or not hasattr(type(source), "__getitem__"):
-            return plugins.as_ref("source", source).open()
+        is_choice = isinstance(source, (str, Mapping, list, tuple, PluginRef))
+        if is_choice or not hasattr(type(source), "__getitem__"):
+            return as_ref("source", source).open()
         return source
-
-
-def _is_choice(source: Any) -> bool:
-    """Tell names and what can only be a mistake in a config from datasets."""
-    return isinstance(source, (str, Mapping, list, tuple, plugins.PluginRef))
 
 
 def _read_wrappers(wrappers: Any) -> Sequence[Any]:
@@ -167,10 +168,10 @@ def _read_wrappers(wrappers: Any) -> Sequence[Any]:
 
 
 @contextlib.contextmanager
-def _at(place: str, choice: Any = None) -> Iterator[None]:
-    """Put the place in the config before the message of an error of kappacore.
+def _errors_at(key: str, choice: Any = None) -> Iterator[None]:
+    """Begin the messages of kappacore's errors with the key in the config.
 
-    Messages about an option begin with its name, and the place is then that of the option.
+    A message that begins with the name of an option of ``choice`` gets that option's key.
     """
     try:
         yield
@@ -178,6 +179,78 @@ def _at(place: str, choice: Any = None) -> Iterator[None]:
         if len(error.args) == 1:
             first = re.match(r"\w*", str(error.args[0]))
             if first and isinstance(choice, Mapping) and first[0] in choice:
-                place = f"{place}.{first[0]}"
-            error.args = (f"{place}: {error.args[0]}",)
+                key = f"{key}.{first[0]}"
+            error.args = (f"{key}: {error.args[0]}",)
         raise
+
+
+# ---- objects in plain data
+
+
+def _instantiate(value: Any, key: str) -> Any:
+    """Return ``value`` with every ``_target_`` in it imported and called, innermost first.
+
+    Mappings and lists (Hydra's too) are returned as plain dicts and lists, all else unchanged.
+    """
+    if isinstance(value, Mapping):
+        options = {name: _instantiate(item, f"{key}.{name}") for name, item in value.items()}
+        return _call(options, key) if _TARGET in options else options
+    if type(value) is tuple:
+        return tuple(_instantiate(item, f"{key}[{i}]") for i, item in enumerate(value))
+    if isinstance(value, MutableSequence) and not isinstance(value, bytearray):
+        return [_instantiate(item, f"{key}[{i}]") for i, item in enumerate(value)]
+    return value
+
+
+def _call(options: dict[Any, Any], key: str) -> Any:
+    name = options.pop(_TARGET)
+    for option in options:
+        if not isinstance(option, str) or not option.isidentifier() or option.startswith("_"):
+            raise ConfigError(
+                f"{key}.{option}: cannot be given to {name}; beside {_TARGET!r} only the names of "
+                "its arguments are expected."
+            )
+    target = _import(name, f"{key}.{_TARGET}")
+    try:
+        check_options(str(name), target, options)
+        return target(**options)
+    except OSError:
+        raise
+    except Exception as error:
+        if not isinstance(error, KappaError):
+            reason = f"{name} raised {type(error).__name__}: {error}"
+            raise ConfigError(f"{key}: {reason}") from error
+        if len(error.args) == 1:
+            error.args = (f"{key}: {error.args[0]}",)
+        raise
+
+
+def _import(name: Any, key: str) -> Any:
+    """Import ``package.module.attribute``; `pkgutil.resolve_name` would hide failing imports."""
+    parts = name.replace(":", ".").split(".") if isinstance(name, str) else []
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ConfigError(
+            f"{key}: {name!r} names nothing that can be imported; expected 'package.attribute'."
+        )
+    module_name, *attributes = parts
+    try:
+        module = importlib.import_module(module_name)
+        while len(attributes) > 1 and hasattr(module, "__path__"):
+            submodule = f"{module_name}.{attributes[0]}"
+            if importlib.util.find_spec(submodule) is None:
+                break
+            module_name, attributes = submodule, attributes[1:]
+            module = importlib.import_module(module_name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == parts[0]:
+            raise ConfigError(f"{key}: there is no module {parts[0]!r}; is it installed?") from None
+        raise ConfigError(
+            f"{key}: importing {module_name} raised {type(error).__name__}: {error}"
+        ) from error
+    try:
+        target = operator.attrgetter(".".join(attributes))(module)
+    except AttributeError:
+        raise ConfigError(f"{key}: {module_name} has no {'.'.join(attributes)}.") from None
+    if not callable(target):
+        raise ConfigError(f"{key}: {name} is {target!r}; expected a class or a function.")
+    return target

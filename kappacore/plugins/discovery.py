@@ -1,4 +1,4 @@
-"""Finding installed plugins: every entry point by itself, so that none can hurt another."""
+"""Discovering installed plugins: each entry point on its own, so that none can break another."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from kappacore.plugins.specs import API, CacheBackendSpec, PluginSpec, SourceSpe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+__all__ = ["AUTOLOAD", "autoload", "discover"]
+
 GROUP = "kappacore"
 DISABLE = "KAPPACORE_DISABLE_PLUGINS"
 AUTOLOAD = "KAPPACORE_PLUGIN_AUTOLOAD"
 
-#: Hook name -> what it provides.
+#: Hook -> the kind of plugin it provides, and its spec.
 HOOKS: dict[str, tuple[str, type[PluginSpec]]] = {
     "kappacore_cache_backends": ("backend", CacheBackendSpec),
     "kappacore_wrappers": ("wrapper", WrapperSpec),
@@ -33,12 +35,12 @@ HOOKS: dict[str, tuple[str, type[PluginSpec]]] = {
 
 
 def autoload() -> bool:
-    """Tell whether installed plugins are to be looked for."""
+    """Return whether installed plugins are to be discovered."""
     return os.environ.get(AUTOLOAD, "1").strip().lower() not in {"0", "false", "no", "off"}
 
 
 def discover() -> tuple[PluginInfo, ...]:
-    """Return everything that the core and the installed distributions provide."""
+    """Return the plugins of the core and of the installed distributions."""
     core = PluginInfo(
         kind="",
         name="kappacore",
@@ -53,9 +55,9 @@ def discover() -> tuple[PluginInfo, ...]:
 
 
 def _load_builtin() -> object:
-    from kappacore.plugins import builtin as _builtin
+    from kappacore.plugins import builtin
 
-    return _builtin
+    return builtin
 
 
 def _installed() -> Iterator[PluginInfo]:
@@ -67,7 +69,7 @@ def _installed() -> Iterator[PluginInfo]:
     for entry_point in readable:
         origin = _origin(entry_point)
         distribution = normalize(origin.distribution)
-        if (distribution, entry_point.value) in seen:  # an editable install's metadata, twice
+        if (distribution, entry_point.value) in seen:  # editable installs may be found twice
             continue
         seen.add((distribution, entry_point.value))
         if distribution in blocked:
@@ -79,14 +81,14 @@ def _installed() -> Iterator[PluginInfo]:
 
 def _entry_points() -> tuple[list[importlib_metadata.EntryPoint], list[PluginInfo]]:
     """Return all entry points, and the distributions whose entry points cannot be read."""
-    with contextlib.suppress(Exception):  # one unreadable file anywhere spoils the whole call
+    with contextlib.suppress(Exception):  # fails if a single distribution is unreadable
         return list(importlib_metadata.entry_points(group=GROUP)), []
     readable: list[importlib_metadata.EntryPoint] = []
     unreadable: list[PluginInfo] = []
     for distribution in importlib_metadata.distributions():
         try:
             readable.extend(distribution.entry_points.select(group=GROUP))
-        except Exception as error:  # noqa: PERF203 - recorded, and the others are still read
+        except Exception as error:  # noqa: PERF203 - the others are still read
             name, version = _name_and_version(distribution)
             origin = PluginInfo(
                 kind="", name=name, target="entry_points.txt", distribution=name, version=version
@@ -96,7 +98,7 @@ def _entry_points() -> tuple[list[importlib_metadata.EntryPoint], list[PluginInf
 
 
 def _name_and_version(distribution: Any) -> tuple[str, str]:
-    with contextlib.suppress(Exception):  # metadata may be missing altogether
+    with contextlib.suppress(Exception):  # there may be no metadata
         return str(distribution.name), str(distribution.version)
     return "unknown", ""
 
@@ -113,7 +115,7 @@ def _origin(entry_point: importlib_metadata.EntryPoint) -> PluginInfo:
 
 
 def _load(origin: PluginInfo, load: Callable[[], object]) -> list[PluginInfo]:
-    """Return what one entry point provides, or one entry that says why it could not be loaded."""
+    """Return the plugins of one entry point, or one entry with the reason why loading failed."""
     try:
         return [_info(origin, kind, spec) for kind, spec in _read_specs(load(), origin)]
     except (Exception, SystemExit) as error:
@@ -126,11 +128,11 @@ def _broken(origin: PluginInfo, error: BaseException) -> PluginInfo:
 
 
 def _read_specs(plugin: object, origin: PluginInfo) -> list[tuple[str, PluginSpec]]:
-    # A manager of its own: a bad hook of this plugin is nobody else's.
+    # A manager of its own, so that a bad hook affects this plugin only.
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin, origin.distribution)
-    manager.check_pending()  # a misspelt hook would be ignored without a word
+    manager.check_pending()  # otherwise a misspelt hook is ignored silently
     found: list[tuple[str, PluginSpec]] = []
     hooks = 0
     for hook, (kind, spec_type) in HOOKS.items():
@@ -149,8 +151,8 @@ def _read_specs(plugin: object, origin: PluginInfo) -> list[tuple[str, PluginSpe
                 found.append((kind, spec))
     if not hooks:
         raise BrokenPluginError(
-            f"{origin.target} implements no hook: mark a function with kappacore.hookimpl and "
-            f"name it {', '.join(HOOKS)}."
+            f"{origin.target} implements no hook: mark a function with "
+            f"kappacore.plugin_api.hookimpl and name it {', '.join(HOOKS)}."
         )
     _refuse_repeats(found)
     return found

@@ -1,11 +1,10 @@
 """The hooks that a plugin implements, and the markers for both sides.
 
 A plugin distribution declares one entry point of the group ``kappacore`` that names a module, and
-that module implements any of the hooks below. It imports nothing but this module and
-:mod:`kappacore.plugins.specs`, so that looking for plugins stays fast::
+that module implements any of the hooks below. It should import nothing but
+:mod:`kappacore.plugin_api`, so that discovery stays fast::
 
-    from kappacore.plugins.hookspecs import hookimpl
-    from kappacore.plugins.specs import CacheBackendSpec
+    from kappacore.plugin_api import CacheBackendSpec, hookimpl
 
     @hookimpl
     def kappacore_cache_backends():

@@ -1,4 +1,4 @@
-"""What is known of a plugin before its target is imported."""
+"""A plugin as it is listed, before its target is imported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-#: Kind -> how messages call it.
+__all__ = ["KINDS", "PluginInfo", "Status", "normalize"]
+
+#: Kind -> its name in messages.
 KINDS = {"backend": "cache backend", "wrapper": "wrapper", "source": "source"}
 
 Status = Literal["ok", "broken", "blocked", "conflict", "incompatible"]
@@ -14,23 +16,22 @@ Status = Literal["ok", "broken", "blocked", "conflict", "incompatible"]
 
 @dataclass(frozen=True, kw_only=True)
 class PluginInfo:
-    """One plugin that can be named, or one distribution that could not be loaded.
+    """One plugin that can be chosen by name, or one distribution that could not be loaded.
 
     Attributes:
-        kind: ``"backend"``, ``"wrapper"`` or ``"source"``; empty where loading failed before that
-            was known.
-        name: How it is chosen; the name of the entry point where ``kind`` is empty.
+        kind: ``"backend"``, ``"wrapper"`` or ``"source"``; empty if loading failed earlier.
+        name: The name it is chosen by; that of the entry point if ``kind`` is empty.
         target: ``"package.module:attribute"``.
-        distribution: Who provides it; empty for what was registered in code.
+        distribution: The distribution that provides it; empty if it was registered in code.
         version: The version of the distribution.
         scope: Of a backend: ``"process"``, ``"machine"`` or ``"network"``.
         status: ``"ok"``, or why it cannot be chosen.
-        summary: What it is, in a line.
-        reason: The status in words, where it is not ``"ok"``.
-        aliases: Other names of it.
-        requires: What its target needs installed.
-        error: What went wrong while loading it.
-        registered: The object itself, where it was registered in code.
+        summary: A description in one line.
+        reason: An explanation of any other status than ``"ok"``.
+        aliases: Its other names.
+        requires: The requirements of its target.
+        error: The exception raised while loading it.
+        registered: The object itself, if it was registered in code.
     """
 
     kind: str
@@ -49,12 +50,12 @@ class PluginInfo:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name it can be chosen by; none where it could not be loaded."""
+        """Every name it can be chosen by; none if it could not be loaded."""
         return (self.name, *self.aliases) if self.kind else ()
 
     @property
     def provider(self) -> str:
-        """Who provides it, for messages."""
+        """The distribution or program that provides it, for messages."""
         return f"{self.distribution} {self.version}".strip() or f"this program ({self.target})"
 
 

@@ -1,4 +1,4 @@
-"""Checking the options of a target against its signature, before it is called."""
+"""Checking options against the signature of their target, before it is called."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def check_options(
 ) -> None:
     """Check ``options`` against the signature of ``target``.
 
-    A target that takes ``**options`` checks unknown ones itself.
+    A target with ``**options`` checks unknown ones itself.
 
     Args:
-        what: What the target is, for messages: ``"wrapper 'cache'"``.
+        what: The target, for messages: ``"wrapper 'cache'"``.
         target: The class or function to be called.
         options: Its options, by name.
-        positional: How many arguments the caller gives by position.
-        fixed: The names of those that the caller gives by name.
+        positional: Number of arguments that the caller passes by position.
+        fixed: Names of the arguments that the caller passes by keyword.
 
     Raises:
-        UnknownOptionError: If there is no such option; the message lists those there are.
-        InvalidOptionError: If an option is needed and missing.
+        UnknownOptionError: If there is no such option; the message lists the existing ones.
+        InvalidOptionError: If a required option is missing.
     """
     try:
         parameters = list(inspect.signature(target).parameters.values())

@@ -1,39 +1,44 @@
-"""A choice of a plugin with its options: what datasets carry, and what reaches their workers.
+"""A plugin chosen by name, with its options: what datasets hold and send to their workers.
 
-A worker has no registry: it is handed a :class:`PluginRef` and imports the target itself.
+Workers have no registry. They receive a :class:`PluginRef` and import its target themselves.
 """
 
 from __future__ import annotations
 
 import copy
 import importlib
+import operator
+import pickle
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from kappacore._importable import why_not_importable
 from kappacore._shown import shown
 from kappacore.errors import BrokenPluginError, KappaError
-from kappacore.plugins.importable import require_importable, require_picklable
 from kappacore.plugins.info import KINDS
 from kappacore.plugins.options import check_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__all__ = ["PluginRef"]
+
 
 @dataclass(frozen=True)
 class PluginRef:
     """A plugin chosen by name, with its options; made by :func:`kappacore.backend`.
 
-    It pickles to its names and options, so it survives every way of starting a DataLoader worker.
-    What was registered in code is kept as it is in this process, and imported by name in others.
+    It pickles to its names and options, so it works with every start method of DataLoader workers.
+    An object registered in code is used directly in this process and imported by name in others.
 
     Args:
         kind: ``"backend"``, ``"wrapper"`` or ``"source"``.
         name: The name it was chosen by, without the distribution.
         target: ``"package.module:attribute"``.
-        options: What the target is called with.
-        distribution: Who provides it, with its version; empty for what was registered in code.
-        requires: What the target needs installed.
+        options: The keyword arguments for the target.
+        distribution: The distribution that provides it, with its version; empty for a plugin
+            registered in code.
+        requires: The requirements of the target.
         registered: The object registered in code; never pickled.
     """
 
@@ -49,43 +54,53 @@ class PluginRef:
         return f"{KINDS[self.kind]} {self.name!r}"
 
     def load(self) -> Any:
-        """Return the class or function itself, importing it if need be.
+        """Return the target, importing it if necessary.
 
         Raises:
             BrokenPluginError: If it cannot be imported, from the cause.
         """
         if self.registered is not None:
             return self.registered
+        unusable = f"{self} of {self._provider()} cannot be used"
         module_name, _, attribute = self.target.partition(":")
         try:
-            value: Any = importlib.import_module(module_name)
+            module = importlib.import_module(module_name)
         except (Exception, SystemExit) as error:
+            needed = " ".join(f"'{requirement}'" for requirement in self.requires)
+            hint = f" It needs: pip install {needed}." if needed else ""
             raise BrokenPluginError(
-                f"{self} of {self._provider()} cannot be used: importing {module_name} raised "
-                f"{type(error).__name__}: {error}.{self._install_hint()}"
+                f"{unusable}: importing {module_name} raised {type(error).__name__}: {error}.{hint}"
             ) from error
         try:
-            for part in attribute.split("."):
-                value = getattr(value, part)
+            target = operator.attrgetter(attribute)(module)
         except AttributeError as error:
-            raise BrokenPluginError(self._missing(module_name, attribute, value)) from error
-        if not callable(value):
+            if module_name != "__main__":
+                raise BrokenPluginError(
+                    f"{unusable}: {module_name} has no {attribute}. Correct the target where it "
+                    "is registered."
+                ) from error
             raise BrokenPluginError(
-                f"{self} of {self._provider()} cannot be used: {self.target} is {value!r}, "
-                "expected a class or a function."
+                f"{self} cannot be used in this process: its main script "
+                f"({getattr(module, '__file__', 'none')}) defines no {attribute}. A class or "
+                'function under `if __name__ == "__main__":` exists only in the process that ran '
+                "the script, not in its workers: move it above that line, or into a module."
+            ) from error
+        if not callable(target):
+            raise BrokenPluginError(
+                f"{unusable}: {self.target} is {target!r}, expected a class or a function."
             )
-        return value
+        return target
 
     def open(self, *args: Any, **fixed: Any) -> Any:
-        """Call the target with ``args``, ``fixed`` and the options, and return what it gives.
+        """Call the target with ``args``, ``fixed`` and the options, and return its result.
 
-        Errors of kappacore and of the operating system pass as they are; any other error becomes
-        a BrokenPluginError from it, which says which plugin raised it.
+        Errors of kappacore and of the operating system pass unchanged. Any other error is raised
+        as a BrokenPluginError that names the plugin, from the cause.
 
         Raises:
             BrokenPluginError: If the target cannot be imported or raises.
             UnknownOptionError: If the target has no such option.
-            InvalidOptionError: If an option that the target needs is missing.
+            InvalidOptionError: If a required option is missing.
         """
         target = self.load()
         check_options(str(self), target, self.options, len(args), fixed)
@@ -105,35 +120,39 @@ class PluginRef:
     def _provider(self) -> str:
         return self.distribution or f"this program ({self.target})"
 
-    def _install_hint(self) -> str:
-        if not self.requires:
-            return ""
-        needed = " ".join(f"'{requirement}'" for requirement in self.requires)
-        return f" It needs: pip install {needed}."
-
-    def _missing(self, module_name: str, attribute: str, where: Any) -> str:
-        if module_name == "__main__":
-            return (
-                f"{self} cannot be used in this process: its main script "
-                f"({getattr(where, '__file__', 'none')}) defines no {attribute}. A class or "
-                'function under `if __name__ == "__main__":` exists only in the process that ran '
-                "the script, not in its workers: move it above that line, or into a module."
-            )
-        return (
-            f"{self} of {self._provider()} cannot be used: {module_name} has no {attribute}. "
-            "Correct the target where it is registered."
-        )
-
     def __repr__(self) -> str:
         options = "".join(f", {name}={shown(name, v)}" for name, v in self.options.items())
         return f"PluginRef({self.kind!r}, {self.name!r}{options})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.registered is not None:
-            require_importable(str(self), self.registered)
-        require_picklable(str(self), self.options)
+        if self.registered is not None and (reason := why_not_importable(self.registered)):
+            raise BrokenPluginError(
+                f"{self} cannot be sent to another process: {reason}. Define it at the top level "
+                "of a module (a .py file) and register it there, or let the workers be forked "
+                "(multiprocessing_context='fork'), which sends nothing."
+            )
+        for name, value in self.options.items():
+            self._check_picklable(name, value)
         state = (self.kind, self.name, self.target, dict(self.options))
         return PluginRef, (*state, self.distribution, self.requires)
+
+    def _check_picklable(self, name: str, value: Any) -> None:
+        try:
+            try:
+                pickle.dumps(value)
+            except Exception:
+                from multiprocessing.reduction import ForkingPickler
+
+                # Accepts more than pickle does, such as locks, but only while a process starts.
+                ForkingPickler.dumps(value)
+        except KappaError:  # another PluginRef among the options, with its own reason
+            raise
+        except Exception as error:
+            raise BrokenPluginError(
+                f"{self} cannot be sent to another process: its option {name!r} is a "
+                f"{type(value).__qualname__} that does not pickle ({error}). Give a plain value, "
+                "or let the workers be forked (multiprocessing_context='fork')."
+            ) from error
 
     def __copy__(self) -> PluginRef:
         return self

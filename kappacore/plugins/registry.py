@@ -1,13 +1,15 @@
-"""Which plugin a name means: what is registered in code first, then what is installed."""
+"""Which plugin a name means: one registered in code first, then an installed one."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import multiprocessing
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kappacore._importable import name_of
 from kappacore._shown import shown
 from kappacore.errors import (
     BrokenPluginError,
@@ -18,8 +20,6 @@ from kappacore.errors import (
     PluginError,
     UnknownPluginError,
 )
-from kappacore.plugins.hints import unknown_plugin
-from kappacore.plugins.importable import target_of
 from kappacore.plugins.info import KINDS, PluginInfo, normalize
 from kappacore.plugins.plugin_ref import PluginRef
 from kappacore.plugins.specs import check_scope, check_target
@@ -29,18 +29,29 @@ if TYPE_CHECKING:
 
 _in_code: dict[tuple[str, str], PluginInfo] = {}
 _installed: tuple[PluginInfo, ...] | None = None
-_discovering: set[int] = set()  # the threads that are at it
+_discovering: set[int] = set()  # thread idents
+
+#: Kind -> name -> the distribution that provides it, for those that the project publishes.
+PUBLISHED: dict[str, dict[str, str]] = {
+    "backend": {
+        "redis": "kappa-redis",
+        "shared": "kappa-shared",
+        "shared-dict": "kappa-shared",
+    },
+    "wrapper": {},
+    "source": {"imagefolder": "kappa-imagefolder"},
+}
 
 
 def installed() -> tuple[PluginInfo, ...]:
-    """Return what the core and the installed distributions provide, looking for it once."""
+    """Return the plugins of the core and the installed distributions; found on the first call."""
     global _installed
     if _installed is None:
         thread = threading.get_ident()
         if thread in _discovering:
             raise PluginError(
-                "A plugin asked for plugins while it was being looked at. Its entry point module "
-                "should import nothing but kappacore.plugins.hookspecs and kappacore.plugins.specs."
+                "A plugin asked for plugins while plugins were being discovered. Its entry point "
+                "module should import nothing but kappacore.plugin_api."
             )
         from kappacore.plugins.discovery import discover
 
@@ -53,9 +64,9 @@ def installed() -> tuple[PluginInfo, ...]:
 
 
 def refresh() -> None:
-    """Forget what is installed, so that the next use looks again.
+    """Discover installed plugins again on the next use, as in a notebook after ``pip install``.
 
-    For a notebook after ``pip install``, and for tests. What was registered in code stays.
+    Plugins registered in code stay.
     """
     global _installed
     importlib.invalidate_caches()
@@ -63,12 +74,12 @@ def refresh() -> None:
 
 
 def all_plugins() -> list[PluginInfo]:
-    """Return every plugin there is, with those that cannot be used and why."""
+    """Return every plugin, including those that cannot be used, with the reason."""
     return [*_in_code.values(), *installed()]
 
 
 def available(kind: str) -> dict[str, PluginInfo]:
-    """Return the plugins of a kind that can be chosen, by name and alias; imports no target.
+    """Return the plugins of a kind that can be chosen, by name and alias; import no target.
 
     Args:
         kind: ``"backend"``, ``"wrapper"`` or ``"source"``.
@@ -89,12 +100,12 @@ def available(kind: str) -> dict[str, PluginInfo]:
 
 
 def has(kind: str, name: str) -> bool:
-    """Tell whether a plugin of that kind and name can be chosen; imports no target."""
+    """Return whether a plugin of that kind and name can be chosen; import no target."""
     return name in available(kind)
 
 
 def check_kind(kind: str) -> None:
-    """Raise InvalidOptionError if there is no such kind of plugin."""
+    """Raise InvalidOptionError unless there is such a kind of plugin."""
     if kind not in KINDS:
         raise InvalidOptionError(
             f"kind {kind!r} does not exist: expected one of {', '.join(KINDS)}."
@@ -102,7 +113,7 @@ def check_kind(kind: str) -> None:
 
 
 def find(kind: str, choice: str) -> PluginInfo:
-    """Return the one plugin that ``choice`` means.
+    """Return the plugin that ``choice`` names.
 
     Args:
         kind: ``"backend"``, ``"wrapper"`` or ``"source"``.
@@ -112,8 +123,8 @@ def find(kind: str, choice: str) -> PluginInfo:
         UnknownPluginError: If there is none.
         PluginConflictError: If there are several.
         IncompatiblePluginError: If it needs a newer kappacore.
-        BrokenPluginError: If the distribution that was asked for could not be loaded.
-        ConfigError: If ``choice`` is no text.
+        BrokenPluginError: If the distribution in ``choice`` could not be loaded.
+        ConfigError: If ``choice`` is not a string.
     """
     check_kind(kind)
     if not isinstance(choice, str):
@@ -129,7 +140,7 @@ def find(kind: str, choice: str) -> PluginInfo:
         claims = [c for c in claims if normalize(c.distribution) == normalize(distribution)]
     if not claims:
         _raise_if_broken(kind, choice, distribution)
-        raise UnknownPluginError(unknown_plugin(kind, choice, all_plugins(), list(available(kind))))
+        raise UnknownPluginError(_unknown(kind, choice))
     if len(claims) > 1:
         raise PluginConflictError(_several(kind, name, claims))
     if claims[0].status == "incompatible":
@@ -140,7 +151,7 @@ def find(kind: str, choice: str) -> PluginInfo:
 
 
 def ref(kind: str, choice: str, options: Mapping[str, Any]) -> PluginRef:
-    """Choose a plugin by name and give it options."""
+    """Return the plugin that ``choice`` names, with options."""
     info = find(kind, choice)
     return PluginRef(
         kind=kind,
@@ -154,7 +165,7 @@ def ref(kind: str, choice: str, options: Mapping[str, Any]) -> PluginRef:
 
 
 def as_ref(kind: str, choice: Any, options: Mapping[str, Any] | None = None) -> PluginRef:
-    """Turn any way of choosing a plugin into a PluginRef.
+    """Return a PluginRef for any way of choosing a plugin.
 
     Args:
         kind: ``"backend"``, ``"wrapper"`` or ``"source"``.
@@ -188,7 +199,7 @@ def as_ref(kind: str, choice: Any, options: Mapping[str, Any] | None = None) -> 
 def register(
     kind: str, name: str, target: Any, *, scope: str | None = None, override: bool = False
 ) -> None:
-    """Register a target, or the text that names one, under a name in this process."""
+    """Register a target, or the name of one, in this process."""
     if isinstance(target, str):
         info = PluginInfo(kind=kind, name=name, target=check_target(target), scope=scope or "")
     elif callable(target):
@@ -196,7 +207,7 @@ def register(
         info = PluginInfo(
             kind=kind,
             name=name,
-            target=target_of(target),
+            target=name_of(target),
             scope=scope or getattr(target, "scope", None) or "",
             summary=summary,
             registered=target,
@@ -214,26 +225,26 @@ def register(
 
 
 def unregister(kind: str, name: str) -> None:
-    """Take back what was registered in code; an installed plugin of that name shows again."""
+    """Remove a plugin registered in code; an installed one of that name can be chosen again."""
     if _in_code.pop((kind, name), None) is None:
         raise UnknownPluginError(
-            f"No {KINDS[kind]} {name!r} was registered in this program. Installed ones are "
-            "switched off with KAPPACORE_DISABLE_PLUGINS=<distribution>."
+            f"No {KINDS[kind]} {name!r} was registered in this program. To switch off installed "
+            "plugins, set KAPPACORE_DISABLE_PLUGINS=<distribution>."
         )
 
 
 def _check_scope(info: PluginInfo) -> None:
     if not info.scope:
         raise InvalidOptionError(
-            f"cache backend {info.name!r} ({info.target}) says nothing about who sees what it "
-            "stores: give scope='process', 'machine' or 'network', or set `scope` on the class."
+            f"cache backend {info.name!r} ({info.target}) has no scope: give scope='process', "
+            "'machine' or 'network' (who sees its entries), or set `scope` on the class."
         )
     check_scope(info.scope)
     declared = getattr(info.registered, "scope", None) or info.scope
     if declared != info.scope:
         raise InvalidOptionError(
-            f"cache backend {info.name!r} is registered with scope={info.scope!r}, but the class "
-            f"says {declared!r}; leave scope out or make them agree."
+            f"cache backend {info.name!r} is registered with scope={info.scope!r}, but its class "
+            f"has {declared!r}; leave scope out or make them agree."
         )
 
 
@@ -247,16 +258,16 @@ def _refuse_clash(info: PluginInfo) -> None:
         if not _same(info, rival):
             raise PluginConflictError(
                 f"{KINDS[info.kind]} {info.name!r} exists: {rival.target} of {rival.provider}. "
-                f"To put {info.target} in its place pass override=True; otherwise choose another "
+                f"To replace it with {info.target}, pass override=True; otherwise choose another "
                 "name."
             )
 
 
 def _in_worker() -> bool:
-    """Tell whether this is a worker, which need not look again for what its parent has seen.
+    """Return whether this is a worker, whose parent has checked the names already.
 
-    A worker that starts afresh runs the user's script before it knows its parent; all that says
-    so then is the mark by which multiprocessing itself tells.
+    A spawned worker runs the user's script before `parent_process` is set; until then only the
+    attribute that multiprocessing itself checks marks it.
     """
     if multiprocessing.parent_process() is not None:
         return True
@@ -264,7 +275,7 @@ def _in_worker() -> bool:
 
 
 def _same(one: PluginInfo, other: PluginInfo) -> bool:
-    """Tell whether both are one thing: one object, or one name in one module (run again)."""
+    """Return whether both are one object, or have one name in one module (a cell run again)."""
     if one.registered is not None and one.registered is other.registered:
         return True
     return one.target == other.target and not one.target.startswith("<")
@@ -274,6 +285,34 @@ def _several(kind: str, name: str, claims: list[PluginInfo]) -> str:
     providers = " and ".join(info.provider for info in claims)
     choices = " or ".join(f"'{normalize(info.distribution)}:{name}'" for info in claims)
     return f"{KINDS[kind]} {name!r} is claimed by {providers}. Choose one: {choices}."
+
+
+def _unknown(kind: str, choice: str) -> str:
+    """Return the message for a name that no plugin has."""
+    from kappacore.plugins.discovery import AUTOLOAD, autoload
+
+    name = choice.rpartition(":")[2]
+    plugins = all_plugins()
+    lines = [f"There is no {KINDS[kind]} {choice!r}."]
+    published = PUBLISHED[kind]
+    known = {each for info in plugins if info.kind == kind for each in info.names}
+    for close in difflib.get_close_matches(name, {*known, *published}, 1):
+        if close != choice:
+            lines.append(f"Did you mean {close!r}?")
+        distribution = published.get(close)
+        if distribution and distribution not in {normalize(i.distribution) for i in plugins}:
+            lines.append(f"{close!r} comes with a plugin: `pip install {distribution}`.")
+    lines.append(f"There are: {_listed(kind)}.")
+    for info in plugins:
+        if info.kind != kind and name in info.names:
+            lines.append(f"{name!r} is a {KINDS[info.kind]}.")
+        elif info.status == "broken":
+            lines.append(f"{info.provider} could not be loaded: {info.reason}")
+        elif info.status == "blocked":
+            lines.append(f"{info.provider} is blocked: {info.reason}.")
+    if not autoload():
+        lines.append(f"{AUTOLOAD}=0 is set, so installed plugins are ignored.")
+    return " ".join(lines)
 
 
 def _raise_if_broken(kind: str, choice: str, distribution: str) -> None:

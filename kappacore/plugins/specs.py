@@ -1,6 +1,6 @@
-"""What a plugin may provide: one small, checked description per backend, wrapper or source.
+"""Specs: a small, checked description of each backend, wrapper and source of a plugin.
 
-A spec names its target as text, ``"package.module:attribute"``, so that listing plugins imports
+A spec names its target by a string, ``"package.module:attribute"``, so listing plugins imports
 none of them. This module imports only the standard library.
 """
 
@@ -27,17 +27,17 @@ _TARGET = re.compile(rf"{_DOTTED}:{_DOTTED}")
 
 
 def check_name(name: Any, what: str = "name") -> str:
-    """Return ``name``, or raise InvalidOptionError if a plugin cannot be called so."""
+    """Return ``name``, or raise InvalidOptionError if it cannot be the name of a plugin."""
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
     raise InvalidOptionError(
-        f"{what} {name!r} cannot be the name of a plugin: expected a text of lower-case letters, "
+        f"{what} {name!r} cannot be the name of a plugin: expected a string of lower-case letters, "
         "digits, '-' and '_' that starts with a letter or digit, such as 'my-cache'."
     )
 
 
 def check_target(target: Any) -> str:
-    """Return ``target``, or raise InvalidOptionError if it names nothing that can be imported."""
+    """Return ``target``, or raise InvalidOptionError if it has the wrong form."""
     if isinstance(target, str) and _TARGET.fullmatch(target):
         return target
     raise InvalidOptionError(
@@ -52,24 +52,24 @@ def check_scope(scope: Any) -> str:
         return str(scope)
     raise InvalidOptionError(
         f"scope {scope!r} does not exist: expected 'process', 'machine' or 'network', "
-        "which says who sees what the backend stores."
+        "which is who sees the backend's entries."
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PluginSpec:
-    """What every plugin says about itself.
+    """The description that all kinds of plugins have in common.
 
     Args:
-        name: How users choose it; lower-case letters, digits, ``-`` and ``_``.
+        name: The name that users choose it by; lower-case letters, digits, ``-`` and ``_``.
         target: ``"package.module:attribute"``, imported when the plugin is chosen.
-        api: The plugin contract it was written for: 1.
+        api: The version of the plugin contract it was written for: 1.
         summary: One line for ``kappacore plugins``.
-        requires: What must be installed for the target to import, as ``pip install`` takes it.
+        requires: Requirements of the target, in the syntax of ``pip install``.
         aliases: Other names of the same plugin.
 
     Raises:
-        InvalidOptionError: If a field cannot be used as it is.
+        InvalidOptionError: If a field has an invalid value.
     """
 
     name: str
@@ -84,7 +84,7 @@ class PluginSpec:
         check_target(self.target)
         if type(self.api) is not int or self.api < 1:
             raise InvalidOptionError(
-                f"api {self.api!r} of {self.name!r} is no version of the plugin contract: "
+                f"api {self.api!r} of {self.name!r} is not a version of the plugin contract: "
                 f"expected an integer from 1; this kappacore implements {API}."
             )
         if not isinstance(self.summary, str):
@@ -93,9 +93,9 @@ class PluginSpec:
             )
         for field in ("requires", "aliases"):
             value = getattr(self, field)
-            if not isinstance(value, tuple) or not all(isinstance(text, str) for text in value):
+            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
                 raise InvalidOptionError(
-                    f"{field} {value!r} of {self.name!r}: expected a tuple of texts, such as "
+                    f"{field} {value!r} of {self.name!r}: expected a tuple of strings, such as "
                     f"{field}=('one',)."
                 )
         for alias in self.aliases:
@@ -107,11 +107,9 @@ class CacheBackendSpec(PluginSpec):
     """A cache backend: a subclass of :class:`kappacore.CacheBackend`.
 
     Args:
-        name: See :class:`PluginSpec`, as for the other fields.
-        target: See :class:`PluginSpec`.
-        api: See :class:`PluginSpec`.
         scope: Who sees the stored values: one ``"process"``, all processes of one ``"machine"``,
-            or every machine of the ``"network"``.
+            or every machine of the ``"network"``. The other fields are those of
+            :class:`PluginSpec`.
 
     Example::
 

@@ -1,38 +1,10 @@
-"""Dataset manipulation, one wrapper a file."""
+"""Wrappers for datasets, one a file.
+
+``__init__.pyi`` lists them; a wrapper listed there can also be chosen by name.
+"""
 
 from __future__ import annotations
 
-from kappacore.wrappers.class_filter import ClassFilterWrapper
-from kappacore.wrappers.classwise_percent import ClasswisePercentWrapper
-from kappacore.wrappers.fewshot import FewshotWrapper
-from kappacore.wrappers.intra_class_shuffle import IntraClassShuffleWrapper
-from kappacore.wrappers.multi_view import MultiViewWrapper
-from kappacore.wrappers.one_hot import LabelSmoothingWrapper, OneHotWrapper
-from kappacore.wrappers.oversampling import OversamplingWrapper
-from kappacore.wrappers.percent_filter import PercentFilterWrapper
-from kappacore.wrappers.remap_classes import RemapClassesWrapper
-from kappacore.wrappers.repeat import RepeatWrapper
-from kappacore.wrappers.shuffle import ShuffleWrapper
-from kappacore.wrappers.sort_by_class import SortByClassWrapper
-from kappacore.wrappers.split import train_test_split
-from kappacore.wrappers.subset import SubsetWrapper
-from kappacore.wrappers.transform import TransformWrapper
+from kappacore._lazy import lazy_names
 
-__all__ = [
-    "ClassFilterWrapper",
-    "ClasswisePercentWrapper",
-    "FewshotWrapper",
-    "IntraClassShuffleWrapper",
-    "LabelSmoothingWrapper",
-    "MultiViewWrapper",
-    "OneHotWrapper",
-    "OversamplingWrapper",
-    "PercentFilterWrapper",
-    "RemapClassesWrapper",
-    "RepeatWrapper",
-    "ShuffleWrapper",
-    "SortByClassWrapper",
-    "SubsetWrapper",
-    "TransformWrapper",
-    "train_test_split",
-]
+__getattr__, __dir__ = lazy_names(__name__)

@@ -118,7 +118,7 @@ def test_threads_may_share_a_dataset(tmp_path):
         assert found == [SAMPLES] * 4
 
 
-@pytest.mark.filterwarnings("ignore:The cache 'lmdb' is full:kappacore.CacheWarning")
+@pytest.mark.filterwarnings("ignore:The cache 'lmdb' is full:kappacore.errors.CacheWarning")
 def test_a_full_file_costs_time_and_not_the_run(tmp_path):
     samples = [bytes([idx]) * 2**16 for idx in range(40)]
     options = {"path": tmp_path, "max_bytes": "1MiB", "strict": True}

@@ -10,7 +10,8 @@ from PIL import ImageOps
 from torch.utils.data import DataLoader
 
 from kappa_imagefolder import CachedImageFolder, ImageFolder
-from kappacore import IndexOutOfRangeError, InvalidOptionError, ModeWrapper, UnknownOptionError
+from kappacore import ModeWrapper
+from kappacore.errors import IndexOutOfRangeError, InvalidOptionError, UnknownOptionError
 from support.image_trees import make_tree
 
 FILES = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(3)]

@@ -11,7 +11,8 @@ import torch
 from PIL import Image, ImageOps
 
 from kappa_imagefolder import ImageFolder
-from kappacore import IndexOutOfRangeError, InvalidIndexError, KDSubset, ModeWrapper, load_dataset
+from kappacore import KDSubset, ModeWrapper, load_dataset
+from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
 from support.image_trees import make_tree
 
 FILES = ["cat/1.jpg", "cat/2.png", "dog/3.jpg", "dog/deep/4.jpg", "eel/5.jpg"]

@@ -8,7 +8,7 @@ import torch
 from PIL import ImageOps
 
 from kappa_imagefolder import ImageFolder, numpy_loader, pil_loader, raw_image_loader, tensor_loader
-from kappacore import InvalidOptionError
+from kappacore.errors import InvalidOptionError
 from support.image_trees import make_tree
 
 FILES = ["cat/1.jpg", "cat/2.png", "dog/3.jpg", "dog/deep/4.jpg", "eel/5.jpg"]

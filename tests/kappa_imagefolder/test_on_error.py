@@ -9,7 +9,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from kappa_imagefolder import ImageFolder, UnreadableImageError, raw_image_loader
-from kappacore import CacheWrapper, InvalidOptionError, ModeWrapper
+from kappacore import CacheWrapper, ModeWrapper
+from kappacore.errors import InvalidOptionError
 from support.image_trees import make_tree
 
 FILES = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(3)]

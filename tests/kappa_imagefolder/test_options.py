@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kappa_imagefolder import ImageFolder
-from kappacore import InvalidOptionError
+from kappacore.errors import InvalidOptionError
 from support.image_trees import make_tree
 
 FILES = ["cat/1.jpg", "cat/2.png", "dog/3.jpg", "dog/deep/4.jpg", "eel/5.jpg"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kappa_imagefolder import EmptyClassError, ImageFolder, pil_loader
-from kappacore import InvalidOptionError, KappaError
+from kappacore import KappaError
+from kappacore.errors import InvalidOptionError
 from support.image_trees import make_tree, names
 
 

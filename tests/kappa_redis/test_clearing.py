@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 import kappacore
 from kappa_redis.backend import RedisBackend
-from kappacore.errors import NamespaceMismatchError
+from kappacore.errors import CacheWarning, NamespaceMismatchError
 from support.caching import namespaces_in, run_script, start_script
 from support.valkey import start_node
 
@@ -111,7 +111,7 @@ def test_private_samples_of_a_killed_program_go_when_somebody_comes(alone, tmp_p
     owner.communicate()
     assert size([alone]) > 50
     alone.send(signal.SIGSTOP)  # who comes now can do nothing about it, and nothing is wrong
-    with pytest.warns(kappacore.CacheWarning, match="'redis' failed"):
+    with pytest.warns(CacheWarning, match="'redis' failed"):
         ds = kappacore.CachedDataset(WORDS, "redis", url=alone.url, cluster=False)
     assert list(ds) == WORDS
     alone.send(signal.SIGCONT)

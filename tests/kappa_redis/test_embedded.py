@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 import kappacore
 from kappa_redis import RedisDataset, embedded
-from kappacore.errors import InvalidOptionError, MissingDependencyError, StorageError
+from kappacore.errors import CacheWarning, InvalidOptionError, MissingDependencyError, StorageError
 from support.cache_sources import Samples
 from support.caching import namespaces_in, run_script, start_script
 
@@ -104,7 +104,7 @@ def test_a_server_that_was_killed_is_replaced_by_the_next_cache():
             assert list(other) == WORDS
             assert list(other) == WORDS
             assert other.stats().hits == 3
-        with pytest.warns(kappacore.CacheWarning, match="The cache backend 'redis' failed"):
+        with pytest.warns(CacheWarning, match="The cache backend 'redis' failed"):
             assert list(ds) == WORDS
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import kappacore
 from kappacore.caching.engine import client as engine
+from kappacore.errors import CacheWarning
 from support.valkey import start_cluster, start_node
 
 LENGTH, BATCH = 96, 8
@@ -61,7 +62,7 @@ def wait_for_hits(ds):
 
 
 def expect_warning():
-    return pytest.warns(kappacore.CacheWarning, match="The cache backend 'redis' failed")
+    return pytest.warns(CacheWarning, match="The cache backend 'redis' failed")
 
 
 def test_a_server_that_is_killed_in_an_epoch_and_comes_back_empty(monkeypatch):
@@ -134,7 +135,7 @@ def test_a_server_that_restarts_empty_between_epochs_is_filled_again():
 
 def test_a_full_server_keeps_what_it_has_and_the_rest_comes_from_the_source():
     with start_node(maxmemory="8mb") as node, open_dataset(node, size=100_000) as ds:
-        with pytest.warns(kappacore.CacheWarning, match=r"is full: \d+ of 96 samples .* has no ro"):
+        with pytest.warns(CacheWarning, match=r"is full: \d+ of 96 samples .* has no ro"):
             first = read_epoch(ds)
         assert 10 < first.stores < LENGTH
         assert (first.stores + first.refused, first.backend_errors) == (LENGTH, 0)

@@ -12,7 +12,7 @@ import pytest
 import kappacore
 from kappa_redis import RedisDataset
 from kappa_redis.backend import RedisBackend
-from kappacore.errors import InvalidOptionError, UnknownOptionError
+from kappacore.errors import CacheWarning, InvalidOptionError, UnknownOptionError
 from support.valkey import TLSProxy, certificate, free_port, start_node
 
 WORDS = ["one", "two", "three"]
@@ -205,7 +205,7 @@ def test_what_a_server_repeats_of_a_password_is_taken_out():
 
 def test_a_server_that_is_not_there_costs_its_time_and_not_the_run():
     url = f"redis://127.0.0.1:{free_port()}"
-    with pytest.warns(kappacore.CacheWarning, match=r"The cache backend 'redis' failed: .*refused"):
+    with pytest.warns(CacheWarning, match=r"The cache backend 'redis' failed: .*refused"):
         ds = kappacore.CachedDataset(_Identified(), "redis", url=url)
     assert list(ds) == WORDS
     assert ds.stats().source_reads == len(WORDS)

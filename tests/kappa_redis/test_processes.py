@@ -9,6 +9,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 import kappacore
+from kappacore.errors import CacheWarning
 from kappacore.testing.caching.children import forks_are_meant
 from support.cache_sources import Samples
 from support.valkey import start_node
@@ -59,7 +60,7 @@ def test_workers_may_start_while_the_server_is_dead(tmp_path):
         loader = DataLoader(ds, 8, num_workers=2, collate_fn=list)
         assert read(loader) == expected
         node.kill()
-        with pytest.warns(kappacore.CacheWarning, match="'redis' failed"):
+        with pytest.warns(CacheWarning, match="'redis' failed"):
             assert ds[0] == expected[0]
         before = ds.stats()
         assert read(loader) == expected

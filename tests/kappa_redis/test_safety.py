@@ -10,7 +10,7 @@ import pytest
 
 import kappacore
 from kappa_redis.backend import RedisBackend
-from kappacore.cli.main import main
+from kappacore.cli import main
 from kappacore.sizes import format_size
 from support.caching import Log, load_bytes, open_cache
 from support.valkey import start_node

@@ -30,18 +30,18 @@ def wrappers() -> None:
     train, rest = kappacore.train_test_split(Squares(), 0.8, stratified=True, seed=0, label="x")
     chosen = kappacore.ClassFilterWrapper(train, valid_classes=[0, "cat"])
     again = kappacore.RepeatWrapper(kappacore.OversamplingWrapper(chosen, "exact"), min_size=100)
-    views = kappacore.MultiViewWrapper(again, "x", [float, str], seed=0)
+    views = kappacore.wrappers.MultiViewWrapper(again, "x", [float, str], seed=0)
     views.set_epoch(1)
     found: kappacore.RepeatWrapper | None = kappacore.find_wrapper(views, kappacore.RepeatWrapper)
     print(found, rest, list(kappacore.iter_wrappers(views)), views.epoch)
 
 
-def caches() -> kappacore.CacheStats:
-    ref: kappacore.PluginRef = kappacore.backend("shared", max_bytes="1GiB")
+def caches() -> kappacore.caching.CacheStats:
+    ref: kappacore.plugins.PluginRef = kappacore.backend("shared", max_bytes="1GiB")
     with kappacore.CacheWrapper(Squares(), ref, items=["x"], namespace=kappacore.PRIVATE) as above:
         above.clear()
     with kappacore.CachedDataset([1, 2], "memory", keep=False) as dataset:
-        return dataset.stats() - kappacore.CacheStats()
+        return dataset.stats() - kappacore.caching.CacheStats()
 
 
 def plugins() -> None:
@@ -61,4 +61,4 @@ def plugins() -> None:
 
     folder: ImageFolder = ImageFolder("data")
     SharedDictDataset(folder, transform=None).close()
-    kappacore.unregister_cache_backend("typed")
+    kappacore.plugins.unregister_cache_backend("typed")

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 
 import kappacore
+from kappacore.errors import UnknownPluginError
 
 
 class Squares(kappacore.KDDataset):
@@ -32,7 +33,7 @@ with kappacore.wrap(Squares(), "cache", items="x") as dataset:  # "auto" is memo
 
 try:
     kappacore.backend("shared")
-except kappacore.UnknownPluginError as error:
+except UnknownPluginError as error:
     assert "pip install kappa-shared" in str(error)
 else:
     raise AssertionError("an uninstalled backend was found")

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from kappacore.plugins.hookspecs import hookimpl
-from kappacore.plugins.specs import CacheBackendSpec
+from kappacore.plugin_api import CacheBackendSpec, hookimpl
 
 
 @hookimpl

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import lmdb
 
-from kappacore.caching import BackendInfo, Buffer, CacheBackend
-from kappacore.sizes import parse_size
+from kappacore.plugin_api import BackendInfo, Buffer, CacheBackend, parse_size
 
 # LMDB opens a file once in a process, and a forked child must not use its parent's.
 _opened = weakref.WeakValueDictionary[tuple[int, Path], lmdb.Environment]()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import sys
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kappacore._importable import name_of, resolve
 from kappacore.caching.codec._writing import WRITERS, load_writers
 from kappacore.errors import TypeRegistrationError
 
@@ -55,12 +54,9 @@ class RegisteredType:
     def _path(self, target: Any) -> str | None:
         if target is None:
             return None
-        module = getattr(target, "__module__", None)
-        qualname = getattr(target, "__qualname__", None)
-        if isinstance(module, str) and isinstance(qualname, str):
-            path = f"{_module_name(module)}:{qualname}"
-            if _resolve(path) is target:
-                return path
+        name = name_of(target)
+        if resolve(name) is target:
+            return name
         raise TypeRegistrationError(
             f"The type registered as {self.name!r} cannot be sent to a worker process: {target!r} "
             "cannot be imported there. Define the class and its functions at the top level of a "
@@ -108,7 +104,7 @@ class TypeRegistry:
                 f"{cls.__qualname__} is kept exactly as it is; there is nothing to register."
             )
         if name is None:
-            name = f"{_module_name(cls.__module__)}.{cls.__qualname__}"
+            name = name_of(cls).replace(":", ".")
         if type(name) is not str or not name:
             raise TypeRegistrationError(f"The name of a type is a string, not {name!r}.")
         derived = encode is None and decode is None
@@ -136,7 +132,7 @@ class TypeRegistry:
     def add_references(self, references: tuple[Reference, ...]) -> None:
         """Add the types that another process sent."""
         for name, *paths in references:
-            targets = [None if path is None else _resolve(path) for path in paths]
+            targets = [None if path is None else resolve(path) for path in paths]
             for path, target in zip(paths, targets, strict=True):
                 if path is not None and target is None:
                     raise TypeRegistrationError(
@@ -210,23 +206,6 @@ def _dataclass_functions(cls: type) -> tuple[Callable[[Any], Any], Callable[[Any
     return encode, decode
 
 
-def _module_name(module: str) -> str:
-    """Return one name for the main script, which spawned workers know under another."""
-    return "__main__" if module == "__mp_main__" else module
-
-
-def _resolve(path: str) -> Any:
-    """Return what ``module:qualified.name`` names, or None."""
-    module_name, _, qualname = path.partition(":")
-    try:
-        target: Any = sys.modules.get(module_name) or import_module(module_name)
-    except ImportError:
-        return None
-    for part in qualname.split("."):
-        target = getattr(target, part, None)
-    return target
-
-
 def _same(known: RegisteredType, entry: RegisteredType) -> bool:
     """Return whether two registrations are one, perhaps of a notebook cell that ran again."""
     if known.name != entry.name or known.derived is not entry.derived:
@@ -234,9 +213,4 @@ def _same(known: RegisteredType, entry: RegisteredType) -> bool:
     pairs: list[tuple[Any, Any]] = [(known.cls, entry.cls)]
     if not entry.derived:
         pairs += [(known.encode, entry.encode), (known.decode, entry.decode)]
-    return all(old is new or _address(old) == _address(new) for old, new in pairs)
-
-
-def _address(target: Any) -> tuple[str, str]:
-    module, qualname = getattr(target, "__module__", ""), getattr(target, "__qualname__", "")
-    return _module_name(module), qualname
+    return all(old is new or name_of(old) == name_of(new) for old, new in pairs)

@@ -37,7 +37,7 @@ if package != module:
     importlib.import_module(package)
     loaded = [name for name in heavy if name in sys.modules]
     assert not loaded, f"importing {package} imports {loaded}: keep its __init__.py empty or lazy"
-from kappacore.cli.main import main
+from kappacore.cli import main
 
 listing = io.StringIO()
 with contextlib.redirect_stdout(listing):

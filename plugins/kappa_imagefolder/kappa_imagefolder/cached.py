@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from kappa_imagefolder.dataset import ImageFolder, ImagesAndClasses
 from kappa_imagefolder.options import check_transform
 from kappacore.caching import CacheWrapper
-from kappacore.datasets import KDWrapper
 from kappacore.errors import UnknownOptionError
+from kappacore.plugin_api import KDWrapper
 from kappacore.wrappers import TransformWrapper
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from kappacore.datasets import Item
+    from kappacore.plugin_api import Item
 
 __all__ = ["CachedImageFolder"]
 

@@ -15,13 +15,12 @@ from kappa_imagefolder.files.open_folder import CHECKS, list_samples, open_folde
 from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest
 from kappa_imagefolder.images.loaders import FileLoader, read_file
-from kappacore.datasets import KDDataset
-from kappacore.datasets.items import find_item
+from kappacore.plugin_api import KDDataset, find_item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from kappacore.datasets.items import Ctx, Item
+    from kappacore.plugin_api import Ctx, Item
 
 __all__ = ["ImageFolder", "ImagesAndClasses"]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kappacore.plugins.hookspecs import hookimpl
-from kappacore.plugins.specs import CacheBackendSpec
+from kappacore.plugin_api import CacheBackendSpec, hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,17 +16,23 @@ from kappa_redis.connect import PREFIX, find_server, prepare, visit
 from kappa_redis.connections import LOST
 from kappa_redis.layout import check_prefix
 from kappa_redis.namespace import Space
-from kappacore.caching.backends.base import BackendInfo, CacheBackend, Scope
-from kappacore.caching.identity.header import dataset_of
 from kappacore.errors import InvalidOptionError
-from kappacore.sizes import format_size, parse_duration, parse_size
+from kappacore.plugin_api import (
+    BackendInfo,
+    CacheBackend,
+    Scope,
+    dataset_of,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from kappa_redis.connections import Command
-    from kappacore.caching.backends.base import Buffer
+    from kappacore.plugin_api import Buffer
 
 __all__ = ["RedisBackend"]
 

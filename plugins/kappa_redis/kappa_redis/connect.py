@@ -16,8 +16,8 @@ from kappa_redis.address import read_address
 from kappa_redis.connections import open_server
 from kappa_redis.layout import Layout, check_prefix
 from kappa_redis.namespace import Space
-from kappacore.caching.identity.namespace import count_ranks
 from kappacore.errors import InvalidOptionError
+from kappacore.plugin_api import count_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

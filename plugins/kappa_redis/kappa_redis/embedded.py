@@ -22,9 +22,14 @@ from urllib.parse import quote
 import redis
 
 from kappacore.errors import InvalidOptionError, MissingDependencyError, StorageError
-from kappacore.machine.folders import user_folder
-from kappacore.machine.lease import Tenancy, collect
-from kappacore.sizes import available_memory, format_size, parse_size
+from kappacore.plugin_api import (
+    Tenancy,
+    available_memory,
+    collect,
+    format_size,
+    parse_size,
+    user_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

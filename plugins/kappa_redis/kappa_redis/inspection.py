@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from kappa_redis.layout import Layout, parse
-from kappacore.caching.backends.base import BackendInfo
+from kappacore.plugin_api import BackendInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

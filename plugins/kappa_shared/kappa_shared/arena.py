@@ -38,14 +38,13 @@ from kappa_shared.layout import (
     remove_strays,
     write_value,
 )
-from kappacore.machine.folders import open_private
-from kappacore.machine.locks import locked, own_lock
+from kappacore.plugin_api import locked, open_private, own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from kappacore.caching.backends.base import Buffer
+    from kappacore.plugin_api import Buffer
 
 __all__ = ["Arena"]
 

@@ -9,11 +9,18 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kappacore.caching.backends.base import BackendInfo, CacheBackend, Scope
 from kappacore.errors import CacheClosedError, CacheWarning, InvalidOptionError, StorageError
-from kappacore.machine.folders import make_place, user_folder
-from kappacore.machine.lease import Tenancy, collect, remove
-from kappacore.sizes import is_in_memory
+from kappacore.plugin_api import (
+    BackendInfo,
+    CacheBackend,
+    Scope,
+    Tenancy,
+    collect,
+    is_in_memory,
+    make_place,
+    remove,
+    user_folder,
+)
 
 if sys.platform == "linux":
     from kappa_shared.arena import Arena
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from kappacore.caching.backends.base import Buffer
+    from kappacore.plugin_api import Buffer
 
 __all__ = ["SharedBackend"]
 

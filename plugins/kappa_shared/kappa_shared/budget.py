@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from kappacore.sizes import disk_space, format_size, memory_limits, parse_size
+from kappacore.plugin_api import disk_space, format_size, memory_limits, parse_size
 
 __all__ = ["Budget", "memory_left", "plan"]
 

@@ -20,10 +20,14 @@ from kappa_shared.layout import (
     index_size,
     read_length,
 )
-from kappacore.caching.backends.base import BackendInfo
-from kappacore.caching.identity.header import dataset_of
-from kappacore.machine.folders import open_private
-from kappacore.machine.lease import count_users, kept_until, last_used
+from kappacore.plugin_api import (
+    BackendInfo,
+    count_users,
+    dataset_of,
+    kept_until,
+    last_used,
+    open_private,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

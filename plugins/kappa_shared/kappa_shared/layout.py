@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from kappacore.errors import StorageError
-from kappacore.machine.folders import open_private
+from kappacore.plugin_api import open_private
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappacore.caching.backends.base import Buffer
+    from kappacore.plugin_api import Buffer
 
 log = logging.getLogger("kappacore.cache")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kappa_imagefolder.files.listing import FullPaths, Samples, Targets, pack
-from kappacore import IndexOutOfRangeError, InvalidIndexError
+from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
 
 NAMES = ["cat/1.jpg", "cat/größe.jpg", "dog/caf\udce9.jpg", "dog/🐕.png"]
 LABELS = np.array([0, 0, 1, 1], dtype=np.int32)

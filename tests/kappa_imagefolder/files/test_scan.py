@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kappa_imagefolder import ImageFolder
-from kappacore import InvalidOptionError
+from kappacore.errors import InvalidOptionError
 from support.image_trees import make_tree, names, picture
 
 

@@ -15,7 +15,8 @@ from kappa_imagefolder import (
     RootNotFoundError,
     UnreadableFolderError,
 )
-from kappacore import InvalidOptionError, KappaError
+from kappacore import KappaError
+from kappacore.errors import InvalidOptionError
 from support.image_trees import make_tree, names
 
 

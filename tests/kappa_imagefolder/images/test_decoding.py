@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 
 from kappa_imagefolder import ImageFolder, UnreadableImageError
 from kappa_imagefolder.images.decoding import Decoder, simplejpeg
-from kappacore import CacheWrapper, InvalidOptionError, ModeWrapper
+from kappacore import CacheWrapper, ModeWrapper
+from kappacore.errors import InvalidOptionError
 from support.image_trees import picture
 
 ARRAYS = ["numpy", "tensor"]

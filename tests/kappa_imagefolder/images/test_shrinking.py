@@ -10,7 +10,8 @@ from PIL import Image, ImageFile
 
 from kappa_imagefolder import ImageFolder, UnreadableImageError
 from kappa_imagefolder.images.shrinking import Shrink
-from kappacore import CacheWrapper, InvalidOptionError, ModeWrapper
+from kappacore import CacheWrapper, ModeWrapper
+from kappacore.errors import InvalidOptionError
 from support.image_trees import picture
 
 

@@ -38,7 +38,7 @@ def recording():
     """The recording backend, registered as "recording"."""
     kappacore.register_cache_backend("recording", RecordingBackend.reset())
     yield RecordingBackend
-    kappacore.unregister_cache_backend("recording")
+    kappacore.plugins.unregister_cache_backend("recording")
 
 
 @pytest.fixture

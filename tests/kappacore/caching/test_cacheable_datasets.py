@@ -7,7 +7,8 @@ from typing import NamedTuple
 import pytest
 from torch.utils.data import ConcatDataset, Subset
 
-from kappacore import CachedDataset, Codec, ModeWrapper
+from kappacore import CachedDataset, ModeWrapper
+from kappacore.caching import Codec
 from kappacore.errors import (
     DatasetTypeError,
     RandomSourceError,

@@ -9,7 +9,7 @@ import torch
 import kappacore
 from kappacore import CacheWrapper, KDSubset, ModeWrapper
 from kappacore.datasets import find_item
-from kappacore.errors import InvalidOptionError, UnknownItemError
+from kappacore.errors import CacheWarning, InvalidOptionError, UnknownItemError
 from support.cache_sources import SMALL, Images, Labels
 from support.caching import run_script
 
@@ -198,7 +198,7 @@ def test_a_source_that_raises_gives_the_claim_back(log):
 def test_a_backend_that_fails_still_gives_the_labels(log, recording):
     with CacheWrapper(Labels(log, [1, 2, 3]), "recording", items="class", check=False) as cached:
         recording.failing.update({"get", "put", "claim", "release"})
-        with pytest.warns(kappacore.CacheWarning, match="backend 'recording' failed"):
+        with pytest.warns(CacheWarning, match="backend 'recording' failed"):
             assert cached.getall_class().tolist() == [1, 2, 3]
 
 

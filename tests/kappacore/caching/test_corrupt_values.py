@@ -102,7 +102,7 @@ class NetworkBackend(RecordingBackend):
 def network(recording):
     kappacore.register_cache_backend("network", NetworkBackend)
     yield NetworkBackend
-    kappacore.unregister_cache_backend("network")
+    kappacore.plugins.unregister_cache_backend("network")
 
 
 def test_values_from_the_network_are_always_checked(network):

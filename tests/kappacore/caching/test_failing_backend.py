@@ -91,7 +91,7 @@ def test_a_backend_that_loses_everything_is_slow_and_not_a_hang():
     ):
         cache.clear()
     cache.close()
-    kappacore.unregister_cache_backend("forgetful")
+    kappacore.plugins.unregister_cache_backend("forgetful")
 
 
 class Away(RecordingBackend):
@@ -130,4 +130,4 @@ def test_a_backend_that_is_away_when_a_worker_starts_costs_no_sample(recording, 
         cache.close()
     finally:
         Away.away = False
-        kappacore.unregister_cache_backend("away")
+        kappacore.plugins.unregister_cache_backend("away")

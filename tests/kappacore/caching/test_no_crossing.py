@@ -8,13 +8,10 @@ import time
 import pytest
 
 import kappacore
-from kappacore import (
-    CachedDataset,
-    CacheWrapper,
+from kappacore import CachedDataset, CacheWrapper, KDDataset, KDWrapper, ModeWrapper
+from kappacore.errors import (
+    BrokenPluginError,
     InvalidOptionError,
-    KDDataset,
-    KDWrapper,
-    ModeWrapper,
     NamespaceMismatchError,
     RandomSourceError,
 )
@@ -197,10 +194,10 @@ def test_a_backend_that_breaks_its_contract_is_named():
 
     kappacore.register_cache_backend("forgetful", Forgetful)
     try:
-        with pytest.raises(kappacore.BrokenPluginError, match=r"'forgetful' answered .* to put"):
+        with pytest.raises(BrokenPluginError, match=r"'forgetful' answered .* to put"):
             CachedDataset(["a"], "forgetful")
     finally:
-        kappacore.unregister_cache_backend("forgetful")
+        kappacore.plugins.unregister_cache_backend("forgetful")
 
 
 def test_an_error_inside_the_dataset_does_not_end_a_loop():

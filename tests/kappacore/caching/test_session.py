@@ -53,7 +53,7 @@ def backends():
         kappacore.register_cache_backend(name, backend, scope=scope)
     yield
     for name in given:
-        kappacore.unregister_cache_backend(name)
+        kappacore.plugins.unregister_cache_backend(name)
 
 
 def names(calls):

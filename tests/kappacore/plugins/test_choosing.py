@@ -5,7 +5,7 @@ import pytest
 import kappacore
 from kappacore import plugins
 from kappacore.errors import ConfigError, InvalidOptionError, UnknownPluginError
-from kappacore.plugins import hints as _hints
+from kappacore.plugins import registry
 
 
 def test_an_unknown_name_lists_what_there_is():
@@ -39,7 +39,7 @@ def test_a_published_plugin_that_is_not_installed_says_what_to_install(
 
 
 def test_a_misspelt_published_name_says_both(monkeypatch):
-    monkeypatch.setitem(_hints.PUBLISHED["backend"], "redos", "kappa-redos")
+    monkeypatch.setitem(registry.PUBLISHED["backend"], "redos", "kappa-redos")
     with pytest.raises(
         UnknownPluginError, match=r"Did you mean 'redos'\? 'redos' .* `pip install kappa-redos`"
     ):

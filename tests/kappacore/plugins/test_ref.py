@@ -10,12 +10,12 @@ import types
 import pytest
 
 import kappacore
-from kappacore import PluginRef
 from kappacore.errors import (
     BrokenPluginError,
     InvalidOptionError,
     UnknownOptionError,
 )
+from kappacore.plugins import PluginRef
 
 
 def module_with(tmp_path, monkeypatch, name, text):
@@ -118,7 +118,7 @@ def test_what_is_registered_from_a_module_is_imported_by_name_elsewhere(tmp_path
     module = module_with(tmp_path, monkeypatch, "kept_source", "class Source:\n    pass\n")
     kappacore.register_source("kept", module.Source)
     data = pickle.dumps(kappacore.plugins.ref("source", "kept", {}))
-    kappacore.unregister_source("kept")
+    kappacore.plugins.unregister_source("kept")
     again = pickle.loads(data)
     assert again.target == "kept_source:Source"
     assert again.load() is module.Source

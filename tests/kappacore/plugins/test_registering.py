@@ -61,7 +61,7 @@ def test_a_text_is_registered_without_being_imported():
 
 
 def test_a_text_that_names_a_backend_needs_the_scope():
-    with pytest.raises(InvalidOptionError, match=r"'lazy' \(a.b:C\) says nothing .* give scope="):
+    with pytest.raises(InvalidOptionError, match=r"'lazy' \(a.b:C\) has no scope: give scope="):
         kappacore.register_cache_backend("lazy", "a.b:C")
     kappacore.register_cache_backend("lazy", "a.b:C", scope="machine")
     assert plugins.find("backend", "lazy").scope == "machine"
@@ -73,7 +73,7 @@ def test_a_backend_whose_class_has_no_scope_is_refused():
 
 
 def test_a_scope_that_contradicts_the_class_is_refused():
-    with pytest.raises(InvalidOptionError, match="scope='network', but the class says 'process'"):
+    with pytest.raises(InvalidOptionError, match="scope='network', but its class has 'process'"):
         kappacore.register_cache_backend("mine", Mine, scope="network")
     with pytest.raises(InvalidOptionError, match="scope 'planet' does not exist"):
         kappacore.register_cache_backend("mine", "a:b", scope="planet")
@@ -118,7 +118,7 @@ def test_the_name_of_an_installed_plugin_needs_override_and_comes_back(install):
     kappacore.register_cache_backend("fake-store", Mine, override=True)
     assert kappacore.backend("fake-store").load() is Mine
     assert kappacore.backend("fake-ok:fake-store").target == "fake_ok.targets:Store"
-    kappacore.unregister_cache_backend("fake-store")
+    kappacore.plugins.unregister_cache_backend("fake-store")
     assert kappacore.backend("fake-store").target == "fake_ok.targets:Store"
 
 
@@ -136,9 +136,9 @@ def test_one_name_may_stand_for_one_plugin_of_each_kind():
 @pytest.mark.parametrize(
     "unregister",
     [
-        kappacore.unregister_cache_backend,
-        kappacore.unregister_wrapper,
-        kappacore.unregister_source,
+        kappacore.plugins.unregister_cache_backend,
+        kappacore.plugins.unregister_wrapper,
+        kappacore.plugins.unregister_source,
     ],
 )
 def test_taking_back_what_was_not_registered_is_an_error(unregister):
@@ -148,7 +148,7 @@ def test_taking_back_what_was_not_registered_is_an_error(unregister):
 
 def test_taking_back_makes_the_name_unknown():
     kappacore.register_wrapper("mine", Mine)
-    kappacore.unregister_wrapper("mine")
+    kappacore.plugins.unregister_wrapper("mine")
     with pytest.raises(UnknownPluginError):
         kappacore.wrap([], "mine")
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from kappacore import CacheBackendSpec, SourceSpec, WrapperSpec
 from kappacore.errors import InvalidOptionError
+from kappacore.plugin_api import CacheBackendSpec, SourceSpec, WrapperSpec
 
 GOOD = {"name": "mine", "target": "my_package.backend:Mine", "api": 1}
 
@@ -32,7 +32,7 @@ def test_a_spec_refuses_a_target_that_cannot_be_imported(target):
 
 @pytest.mark.parametrize("api", [0, -1, "1", None, True, 1.0])
 def test_a_spec_refuses_an_api_that_is_no_version(api):
-    with pytest.raises(InvalidOptionError, match=r"api .* of 'mine' is no version"):
+    with pytest.raises(InvalidOptionError, match=r"api .* of 'mine' is not a version"):
         WrapperSpec(**{**GOOD, "api": api})
 
 

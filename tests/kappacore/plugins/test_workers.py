@@ -38,7 +38,7 @@ def outcome(ref, method):
     )
     try:
         return [value for batch in loader for value in batch]
-    except kappacore.BrokenPluginError as error:
+    except kappacore.errors.BrokenPluginError as error:
         return str(error)
 
 

@@ -11,6 +11,7 @@ import zipfile
 import pytest
 
 import kappacore
+from kappacore.errors import StagingError
 from kappacore.staging import check_staged
 from kappacore.staging.copying.digests import CHUNK
 from support.staging import SMALL, make_tree, pack, tree_of
@@ -94,10 +95,10 @@ def test_a_zip_file_that_was_not_written_to_its_end_is_an_error(tmp_path):
     pack(source / "train.zip")
     whole = pack(source / "val.zip").read_bytes()
     (source / "val.zip").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(kappacore.StagingError, match=r"val\.zip' cannot be read as a zip file"):
+    with pytest.raises(StagingError, match=r"val\.zip' cannot be read as a zip file"):
         kappacore.stage(source, tmp_path / "t")
     (source / "val.zip").write_bytes(b"")
-    with pytest.raises(kappacore.StagingError, match=r"val\.zip' is no zip file, though all"):
+    with pytest.raises(StagingError, match=r"val\.zip' is no zip file, though all"):
         kappacore.stage(source, tmp_path / "t")
 
 
@@ -108,7 +109,7 @@ def test_a_tar_file_that_was_not_written_to_its_end_is_an_error(tmp_path, name, 
     whole = pack(tmp_path / name, files).read_bytes()
     end = len(whole) if name.endswith("gz") else len(files) * 2560
     (tmp_path / name).write_bytes(whole[: int(end * share)])
-    with pytest.raises(kappacore.StagingError, match="cannot be read as a tar"):
+    with pytest.raises(StagingError, match="cannot be read as a tar"):
         kappacore.stage(tmp_path / name, tmp_path / "t")
     assert not (tmp_path / "t").exists()
 
@@ -117,7 +118,7 @@ def test_a_tar_file_cut_between_two_members_is_an_error(tmp_path):
     """As tarfile itself takes that for the end."""
     source = pack(tmp_path / "a.tar", {"1": b"1", "2": b"2"})
     source.write_bytes(source.read_bytes()[:1024])
-    with pytest.raises(kappacore.StagingError, match="its end is missing"):
+    with pytest.raises(StagingError, match="its end is missing"):
         kappacore.stage(source, tmp_path / "t")
 
 
@@ -126,7 +127,7 @@ def test_damage_within_a_tar_file_is_no_end(tmp_path):
     data = bytearray(source.read_bytes())
     data[1024:1034] = b"~" * 10  # the header of the second member
     source.write_bytes(data)
-    with pytest.raises(kappacore.StagingError, match="comes neither a member nor the end"):
+    with pytest.raises(StagingError, match="comes neither a member nor the end"):
         kappacore.stage(source, tmp_path / "t")
 
 
@@ -136,9 +137,7 @@ def test_damaged_content_of_a_zip_file_is_found(tmp_path, compression):
     data = bytearray(source.read_bytes())
     data[20000] ^= 1
     source.write_bytes(data)
-    with pytest.raises(
-        kappacore.StagingError, match=r"'1\.jpg' of '.*a\.zip' is damaged: its (byt|com)"
-    ):
+    with pytest.raises(StagingError, match=r"'1\.jpg' of '.*a\.zip' is damaged: its (byt|com)"):
         kappacore.stage(source, tmp_path / "t")
     assert not (tmp_path / "t").exists()
 
@@ -158,7 +157,7 @@ def test_a_large_stored_member_is_checked_over_its_chunks(tmp_path):
     with source.open("r+b") as file:
         file.seek(CHUNK + 5000)
         file.write(b"damage")
-    with pytest.raises(kappacore.StagingError, match="do not have the CRC"):
+    with pytest.raises(StagingError, match="do not have the CRC"):
         kappacore.stage(source, tmp_path / "u")
 
 
@@ -210,14 +209,14 @@ def test_permissions_are_no_wider_than_the_archives_own(tmp_path):
 def test_what_staging_cannot_extract_says_so(tmp_path):
     with zipfile.ZipFile(tmp_path / "bz.zip", "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("1.jpg", b"1" * 100)
-    with pytest.raises(kappacore.StagingError, match=r"compressed by method 12; only stored"):
+    with pytest.raises(StagingError, match=r"compressed by method 12; only stored"):
         kappacore.stage(tmp_path / "bz.zip", tmp_path / "t")
     data = bytearray(pack(tmp_path / "locked.zip", {"1.jpg": b"1"}).read_bytes())
     data[data.index(b"PK\1\2") + 8] |= 1
     (tmp_path / "locked.zip").write_bytes(data)
-    with pytest.raises(kappacore.StagingError, match="is encrypted"):
+    with pytest.raises(StagingError, match="is encrypted"):
         kappacore.stage(tmp_path / "locked.zip", tmp_path / "t")
     with tarfile.open(tmp_path / "a.tar.xz", "w:xz") as tar:
         tar.add(tmp_path / "bz.zip", "bz.zip")
-    with pytest.raises(kappacore.StagingError, match="is no archive that is known"):
+    with pytest.raises(StagingError, match="is no archive that is known"):
         kappacore.stage(tmp_path / "a.tar.xz", tmp_path / "t")

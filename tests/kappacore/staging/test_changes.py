@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 import kappacore
+from kappacore.errors import SourceChangedError, StagingError
 from kappacore.staging import run as bring
 from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.sources.folder import FolderSource
@@ -39,7 +40,7 @@ def staged_while(source, target, change, **options):
 )  # fmt: skip
 def test_a_source_that_changes_while_it_is_copied_is_noticed(tmp_path, change, message):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
-    with pytest.raises(kappacore.SourceChangedError, match=message):
+    with pytest.raises(SourceChangedError, match=message):
         staged_while(source, target, lambda: change(source))
     assert not target.exists()
     result = kappacore.stage(source, target)  # it is quiet now
@@ -57,7 +58,7 @@ def test_a_large_file_that_is_gone_before_it_is_copied_is_noticed(tmp_path, monk
         return kept_in(*args, **options)
 
     monkeypatch.setattr(bring, "kept_in", gone)
-    with pytest.raises(kappacore.SourceChangedError, match=r"'big\.bin' of .* changed while"):
+    with pytest.raises(SourceChangedError, match=r"'big\.bin' of .* changed while"):
         kappacore.stage(source, target)
 
 
@@ -89,7 +90,7 @@ def test_an_archive_that_is_replaced_while_it_is_extracted_is_noticed(tmp_path, 
     def replace():
         pack(tmp_path / f"b{suffix}", fresh).replace(source)
 
-    with pytest.raises(kappacore.SourceChangedError, match=r"a\.\w+' was written to"):
+    with pytest.raises(SourceChangedError, match=r"a\.\w+' was written to"):
         staged_while(source, target, replace)
     assert not target.exists()
     assert tree_of(kappacore.stage(source, target).path) == fresh
@@ -97,7 +98,7 @@ def test_an_archive_that_is_replaced_while_it_is_extracted_is_noticed(tmp_path, 
 
 def test_what_the_next_try_finds_changed_is_copied_anew(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
-    with pytest.raises(kappacore.SourceChangedError):
+    with pytest.raises(SourceChangedError):
         staged_while(source, target, lambda: (source / "new.jpg").write_bytes(b"new"))
     (source / "train/a/1.jpg").write_bytes(b"ONE" * 1000)
     (source / "val/a/4.jpg").unlink()
@@ -168,7 +169,7 @@ def test_files_of_the_same_sizes_in_another_place_are_not_taken_for_the_same(tmp
     other = shutil.copytree(source, tmp_path / "v2")
     (other / "labels.csv").write_bytes(SMALL["labels.csv"][::-1])
     os.utime(other / "labels.csv", (1_700_000_000, 1_700_000_000))
-    with pytest.raises(kappacore.StagingError, match="or other versions of them"):
+    with pytest.raises(StagingError, match="or other versions of them"):
         kappacore.stage(other, target)
     assert kappacore.stage(other, target, recheck=True).copied_files == 1
     assert tree_of(target) == tree_of(other)
@@ -178,9 +179,7 @@ def test_another_dataset_does_not_replace_one_unasked(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     other = make_tree(tmp_path / "other", {"labels.csv": b"others"})
     kappacore.stage(source, target)
-    with pytest.raises(
-        kappacore.StagingError, match=r"was staged from '.*s', and '.*other' holds other"
-    ):
+    with pytest.raises(StagingError, match=r"was staged from '.*s', and '.*other' holds other"):
         kappacore.stage(other, target)
     assert tree_of(target) == SMALL
     assert kappacore.stage(other, target, recheck=True).copied
@@ -207,7 +206,7 @@ def test_a_merge_that_was_killed_goes_on(tmp_path):
     (target / MANIFEST).rename(target / UNFINISHED)
     (target / "val/a/4.jpg").unlink()
     (target / "train/a/1.jpg").write_bytes(b"half")
-    with pytest.raises(kappacore.StagingError, match="is unfinished, so there is nothing"):
+    with pytest.raises(StagingError, match="is unfinished, so there is nothing"):
         kappacore.staging.check_staged(target)
     # A part of it is as unfinished as the whole.
     part = kappacore.stage(source, target, relative="train")
@@ -220,7 +219,7 @@ def test_a_merge_that_was_killed_goes_on(tmp_path):
 
 def test_after_a_restart_of_the_machine_what_was_not_published_is_copied_again(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
-    with pytest.raises(kappacore.SourceChangedError):
+    with pytest.raises(SourceChangedError):
         staged_while(source, target, lambda: (source / "new.jpg").write_bytes(b"new"))
     state = places_of(target).state
     state.write_text(state.read_text().replace('"boot": "', '"boot": "before-'))
@@ -248,7 +247,7 @@ def test_what_a_kill_left_of_a_part_is_removed_once_the_whole_is_there(tmp_path)
 
 def test_what_lies_in_the_work_folder_by_other_hands_is_not_published(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
-    with pytest.raises(kappacore.SourceChangedError):
+    with pytest.raises(SourceChangedError):
         staged_while(source, target, lambda: (source / "new.jpg").write_bytes(b"new"))
     tree = places_of(target).tree
     outside = make_tree(tmp_path / "outside", {"1.jpg": b"precious"})

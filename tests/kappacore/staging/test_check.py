@@ -7,6 +7,7 @@ import os
 import pytest
 
 import kappacore
+from kappacore.errors import StagingError
 from kappacore.staging import check_staged
 from support.staging import SMALL, make_tree, pack, run_stage, tree_of
 
@@ -66,18 +67,16 @@ def test_without_digests_sizes_and_times_are_compared(tmp_path):
 
 def test_what_cannot_be_checked_says_why(tmp_path):
     by_hand = make_tree(tmp_path / "by_hand")
-    with pytest.raises(
-        kappacore.StagingError, match=r"has no manifest, so .* copied by hand cannot"
-    ):
+    with pytest.raises(StagingError, match=r"has no manifest, so .* copied by hand cannot"):
         check_staged(by_hand)
     target = kappacore.stage(by_hand, tmp_path / "t").path
     manifest = target / ".kappacore-manifest"
     data = manifest.read_bytes()
     manifest.write_bytes(data.replace(b"labels.csv", b"labels.txt"))
-    with pytest.raises(kappacore.StagingError, match=r"the manifest of '.*' is damaged"):
+    with pytest.raises(StagingError, match=r"the manifest of '.*' is damaged"):
         check_staged(target)
     manifest.write_bytes(data.replace(b'"version": 1', b'"version": 2'))
-    with pytest.raises(kappacore.StagingError, match="was written by another version of kappacore"):
+    with pytest.raises(StagingError, match="was written by another version of kappacore"):
         kappacore.stage(by_hand, target)
 
 

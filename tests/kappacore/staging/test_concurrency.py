@@ -15,6 +15,7 @@ import time
 import pytest
 
 import kappacore
+from kappacore.errors import StagingError, StagingTimeoutError
 from kappacore.machine.locks import try_lock
 from kappacore.staging.target.lock import held, let_go
 from kappacore.staging.target.paths import places_of
@@ -89,7 +90,7 @@ def test_those_who_wait_say_for_whom_and_since_when(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     lines = []
     with held(places_of(target), "/global/imagenet", timeout=None, log=lines.append):
-        with pytest.raises(kappacore.StagingTimeoutError) as caught:
+        with pytest.raises(StagingTimeoutError) as caught:
             kappacore.stage(source, target, timeout=0.2, log=lines.append)
         assert (tmp_path / ".t.kappacore-lock").exists()
     assert isinstance(caught.value, TimeoutError)
@@ -144,7 +145,7 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
     with holder:
         child = int(holder.stdout.readline())
         try:
-            with pytest.raises(kappacore.StagingTimeoutError):
+            with pytest.raises(StagingTimeoutError):
                 kappacore.stage(source, target, timeout=0)
             holder.kill()
             assert kappacore.stage(source, target, timeout=10).copied
@@ -176,7 +177,7 @@ def test_a_link_in_the_locks_place_is_refused(tmp_path):
     (tmp_path / "elsewhere").write_text("precious")
     lock = tmp_path / ".t.kappacore-lock"
     lock.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(kappacore.StagingError, match=rf"'{lock}' is in the way: it is a link"):
+    with pytest.raises(StagingError, match=rf"'{lock}' is in the way: it is a link"):
         kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t")
     assert (tmp_path / "elsewhere").read_text() == "precious"
     assert not (tmp_path / "t").exists()
@@ -186,7 +187,7 @@ STAGE_OR_REFUSE = """
 import sys, kappacore
 try:
     kappacore.stage(sys.argv[1], sys.argv[2])
-except kappacore.StagingError as error:
+except kappacore.errors.StagingError as error:
     print(error)
 """
 

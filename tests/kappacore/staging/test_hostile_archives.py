@@ -13,6 +13,7 @@ import zlib
 import pytest
 
 import kappacore
+from kappacore.errors import InvalidOptionError, StagingError, UnsafeArchiveError
 from kappacore.staging import ArchiveLimits
 from support.staging import tree_of
 
@@ -56,7 +57,7 @@ def pack_tar(path, names):
 def refused(tmp_path, source, match, **options):
     """The archive is refused, and nothing of it is anywhere."""
     local = tmp_path / "local"
-    with pytest.raises(kappacore.UnsafeArchiveError, match=match) as caught:
+    with pytest.raises(UnsafeArchiveError, match=match) as caught:
         kappacore.stage(source, local / "t", **options)
     assert "nothing was published" in str(caught.value)
     assert tree_of(local) == {}
@@ -199,9 +200,7 @@ def test_a_member_that_unpacks_to_more_than_it_says(tmp_path):
         archive.writestr("zeros", b"\0" * 1_000_000)
     data = source.read_bytes().replace(struct.pack("<I", 1_000_000), struct.pack("<I", 1000))
     source.write_bytes(data)
-    with pytest.raises(
-        kappacore.StagingError, match="unpacks to more than the 1000 bytes declared"
-    ):
+    with pytest.raises(StagingError, match="unpacks to more than the 1000 bytes declared"):
         kappacore.stage(source, tmp_path / "t")
     assert not (tmp_path / "t").exists()
 
@@ -218,7 +217,7 @@ def test_too_many_and_too_large(tmp_path, suffix):
 
 
 def test_limits_that_are_none():
-    with pytest.raises(kappacore.InvalidOptionError, match="max_ratio=0 is no limit"):
+    with pytest.raises(InvalidOptionError, match="max_ratio=0 is no limit"):
         ArchiveLimits(max_ratio=0)
 
 

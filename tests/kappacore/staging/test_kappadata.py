@@ -8,6 +8,7 @@ import pytest
 
 import kappacore
 from kappacore import copy_folder_from_global_to_local as copy_folder
+from kappacore.errors import StagingError
 from support.staging import SMALL, make_tree, pack, tree_of
 
 TRAIN = {name[len("train/") :]: data for name, data in SMALL.items() if name.startswith("train/")}
@@ -148,12 +149,12 @@ def test_an_empty_folder_is_not_taken_for_a_finished_copy(paths):
 def test_a_folder_in_an_unfinished_copy_of_kappadata_is_not_taken_for_finished(paths):
     source, local = paths
     make_tree(local, {"autocopy_start.txt": b"", "train/a/1.jpg": b"half"})
-    with pytest.raises(kappacore.StagingError, match="which KappaData began to copy and never fin"):
+    with pytest.raises(StagingError, match="which KappaData began to copy and never fin"):
         kappacore.stage(source, local, relative="train")
 
 
 def test_a_missing_source_says_what_was_looked_for(tmp_path):
-    with pytest.raises(kappacore.StagingError, match=r"there is no source '.*ImageNet', neither a"):
+    with pytest.raises(StagingError, match=r"there is no source '.*ImageNet', neither a"):
         copy_folder(tmp_path / "ImageNet", tmp_path / "local")
 
 

@@ -10,6 +10,7 @@ import zipfile
 import pytest
 
 import kappacore
+from kappacore.errors import NotEnoughSpaceError, StagingError
 from kappacore.staging.target.paths import places_of
 from support.staging import make_tree, pack, small_disk, tree_of
 
@@ -23,9 +24,7 @@ def source(tmp_path_factory):
 
 def test_what_does_not_fit_is_refused_before_anything_is_copied(tmp_path, source):
     with small_disk(tmp_path / "disk", "32m") as disk:
-        with pytest.raises(
-            kappacore.NotEnoughSpaceError, match=r"needs 38\.\d MiB more .* 32\.0 MiB"
-        ):
+        with pytest.raises(NotEnoughSpaceError, match=r"needs 38\.\d MiB more .* 32\.0 MiB"):
             kappacore.stage(source, disk / "t")
         assert not (disk / "t").exists()
         assert list(places_of(disk / "t").tree.rglob("*.bin")) == []
@@ -34,9 +33,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_copied(tmp_path, source
 def test_inodes_are_counted_too(tmp_path):
     files = make_tree(tmp_path / "s", {f"{number}": b"" for number in range(100)})
     with small_disk(tmp_path / "disk", "32m", "nr_inodes=80") as disk:
-        with pytest.raises(
-            kappacore.NotEnoughSpaceError, match=r"needs 100 more files and folders"
-        ):
+        with pytest.raises(NotEnoughSpaceError, match=r"needs 100 more files and folders"):
             kappacore.stage(files, disk / "t")
         assert not (disk / "t").exists()
 
@@ -54,7 +51,7 @@ def test_a_disk_that_becomes_full_keeps_what_was_copied(tmp_path, source, kind):
             if not filler.exists():
                 filler.write_bytes(b"x" * (40 << 20))
 
-        with pytest.raises(kappacore.NotEnoughSpaceError) as caught:
+        with pytest.raises(NotEnoughSpaceError) as caught:
             kappacore.stage(given, disk / "t", progress=fill, workers=2)
         assert "is full (No space left on device); nothing was published" in str(caught.value)
         assert not (disk / "t").exists()
@@ -101,7 +98,5 @@ def test_a_limit_of_the_process_is_no_different(tmp_path):
 def test_a_disk_that_is_read_only(tmp_path, source):
     with small_disk(tmp_path / "disk", "64m") as disk:
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        with pytest.raises(
-            kappacore.StagingError, match=r"cannot stage to '.*t': Read-only file sy"
-        ):
+        with pytest.raises(StagingError, match=r"cannot stage to '.*t': Read-only file sy"):
             kappacore.stage(source, disk / "t")

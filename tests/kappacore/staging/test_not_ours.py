@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 import kappacore
+from kappacore.errors import StagingError
 from kappacore.staging.target.paths import UNFINISHED, places_of
 from support.staging import SMALL, left_beside, make_tree, small_disk, tree_of
 
@@ -26,7 +27,7 @@ def test_what_is_in_the_way_of_the_whole_is_not_overwritten(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     kappacore.stage(source, target, relative="train")
     make_tree(target, {"val/a/4.jpg": b"mine!", "labels.csv": SMALL["labels.csv"]})
-    with pytest.raises(kappacore.StagingError, match=r"4\.jpg' is in the way: it differs"):
+    with pytest.raises(StagingError, match=r"4\.jpg' is in the way: it differs"):
         kappacore.stage(source, target)
     assert (target / "val/a/4.jpg").read_bytes() == b"mine!"
     assert not (target / UNFINISHED).exists()  # nothing was begun
@@ -41,7 +42,7 @@ def test_a_link_placed_in_the_target_leads_nothing_outside(tmp_path):
     outside.mkdir()
     kappacore.stage(source, target, relative="train")
     (target / "val").symlink_to(outside)
-    with pytest.raises(kappacore.StagingError, match="val' is in the way: it is a link"):
+    with pytest.raises(StagingError, match="val' is in the way: it is a link"):
         kappacore.stage(source, target)
     assert list(outside.iterdir()) == []
 
@@ -51,7 +52,7 @@ def test_a_link_in_the_place_of_the_work_folder_is_refused(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     places_of(target).work.symlink_to(outside)
-    with pytest.raises(kappacore.StagingError, match="kappacore-work' is in the way"):
+    with pytest.raises(StagingError, match="kappacore-work' is in the way"):
         kappacore.stage(source, target)
     assert list(outside.iterdir()) == []
 
@@ -63,7 +64,7 @@ def test_a_link_in_the_place_of_a_file_of_staging_is_not_followed(tmp_path, name
     outside.write_text("mine")
     getattr(places_of(target), name).symlink_to(outside)
     if name == "lock":
-        with pytest.raises(kappacore.StagingError, match="kappacore-lock' is in the way"):
+        with pytest.raises(StagingError, match="kappacore-lock' is in the way"):
             kappacore.stage(source, target)
     else:
         assert kappacore.stage(source, target).copied
@@ -111,6 +112,6 @@ def test_a_disk_within_the_target_is_an_error_that_says_so(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     target.mkdir()
     with small_disk(target / "train", "8m"):
-        with pytest.raises(kappacore.StagingError, match=r"a disk is mounted within it .*train"):
+        with pytest.raises(StagingError, match=r"a disk is mounted within it .*train"):
             kappacore.stage(source, target)
         assert kappacore.stage(source, target, relative="train").copied

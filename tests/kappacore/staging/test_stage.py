@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import kappacore
+from kappacore.errors import InvalidOptionError, StagingError
 from kappacore.staging import check_staged
 from kappacore.staging.target.paths import MANIFEST
 from support.staging import SMALL, left_beside, make_tree, tree_of
@@ -139,7 +140,7 @@ def test_links_in_the_source_are_followed(tmp_path):
 def test_what_cannot_be_copied_is_an_error_before_anything_is(tmp_path, spoil, message):
     source = make_tree(tmp_path / "s")
     spoil(source)
-    with pytest.raises(kappacore.StagingError, match=message):
+    with pytest.raises(StagingError, match=message):
         kappacore.stage(source, tmp_path / "t")
     assert not (tmp_path / "t").exists()
 
@@ -229,7 +230,7 @@ def test_a_staged_folder_can_be_staged_on(tmp_path):
 @pytest.mark.parametrize("mark", ["autocopy_start.txt", ".kappacore-manifest.unfinished"])
 def test_a_source_that_is_itself_unfinished_is_refused(tmp_path, mark):
     source = make_tree(tmp_path / "s", {**SMALL, mark: b""})
-    with pytest.raises(kappacore.StagingError, match="is itself an unfinished copy"):
+    with pytest.raises(StagingError, match="is itself an unfinished copy"):
         kappacore.stage(source, tmp_path / "t")
 
 
@@ -247,7 +248,7 @@ def test_sources_and_targets_that_cannot_be(tmp_path):
         (source, Path("/proc/nothing/t"), "cannot stage to '/proc/nothing/t'"),
     ]
     for given, target, message in cases:
-        with pytest.raises(kappacore.StagingError, match=message):
+        with pytest.raises(StagingError, match=message):
             kappacore.stage(given, target)
     assert not (tmp_path / "t").exists()
 
@@ -266,7 +267,7 @@ def test_sources_and_targets_that_cannot_be(tmp_path):
     ],
 )
 def test_options_that_cannot_be_used(tmp_path, options, message):
-    with pytest.raises(kappacore.InvalidOptionError, match=message):
+    with pytest.raises(InvalidOptionError, match=message):
         kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t", **options)
 
 
@@ -274,13 +275,11 @@ def test_options_that_cannot_be_used(tmp_path, options, message):
 def test_what_is_no_path_is_not_taken_for_the_current_folder(tmp_path, path):
     source = make_tree(tmp_path / "s")
     for options in ({"source": path, "target": tmp_path / "t"}, {"source": source, "target": path}):
-        with pytest.raises(
-            kappacore.InvalidOptionError, match=r"=.* is no path\. Give that of a f"
-        ):
+        with pytest.raises(InvalidOptionError, match=r"=.* is no path\. Give that of a f"):
             kappacore.stage(**options)
-    with pytest.raises(kappacore.InvalidOptionError, match=r"^local_path=.* is no path"):
+    with pytest.raises(InvalidOptionError, match=r"^local_path=.* is no path"):
         kappacore.copy_folder_from_global_to_local(source, path)
-    with pytest.raises(kappacore.InvalidOptionError, match=r"^target=.* is no path"):
+    with pytest.raises(InvalidOptionError, match=r"^target=.* is no path"):
         check_staged(path)
     assert not (tmp_path / "t").exists()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from kappacore import BackendInfo, CacheBackend, register_cache_backend
+from kappacore import CacheBackend, register_cache_backend
+from kappacore.plugin_api import BackendInfo
 from kappacore.testing import CacheBackendSuite
 
 

@@ -25,7 +25,7 @@ import kappacore
 
 try:
     import kappacore.testing
-except kappacore.MissingDependencyError as error:
+except kappacore.errors.MissingDependencyError as error:
     print(error)
 """
     assert run(code) == "kappacore.testing needs pytest: pip install 'kappacore[testing]'."

@@ -41,8 +41,7 @@ def make_plugin(folder, name, *, package="", plugin="", scope="process"):
     (folder / name / "__init__.py").write_text(package)
     (folder / name / "_plugin.py").write_text(
         f"""{plugin}
-from kappacore.plugins.hookspecs import hookimpl
-from kappacore.plugins.specs import CacheBackendSpec
+from kappacore.plugin_api import CacheBackendSpec, hookimpl
 
 @hookimpl
 def kappacore_cache_backends():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import types
@@ -11,7 +12,7 @@ import yaml
 
 import kappacore
 from kappacore import plugins
-from kappacore.cli.main import main
+from kappacore.cli import main
 from kappacore.errors import ConfigError, InvalidOptionError, KappaError
 from support.fake_plugins import installed
 from support.labelled import Labelled, samples
@@ -89,7 +90,8 @@ def test_every_wrapper_of_the_core_is_known_by_name_with_a_line_about_it():
 def test_a_wrapper_by_name_is_the_class(name):
     wrapped = kappacore.wrap(dataset(), name, **OPTIONS[name])
     words = "".join(word.capitalize() for word in name.split("_"))
-    assert type(wrapped) is getattr(kappacore, f"{words}Wrapper")
+    home = kappacore if name == "cache" else kappacore.wrappers
+    assert type(wrapped) is getattr(home, f"{words}Wrapper")
     built = kappacore.build(source=dataset(), wrappers=[{"use": name, **OPTIONS[name]}])
     assert len(built) == len(wrapped)
     wrapped.close()
@@ -100,7 +102,8 @@ def test_the_command_lists_them(capsys):
     assert main(["plugins", "--json"]) == 0
     listed = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {listed[name]["kind"] for name in OPTIONS} == {"wrapper"}
-    assert listed["fewshot"]["summary"] == "Keeps a few random samples of every class."
+    first_line = inspect.getdoc(kappacore.wrappers.FewshotWrapper).partition("\n")[0]
+    assert listed["fewshot"]["summary"] == first_line
     main(["plugins", "--check", "--json"])  # which fails for others that are broken
     checked = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {checked[name]["status"] for name in OPTIONS} == {"ok"}
@@ -110,10 +113,10 @@ def expected():
     kept = kappacore.ClassFilterWrapper(
         Labelled([0, 1, 2, 1, 0, 2], ["cat", "dog", "fox"]), invalid_classes=[2]
     )
-    renumbered = kappacore.RemapClassesWrapper(kept, {0: 1, 1: 0})
+    renumbered = kappacore.wrappers.RemapClassesWrapper(kept, {0: 1, 1: 0})
     again = kappacore.RepeatWrapper(renumbered, min_size=7)
     added = kappacore.TransformWrapper(again, Add(1))
-    ahead = kappacore.OneHotWrapper(kappacore.SubsetWrapper(added, start=1))
+    ahead = kappacore.wrappers.OneHotWrapper(kappacore.SubsetWrapper(added, start=1))
     return plain(kappacore.ModeWrapper(ahead, "x class index"))
 
 

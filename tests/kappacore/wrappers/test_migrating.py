@@ -110,7 +110,7 @@ def test_class_counts():
 
 
 def test_copying_returns_kappadatas_fields_first():
-    result = kappacore.CopyResult(True, False, False, None)
+    result = kappacore.staging.CopyResult(True, False, False, None)
     assert result._fields[:3] == ("was_copied", "was_deleted", "was_zip")
 
 

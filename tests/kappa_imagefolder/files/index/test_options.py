@@ -8,7 +8,7 @@ import time
 import pytest
 
 from kappa_imagefolder import EmptyClassError, ImageFolder
-from kappacore import InvalidOptionError
+from kappacore.errors import InvalidOptionError
 from support.image_indices import CHECKS, assert_same, index_in
 from support.image_trees import make_tree, picture
 

@@ -33,7 +33,7 @@ for value in (b"x", (b"x", 1), {"a": [numpy.zeros(3), 1.5]}, numpy.zeros(3)):
     codec.decode(b"".join(codec.encode(value, 1)), 1)
 try:
     codec.encode(object(), 1)
-except kappacore.UncacheableValueError:
+except kappacore.errors.UncacheableValueError:
     pass
 print([name for name in ("torch", "PIL", "torchvision", "pickle5") if name in sys.modules])
 """,

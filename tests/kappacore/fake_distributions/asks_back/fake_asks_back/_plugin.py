@@ -1,5 +1,5 @@
 import kappacore
-from kappacore.plugins.hookspecs import hookimpl
+from kappacore.plugin_api import hookimpl
 
 
 @hookimpl

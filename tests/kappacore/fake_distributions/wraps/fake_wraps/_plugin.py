@@ -1,5 +1,4 @@
-from kappacore.plugins.hookspecs import hookimpl
-from kappacore.plugins.specs import WrapperSpec
+from kappacore.plugin_api import WrapperSpec, hookimpl
 
 
 @hookimpl

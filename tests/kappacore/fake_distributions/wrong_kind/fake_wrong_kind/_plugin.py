@@ -1,5 +1,4 @@
-from kappacore.plugins.hookspecs import hookimpl
-from kappacore.plugins.specs import CacheBackendSpec, SourceSpec, WrapperSpec
+from kappacore.plugin_api import CacheBackendSpec, SourceSpec, WrapperSpec, hookimpl
 
 
 @hookimpl

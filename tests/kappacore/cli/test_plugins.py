@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import kappacore
-from kappacore.cli.main import main
+from kappacore.cli import main
 from support.fake_plugins import installed, run_python
 
 BROKEN = (
@@ -137,7 +137,7 @@ def test_check_passes_where_every_target_can_be_imported(capsys):
             ("wrong_scope",),
             ("backend", "liar", "fake-wrong-scope"),
             "broken",
-            "scope 'network', but fake_wrong_scope.x:X says 'process'",
+            "scope 'network', but fake_wrong_scope.x:X has 'process'",
         ),
         (
             ("claims_twin", "claims_twin_too"),

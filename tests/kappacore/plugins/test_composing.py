@@ -220,7 +220,11 @@ def test_objects_among_the_options_are_passed_on_untouched():
         ({"source": ["a"]}, ConfigError, r"^source: \['a'\] chooses no source"),
         ({"source": {"root": "/"}}, ConfigError, r"^source: \{'root': '/'\} chooses no source"),
         ({"source": "fake-sorce"}, UnknownPluginError, "^source: There is no source 'fake-sorce'"),
-        ({"sourc": "digits"}, ConfigError, "^'sourc' is no part of a config: .*source, wrappers"),
+        (
+            {"sourc": "digits"},
+            ConfigError,
+            "^'sourc' is not a key of a config: .*wrappers",
+        ),
         (
             {"source": "digits", "wrappers": "subset"},
             ConfigError,

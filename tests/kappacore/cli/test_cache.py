@@ -13,7 +13,7 @@ import pytest
 
 import kappacore
 from kappacore.caching.backends.base import BackendInfo
-from kappacore.cli.main import main
+from kappacore.cli import main
 from kappacore.sizes import format_size
 from support.caching import load_bytes, namespaces_in, open_cache, start_script
 
@@ -200,7 +200,7 @@ def _remote():
     kappacore.register_cache_backend("remote", Remote)
     Remote.removed.clear()
     yield
-    kappacore.unregister_cache_backend("remote")
+    kappacore.plugins.unregister_cache_backend("remote")
 
 
 @pytest.mark.usefixtures("_remote")
@@ -249,7 +249,7 @@ def test_a_broken_backend_does_not_hide_the_others(cache, capsys):
     try:
         code, out, err = run(capsys, "ls")
     finally:
-        kappacore.unregister_cache_backend("broken")
+        kappacore.plugins.unregister_cache_backend("broken")
     assert code == 1
     assert NAME in out
     assert err.startswith("kappacore: cache backend 'broken' of this program (no_such_module:B")
@@ -276,7 +276,7 @@ def test_a_backend_that_fails_does_not_hide_the_others(cache, capsys, cache_fold
     try:
         code, out, err = run(capsys, command)
     finally:
-        kappacore.unregister_cache_backend("failing")
+        kappacore.plugins.unregister_cache_backend("failing")
     assert (code, err) == (1, "kappacore: The cache backend 'failing' failed: OSError: no disk\n")
     assert (NAME if command == "ls" else "left") in out
 

@@ -1,0 +1,36 @@
+# The one list of what plugins may import from here (see plugin_api.py).
+
+from .caching.backends.base import BackendInfo as BackendInfo
+from .caching.backends.base import Buffer as Buffer
+from .caching.backends.base import CacheBackend as CacheBackend
+from .caching.identity.header import dataset_of as dataset_of
+from .caching.identity.namespace import count_ranks as count_ranks
+from .datasets.base import KDDataset as KDDataset
+from .datasets.base import KDWrapper as KDWrapper
+from .datasets.items import Ctx as Ctx
+from .datasets.items import Item as Item
+from .datasets.items import find_item as find_item
+from .machine.folders import make_place as make_place
+from .machine.folders import open_private as open_private
+from .machine.folders import user_folder as user_folder
+from .machine.lease import Tenancy as Tenancy
+from .machine.lease import collect as collect
+from .machine.lease import count_users as count_users
+from .machine.lease import kept_until as kept_until
+from .machine.lease import last_used as last_used
+from .machine.lease import remove as remove
+from .machine.locks import locked as locked
+from .machine.locks import own_lock as own_lock
+from .plugins.hookspecs import hookimpl as hookimpl
+from .plugins.specs import CacheBackendSpec as CacheBackendSpec
+from .plugins.specs import PluginSpec as PluginSpec
+from .plugins.specs import Scope as Scope
+from .plugins.specs import SourceSpec as SourceSpec
+from .plugins.specs import WrapperSpec as WrapperSpec
+from .sizes import available_memory as available_memory
+from .sizes import disk_space as disk_space
+from .sizes import format_size as format_size
+from .sizes import is_in_memory as is_in_memory
+from .sizes import memory_limits as memory_limits
+from .sizes import parse_duration as parse_duration
+from .sizes import parse_size as parse_size

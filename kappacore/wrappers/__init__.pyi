@@ -1,0 +1,18 @@
+# The registry of wrappers: a line here makes one public, and choosable by name (`class_filter`).
+
+from .class_filter import ClassFilterWrapper as ClassFilterWrapper
+from .classwise_percent import ClasswisePercentWrapper as ClasswisePercentWrapper
+from .fewshot import FewshotWrapper as FewshotWrapper
+from .intra_class_shuffle import IntraClassShuffleWrapper as IntraClassShuffleWrapper
+from .multi_view import MultiViewWrapper as MultiViewWrapper
+from .one_hot import LabelSmoothingWrapper as LabelSmoothingWrapper
+from .one_hot import OneHotWrapper as OneHotWrapper
+from .oversampling import OversamplingWrapper as OversamplingWrapper
+from .percent_filter import PercentFilterWrapper as PercentFilterWrapper
+from .remap_classes import RemapClassesWrapper as RemapClassesWrapper
+from .repeat import RepeatWrapper as RepeatWrapper
+from .shuffle import ShuffleWrapper as ShuffleWrapper
+from .sort_by_class import SortByClassWrapper as SortByClassWrapper
+from .split import train_test_split as train_test_split
+from .subset import SubsetWrapper as SubsetWrapper
+from .transform import TransformWrapper as TransformWrapper
