@@ -23,7 +23,7 @@ from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_ite
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.mapstyle import check_map_style
-from kappacore.datasets.passthrough import PassThrough
+from kappacore.datasets.columns import PassThrough
 from kappacore.datasets.stack import describe_stack
 from kappacore.errors import InvalidOptionError, UnknownItemError
 

@@ -12,7 +12,7 @@ from kappacore.datasets.forms import own_item, own_item_names, split_form
 from kappacore.datasets.items import Item
 from kappacore.datasets.labels import LabelItem, read_labels
 from kappacore.datasets.mapstyle import check_map_style
-from kappacore.datasets.passthrough import PassThrough
+from kappacore.datasets.columns import PassThrough
 from kappacore.errors import InvalidItemError, InvalidOptionError
 
 __all__ = ["AdaptedDataset", "as_kd"]

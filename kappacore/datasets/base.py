@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from kappacore.datasets.forms import ClassItem, as_method, own_item, own_item_names, split_form
 from kappacore.datasets.items import Item, find_item, list_items
 from kappacore.datasets.mapstyle import check_map_style
-from kappacore.datasets.passthrough import PassThrough
+from kappacore.datasets.columns import PassThrough
 from kappacore.datasets.stack import describe_stack
 from kappacore.errors import DatasetTypeError, UnknownItemError, UseModeWrapperError
 

@@ -12,7 +12,7 @@ from kappacore.datasets.digest import digest
 from kappacore.datasets.forms import own_item, own_item_names
 from kappacore.datasets.indexing import check_index, check_indices
 from kappacore.datasets.items import Ctx, Item
-from kappacore.datasets.passthrough import ALIGNED, concatenate
+from kappacore.datasets.columns import ALIGNED, concatenate
 from kappacore.errors import InvalidItemError, InvalidOptionError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from kappacore.datasets.ctx import Ctx, SampleCtx
 from kappacore.datasets.digest import digest
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.items import Item, find_item
-from kappacore.datasets.passthrough import PassThrough
+from kappacore.datasets.columns import PassThrough
 from kappacore.datasets.stack import describe_stack, refuse_empty
 from kappacore.errors import ModeError, UnknownItemError
 

@@ -11,7 +11,7 @@ from kappacore.datasets.digest import digest
 from kappacore.datasets.forms import own_item, split_form
 from kappacore.datasets.indexing import check_indices
 from kappacore.datasets.items import Ctx, Item
-from kappacore.datasets.passthrough import ALIGNED, pick
+from kappacore.datasets.columns import ALIGNED, pick
 from kappacore.errors import InvalidItemError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers._labels import check_classes, class_numbers, read_labels
+from kappacore.wrappers.labels import check_classes, class_numbers, read_labels
 from kappacore.wrappers.selection import SelectionWrapper
 
 if TYPE_CHECKING:

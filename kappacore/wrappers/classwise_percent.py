@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kappacore.wrappers._checks import as_range, share_of
+from kappacore.wrappers.options import as_range, share_of
 from kappacore.wrappers._groups import chosen, group_by_class
-from kappacore.wrappers._labels import read_labels
+from kappacore.wrappers.labels import read_labels
 from kappacore.wrappers.selection import SelectionWrapper
 
 if TYPE_CHECKING:

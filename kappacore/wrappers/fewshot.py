@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers._checks import as_whole, permutation
+from kappacore.wrappers.options import as_whole, permutation
 from kappacore.wrappers._groups import chosen, group_by_class
-from kappacore.wrappers._labels import read_labels
+from kappacore.wrappers.labels import read_labels
 from kappacore.wrappers.selection import SelectionWrapper
 
 if TYPE_CHECKING:

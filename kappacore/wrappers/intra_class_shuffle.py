@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kappacore.wrappers._checks import permutation
+from kappacore.wrappers.options import permutation
 from kappacore.wrappers._groups import group_by_class
-from kappacore.wrappers._labels import read_labels
+from kappacore.wrappers.labels import read_labels
 from kappacore.wrappers.selection import SelectionWrapper
 
 if TYPE_CHECKING:

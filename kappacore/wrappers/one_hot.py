@@ -13,8 +13,8 @@ from kappacore.datasets.digest import digest
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.items import Ctx, Item
 from kappacore.errors import InvalidItemError, InvalidOptionError
-from kappacore.wrappers._checks import as_share, as_whole
-from kappacore.wrappers._labels import count_classes, find_label
+from kappacore.wrappers.options import as_share, as_whole
+from kappacore.wrappers.labels import count_classes, find_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

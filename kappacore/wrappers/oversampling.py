@@ -8,7 +8,7 @@ import numpy as np
 
 from kappacore.errors import InvalidOptionError
 from kappacore.wrappers._groups import group_by_class
-from kappacore.wrappers._labels import read_labels
+from kappacore.wrappers.labels import read_labels
 from kappacore.wrappers.selection import SelectionWrapper
 
 if TYPE_CHECKING:

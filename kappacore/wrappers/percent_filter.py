@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kappacore.datasets.base import check_dataset
-from kappacore.wrappers._checks import as_range, share_of
+from kappacore.wrappers.options import as_range, share_of
 from kappacore.wrappers.selection import SelectionWrapper
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import xxhash
 
 from kappacore.datasets.base import KDDataset, KDWrapper
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers._checks import as_whole
+from kappacore.wrappers.options import as_whole
 
 if TYPE_CHECKING:
     from kappacore.datasets.ctx import Ctx

@@ -14,8 +14,8 @@ from kappacore.datasets.digest import digest
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.items import Ctx, Item
 from kappacore.errors import InvalidItemError, InvalidOptionError
-from kappacore.wrappers._checks import as_whole
-from kappacore.wrappers._labels import class_numbers, find_label, is_described, read_labels, shorten
+from kappacore.wrappers.options import as_whole
+from kappacore.wrappers.labels import class_numbers, find_label, is_described, read_labels, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ from kappacore.datasets.digest import digest
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_index, check_indices
 from kappacore.datasets.items import Ctx, Item
-from kappacore.datasets.passthrough import ALIGNED, concatenate
+from kappacore.datasets.columns import ALIGNED, concatenate
 from kappacore.datasets.subset import only_picks
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers._checks import as_whole
+from kappacore.wrappers.options import as_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

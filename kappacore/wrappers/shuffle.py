@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kappacore.datasets.base import check_dataset
-from kappacore.wrappers._checks import permutation
+from kappacore.wrappers.options import permutation
 from kappacore.wrappers.selection import SelectionWrapper
 
 if TYPE_CHECKING:

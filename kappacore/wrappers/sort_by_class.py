@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kappacore.wrappers._groups import group_by_class
-from kappacore.wrappers._labels import read_labels
+from kappacore.wrappers.labels import read_labels
 from kappacore.wrappers.selection import SelectionWrapper
 
 if TYPE_CHECKING:

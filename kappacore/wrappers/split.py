@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kappacore.datasets.base import check_dataset
-from kappacore.wrappers._checks import as_share, permutation
+from kappacore.wrappers.options import as_share, permutation
 from kappacore.wrappers._groups import group_by_class
-from kappacore.wrappers._labels import read_labels
+from kappacore.wrappers.labels import read_labels
 from kappacore.wrappers.subset import SubsetWrapper
 
 if TYPE_CHECKING:
