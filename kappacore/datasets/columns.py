@@ -1,4 +1,4 @@
-"""Public attributes of a dataset, seen through what is wrapped around it."""
+"""Columns: arrays, tensors or lists with one entry per sample."""
 
 from __future__ import annotations
 
@@ -7,60 +7,54 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kappacore.errors import InvalidItemError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["ALIGNED", "PassThrough", "concatenate", "pick"]
+__all__ = ["ALIGNED", "check_aligned", "concatenate", "pick"]
 
-#: Attributes with one entry per sample, which a subset maps through its indices.
+#: Attributes of datasets that are columns; a subset picks its own entries.
 ALIGNED = ("targets", "samples", "imgs")
 
 
-class PassThrough:
-    """Forwards public attributes that it does not have itself to ``self.dataset``.
+def check_aligned(column: Any, dataset: Any, name: str) -> None:
+    """Raise unless the column ``name`` of a dataset has one entry per sample.
 
-    Names with a leading underscore are never forwarded: a dunder such as ``__getitems__`` of the
-    dataset below would have the DataLoader skip what is wrapped around it.
+    Raises:
+        InvalidItemError: It has fewer or more.
     """
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or hasattr(type(self), name):
-            return object.__getattribute__(self, name)  # raises as if nothing were forwarded
-        try:
-            dataset = self.__dict__["dataset"]
-        except KeyError:
-            raise AttributeError(
-                f"{type(self).__name__} has no {name!r}, and no dataset yet to look in: "
-                f"call super().__init__(dataset) first."
-            ) from None
-        return getattr(dataset, name)
+    if len(column) != len(dataset):
+        raise InvalidItemError(
+            f"{type(dataset).__name__}.{name} has {len(column)} entries for {len(dataset)} "
+            f"samples; expected one per sample."
+        )
 
 
-def pick(values: Any, indices: IntArray) -> Any:
-    """Return the entries of a column at ``indices``: an array or tensor as such, else a list."""
-    if isinstance(values, torch.Tensor):
-        return values[torch.from_numpy(indices.copy())]  # torch warns of read-only arrays
-    if isinstance(values, np.ndarray):
-        return values[indices]
-    return [values[idx] for idx in indices.tolist()]
+def pick(column: Any, indices: IntArray) -> Any:
+    """Return the entries of a column at ``indices``; arrays and tensors stay such, else a list."""
+    if isinstance(column, torch.Tensor):
+        return column[torch.from_numpy(indices.copy())]  # torch warns of read-only arrays
+    if isinstance(column, np.ndarray):
+        return column[indices]
+    return [column[idx] for idx in indices.tolist()]
 
 
 def concatenate(columns: Sequence[Any]) -> Any:
-    """Return one column of several; a list where they are not arrays (or tensors) of one type."""
-    first = columns[0]
-    if _same(columns, np.ndarray):
+    """Join columns; the result is a list unless all are arrays, or all tensors, that match."""
+    if _match(columns, np.ndarray):
         return np.concatenate(columns)
-    if _same(columns, torch.Tensor):
+    if _match(columns, torch.Tensor):
         return torch.cat(list(columns))
     if len(columns) == 1:
-        return first
+        return columns[0]
     return [value for column in columns for value in column]
 
 
-def _same(columns: Sequence[Any], kind: type) -> bool:
-    if not all(isinstance(column, kind) for column in columns):
-        return False
-    dtypes = {column.dtype for column in columns}
-    return len(dtypes) == 1 and len({column.shape[1:] for column in columns}) == 1
+def _match(columns: Sequence[Any], kind: type) -> bool:
+    return (
+        all(isinstance(column, kind) for column in columns)
+        and len({(column.dtype, column.shape[1:]) for column in columns}) == 1
+    )

@@ -1,4 +1,4 @@
-"""Dataset manipulation, one wrapper a file."""
+"""Wrappers that select, reorder, relabel and transform samples; one per file."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_names_and_numbers_of_classes_are_not_those_of_another_label():
         ClassFilterWrapper(dataset, valid_classes=["oak"], label="coarse")
     with pytest.raises(InvalidOptionError, match=r"has 3, .* its classes are 0 to 1"):
         ClassFilterWrapper(dataset, valid_classes=[3], label="coarse")
-    with pytest.raises(InvalidOptionError, match=r"neither n_classes .* 'coarse'\. Give"):
+    with pytest.raises(InvalidOptionError, match=r"neither n_classes .* 'coarse'\. Pass"):
         OneHotWrapper(dataset, label="coarse")
     swapped = RemapClassesWrapper(dataset, [1, 0], label="coarse")
     assert list(ModeWrapper(swapped, "coarse class")) == [(1, 0), (1, 1), (0, 2), (0, 3)]

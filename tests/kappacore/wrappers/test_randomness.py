@@ -306,7 +306,7 @@ def test_randomness_can_be_said(make):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": -1}, "^seed=-1: expected an integer from 0 on"),
+        ({"seed": -1}, "^seed=-1: expected an integer of at least 0"),
         ({"seed": 0.5}, r"^seed=0\.5: expected an integer"),
         ({"fixed": True}, "^fixed=True needs a seed"),
         ({"name": ""}, "^name='': expected a word"),
@@ -325,5 +325,5 @@ def test_what_is_no_epoch_is_refused(epoch):
         TransformWrapper(Numbers(), draw_one, seed=0),
         TransformWrapper(Numbers(), str),
     ):
-        with pytest.raises(InvalidOptionError, match=r"^epoch=.*: expected an integer from 0 on"):
+        with pytest.raises(InvalidOptionError, match=r"^epoch=.*: expected an integer of at"):
             wrapper.set_epoch(epoch)
