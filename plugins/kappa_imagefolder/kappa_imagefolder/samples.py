@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kappa_imagefolder.paths import check_index
 from kappacore.datasets import KDDataset, find_item
+from kappacore.datasets.indexing import check_batch, check_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ class ImagesAndClasses(KDDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:  # type: ignore[override]
         """Return ``(x, class)`` of one image; negative indices count from the end."""
-        idx = check_index(index, len(self), type(self).__name__)
+        idx = check_index(index, len(self), type(self).__name__, "integers")
         return self._item("x").get(idx), self._item("class").get(idx)
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
         """Return ``(x, class)`` of each image in a batch."""
-        idxs = [check_index(index, len(self), type(self).__name__) for index in indices]
+        idxs = check_batch(indices, len(self), type(self).__name__)
         images = self._item("x").get_batch(idxs)
         labels = self._item("class").get_batch(idxs)
         return list(zip(images, labels, strict=True))
