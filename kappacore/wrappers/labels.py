@@ -12,12 +12,7 @@ import numpy as np
 
 from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.datasets.items import Item, find_item, list_items
-from kappacore.errors import (
-    InvalidItemError,
-    InvalidOptionError,
-    KappaError,
-    MissingLabelsError,
-)
+from kappacore.errors import InvalidItemError, InvalidOptionError, KappaError, MissingLabelsError
 
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
@@ -103,10 +98,10 @@ def _read_one_by_one(dataset: KDDataset, name: str, item: Item, owner: str) -> I
             f"each of the {len(dataset)} samples whole. Pass the labels to "
             f"as_kd(dataset, labels='targets'): the name of an attribute, or an array."
         )
-    length = len(dataset)
+    indices = range(len(dataset))
     parts = [
-        np.asarray(item.get_batch(list(range(start, min(start + _BATCH, length)))))
-        for start in range(0, length, _BATCH)
+        np.asarray(item.get_batch(list(indices[start : start + _BATCH])))
+        for start in indices[::_BATCH]
     ]
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 

@@ -1,4 +1,4 @@
-"""What cannot be taken apart into items, and what its user is told."""
+"""Datasets that as_kd refuses, and the error messages."""
 
 from __future__ import annotations
 

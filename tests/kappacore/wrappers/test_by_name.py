@@ -163,12 +163,12 @@ def test_a_stack_is_built_by_hydra():
         ({"use": "subset", "indices": [True]}, r"\.indices: indices= is a mask of shape \(1,\)"),
     ],
 )
-def test_an_error_names_the_place_in_the_configuration(wrapper, message):
+def test_an_error_names_the_option_in_the_configuration(wrapper, message):
     with pytest.raises(KappaError, match=rf"^wrappers\[2\]{message}"):
         kappacore.build(source=dataset(), wrappers=["sort_by_class", "shuffle", wrapper])
 
 
-def test_an_error_without_a_configuration_names_no_place():
+def test_an_error_without_a_configuration_names_no_position():
     with pytest.raises(InvalidOptionError, match=r"^repetitions=0: expected"):
         kappacore.wrap(dataset(), "repeat", repetitions=0)
 

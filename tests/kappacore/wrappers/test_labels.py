@@ -78,7 +78,7 @@ def test_samples_are_not_read_whole_to_learn_a_label(kind):
 
 
 @EACH
-def test_the_label_is_class_else_y_else_what_is_said(kind):
+def test_the_label_is_class_else_y_else_the_one_named(kind):
     labels = [1, 0, 1, 0]
     expected = samples(BY_LABELS[kind](Labelled(labels)))
     as_y = as_kd([(10 * idx, 7) for idx in range(4)], items=("x", "y"), labels=labels)
