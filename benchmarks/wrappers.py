@@ -19,7 +19,7 @@ import numpy as np
 
 import kappacore
 from benchmarks._kappadata import kappadata
-from kappacore.wrappers._generators import random_states_kept, seed_generators
+from kappacore.wrappers.randomness import random_states_kept, seed_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable

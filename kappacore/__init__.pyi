@@ -14,9 +14,9 @@ from .caching.datasets import CacheWrapper as CacheWrapper
 from .caching.explain import explain as explain
 from .caching.identity.namespace import PRIVATE as PRIVATE
 from .datasets.adapt import as_kd as as_kd
+from .datasets.base import KDConcatDataset as KDConcatDataset
 from .datasets.base import KDDataset as KDDataset
 from .datasets.base import KDWrapper as KDWrapper
-from .datasets.concat import KDConcatDataset as KDConcatDataset
 from .datasets.mode import ModeWrapper as ModeWrapper
 from .datasets.stack import find_wrapper as find_wrapper
 from .datasets.stack import iter_wrappers as iter_wrappers

@@ -7,6 +7,8 @@ from .caching.identity.header import dataset_of as dataset_of
 from .caching.identity.namespace import count_ranks as count_ranks
 from .datasets.base import KDDataset as KDDataset
 from .datasets.base import KDWrapper as KDWrapper
+from .datasets.indexing import check_batch as check_batch
+from .datasets.indexing import check_index as check_index
 from .datasets.items import Ctx as Ctx
 from .datasets.items import Item as Item
 from .datasets.items import find_item as find_item

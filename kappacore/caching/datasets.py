@@ -20,11 +20,10 @@ from kappacore.caching.factory import (
 from kappacore.caching.prefill import prefill
 from kappacore.caching.stats import CacheStats
 from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_item
+from kappacore.datasets.base import check_map_style
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
-from kappacore.datasets.mapstyle import check_map_style
-from kappacore.datasets.passthrough import PassThrough
-from kappacore.datasets.stack import describe_stack
+from kappacore.datasets.stack import PassThrough, describe_stack
 from kappacore.errors import InvalidOptionError, UnknownItemError
 
 if TYPE_CHECKING:

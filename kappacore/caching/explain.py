@@ -9,10 +9,11 @@ from kappacore.caching.backends.base import backend_class
 from kappacore.caching.identity.determinism import random_states_restored
 from kappacore.caching.identity.namespace import split
 from kappacore.caching.stats import CacheStats
+from kappacore.datasets.stack import walk
 from kappacore.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from kappacore.caching.backends.base import BackendInfo
     from kappacore.caching.engine.cache import SampleCache
@@ -87,7 +88,7 @@ def explain(target: Any) -> str:
     """
     lines: list[str] = []
     caches: list[Any] = []
-    for depth, part in _stack(target):
+    for depth, part in walk(target):
         lines.append("  " * depth + _describe(part))
         if callable(getattr(type(part), "explain", None)):
             caches.append(part)
@@ -98,16 +99,6 @@ def explain(target: Any) -> str:
     if above is not None:
         lines.append(f"decoding and transforms above the cache: {above:.2f} ms a sample")
     return "\n".join([*lines, _advice(caches, above, workers)])
-
-
-def _stack(target: Any, depth: int = 0) -> Iterator[tuple[int, Any]]:
-    yield depth, target
-    attributes = getattr(target, "__dict__", {})
-    parts = attributes.get("datasets", ())
-    parts = list(parts.values()) if isinstance(parts, dict) else parts
-    for part in (attributes.get("dataset"), *(parts if isinstance(parts, list | tuple) else ())):
-        if part is not None and not isinstance(part, str):
-            yield from _stack(part, depth + 1)
 
 
 def _describe(part: Any) -> str:

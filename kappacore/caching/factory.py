@@ -14,8 +14,9 @@ from kappacore.caching.backends.base import backend_class
 from kappacore.caching.engine.cache import SampleCache
 from kappacore.caching.engine.tiers import TieredCache
 from kappacore.caching.identity.namespace import identify
-from kappacore.datasets import Item, KDDataset, ModeWrapper
-from kappacore.datasets.digest import digest
+from kappacore.datasets import Item, KDDataset
+from kappacore.datasets.items import digest
+from kappacore.datasets.stack import inside
 from kappacore.errors import (
     InvalidOptionError,
     RandomSourceError,
@@ -163,18 +164,8 @@ def is_raw(item: Item, name: str, form: str | None) -> bool:
 
 
 def refuse_random(dataset: Any) -> None:
-    """Raise RandomSourceError if the dataset, or one in torch's own wrappers, says it is random."""
-    parts: list[Any] = []
-    if isinstance(dataset, KDDataset):
-        parts = dataset._kd_inside()  # a wrapper may say False above what is random
-    elif isinstance(dataset, torch.utils.data.Subset | ModeWrapper):
-        parts = [dataset.dataset]
-    elif isinstance(dataset, torch.utils.data.ConcatDataset):
-        parts = dataset.datasets
-    elif isinstance(dataset, torch.utils.data.StackDataset):
-        inner = dataset.datasets
-        parts = list(inner.values() if isinstance(inner, dict) else inner)
-    for part in parts:
+    """Raise RandomSourceError if the dataset, or one inside it, is random."""
+    for part in inside(dataset):  # a wrapper may say False above what is random
         refuse_random(part)
     if getattr(dataset, "is_random", False):
         raise RandomSourceError(

@@ -1,10 +1,9 @@
-"""Datasets whose properties are read one by one, and what wraps around them."""
+"""Datasets whose properties are read one by one, and wrappers around them."""
 
 from __future__ import annotations
 
 from kappacore.datasets.adapt import as_kd
-from kappacore.datasets.base import KDDataset, KDWrapper
-from kappacore.datasets.concat import KDConcatDataset
+from kappacore.datasets.base import KDConcatDataset, KDDataset, KDWrapper
 from kappacore.datasets.ctx import takes_ctx
 from kappacore.datasets.items import Item, find_item
 from kappacore.datasets.mode import ModeWrapper

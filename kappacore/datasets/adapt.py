@@ -1,18 +1,17 @@
-"""Datasets that give whole samples (torchvision's, Hugging Face's, one's own) as KDDatasets."""
+"""Datasets of whole samples (torchvision's, Hugging Face's, your own) as KDDatasets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kappacore.datasets.base import KDDataset
-from kappacore.datasets.ctx import Ctx, SampleCtx
-from kappacore.datasets.digest import digest
-from kappacore.datasets.forms import own_item, own_item_names, split_form
-from kappacore.datasets.items import Item
-from kappacore.datasets.labels import LabelItem, read_labels
-from kappacore.datasets.mapstyle import check_map_style
-from kappacore.datasets.passthrough import PassThrough
+import numpy as np
+
+from kappacore.datasets.base import KDDataset, check_map_style
+from kappacore.datasets.ctx import Ctx, Ctxs, SampleCtx
+from kappacore.datasets.forms import own_item_names
+from kappacore.datasets.items import Item, as_array, digest
+from kappacore.datasets.stack import PassThrough
 from kappacore.errors import InvalidItemError, InvalidOptionError
 
 __all__ = ["AdaptedDataset", "as_kd"]
@@ -23,23 +22,23 @@ def as_kd(
     items: Sequence[str] | Mapping[str, int | str] = ("x", "class"),
     labels: Any = None,
 ) -> KDDataset:
-    """Make a ``KDDataset`` of any map-style dataset of tuples or dicts.
+    """Return a map-style dataset of tuples or dicts as a ``KDDataset``.
 
-    A sample is read once, however many of its items a :class:`ModeWrapper` asks for.
+    Each sample is read only once, however many of its items a :class:`ModeWrapper` reads.
 
     Args:
-        dataset: Anything with ``__len__`` and ``__getitem__``; its ``__getitems__`` is used where
-            it has one. A ``KDDataset`` is returned as it is, with the items it has.
+        dataset: Anything with ``__len__`` and ``__getitem__``; ``__getitems__`` is used if it
+            defines one. A ``KDDataset`` is returned unchanged, with the items it has.
         items: The items' names, in the order of the tuple or as the keys of the dict. Or a mapping
-            of names to positions or keys: ``{"x": "image", "class": "label"}``. With one name, a
-            sample that is neither a tuple nor a dict is that item.
-        labels: The labels of all samples, so that no sample is read for them: an array or list of
+            of names to positions or keys: ``{"x": "image", "class": "label"}``. If there is only
+            one name, a sample that is neither a tuple nor a dict is that item.
+        labels: The labels of all samples, so that none is read for its label: an array or list of
             shape ``(N, ...)``, or the name of an attribute of the dataset, such as ``"targets"``.
-            They are the item ``class`` where ``items`` has it, else ``y`` where it has that, else
+            They become the item ``class`` if ``items`` has it, else ``y`` if it has that, else
             ``class`` is added.
 
     Raises:
-        DatasetTypeError: ``dataset`` cannot be read by index and length.
+        DatasetTypeError: ``dataset`` has no length or cannot be read by index.
         InvalidOptionError: ``items`` or ``labels`` do not fit.
 
     Example::
@@ -58,8 +57,8 @@ def as_kd(
     return AdaptedDataset(dataset, items, labels)
 
 
-class AdaptedDataset(PassThrough, KDDataset):
-    """What :func:`as_kd` makes; see there.
+class AdaptedDataset(KDDataset, PassThrough):
+    """The result of :func:`as_kd`; see there.
 
     Attributes:
         dataset: The dataset inside.
@@ -74,51 +73,46 @@ class AdaptedDataset(PassThrough, KDDataset):
         super().__init__()
         check_map_style(dataset, "as_kd")
         self.dataset = dataset
-        self._places = _parse_items(items)
+        self._fields = _parse_items(items)
         self._label_item: str | None = None
         self._label_attribute = labels if isinstance(labels, str) else None
         self._labels: Any = None
         if labels is not None:
-            self._label_item = next(
-                (name for name in ("class", "y") if name in self._places), "class"
-            )
-            self._places.pop(self._label_item, None)
-            self._labels = read_labels(dataset, labels)
+            names = [name for name in ("class", "y") if name in self._fields]
+            self._label_item = names[0] if names else "class"
+            self._fields.pop(self._label_item, None)
+            self._labels = _read_labels(dataset, labels)
+
+    @property
+    def root_dataset(self) -> Any:
+        """This dataset, as items are first defined here."""
+        return self
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.dataset)
 
-    def __getattr__(self, name: str) -> Any:
-        """Offer forms of items, and other public attributes of the dataset inside."""
-        base = PassThrough if split_form(name) is None else KDDataset
-        return base.__getattr__(self, name)
-
     def __getstate__(self) -> dict[str, Any]:
         if self._label_attribute is None:
             return self.__dict__
-        return {**self.__dict__, "_labels": None}  # the dataset carries them
+        return {**self.__dict__, "_labels": None}  # an attribute of the dataset, pickled with it
 
-    def _kd_inside(self) -> list[Any]:
-        return [self.dataset]
-
-    def _kd_item(self, name: str) -> Item | None:
-        own = own_item(self, name)
-        if own is not None:
-            return own
+    def _kd_derived(self, name: str) -> Item | None:
+        if name in self._fields:
+            return _FieldItem(self, name, self._fields[name])
         if name != self._label_item:
-            return _SampleItem(self, name, self._places[name]) if name in self._places else None
+            return None
         if self._labels is None:
-            self._labels = read_labels(self.dataset, self._label_attribute)
-        return LabelItem(self._labels)
+            self._labels = _read_labels(self.dataset, self._label_attribute)
+        return _LabelItem(self._labels)
 
     def _kd_item_names(self) -> list[str]:
         label = [] if self._label_item is None else [self._label_item]
-        return list(dict.fromkeys([*self._places, *label, *own_item_names(self)]))
+        return list(dict.fromkeys([*self._fields, *label, *own_item_names(self)]))
 
-    def _read(self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None) -> list[Any]:
-        """Return whole samples, each read only once for one ctx."""
-        if ctxs is None or len(self._places) == 1:
+    def _read(self, indices: Sequence[int], ctxs: Ctxs | None) -> list[Any]:
+        """Return whole samples, each read only once per ctx."""
+        if ctxs is None or len(self._fields) == 1:
             return self._fetch(indices)
         memos = [_memo(ctx) for ctx in ctxs]
         missing = [k for k, idx in enumerate(indices) if (self, idx) not in memos[k]]
@@ -142,43 +136,41 @@ class AdaptedDataset(PassThrough, KDDataset):
         return list(samples)
 
 
-class _Place(NamedTuple):
-    """Where an item is in a sample: its position in a tuple, its key in a dict."""
+class _Field(NamedTuple):
+    """The part of a sample that is an item: its position in a tuple, its key in a dict."""
 
     position: int | None
     key: Any
-    whole: bool  # of one name: a sample that is neither tuple nor dict is the item itself
+    whole: bool  # the only item: a sample that is neither tuple nor dict is its value
 
 
-class _SampleItem(Item):
-    """One place of samples that are read whole."""
+class _FieldItem(Item):
+    """One field of samples that are read whole."""
 
-    def __init__(self, dataset: AdaptedDataset, name: str, place: _Place):
+    def __init__(self, dataset: AdaptedDataset, name: str, field: _Field):
         self._dataset = dataset
         self._name = name
-        self._place = place
-        by_name = place.position is not None and place.key == name
-        self._alone = by_name and len(dataset._places) == 1
+        self._field = field
+        by_name = field.position is not None and field.key == name
+        self._alone = by_name and len(dataset._fields) == 1
         self.reads_samples = True
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         return self.get_batch([idx], [ctx])[0]
 
-    def get_batch(
-        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
-    ) -> list[Any]:
+    def get_batch(self, indices: Sequence[int], ctxs: Ctxs | None = None) -> list[Any]:
         samples = self._dataset._read(indices, ctxs)
         return [self._pick(sample, idx) for sample, idx in zip(samples, indices, strict=True)]
 
     def fingerprint(self, raw: bool = False) -> str | None:
-        """Follow Hugging Face's fingerprint, which changes with every transformation."""
+        """Include Hugging Face's fingerprint, which changes with every transformation."""
         inner = getattr(self._dataset.dataset, "__dict__", {}).get("_fingerprint")
         if raw or not isinstance(inner, str):
             return None
-        return digest("as_kd", inner, repr(tuple(self._place)))
+        return digest("as_kd", inner, repr(tuple(self._field)))
 
     def _pick(self, sample: Any, idx: int) -> Any:
-        position, key, whole = self._place
+        position, key, whole = self._field
         if isinstance(sample, Mapping):
             if key in sample:
                 return sample[key]
@@ -194,13 +186,13 @@ class _SampleItem(Item):
         where = f"position {position} of a tuple or " if position is not None else ""
         raise InvalidItemError(
             f"sample {idx} of {type(self._dataset.dataset).__name__} is {found}; item "
-            f"{self._name!r} was expected at {where}key {key!r} of a dict. Say where it is: "
+            f"{self._name!r} was expected at {where}key {key!r} of a dict. Name its field: "
             f"as_kd(dataset, items={{{self._name!r}: <position or key>}})."
         )
 
 
 def _memo(ctx: Ctx | None) -> dict[tuple[Any, int], Any]:
-    """Return what was read for a sample so far; without a ModeWrapper's ctx, nothing is kept."""
+    """Return the samples read for this ctx so far; only a ModeWrapper's ctx keeps any."""
     if not isinstance(ctx, SampleCtx):
         return {}
     if ctx.reads is None:
@@ -209,33 +201,108 @@ def _memo(ctx: Ctx | None) -> dict[tuple[Any, int], Any]:
 
 
 def _own_getitems(dataset: Any) -> Any:
-    """Return ``__getitems__`` unless a ``__getattr__`` forwards it from further inside."""
+    """Return ``__getitems__``, unless ``__getattr__`` forwards it from a dataset further inside."""
     own = "__getitems__" in getattr(dataset, "__dict__", {}) or hasattr(
         type(dataset), "__getitems__"
     )
     return (dataset.__getitems__ or None) if own else None
 
 
-def _parse_items(items: Any) -> dict[str, _Place]:
+def _parse_items(items: Any) -> dict[str, _Field]:
     if isinstance(items, Mapping):
-        places = {
-            name: _Place(key if isinstance(key, int) else None, key, whole=False)
+        fields = {
+            name: _Field(key if isinstance(key, int) else None, key, whole=False)
             for name, key in items.items()
         }
     elif isinstance(items, str) or not isinstance(items, Sequence):
         raise InvalidOptionError(f"items= takes a list of names or a mapping; got {items!r}.")
     else:
         names = list(items)
-        places = {name: _Place(k, name, len(names) == 1) for k, name in enumerate(names)}
-        if len(places) < len(names):
+        fields = {name: _Field(k, name, len(names) == 1) for k, name in enumerate(names)}
+        if len(fields) < len(names):
             raise InvalidOptionError(f"items= names an item twice: {names}.")
-    if not places:
+    if not fields:
         raise InvalidOptionError("items= is empty; expected names such as ('x', 'class').")
-    for name, place in places.items():
+    for name, field in fields.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise InvalidOptionError(f"items= has {name!r}, which cannot be an item's name.")
-        if isinstance(place.key, bool) or not isinstance(place.key, (int, str)):
+        if isinstance(field.key, bool) or not isinstance(field.key, (int, str)):
             raise InvalidOptionError(
-                f"items= says {place.key!r} for {name!r}; expected a position (int) or a key (str)."
+                f"items= has {field.key!r} for {name!r}; expected a position (int) or a key (str)."
             )
-    return places
+    return fields
+
+
+class _LabelItem(Item):
+    """An item whose values are all in memory.
+
+    Args:
+        labels: One per sample, an array or a list. Entries of a one-dimensional array are returned
+            as Python values.
+    """
+
+    def __init__(self, labels: Sequence[Any] | np.ndarray[Any, Any]):
+        self._labels = labels
+
+    def get(self, idx: int, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
+        labels = self._labels
+        if not isinstance(labels, np.ndarray):
+            return labels[idx]
+        return labels.item(idx) if labels.ndim == 1 else labels[idx].copy()
+
+    def get_all(self) -> Any:
+        return self._labels
+
+    def fingerprint(self, raw: bool = False) -> str | None:
+        labels = self._labels
+        if raw or not isinstance(labels, np.ndarray) or labels.dtype.hasobject:
+            return None
+        dtype: str = labels.dtype.str
+        return digest("labels", dtype, repr(labels.shape), labels.tobytes())
+
+
+def _read_labels(dataset: Any, labels: Any) -> Any:
+    """Return the labels of a dataset as an array, or as a list if they are not numbers.
+
+    Args:
+        dataset: The dataset.
+        labels: A tensor, array or sequence of them, or the name of an attribute of ``dataset``.
+
+    Raises:
+        InvalidOptionError: There is no such attribute, or not one label per sample.
+    """
+    kind = type(dataset).__name__
+    source = "labels"
+    if isinstance(labels, str):
+        source = f"{kind}.{labels}"
+        if not hasattr(dataset, labels):
+            raise InvalidOptionError(
+                f"labels={labels!r} names an attribute, but {kind} has none of that name. "
+                f"Name another, or give the labels themselves."
+            )
+        labels = getattr(dataset, labels)
+    column = _as_column(labels)
+    if column is None:
+        raise InvalidOptionError(
+            f"{source} is a {type(labels).__name__}; expected an array or list with one label "
+            f"per sample."
+        )
+    if len(column) != len(dataset):
+        raise InvalidOptionError(
+            f"{source} has {len(column)} labels, but {kind} has {len(dataset)} samples; "
+            f"expected one per sample, in order."
+        )
+    return column
+
+
+def _as_column(labels: Any) -> Any:
+    if hasattr(labels, "__array__"):  # a tensor too
+        array = as_array(labels)
+        return array if array.ndim else None
+    if not isinstance(labels, Sequence):
+        return None
+    values = list(labels)
+    if set(map(type, values)) == {int}:
+        array = np.array(values)  # a list of a million integers is copied by every worker
+        return array if array.dtype == np.int64 else values
+    return values

@@ -1,48 +1,51 @@
-"""What a dataset is: properties of samples that are read one by one, and wrappers around them."""
+"""What a dataset is: samples whose properties are read one by one, and wrappers around them."""
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
+from kappacore.datasets.columns import ALIGNED, check_aligned, concatenate
+from kappacore.datasets.derived_items import ConcatItem, SubsetItem
 from kappacore.datasets.forms import ClassItem, as_method, own_item, own_item_names, split_form
 from kappacore.datasets.items import Item, find_item, list_items
-from kappacore.datasets.mapstyle import check_map_style
-from kappacore.datasets.passthrough import PassThrough
-from kappacore.datasets.stack import describe_stack
-from kappacore.errors import DatasetTypeError, UnknownItemError, UseModeWrapperError
+from kappacore.datasets.stack import PassThrough, StackPart
+from kappacore.errors import (
+    DatasetTypeError,
+    InvalidOptionError,
+    UnknownItemError,
+    UseModeWrapperError,
+)
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
-    from kappacore.datasets.concat import KDConcatDataset
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["KDDataset", "KDWrapper", "check_dataset"]
+__all__ = ["KDConcatDataset", "KDDataset", "KDWrapper", "check_dataset", "check_map_style"]
+
+_AGREED = ("classes", "n_classes", "class_to_idx")
 
 
-class KDDataset(Dataset[Any]):
+class KDDataset(StackPart, Dataset[Any]):
     """A dataset whose samples have properties (*items*) that can be read independently.
 
     A subclass defines ``__len__`` and, for each item, one method ``getitem_<item>(idx, ctx=None)``.
-    Further forms of an item are optional:
+    An item can have other forms too:
 
     - ``getitems_<item>(indices, ctxs=None) -> list``: the values of a whole batch in one call;
     - ``getall_<item>()``: all values, as a sequence or an array, without reading any sample;
     - ``getraw_<item>(idx)`` and ``decode_<item>(raw, ctx=None)``: the value as it is stored, such
-      as compressed bytes, and what turns that into the value. A cache keeps the stored form.
+      as compressed bytes, and the function that decodes it. A cache keeps the stored form.
 
-    Each can be left out where another gives the value. A class that defines any form of an item
-    hides all forms of it in its bases (a wrapper: in the dataset inside), and makes its fingerprint
-    unknown until it declares one itself. Where a method has no use for ``ctx`` or ``ctxs`` it may
-    leave the parameter out; a wrapper that calls it directly must then leave it out too.
+    Any form can be left out if another one provides the value. A class that defines one form of
+    an item hides all forms inherited from its bases (in a wrapper: those of the dataset inside),
+    and makes the item's fingerprint unknown until the class defines one itself. Methods that do
+    not use ``ctx`` or ``ctxs`` may omit the parameter; a wrapper that calls such a method directly
+    must then omit the argument as well.
 
-    Samples are read through :class:`ModeWrapper`, which says which items are wanted.
+    Samples are read through :class:`ModeWrapper`, whose ``mode`` names the items to read.
 
     Example::
 
@@ -70,114 +73,65 @@ class KDDataset(Dataset[Any]):
         raise DatasetTypeError(f"{type(self).__name__} has no length: define __len__.")
 
     def fingerprint(self, item: str, raw: bool = False) -> str | None:
-        """Identify the content of an item, so that caches know what they hold.
+        """Identify the content of an item, so that a cache can check what it holds.
 
         A dataset may override this with anything that changes when the content does: a version,
-        a digest of paths, sizes and modification times, the options that shape the value.
+        a digest of paths, sizes and modification times, the options that affect the value.
 
         Args:
             item: The item's name.
-            raw: Whether the stored form is meant (``getraw_<item>``) or the value.
+            raw: Whether to identify the stored form (``getraw_<item>``) instead of the value.
 
         Returns:
-            The same string for the same content, in any process; None if it is not known.
+            A string that is the same for the same content in every process; None if unknown.
         """
         found = find_item(self, item)
         if isinstance(found, ClassItem) and found.dataset is self:
-            return None  # an override that passed the question on does not know
+            return None  # an override called super().fingerprint: it does not know
         return found.fingerprint(raw)
 
     @property
     def is_random(self) -> bool:
-        """True where the same index may give different values: random crops, even seeded ones.
+        """True if the same index may give different values: random crops, even seeded ones.
 
-        A class says ``is_random = True``, an instance sets it. What is around a random dataset is
-        random too.
+        Set it on a class or an instance. A wrapper around a random dataset is random too.
         """
-        return self._is_random or any(
-            bool(getattr(dataset, "is_random", False)) for dataset in self._kd_inside()
-        )
+        return self._is_random or super().is_random
 
     @is_random.setter
     def is_random(self, value: bool) -> None:
         self._is_random = bool(value)
 
-    @property
-    def root_dataset(self) -> Any:
-        """The dataset at the bottom of the wrappers."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch begins, to every wrapper that draws anew in each.
-
-        It reaches workers that are already running. Call it on the outermost dataset, before the
-        loader is iterated.
-
-        Args:
-            epoch: Its number, from 0 on.
-        """
-        for dataset in self._kd_inside():
-            if callable(getattr(dataset, "set_epoch", None)):
-                dataset.set_epoch(epoch)
-
-    def close(self) -> None:
-        """Release what the dataset holds open, and what is inside it. Twice is no error."""
-        with contextlib.ExitStack() as stack:  # closes all, even if one fails to
-            for dataset in self._kd_inside():
-                if callable(getattr(dataset, "close", None)):
-                    stack.callback(dataset.close)
-
-    def dispose(self) -> None:
-        """Do the same as :meth:`close`."""
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        """Return the whole stack, one part a line, the outermost first."""
-        return describe_stack(self)
-
     def __getitem__(self, index: Any) -> NoReturn:
         name = type(self).__name__
         raise UseModeWrapperError(
             f"{name} is not indexed directly, because its items are read one by one: "
-            f"ModeWrapper(dataset, mode='...')[{index!r}] says which are wanted; "
+            f"ModeWrapper(dataset, mode='...')[{index!r}] reads those named in mode; "
             f"{list_items(self)}."
         )
 
-    def __add__(self, other: Any) -> KDConcatDataset:  # type: ignore[override]
-        from kappacore.datasets.concat import KDConcatDataset
-
-        return KDConcatDataset([self, other])
-
     def __getattr__(self, name: str) -> Any:
-        """Offer the forms of an item that follow from those defined."""
+        """Derive forms of an item that the class does not define from those it does."""
         split = split_form(name)
         if split is None or hasattr(type(self), name):
-            return object.__getattribute__(self, name)  # raises as if this method were not here
+            return super().__getattr__(name)
         form, item = split
         method = as_method(find_item(self, item), form)
         if method is None:
             raise UnknownItemError(
-                f"{type(self).__name__} has no {name}: item {item!r} has no such form there."
+                f"{type(self).__name__} has no {name}: item {item!r} does not have this form."
             )
         return method
 
-    def _kd_inside(self) -> list[Any]:
-        """Return the datasets that this one is around."""
-        return []
+    def __add__(self, other: Any) -> KDConcatDataset:  # type: ignore[override]
+        return KDConcatDataset([self, other])
 
     def _kd_item(self, name: str) -> Item | None:
-        return own_item(self, name)
+        return own_item(self, name) or self._kd_derived(name)
+
+    def _kd_derived(self, name: str) -> Item | None:  # noqa: ARG002
+        """Return an item that no method of this dataset defines; None if there is none."""
+        return None
 
     def _kd_item_names(self) -> list[str]:
         return own_item_names(self)
@@ -187,7 +141,7 @@ class KDDataset(Dataset[Any]):
         return self, indices
 
 
-class KDWrapper(PassThrough, KDDataset):
+class KDWrapper(KDDataset, PassThrough):
     """A dataset around another one; items that it does not define pass through.
 
     Args:
@@ -200,6 +154,8 @@ class KDWrapper(PassThrough, KDDataset):
                 return self.dataset.getitem_x(idx, ctx).convert("L")
     """
 
+    dataset: KDDataset
+
     def __init__(self, dataset: KDDataset):
         super().__init__()
         check_dataset(dataset, type(self).__name__)
@@ -209,39 +165,90 @@ class KDWrapper(PassThrough, KDDataset):
         """Return the number of samples."""
         return len(self.dataset)
 
-    @property
-    def root_dataset(self) -> Any:
-        """The dataset at the bottom of the wrappers."""
-        return self.dataset.root_dataset
-
-    def __getattr__(self, name: str) -> Any:
-        """Offer forms of items as they are seen here, and other public attributes from inside."""
-        base = PassThrough if split_form(name) is None else KDDataset
-        return base.__getattr__(self, name)
-
-    def _kd_inside(self) -> list[Any]:
-        return [self.dataset]
-
-    def _kd_item(self, name: str) -> Item | None:
-        own = own_item(self, name)
-        if own is not None:
-            return own
+    def _kd_derived(self, name: str) -> Item | None:
         inner = self.dataset._kd_item(name)
         if inner is None or len(self) == len(self.dataset):
             return inner
-        from kappacore.datasets.subset import SubsetItem
-
-        return SubsetItem(inner, np.arange(len(self)))  # a length of one's own: the first samples
+        return SubsetItem(inner, np.arange(len(self)))  # a __len__ of its own: the first samples
 
     def _kd_item_names(self) -> list[str]:
         return list(dict.fromkeys([*self.dataset._kd_item_names(), *own_item_names(self)]))
 
 
+class KDConcatDataset(KDDataset):
+    """The samples of several datasets, one dataset after another; ``a + b`` is one too.
+
+    Its items are those that all datasets have. ``classes``, ``n_classes`` and ``class_to_idx``
+    are available if all datasets agree on them; ``targets``, ``samples`` and ``imgs`` are joined.
+
+    Args:
+        datasets: The datasets, at least one.
+
+    Attributes:
+        datasets: The datasets, as a list.
+    """
+
+    def __init__(self, datasets: Iterable[KDDataset]):
+        super().__init__()
+        if isinstance(datasets, KDDataset) or not isinstance(datasets, Iterable):
+            raise InvalidOptionError(
+                f"KDConcatDataset takes a list of datasets; got a single "
+                f"{type(datasets).__name__}: KDConcatDataset([first, second])."
+            )
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise InvalidOptionError("KDConcatDataset needs at least one dataset; got none.")
+        for dataset in self.datasets:
+            check_dataset(dataset, type(self).__name__)
+        self._ends = np.cumsum([len(dataset) for dataset in self.datasets], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of samples of all datasets."""
+        return int(self._ends[-1])
+
+    def __getattr__(self, name: str) -> Any:
+        """Join the columns in ``ALIGNED``, and look up the attributes all datasets agree on."""
+        known = name in ALIGNED or name in _AGREED
+        if not known or "datasets" not in self.__dict__ or hasattr(type(self), name):
+            return super().__getattr__(name)
+        values = [getattr(dataset, name) for dataset in self.datasets]
+        if name in ALIGNED:
+            for column, dataset in zip(values, self.datasets, strict=True):
+                check_aligned(column, dataset, name)
+            return concatenate(values)
+        if all(_equal(value, values[0]) for value in values[1:]):
+            return values[0]
+        raise AttributeError(f"KDConcatDataset has no {name!r}: its datasets do not agree on it.")
+
+    def _kd_inside(self) -> list[Any]:
+        return list(self.datasets)
+
+    def _kd_derived(self, name: str) -> Item | None:
+        items = [dataset._kd_item(name) for dataset in self.datasets]
+        known = [item for item in items if item is not None]
+        return ConcatItem(known, self._ends) if len(known) == len(items) else None
+
+    def _kd_item_names(self) -> list[str]:
+        first, *others = (dataset._kd_item_names() for dataset in self.datasets)
+        common = [name for name in first if all(name in names for names in others)]
+        return list(dict.fromkeys([*common, *own_item_names(self)]))
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
+        return np.array_equal(first, second)
+    return bool(first == second)
+
+
 def check_dataset(dataset: Any, owner: str) -> None:
-    """Refuse what is not a ``KDDataset``.
+    """Raise unless ``dataset`` is a ``KDDataset``.
+
+    Args:
+        dataset: The argument to check.
+        owner: The class that needs it, for the error message.
 
     Raises:
-        DatasetTypeError: Saying what it is and how to make it one.
+        DatasetTypeError: The message says how to convert it.
     """
     if isinstance(dataset, KDDataset):
         return
@@ -250,3 +257,34 @@ def check_dataset(dataset: Any, owner: str) -> None:
         f"{owner} needs a KDDataset; got a {type(dataset).__name__}. "
         f"Wrap a map-style dataset of tuples or dicts first: as_kd(dataset, items=('x', 'class'))."
     )
+
+
+def check_map_style(dataset: Any, owner: str) -> None:
+    """Raise unless ``dataset`` can be read by index from 0 to its length.
+
+    Args:
+        dataset: The argument to check.
+        owner: The class or function that needs it, for the error message.
+
+    Raises:
+        DatasetTypeError: The message says why it cannot be used.
+    """
+    kind = type(dataset).__name__
+    if isinstance(dataset, type):
+        raise DatasetTypeError(f"{owner} needs a dataset; got the class {dataset.__name__}.")
+    if isinstance(dataset, IterableDataset):
+        raise DatasetTypeError(
+            f"{owner} cannot use {kind}: an IterableDataset has no indices, so single samples "
+            f"cannot be read. Use a map-style dataset (__len__ and __getitem__)."
+        )
+    if isinstance(dataset, Mapping):
+        raise DatasetTypeError(
+            f"{owner} cannot use a {kind} with the keys {list(dataset)}: datasets are read by "
+            f"index. Choose one of its values."
+        )
+    lacking = [name for name in ("__len__", "__getitem__") if not hasattr(type(dataset), name)]
+    if lacking:
+        raise DatasetTypeError(
+            f"{owner} cannot use a {kind}: it has no {' and no '.join(lacking)}, and datasets are "
+            f"read by index from 0 to their length."
+        )

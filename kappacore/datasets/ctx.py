@@ -5,21 +5,22 @@ from __future__ import annotations
 import functools
 import inspect
 import types
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-__all__ = ["Ctx", "SampleCtx", "takes_ctx"]
+__all__ = ["Ctx", "Ctxs", "SampleCtx", "takes_ctx"]
 
 Ctx = dict[str, Any]
+Ctxs = Sequence[Ctx | None]
 
 
 class SampleCtx(dict[str, Any]):
     """The ctx that :class:`ModeWrapper` makes for each sample.
 
-    Beside its keys it can hold what was read for the sample, so that a dataset whose samples come
-    whole reads each of them once however many of its items are wanted. Copied or pickled, it is
-    a plain dict.
+    Besides its keys it can hold the samples read for it, so that a dataset of whole samples reads
+    each of them once, however many of its items are wanted. A copy or pickle is a plain dict.
     """
 
     #: Samples read so far, by (dataset, index); None until a dataset keeps one.
@@ -30,16 +31,16 @@ class SampleCtx(dict[str, Any]):
 
 
 def takes_ctx(fn: Any, name: str = "ctx") -> bool:
-    """Tell whether ``fn`` can be called with the keyword argument ``ctx``.
+    """Return whether ``fn`` accepts the keyword argument ``ctx``.
 
     Args:
         fn: A function, a callable object, a ``functools.partial`` or an ``nn.Module``, whose
-            ``forward`` is what counts. None takes nothing.
+            ``forward`` counts. None accepts nothing.
         name: The parameter to look for.
 
     Returns:
         True if ``fn`` has a parameter of that name. ``**kwargs`` does not count, nor does a
-        parameter that a partial has already filled, nor a signature that cannot be read.
+        parameter that a partial has already bound, nor an unreadable signature.
     """
     if fn is None:
         return False
@@ -67,5 +68,5 @@ def takes_ctx(fn: Any, name: str = "ctx") -> bool:
 
 
 def _rewritten(fn: Any) -> bool:
-    """Tell whether a decorator says that the signature is another one than the code's."""
+    """Return whether a decorator declares another signature than that of the code."""
     return hasattr(fn, "__wrapped__") or hasattr(fn, "__signature__")

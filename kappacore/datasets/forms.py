@@ -1,8 +1,9 @@
-"""The forms of an item (getitem, getitems, getall, getraw, decode) and the one rule for them.
+"""The forms of an item (getitem, getitems, getall, getraw, decode) and the rule that orders them.
 
-The first place that defines any form of an item, looking from the instance along its class and
-the bases, says all there is about it: forms of an item from other places do not count. So a
-subclass that overrides ``getitem_x`` is never read through its parent's ``getitems_x``.
+The first namespace that defines any form of an item, searching the instance, then its class and
+the bases in method resolution order, defines the item completely: forms from other namespaces are
+ignored. So a subclass that overrides ``getitem_x`` is never read through its parent's
+``getitems_x``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kappacore.datasets.ctx import Ctx, takes_ctx
+from kappacore.datasets.ctx import Ctx, Ctxs, takes_ctx
 from kappacore.datasets.items import Item
 from kappacore.errors import InvalidItemError, UnknownItemError
 
@@ -25,27 +26,25 @@ _Method = Callable[..., Any]
 
 
 class ClassItem(Item):
-    """An item as the methods of one dataset define it; forms that are missing follow from others.
+    """An item as the methods of one dataset define it; missing forms are derived from the others.
 
     Args:
         dataset: The dataset whose methods these are.
         name: The item's name.
         forms: The bound methods by form.
-        identified: Whether the dataset's ``fingerprint`` speaks for these forms.
+        identified: Whether the dataset's ``fingerprint`` covers these forms.
     """
 
     def __init__(self, dataset: Any, name: str, forms: dict[str, _Method], identified: bool):
         self.dataset = dataset
         self.name = name
-        self._getitem = forms.get("getitem")
-        self._getitems = forms.get("getitems")
-        self._getall = forms.get("getall")
-        self._getraw = forms.get("getraw")
-        self._decode = forms.get("decode")
+        self._getitem, self._getitems, self._getall, self._getraw, self._decode = map(
+            forms.get, FORMS
+        )
         self.has_raw = self._getraw is not None and self._decode is not None
-        self._getitem_ctx = takes_ctx(forms.get("getitem"))
-        self._getitems_ctx = takes_ctx(forms.get("getitems"), "ctxs")
-        self._decode_ctx = takes_ctx(forms.get("decode"))
+        self._getitem_ctx = takes_ctx(self._getitem)
+        self._getitems_ctx = takes_ctx(self._getitems, "ctxs")
+        self._decode_ctx = takes_ctx(self._decode)
         self._identified = identified
         self._column: Any = None
 
@@ -55,17 +54,15 @@ class ClassItem(Item):
             return self._getitem(idx, ctx=ctx) if self._getitem_ctx else self._getitem(idx)
         return self.get_batch([idx], [ctx])[0]
 
-    def get_batch(
-        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
-    ) -> list[Any]:
-        """Return the values at ``indices``, through ``getitems`` where it is defined."""
+    def get_batch(self, indices: Sequence[int], ctxs: Ctxs | None = None) -> list[Any]:
+        """Return the values at ``indices``, through ``getitems`` if it is defined."""
         if self._getitems is not None:
             values = (
                 self._getitems(indices, ctxs=ctxs)
                 if self._getitems_ctx
                 else self._getitems(indices)
             )
-            return self._one_each(values, "getitems", len(indices))
+            return self._one_each(values, len(indices))
         getitem = self._getitem
         if getitem is not None and not self._getitem_ctx:
             return [getitem(idx) for idx in indices]
@@ -81,7 +78,7 @@ class ClassItem(Item):
         return [self._column[idx] for idx in indices]
 
     def get_all(self) -> Any:
-        """Return what ``getall`` gives; None where it is not defined."""
+        """Return the result of ``getall``; None if it is not defined."""
         if self._getall is None:
             return None
         column = self._getall()
@@ -111,29 +108,28 @@ class ClassItem(Item):
         return self._decode(raw, ctx=ctx) if self._decode_ctx else self._decode(raw)
 
     def fingerprint(self, raw: bool = False) -> str | None:
-        """Return what the dataset declares, if it declares it for these very forms."""
-        if not self._identified:
-            return None
-        declared: str | None = self.dataset.fingerprint(self.name, raw=raw)
-        return declared
+        """Return the dataset's fingerprint if it was defined for these very forms, else None."""
+        known: str | None = None
+        if self._identified:
+            known = self.dataset.fingerprint(self.name, raw=raw)
+        return known
 
     def _form(self, form: str) -> str:
         return f"{type(self.dataset).__name__}.{form}_{self.name}"
 
-    def _one_each(self, values: Any, form: str, expected: int) -> list[Any]:
+    def _one_each(self, values: Any, expected: int) -> list[Any]:
         try:
-            values = values if type(values) is list else list(values)
+            result = values if type(values) is list else list(values)
         except TypeError:
             raise InvalidItemError(
-                f"{self._form(form)} returned a {type(values).__name__} for {expected} indices: "
-                f"expected a list with one value per index, in order."
+                f"{self._form('getitems')} returned a {type(values).__name__} for {expected} "
+                f"indices: expected a list with one value per index, in order."
             ) from None
-        if len(values) != expected:
+        if len(result) != expected:
             raise InvalidItemError(
-                f"{self._form(form)} returned {len(values)} values for {expected} indices: "
+                f"{self._form('getitems')} returned {len(result)} values for {expected} indices: "
                 f"return one value per index, in order."
             )
-        result: list[Any] = values
         return result
 
 
@@ -147,14 +143,11 @@ def own_item(dataset: Any, name: str) -> ClassItem | None:
     """Return the item that ``dataset`` itself defines by methods, or None.
 
     Raises:
-        InvalidItemError: Its forms give no value: ``decode`` without ``getraw`` or the reverse.
+        InvalidItemError: Its forms provide no value: ``decode`` without ``getraw`` or the reverse.
     """
     scopes = _scopes(dataset)
-    depth = _first_scope(scopes, name)
-    if depth is None:
-        return None
-    forms = _forms_in(scopes[depth], dataset, name)
-    if not forms:  # all of them set to None: the class takes the item away
+    depth, forms = _own_forms(dataset, scopes, name)
+    if not forms:
         return None
     for form, method in forms.items():
         if not callable(method):
@@ -163,22 +156,22 @@ def own_item(dataset: Any, name: str) -> ClassItem | None:
                 f"but it is a {type(method).__name__}."
             )
     if not _gives_values(forms):
-        raise InvalidItemError(_incomplete(dataset, name, scopes, depth))
+        raise InvalidItemError(_incomplete(dataset, name, depth, forms))
     identified = any("fingerprint" in scope for scope in scopes[: depth + 1])
     return ClassItem(dataset, name, forms, identified)
 
 
 def own_item_names(dataset: Any) -> list[str]:
-    """Name the items that ``dataset`` itself defines by methods, in order of definition."""
+    """Return the names of the items that ``dataset`` itself defines, in order of definition."""
     scopes = _scopes(dataset)
     names = dict.fromkeys(
         split[1] for scope in reversed(scopes) for key in scope if (split := split_form(key))
     )
-    return [name for name in names if _is_readable(scopes, dataset, name)]
+    return [name for name in names if _gives_values(_own_forms(dataset, scopes, name)[1])]
 
 
 def as_method(item: Item, form: str) -> _Method | None:
-    """Return ``form`` of ``item`` as a dataset's method would look; None where it has none."""
+    """Return a form of ``item`` as a method of a dataset; None if the item does not have it."""
     if form == "getitem":
         return item.get
     if form == "getitems":
@@ -195,19 +188,17 @@ def _scopes(dataset: Any) -> list[Any]:
     return [vars(dataset), *map(vars, type(dataset).__mro__)]
 
 
-def _first_scope(scopes: list[Any], name: str) -> int | None:
-    keys = [f"{form}_{name}" for form in FORMS]
+def _own_forms(dataset: Any, scopes: list[Any], name: str) -> tuple[int, dict[str, Any]]:
+    """Return the depth of the first scope that defines any form of an item, and its bound forms.
+
+    There are none if no scope does, or if all of them are None: so a class removes an item.
+    """
     for depth, scope in enumerate(scopes):
-        if any(key in scope for key in keys):
-            return depth
-    return None
-
-
-def _forms_in(scope: Any, dataset: Any, name: str) -> dict[str, Any]:
-    """Return the bound forms of the first scope that defines any, so getattr finds just these."""
-    found = {form: f"{form}_{name}" for form in FORMS if f"{form}_{name}" in scope}
-    bound = {form: getattr(dataset, key) for form, key in found.items()}
-    return {form: method for form, method in bound.items() if method is not None}
+        keys = {form: f"{form}_{name}" for form in FORMS if f"{form}_{name}" in scope}
+        if keys:  # the first, so getattr finds just these
+            bound = {form: getattr(dataset, key) for form, key in keys.items()}
+            return depth, {form: method for form, method in bound.items() if method is not None}
+    return len(scopes), {}
 
 
 def _gives_values(forms: dict[str, Any]) -> bool:
@@ -216,23 +207,16 @@ def _gives_values(forms: dict[str, Any]) -> bool:
     )
 
 
-def _is_readable(scopes: list[Any], dataset: Any, name: str) -> bool:
-    depth = _first_scope(scopes, name)
-    return depth is not None and _gives_values(_forms_in(scopes[depth], dataset, name))
-
-
-def _incomplete(dataset: Any, name: str, scopes: list[Any], depth: int) -> str:
-    """Say what to define beside a lone ``getraw`` or ``decode``."""
-    has, lacks = ("getraw", "decode")
-    if f"decode_{name}" in scopes[depth]:
-        has, lacks = lacks, has
-    owner = type(dataset).__mro__[depth - 1].__name__ if depth else "the instance"
+def _incomplete(dataset: Any, name: str, depth: int, forms: dict[str, Any]) -> str:
+    """Return the error message for a lone ``getraw`` or ``decode``."""
+    has, lacks = ("getraw", "decode") if "getraw" in forms else ("decode", "getraw")
+    mro = type(dataset).__mro__
+    owner = mro[depth - 1].__name__ if depth else "the instance"
     text = (
         f"{owner} defines {has}_{name} but no {lacks}_{name}, and forms of an item from different "
         f"classes are not mixed: define {lacks}_{name} (or getitem_{name}) in {owner} too"
     )
-    bases = type(dataset).__mro__[depth:]
-    base = next((cls.__name__ for cls in bases if f"{lacks}_{name}" in vars(cls)), None)
+    base = next((cls.__name__ for cls in mro[depth:] if f"{lacks}_{name}" in vars(cls)), None)
     if base is None:
         return f"{text}."
     return f"{text}; `{lacks}_{name} = {base}.{lacks}_{name}` keeps that of {base}."

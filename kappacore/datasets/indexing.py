@@ -1,4 +1,4 @@
-"""Checking indices that a user gives: one, or many at once."""
+"""Checks of indices: one, or many at once."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ __all__ = ["check_batch", "check_index", "check_indices", "check_slice", "is_seq
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
+_ALLOWED = "integers, slices or sequences of integers"
 
-def check_index(index: Any, length: int, owner: str) -> int:
+
+def check_index(index: Any, length: int, owner: str, allowed: str = _ALLOWED) -> int:
     """Return ``index`` as an integer in ``0..length-1``; negative ones count from the end.
 
     Args:
         index: An integer of Python, numpy, or a torch tensor without dimensions.
         length: The number of samples.
-        owner: Who is indexed, for the error text.
+        owner: The class that is indexed, for the error message.
+        allowed: What it can be indexed by, for the error message.
 
     Raises:
         InvalidIndexError: ``index`` is not an integer.
         IndexOutOfRangeError: There is no such sample.
     """
-    idx = index if type(index) is int else _as_int(index, owner)
+    idx = index if type(index) is int else _as_int(index, owner, allowed)
     if not -length <= idx < length:
         raise IndexOutOfRangeError(_out_of_range(idx, length, owner))
     return idx + length if idx < 0 else idx
@@ -53,10 +56,10 @@ def check_indices(indices: Any, length: int, owner: str) -> IntArray:
         indices: A list, tuple, range, numpy array or torch tensor of integers, of one dimension;
             may be empty, may repeat, negative ones count from the end.
         length: The number of samples.
-        owner: Who is indexed, for the error text.
+        owner: The class that is indexed, for the error message.
 
     Raises:
-        InvalidIndexError: It is something else, such as a boolean mask.
+        InvalidIndexError: ``indices`` is something else, such as a boolean mask.
         IndexOutOfRangeError: An index has no sample; the message names the first.
     """
     array = _as_array(indices, owner)
@@ -71,15 +74,15 @@ def check_indices(indices: Any, length: int, owner: str) -> IntArray:
 
 
 def check_slice(index: slice, length: int, owner: str) -> list[int]:
-    """Return the indices that a slice means.
+    """Return the indices that a slice selects.
 
     Args:
         index: The slice.
         length: The number of samples.
-        owner: Who is indexed, for the error text.
+        owner: The class that is indexed, for the error message.
 
     Raises:
-        InvalidIndexError: The slice is not one of integers.
+        InvalidIndexError: The slice's bounds are not integers.
     """
     try:
         return list(range(*index.indices(length)))
@@ -88,20 +91,18 @@ def check_slice(index: slice, length: int, owner: str) -> list[int]:
 
 
 def is_sequence(index: Any) -> bool:
-    """Tell whether ``index`` is meant as several indices."""
+    """Return whether ``index`` stands for several indices."""
     return isinstance(index, (list, tuple, range)) or getattr(index, "ndim", 0) > 0
 
 
-def _as_int(index: Any, owner: str) -> int:
+def _as_int(index: Any, owner: str, allowed: str = _ALLOWED) -> int:
     is_bool = isinstance(index, bool) or getattr(index, "dtype", None) in (np.bool_, torch.bool)
     if not is_bool and getattr(index, "ndim", 0) == 0:
         try:
             return operator.index(index)
         except TypeError:
             pass
-    raise InvalidIndexError(
-        f"{owner} is indexed by integers, slices or sequences of integers; got {_describe(index)}."
-    )
+    raise InvalidIndexError(f"{owner} is indexed by {allowed}; got {_describe(index)}.")
 
 
 def _as_array(indices: Any, owner: str) -> np.ndarray[Any, Any]:

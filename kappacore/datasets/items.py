@@ -1,75 +1,71 @@
 """An item: one property of a dataset, ready to be read, whatever forms the dataset defines.
 
-``dataset._kd_item(name)`` gives the item or ``None``. A wrapper that changes nothing about an item
-hands out the item of the dataset below, so it costs nothing per sample; one that changes it
-answers with an item of its own. There is no other way to an item, which is what keeps a batch
-form from being taken past a wrapper that changes the values.
+``dataset._kd_item(name)`` returns the item, or None. A wrapper that leaves an item unchanged
+returns the item of the dataset inside, so it costs nothing per sample; a wrapper that changes it
+returns an item of its own. Items are reached in no other way, so a batch form can never bypass a
+wrapper that changes the values.
 """
 
 from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
+import xxhash
 
-from kappacore.datasets.ctx import Ctx
+from kappacore.datasets.ctx import Ctx, Ctxs
 from kappacore.errors import DatasetTypeError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Ctx", "Item", "find_item"]
+__all__ = ["Ctx", "Item", "as_array", "digest", "find_item", "list_items"]
 
 
 class Item(ABC):
-    """One property of a dataset; subclasses say where its values come from.
+    """One property of a dataset; subclasses define where its values come from.
 
-    Only :meth:`get` must be defined. Everything else has a default that follows from it.
-    Indices are Python integers from 0 on, those of a batch a list of them.
+    Only :meth:`get` is required; the other methods have defaults based on it. Indices are
+    non-negative Python integers, those of a batch a list of them.
     """
 
-    #: True if the item has a raw form (``getraw_<item>``), to be turned into the value by `decode`.
+    #: True if the item has a raw form (``getraw_<item>``), which ``decode`` turns into the value.
     has_raw: bool = False
 
-    #: True if its values are known only by reading the whole samples that they are part of.
+    #: True if reading a value means reading the whole sample that it is part of.
     reads_samples: bool = False
 
     @abstractmethod
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the value at ``idx``."""
 
-    def get_batch(
-        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
-    ) -> list[Any]:
-        """Return the values at ``indices``, in one call where the dataset can."""
+    def get_batch(self, indices: Sequence[int], ctxs: Ctxs | None = None) -> list[Any]:
+        """Return the values at ``indices``, in one call if the dataset supports it."""
         if ctxs is None:
             return [self.get(idx) for idx in indices]
         return [self.get(idx, ctx) for idx, ctx in zip(indices, ctxs, strict=True)]
 
     def get_all(self) -> Sequence[Any] | np.ndarray[Any, Any] | None:
-        """Return the whole column without reading samples, or None where the dataset has none."""
+        """Return the whole column without reading samples; None if the dataset cannot."""
         return None
 
     def get_labels(self) -> np.ndarray[Any, Any] | None:
-        """Return the column as an array, where it is one of labels; None as for :meth:`get_all`.
+        """Return a column of labels as an array; None as for :meth:`get_all`.
 
-        An item whose values are made from class numbers, such as one-hot vectors, gives the
-        numbers.
+        Items derived from class numbers, such as merged classes, return class numbers.
         """
         column = self.get_all()
-        if isinstance(column, torch.Tensor):
-            column = column.detach().cpu().numpy()
-        return None if column is None else np.asarray(column)
+        return None if column is None else as_array(column)
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:  # noqa: ARG002
-        """Return the values at ``indices`` as they are stored. Only where ``has_raw``."""
+        """Return the stored values at ``indices``. Requires ``has_raw``."""
         raise self._without_raw()
 
     def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
-        """Turn what :meth:`get_raw_batch` gave into the value. Only where ``has_raw``."""
+        """Turn a stored value from :meth:`get_raw_batch` into the value. Requires ``has_raw``."""
         raise self._without_raw()
 
     def _without_raw(self) -> UnknownItemError:
@@ -79,7 +75,7 @@ class Item(ABC):
         )
 
     def fingerprint(self, raw: bool = False) -> str | None:  # noqa: ARG002
-        """Identify the content of the whole item (or of its raw form); None if unknown."""
+        """Identify the content of the whole item, or of its raw form; None if unknown."""
         return None
 
 
@@ -87,7 +83,7 @@ def find_item(dataset: Any, name: str) -> Item:
     """Return the item ``name`` of ``dataset``.
 
     Raises:
-        UnknownItemError: The dataset has no such item; the message lists those it has.
+        UnknownItemError: The dataset has no such item; the message lists its items.
         DatasetTypeError: ``dataset`` is not a ``KDDataset``.
     """
     if not hasattr(type(dataset), "_kd_item"):
@@ -96,24 +92,40 @@ def find_item(dataset: Any, name: str) -> Item:
             f"Wrap it first: as_kd(dataset, items=(...))."
         )
     item: Item | None = dataset._kd_item(name)
-    if item is None:
-        raise UnknownItemError(_unknown(dataset, name))
-    return item
+    if item is not None:
+        return item
+    kind, root = type(dataset).__name__, type(dataset.root_dataset).__name__
+    source = kind if root == kind else f"{kind} (of {root})"
+    close = difflib.get_close_matches(str(name), dataset._kd_item_names(), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UnknownItemError(f"{source} has no item {name!r}; {list_items(dataset)}.{hint}")
 
 
 def list_items(dataset: Any) -> str:
-    """Name the items of ``dataset``, for error texts."""
+    """Return a clause that names the items of ``dataset``, for error messages."""
     names = ", ".join(dataset._kd_item_names())
     return f"its items are: {names}" if names else "it has no items: define getitem_<item> methods"
 
 
-def _unknown(dataset: Any, name: str) -> str:
-    text = f"{_describe(dataset)} has no item {name!r}; {list_items(dataset)}."
-    close = difflib.get_close_matches(str(name), dataset._kd_item_names(), n=1)
-    return f"{text} Did you mean {close[0]!r}?" if close else text
+def as_array(column: Any) -> np.ndarray[Any, Any]:
+    """Return a column as a numpy array; a tensor on any device too."""
+    return np.asarray(column.detach().cpu() if isinstance(column, torch.Tensor) else column)
 
 
-def _describe(dataset: Any) -> str:
-    name = type(dataset).__name__
-    root = type(dataset.root_dataset).__name__
-    return name if root == name else f"{name} (of {root})"
+@overload
+def digest(*parts: str | bytes) -> str: ...
+@overload
+def digest(*parts: str | bytes | None) -> str | None: ...
+def digest(*parts: str | bytes | None) -> str | None:
+    """Return the XXH3 128-bit digest of ``parts`` in hex, or None if a part is None (unknown).
+
+    Each part is hashed with its length, so ``("a", "bc")`` and ``("ab", "c")`` differ.
+    """
+    hasher = xxhash.xxh3_128()
+    for part in parts:
+        if part is None:
+            return None
+        data = part.encode() if isinstance(part, str) else part
+        hasher.update(len(data).to_bytes(8, "little"))
+        hasher.update(data)
+    return hasher.hexdigest()

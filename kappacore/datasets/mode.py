@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
 from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.datasets.ctx import Ctx, SampleCtx
-from kappacore.datasets.digest import digest
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
-from kappacore.datasets.items import Item, find_item
-from kappacore.datasets.passthrough import PassThrough
-from kappacore.datasets.stack import describe_stack, refuse_empty
+from kappacore.datasets.items import Item, digest, find_item
+from kappacore.datasets.stack import PassThrough, refuse_empty
 from kappacore.errors import ModeError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 __all__ = ["ModeWrapper"]
 
@@ -27,19 +23,18 @@ __all__ = ["ModeWrapper"]
 class ModeWrapper(PassThrough, Dataset[Any]):
     """Gives the samples of a ``KDDataset`` as a DataLoader wants them.
 
+    A mode of one item gives the bare value, a mode of several a tuple. Indexing with a slice or a
+    sequence of integers returns a list of samples. All items of a sample share one fresh ctx; an
+    item that is named twice is read twice.
+
+    Items are looked up once per process, so methods assigned to a dataset later have no effect.
+
     Args:
         dataset: The dataset to read.
-        mode: Item names separated by blanks. Beside the dataset's own items there are ``index``,
-            the sample's index in ``dataset``, and ``ctx.<key>``, what a dataset or transform left
-            under ``key`` in the sample's ctx while the other items were read.
-        return_ctx: Whether to give the sample's ctx too, as ``(sample, ctx)``.
-
-    A mode of one item gives the bare value, one of several a tuple. Indexed with a slice or a
-    sequence of integers, it gives a list of samples. One fresh ctx is shared by all items of a
-    sample; an item named twice is read twice.
-
-    Which item comes from where is found out once per process, so methods that are assigned to a
-    dataset later are not seen.
+        mode: Item names separated by blanks. Besides the dataset's own items there are ``index``,
+            the sample's index in ``dataset``, and ``ctx.<key>``, the value that a dataset or
+            transform stored under ``key`` in the sample's ctx while the other items were read.
+        return_ctx: Whether to return the sample's ctx too, as ``(sample, ctx)``.
 
     Raises:
         DatasetTypeError: ``dataset`` is not a ``KDDataset``; see :func:`as_kd`.
@@ -53,28 +48,26 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         loader = DataLoader(train, batch_size=64, num_workers=4)
     """
 
+    dataset: KDDataset
+
     def __init__(self, dataset: KDDataset, mode: str = "x y", return_ctx: bool = False):
         super().__init__()
         check_dataset(dataset, type(self).__name__)
         self.dataset = dataset
         self.mode = mode
         self.return_ctx = bool(return_ctx)
-        self._plan: list[tuple[int, Item]] | None = self._make_plan()
+        self._plan  # noqa: B018 - an unknown item is an error now rather than in a worker
 
     def __len__(self) -> int:
         """Return the number of samples.
 
         Raises:
-            EmptyDatasetError: A wrapper has left none: a loader would end an epoch of nothing.
+            EmptyDatasetError: A wrapper has left none, so an epoch would silently do nothing.
         """
         length = len(self.dataset)
         if length == 0:
             refuse_empty(self.dataset)
         return length
-
-    def __repr__(self) -> str:
-        """Return the whole stack, one part a line, the outermost first."""
-        return describe_stack(self)
 
     def __getitem__(self, index: Any) -> Any:
         """Return the sample at an integer, or the list of samples at a slice or a sequence."""
@@ -88,10 +81,9 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         """Return the samples at ``indices``, reading each item of the whole batch at once."""
         indices = check_batch(indices, len(self), type(self).__name__)
         ctxs = [SampleCtx() for _ in indices]
-        plan = self._plan or self._make_plan()
-        columns: list[list[Any]] = [[]] * len(plan)
-        for place, item in plan:
-            columns[place] = item.get_batch(indices, ctxs)
+        columns: list[list[Any]] = [[]] * len(self._plan)
+        for position, item in self._plan:
+            columns[position] = item.get_batch(indices, ctxs)
         samples = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
         if self.return_ctx:
             return list(zip(samples, map(_finished, ctxs), strict=True))
@@ -100,65 +92,34 @@ class ModeWrapper(PassThrough, Dataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         return map(self._read, range(len(self)))
 
-    @property
-    def is_random(self) -> bool:
-        """True if the same index may give different samples."""
-        return bool(self.dataset.is_random)
-
-    @property
-    def root_dataset(self) -> Any:
-        """The dataset at the bottom of the wrappers."""
-        return self.dataset.root_dataset
-
     def sample_fingerprint(self) -> str | None:
-        """Identify the content of the samples; None if any item's is unknown, or a ctx is given."""
-        plan = self._plan or self._make_plan()
-        parts = [item.fingerprint() for _, item in plan]
-        known = [part for part in parts if part is not None]
-        if self.return_ctx or len(known) < len(parts):
+        """Identify the content of the samples; None if an item's is unknown, or with a ctx."""
+        if self.return_ctx:
             return None
         # With the names: one string may identify all items of a dataset.
-        return digest("samples", " ".join(self.mode.split()), *known)
-
-    def close(self) -> None:
-        """Close the dataset inside."""
-        self.dataset.close()
-
-    def dispose(self) -> None:
-        """Do the same as :meth:`close`."""
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+        names = " ".join(self.mode.split())
+        return digest("samples", names, *(item.fingerprint() for _, item in self._plan))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plan": None}  # found anew in each process
+        return {name: value for name, value in self.__dict__.items() if name != "_plan"}
 
     def _read(self, idx: int) -> Any:
         ctx = SampleCtx()
-        plan = self._plan or self._make_plan()
+        plan = self._plan
         if len(plan) == 1:
             sample = plan[0][1].get(idx, ctx)
         else:
             values: list[Any] = [None] * len(plan)
-            for place, item in plan:
-                values[place] = item.get(idx, ctx)
+            for position, item in plan:
+                values[position] = item.get(idx, ctx)
             sample = tuple(values)
         return (sample, _finished(ctx)) if self.return_ctx else sample
 
-    def _make_plan(self) -> list[tuple[int, Item]]:
-        """Return (place in the sample, item) in the order of reading: those of the ctx last."""
+    @cached_property
+    def _plan(self) -> list[tuple[int, Item]]:
+        """Pairs of (position in the sample, item) in the order of reading: ``ctx.<key>`` last."""
         items = [_find(self.dataset, name) for name in _split_mode(self.mode)]
-        self._plan = sorted(enumerate(items), key=lambda entry: isinstance(entry[1], _CtxItem))
-        return self._plan
+        return sorted(enumerate(items), key=lambda entry: isinstance(entry[1], _CtxItem))
 
 
 class _IndexItem(Item):
@@ -172,7 +133,7 @@ class _IndexItem(Item):
 
 
 class _CtxItem(Item):
-    """What was left in the sample's ctx."""
+    """A value that was stored in the sample's ctx."""
 
     def __init__(self, key: str):
         self._key = key
@@ -183,8 +144,8 @@ class _CtxItem(Item):
             keys = ", ".join(map(repr, ctx)) or "none"
             raise UnknownItemError(
                 f"the mode asks for 'ctx.{self._key}', but the ctx of sample {idx} has no key "
-                f"{self._key!r}; its keys are: {keys}. A key is there once an item of the same "
-                f"mode has been read that sets it."
+                f"{self._key!r}; its keys are: {keys}. A key exists once an item of the same "
+                f"mode that sets it has been read."
             )
         return ctx[self._key]
 
@@ -216,7 +177,7 @@ def _split_mode(mode: Any) -> list[str]:
 
 
 def _finished(ctx: SampleCtx) -> SampleCtx:
-    """Let go of what was read for the sample: the ctx may be kept for long."""
+    """Drop the samples read for the ctx, which may outlive them by far."""
     if ctx.reads is not None:
         ctx.reads = None
     return ctx

@@ -1,25 +1,20 @@
-"""A part of a dataset, or the whole in another order, given by indices."""
+"""A part of a dataset, or all of it in another order, given by indices."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kappacore.datasets.base import KDDataset, KDWrapper
-from kappacore.datasets.digest import digest
-from kappacore.datasets.forms import own_item, split_form
+from kappacore.datasets.columns import ALIGNED, check_aligned, pick
+from kappacore.datasets.derived_items import SubsetItem
+from kappacore.datasets.forms import split_form
 from kappacore.datasets.indexing import check_indices
-from kappacore.datasets.items import Ctx, Item
-from kappacore.datasets.passthrough import ALIGNED, pick
-from kappacore.errors import InvalidItemError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kappacore.datasets.indexing import IntArray
+    from kappacore.datasets.items import Item
 
-__all__ = ["KDSubset", "SubsetItem", "only_picks"]
+__all__ = ["KDSubset", "only_picks"]
 
 
 class KDSubset(KDWrapper):
@@ -35,7 +30,7 @@ class KDSubset(KDWrapper):
     Attributes:
         dataset: The dataset inside, as given.
         base: The first dataset below that is not itself a plain subset.
-        indices: Where the samples are in ``base``; a read-only int64 array of shape ``(N,)``.
+        indices: Indices of the samples in ``base``; a read-only int64 array of shape ``(N,)``.
 
     Raises:
         InvalidIndexError: ``indices`` is not a sequence of integers, such as a boolean mask.
@@ -57,17 +52,13 @@ class KDSubset(KDWrapper):
         return len(self.indices)
 
     def __getattr__(self, name: str) -> Any:
-        """Map sample-aligned attributes through the indices; else as any wrapper."""
+        """Pick this subset's entries of the columns in ``ALIGNED``; else as any wrapper."""
         if name not in ALIGNED or "indices" not in self.__dict__ or hasattr(type(self), name):
             return super().__getattr__(name)
         values = getattr(self.base, name)
         if not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
-            return values  # something else of that name
-        if len(values) != len(self.base):
-            raise InvalidItemError(
-                f"{type(self.base).__name__}.{name} has {len(values)} entries for "
-                f"{len(self.base)} samples, so a subset cannot pick its own from it."
-            )
+            return values  # not a column in spite of its name
+        check_aligned(values, self.base, name)
         return pick(values, self.indices)
 
     def _kd_pick(self, indices: IntArray) -> tuple[KDDataset, IntArray]:
@@ -75,73 +66,19 @@ class KDSubset(KDWrapper):
             return self, indices
         return self.base, self.indices[indices]
 
-    def _kd_item(self, name: str) -> Item | None:
-        own = own_item(self, name)
-        if own is not None:
-            return own
+    def _kd_derived(self, name: str) -> Item | None:
         inner = self.base._kd_item(name)
         return None if inner is None else SubsetItem(inner, self.indices)
 
 
-class SubsetItem(Item):
-    """An item of a dataset, seen through indices into it."""
-
-    def __init__(self, inner: Item, indices: IntArray):
-        self._inner = inner
-        self._indices = indices
-        self._fingerprints: dict[bool, str | None] = {}
-        self.has_raw = inner.has_raw
-        self.reads_samples = inner.reads_samples
-
-    def get(self, idx: int, ctx: Ctx | None = None) -> Any:
-        """Return the value at ``idx``."""
-        return self._inner.get(self._indices.item(idx), ctx)
-
-    def get_batch(
-        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
-    ) -> list[Any]:
-        """Return the values at ``indices``, mapping them all at once."""
-        return self._inner.get_batch(self._map(indices), ctxs)
-
-    def get_all(self) -> Any:
-        """Return the part of the inner column."""
-        column = self._inner.get_all()
-        return None if column is None else pick(column, self._indices)
-
-    def get_labels(self) -> np.ndarray[Any, Any] | None:
-        """Return the part of the inner labels."""
-        labels = self._inner.get_labels()
-        return None if labels is None else labels[self._indices]
-
-    def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
-        """Return the stored values at ``indices``."""
-        return self._inner.get_raw_batch(self._map(indices))
-
-    def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:
-        """Turn a stored value into the value."""
-        return self._inner.decode(raw, ctx)
-
-    def fingerprint(self, raw: bool = False) -> str | None:
-        """Combine the inner fingerprint with the indices."""
-        if raw not in self._fingerprints:
-            inner = self._inner.fingerprint(raw)
-            self._fingerprints[raw] = (
-                None if inner is None else digest("subset", inner, self._indices.tobytes())
-            )
-        return self._fingerprints[raw]
-
-    def _map(self, indices: Sequence[int]) -> list[int]:
-        mapped: list[int] = self._indices[np.asarray(indices, dtype=np.int64)].tolist()
-        return mapped
-
-
 def only_picks(dataset: KDDataset, kind: type) -> bool:
-    """Tell whether ``dataset`` does nothing but pick samples as ``kind`` does.
+    """Return whether ``dataset`` does nothing but pick samples as ``kind`` does.
 
-    Then what is around it can skip it.
+    A subset around it can then skip it.
     """
     mro = type(dataset).__mro__
-    scopes = [vars(dataset), *map(vars, mro)]  # a class mixed in may stand behind `kind`
+    scopes = [vars(dataset), *map(vars, mro)]  # a mixin may come after `kind` in the MRO
     if any(split_form(key) or key in ALIGNED for scope in scopes for key in scope):
         return False
-    return not any("_kd_item" in scope for scope in scopes[: 1 + mro.index(kind)])
+    below = scopes[: 1 + mro.index(kind)]
+    return not any("_kd_item" in scope or "_kd_derived" in scope for scope in below)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers._labels import check_classes, class_numbers, read_labels
+from kappacore.wrappers.labels import class_numbers, read_labels
 from kappacore.wrappers.selection import SelectionWrapper
 
 if TYPE_CHECKING:
@@ -21,18 +21,18 @@ __all__ = ["ClassFilterWrapper"]
 class ClassFilterWrapper(SelectionWrapper):
     """The samples of some classes, or of all but some, in their order.
 
-    Labels keep their numbers, so ``n_classes`` and ``classes`` stay what they are;
-    :class:`RemapClassesWrapper` gives new ones.
+    Labels keep their numbers, so ``n_classes`` and ``classes`` do not change;
+    :class:`RemapClassesWrapper` renumbers them.
 
     Args:
         dataset: The dataset inside.
-        valid_classes: The classes to keep, by number, or by name where the dataset has
-            ``classes`` or ``class_to_idx``.
-        invalid_classes: The classes to leave out; one of the two is given.
-        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+        valid_classes: The classes to keep, by number, or by name if the dataset has ``classes``
+            or ``class_to_idx``.
+        invalid_classes: The classes to leave out. Exactly one of the two is required.
+        label: The item that is the label; by default ``class`` if there is one, else ``y``.
 
     Raises:
-        InvalidOptionError: Both or none are given, or a class does not exist.
+        InvalidOptionError: Both or neither are given, or a class does not exist.
         MissingLabelsError: The dataset has no labels, or only by reading every sample.
 
     Example::
@@ -54,17 +54,15 @@ class ClassFilterWrapper(SelectionWrapper):
             raise InvalidOptionError(
                 f"ClassFilterWrapper takes valid_classes= or invalid_classes=; got {given}."
             )
-        labels = read_labels(dataset, label, type(self).__name__)
         self.label = label
+        labels = read_labels(dataset, label, type(self).__name__)
         self.valid_classes: list[int] | None = None
         self.invalid_classes: list[int] | None = None
         if valid_classes is not None:
-            numbers = class_numbers(dataset, label, valid_classes, "valid_classes")
-            check_classes(dataset, label, labels, numbers, "valid_classes")
+            numbers = class_numbers(dataset, label, valid_classes, "valid_classes", labels)
             self.valid_classes = numbers
         else:
-            numbers = class_numbers(dataset, label, invalid_classes, "invalid_classes")
-            check_classes(dataset, label, labels, numbers, "invalid_classes")
+            numbers = class_numbers(dataset, label, invalid_classes, "invalid_classes", labels)
             self.invalid_classes = numbers
         keep = np.isin(labels, numbers, invert=valid_classes is None)
         super().__init__(dataset, np.flatnonzero(keep))

@@ -4,53 +4,64 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kappacore.wrappers._checks import as_range, share_of
-from kappacore.wrappers._groups import chosen, group_by_class
-from kappacore.wrappers._labels import read_labels
-from kappacore.wrappers.selection import SelectionWrapper
+from kappacore.wrappers.labels import read_labels
+from kappacore.wrappers.selection import FractionWrapper, group_by_class, sort_distinct
 
 if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
+    from kappacore.datasets.indexing import IntArray
 
 __all__ = ["ClasswisePercentWrapper"]
 
 
-class ClasswisePercentWrapper(SelectionWrapper):
-    """Of each class, the samples from one share of its number to another, in the dataset's order.
+class ClasswisePercentWrapper(FractionWrapper):
+    """The samples of each class from one fraction of them to another, in the dataset's order.
 
     Args:
         dataset: The dataset inside.
-        from_percent: Where the part of each class begins, from 0 to 1; default 0.
-        to_percent: Where it ends, from 0 to 1; default 1.
-        ceil_from_index: Whether the first index in each class is rounded up instead of down.
-        ceil_to_index: Whether the last one (exclusive) is; so no class is left without a sample.
-        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+        from_fraction: Where the part of each class begins, from 0 to 1; default 0.
+        to_fraction: Where it ends, from 0 to 1; default 1.
+        ceil_from_index: Whether to round the first index in each class up instead of down.
+        ceil_to_index: Whether to round the last index (exclusive) up, so that no class is left
+            without a sample.
+        label: The item that is the label; by default ``class`` if there is one, else ``y``.
+        from_percent: As for :class:`PercentFilterWrapper`, another name of ``from_fraction``.
+        to_percent: Another name of ``to_fraction``.
 
     Raises:
-        InvalidOptionError: A share is outside 0 to 1, or they are reversed.
+        InvalidOptionError: A fraction is outside 0 to 1, the range is reversed, or a fraction is
+            given by both names.
         MissingLabelsError: The dataset has no labels, or only by reading every sample.
 
     Example::
 
-        ClasswisePercentWrapper(ShuffleWrapper(dataset, seed=0), to_percent=0.1)
+        ClasswisePercentWrapper(ShuffleWrapper(dataset, seed=0), to_fraction=0.1)
     """
 
     def __init__(
         self,
         dataset: KDDataset,
-        from_percent: float | None = None,
-        to_percent: float | None = None,
+        from_fraction: float | None = None,
+        to_fraction: float | None = None,
         ceil_from_index: bool = False,
         ceil_to_index: bool = False,
         *,
         label: str | None = None,
+        from_percent: float | None = None,
+        to_percent: float | None = None,
     ):
-        self.from_percent, self.to_percent = as_range(from_percent, to_percent)
-        self.ceil_from_index = ceil_from_index
-        self.ceil_to_index = ceil_to_index
         self.label = label
-        groups = group_by_class(read_labels(dataset, label, type(self).__name__))
-        first = share_of(self.from_percent, groups.counts, up=ceil_from_index)
-        last = share_of(self.to_percent, groups.counts, up=ceil_to_index)
-        samples = groups.take(first, last.clip(min=first))
-        super().__init__(dataset, chosen(samples, len(dataset)))
+        super().__init__(
+            dataset,
+            from_fraction,
+            to_fraction,
+            ceil_from_index,
+            ceil_to_index,
+            from_percent=from_percent,
+            to_percent=to_percent,
+        )
+
+    def _select(self, dataset: KDDataset) -> IntArray:
+        groups = group_by_class(read_labels(dataset, self.label, type(self).__name__))
+        first, last = self._bounds(groups.counts)
+        return sort_distinct(groups.take(first, last.clip(min=first)), len(dataset))

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers._checks import as_whole, permutation
-from kappacore.wrappers._groups import chosen, group_by_class
-from kappacore.wrappers._labels import read_labels
-from kappacore.wrappers.selection import SelectionWrapper
+from kappacore.wrappers.labels import read_labels
+from kappacore.wrappers.options import as_integer
+from kappacore.wrappers.selection import (
+    SelectionWrapper,
+    group_by_class,
+    permutation,
+    sort_distinct,
+)
 
 if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
@@ -21,24 +25,24 @@ __all__ = ["FewshotWrapper"]
 class FewshotWrapper(SelectionWrapper):
     """The same number of samples of every class, drawn at random, in the dataset's order.
 
-    Of the permutation that :class:`ShuffleWrapper` documents, the first ``num_shots`` of each
-    class are taken; so with one seed, fewer shots are a part of more shots.
+    These are the first ``num_shots`` of each class in the permutation that :class:`ShuffleWrapper`
+    documents, so with the same seed fewer shots are a subset of more shots.
 
     Args:
         dataset: The dataset inside.
-        num_shots: How many samples of each class that occurs.
-        seed: An integer from 0 on; the same seed draws the same samples in every process.
-        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+        num_shots: The number of samples of each class that occurs.
+        seed: A non-negative integer; the same seed draws the same samples in every process.
+        label: The item that is the label; by default ``class`` if there is one, else ``y``.
 
     Raises:
-        InvalidOptionError: ``num_shots`` is less than 1, or more than a class has.
+        InvalidOptionError: ``num_shots`` is less than 1, or a class has fewer samples.
         MissingLabelsError: The dataset has no labels, or only by reading every sample.
     """
 
     def __init__(
         self, dataset: KDDataset, num_shots: int, seed: int | None = 0, *, label: str | None = None
     ):
-        self.num_shots = as_whole(num_shots, "num_shots", least=1)
+        self.num_shots = as_integer(num_shots, "num_shots", least=1)
         self.seed = seed
         self.label = label
         labels = read_labels(dataset, label, type(self).__name__)
@@ -49,8 +53,8 @@ class FewshotWrapper(SelectionWrapper):
             raise InvalidOptionError(
                 f"num_shots={num_shots} is more than class {groups.classes[scarcest]} has: "
                 f"{groups.counts[scarcest]} samples. Leave out such classes with "
-                f"ClassFilterWrapper, or take fewer."
+                f"ClassFilterWrapper, or use fewer shots."
             )
         shots = np.full_like(groups.counts, self.num_shots)
         samples = shuffled[groups.take(np.zeros_like(shots), shots)]
-        super().__init__(dataset, chosen(samples, len(labels)))
+        super().__init__(dataset, sort_distinct(samples, len(labels)))

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kappacore.wrappers._checks import permutation
-from kappacore.wrappers._groups import group_by_class
-from kappacore.wrappers._labels import read_labels
-from kappacore.wrappers.selection import SelectionWrapper
+from kappacore.wrappers.labels import read_labels
+from kappacore.wrappers.selection import SelectionWrapper, group_by_class, permutation
 
 if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
@@ -18,17 +16,17 @@ __all__ = ["IntraClassShuffleWrapper"]
 
 
 class IntraClassShuffleWrapper(SelectionWrapper):
-    """All samples, each replaced by a random one of its class: the sequence of labels stays.
+    """All samples, shuffled within their classes: the sequence of labels does not change.
 
-    Every sample comes exactly once.
+    Every sample occurs exactly once.
 
     Args:
         dataset: The dataset inside.
         seed: See :class:`ShuffleWrapper`.
-        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+        label: The item that is the label; by default ``class`` if there is one, else ``y``.
 
     Raises:
-        InvalidOptionError: ``seed`` is no integer from 0 on.
+        InvalidOptionError: ``seed`` is neither None nor a non-negative integer.
         MissingLabelsError: The dataset has no labels, or only by reading every sample.
     """
 

@@ -8,25 +8,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kappacore.datasets.ctx import Ctx, takes_ctx
-from kappacore.datasets.forms import own_item
-from kappacore.datasets.items import Item, find_item
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers._generators import random_states_kept, seed_generators
-from kappacore.wrappers.randomness import RandomWrapper, SampleSeeds
+from kappacore.wrappers.randomness import RandomItem, RandomWrapper, seed_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kappacore.datasets.base import KDDataset
+    from kappacore.datasets.items import Item
 
 __all__ = ["MultiViewWrapper"]
 
 
 class MultiViewWrapper(RandomWrapper):
-    """A dataset with several views of one item: the list of what each transform makes of it.
+    """A dataset with several views of one item: the list of the results of each transform.
 
-    The item is read once; each transform gets a copy of its own. Of a batch, ``default_collate``
-    makes a list of views, each of shape ``(B, ...)``.
+    The item is read once; each transform gets its own copy. ``default_collate`` turns a batch into
+    a list of views, each of shape ``(B, ...)``.
 
     Args:
         dataset: The dataset inside.
@@ -35,8 +33,8 @@ class MultiViewWrapper(RandomWrapper):
             views by one transform.
         seed: See :class:`TransformWrapper`; each view has a seed of its own.
         fixed: See :class:`TransformWrapper`.
-        name: Where in the sample's ctx the views' own parts are, a list of dicts: each transform
-            that takes a ctx gets one, and the view's seed is there as well.
+        name: Key in the sample's ctx for a list of dicts, one for each view: a transform that
+            takes a ctx gets its view's dict, and the view's seed is stored there as well.
         is_random: See :class:`TransformWrapper`; by default True if any transform's own is.
 
     Raises:
@@ -63,7 +61,6 @@ class MultiViewWrapper(RandomWrapper):
         name: str | None = None,
         is_random: bool | None = None,
     ):
-        super().__init__(dataset, seed=seed, fixed=fixed, name=name)
         if not isinstance(transforms, (list, tuple)) or not transforms:
             raise InvalidOptionError(
                 f"transforms={transforms!r}: expected a list of transforms, one for each view."
@@ -74,58 +71,27 @@ class MultiViewWrapper(RandomWrapper):
                     f"transforms= has {transform!r} at position {position}, which cannot be "
                     f"called; expected a function of a value of item {item!r}."
                 )
-        find_item(dataset, item)
-        self.item = item
+        super().__init__(
+            dataset, item, transforms, seed=seed, fixed=fixed, name=name, is_random=is_random
+        )
         self.transforms = list(transforms)
-        if is_random is None:
-            draws = any(bool(getattr(transform, "is_random", False)) for transform in transforms)
-            is_random = draws if seed is None else not fixed
-        self.is_random = is_random
-        self._takes_ctx = [takes_ctx(transform) for transform in self.transforms]
+        self._views = [(transform, takes_ctx(transform)) for transform in transforms]
 
-    def _kd_item(self, name: str) -> Item | None:
-        inner = self.dataset._kd_item(name)
-        if name != self.item or inner is None or own_item(self, name) is not None:
-            return super()._kd_item(name)
-        views = list(zip(self.transforms, self._takes_ctx, strict=True))
-        return _ViewsItem(inner, views, self._seeds, self._name or self._ctx_key)
+    def _transformed(self, inner: Item) -> Item:
+        return _ViewsItem(inner, self)
 
 
-class _ViewsItem(Item):
+class _ViewsItem(RandomItem):
     """An item seen through several transforms."""
 
-    def __init__(
-        self,
-        inner: Item,
-        views: list[tuple[Callable[..., Any], bool]],
-        seeds: SampleSeeds | None,
-        key: str,
-    ):
-        self._inner = inner
-        self._views = views
-        self._seeds = seeds
-        self._key = key
-        self._keeps_ctx = seeds is not None or any(with_ctx for _, with_ctx in views)
-        self.reads_samples = inner.reads_samples
+    def __init__(self, inner: Item, wrapper: MultiViewWrapper):
+        super().__init__(inner, wrapper._seeds, wrapper._name or wrapper._ctx_key)
+        self._views = wrapper._views
+        self._uses_ctx = self._seeds is not None or any(with_ctx for _, with_ctx in self._views)
 
-    def get(self, idx: int, ctx: Ctx | None = None) -> list[Any]:
-        return self.get_batch([idx], [ctx])[0]
-
-    def get_batch(
-        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
-    ) -> list[list[Any]]:
-        values = self._inner.get_batch(indices, ctxs)
-        if ctxs is None:
-            ctxs = [None] * len(values)
-        samples = zip(indices, values, ctxs, strict=True)
-        if self._seeds is None:
-            return [self._look(idx, value, ctx) for idx, value, ctx in samples]
-        with random_states_kept():
-            return [self._look(idx, value, ctx) for idx, value, ctx in samples]
-
-    def _look(self, idx: int, value: Any, ctx: Ctx | None) -> list[Any]:
+    def apply(self, idx: int, value: Any, ctx: Ctx | None) -> list[Any]:
         parts: list[Ctx | None] = [None] * len(self._views)
-        if ctx is not None and self._keeps_ctx:
+        if ctx is not None and self._uses_ctx:
             parts = [{} for _ in self._views]
             ctx[self._key] = parts
         last = len(self._views) - 1
@@ -142,7 +108,7 @@ class _ViewsItem(Item):
 
 
 def _copy(value: Any) -> Any:
-    """Return a copy, for a transform may change what it gets, or what that shares memory with."""
+    """Return a copy: a transform may change its argument, or memory that the argument shares."""
     if isinstance(value, torch.Tensor):
         return value.clone()
     if hasattr(value, "__array__") and hasattr(value, "copy"):  # numpy's arrays, PIL's images

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers._groups import group_by_class
-from kappacore.wrappers._labels import read_labels
-from kappacore.wrappers.selection import SelectionWrapper
+from kappacore.wrappers.labels import read_labels
+from kappacore.wrappers.selection import SelectionWrapper, group_by_class
 
 if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
@@ -20,20 +19,20 @@ _STRATEGIES = ("multiply", "exact")
 
 
 class OversamplingWrapper(SelectionWrapper):
-    """All samples, and then those of smaller classes again until the classes are balanced.
+    """All samples, then those of smaller classes again until the classes are balanced.
 
-    First come the samples in their order, then for each class in turn what it gets more.
+    The samples come first, in their order, followed by the repeated ones class by class.
 
     Args:
         dataset: The dataset inside.
-        strategy: ``"multiply"``: each class as often as it fits into the largest one, so that a
-            class of 300 becomes 900 beside one of 1000. ``"exact"``: every class as large as the
-            largest; some of its samples then come once more than others. Classes without samples
-            stay so.
-        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+        strategy: ``"multiply"`` repeats each class as often as it fits into the largest one, so a
+            class of 300 becomes 900 beside one of 1000. ``"exact"`` makes every class as large as
+            the largest; some of its samples then occur once more than others. Empty classes stay
+            empty.
+        label: The item that is the label; by default ``class`` if there is one, else ``y``.
 
     Raises:
-        InvalidOptionError: There is no such strategy.
+        InvalidOptionError: ``strategy`` is unknown.
         MissingLabelsError: The dataset has no labels, or only by reading every sample.
     """
 

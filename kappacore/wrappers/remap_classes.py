@@ -1,4 +1,4 @@
-"""Other numbers for the classes."""
+"""Renumbering classes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from kappacore.datasets.base import KDDataset, KDWrapper
-from kappacore.datasets.digest import digest
-from kappacore.datasets.forms import own_item
-from kappacore.datasets.items import Ctx, Item
+from kappacore.datasets.derived_items import ConvertedItem
+from kappacore.datasets.items import as_array, digest
 from kappacore.errors import InvalidItemError, InvalidOptionError
-from kappacore.wrappers._checks import as_whole
-from kappacore.wrappers._labels import class_numbers, find_label, is_described, read_labels, shorten
+from kappacore.wrappers.labels import class_numbers, find_label, is_described, read_labels, shorten
+from kappacore.wrappers.options import as_integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kappacore.datasets.indexing import IntArray
+    from kappacore.datasets.items import Item
 
 __all__ = ["RemapClassesWrapper"]
 
@@ -28,23 +28,23 @@ _LARGEST_TABLE = 1 << 20
 
 
 class RemapClassesWrapper(KDWrapper):
-    """A dataset whose classes have other numbers; several may become one.
+    """A dataset whose classes have new numbers; several classes can be merged into one.
 
-    ``n_classes``, ``classes`` and ``class_to_idx`` follow; so does ``targets``. ``samples`` and
-    ``imgs`` stay the source's records.
+    ``n_classes``, ``classes``, ``class_to_idx`` and ``targets`` are mapped too. ``samples`` and
+    ``imgs`` remain the source's records.
 
     Args:
         dataset: The dataset inside.
         mapping: ``{old: new}``, where ``old`` is a number or a name; or a sequence or array with
-            the new number of class ``i`` at position ``i``. Every label that occurs needs a new
-            one, from 0 on.
-        n_classes: How many classes there are now; default: the largest new number and one.
-        classes: Their names, by new number; default: the old names where they are known, those of
-            several joined by ``/``.
-        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+            the new number of class ``i`` at position ``i``. Every label that occurs needs a new,
+            non-negative number.
+        n_classes: The number of classes afterwards; default: the largest new number plus one.
+        classes: Their names, by new number; default: the old names if they are known, joined by
+            ``/`` where classes are merged.
+        label: The item that is the label; by default ``class`` if there is one, else ``y``.
 
     Attributes:
-        mapping: The new number of each old one.
+        mapping: The new number of each old number.
 
     Raises:
         InvalidOptionError: The mapping leaves out a label, or a new number or name does not fit.
@@ -72,11 +72,11 @@ class RemapClassesWrapper(KDWrapper):
         lacking = _lacking(read_labels(dataset, label, owner), self.mapping)
         if lacking:
             raise InvalidOptionError(
-                f"mapping= says nothing of {shorten(lacking)}, which occur as labels. Give every "
-                f"label a new number, or leave samples out with ClassFilterWrapper first."
+                f"mapping= has no new number for {shorten(lacking)}, which occur as labels. Map "
+                f"every label, or leave samples out with ClassFilterWrapper first."
             )
         largest = max(self.mapping.values(), default=-1)
-        total = largest + 1 if n_classes is None else as_whole(n_classes, "n_classes", least=1)
+        total = largest + 1 if n_classes is None else as_integer(n_classes, "n_classes", least=1)
         if largest >= total:
             raise InvalidOptionError(
                 f"n_classes={n_classes}, but mapping= gives a class the number {largest}; "
@@ -95,39 +95,34 @@ class RemapClassesWrapper(KDWrapper):
                 self.class_to_idx = {name: number for number, name in enumerate(names)}
 
     def __getattr__(self, name: str) -> Any:
-        """Follow the mapping in ``targets``, and hide names that are not known any more."""
+        """Map ``targets``, and hide class names that are no longer known."""
         if not self.__dict__.get("_is_described"):
-            return super().__getattr__(name)  # they are about another label
+            return super().__getattr__(name)  # the attributes describe another label
         if name in ("classes", "class_to_idx"):
             raise AttributeError(
                 f"{type(self).__name__} has no {name!r}: not every class has a name after the "
-                f"mapping. Give them: classes=[...]."
+                f"mapping. Pass them: classes=[...]."
             )
         values = super().__getattr__(name)
         return _remap_like(values, self.mapping) if name == "targets" else values
 
-    def _kd_item(self, name: str) -> Item | None:
-        inner = self.dataset._kd_item(name)
-        if name != self.label or inner is None or own_item(self, name) is not None:
-            return super()._kd_item(name)
-        return _RemappedItem(inner, self.mapping)
+    def _kd_derived(self, name: str) -> Item | None:
+        inner = super()._kd_derived(name)
+        return inner if name != self.label or inner is None else _RemappedItem(inner, self.mapping)
 
 
-class _RemappedItem(Item):
-    """A label with another number."""
+class _RemappedItem(ConvertedItem):
+    """A label with a new number."""
 
     def __init__(self, inner: Item, mapping: dict[int, int]):
-        self._inner = inner
+        super().__init__(inner)
         self._mapping = mapping
-        self.reads_samples = inner.reads_samples
 
-    def get(self, idx: int, ctx: Ctx | None = None) -> int:
-        return self._renumber(self._inner.get(idx, ctx))
-
-    def get_batch(
-        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
-    ) -> list[int]:
-        return list(map(self._renumber, self._inner.get_batch(indices, ctxs)))
+    def convert(self, value: Any) -> int:
+        try:
+            return self._mapping[operator.index(value)]
+        except (KeyError, TypeError):  # TypeError: no class number, such as 1.7
+            raise InvalidItemError(_unmapped(value)) from None
 
     def get_all(self) -> IntArray | None:
         labels = self._inner.get_labels()
@@ -135,24 +130,16 @@ class _RemappedItem(Item):
             return None
         lacking = _lacking(labels, self._mapping)
         if lacking:
-            raise InvalidItemError(_unforeseen(lacking[0]))
+            raise InvalidItemError(_unmapped(lacking[0]))
         return _remap(labels, self._mapping)
 
     def fingerprint(self, raw: bool = False) -> str | None:
         inner = None if raw else self._inner.fingerprint()
-        return (
-            None if inner is None else digest("remap", inner, repr(sorted(self._mapping.items())))
-        )
-
-    def _renumber(self, value: Any) -> int:
-        try:
-            return self._mapping[operator.index(value)]
-        except (KeyError, TypeError):  # TypeError: 1.7, which is no class
-            raise InvalidItemError(_unforeseen(value)) from None
+        return digest("remap", inner, repr(sorted(self._mapping.items())))
 
 
 def _read_mapping(dataset: KDDataset, label: str | None, mapping: Any) -> dict[int, int]:
-    """Return the mapping by numbers."""
+    """Return the mapping with class numbers as keys."""
     if isinstance(mapping, Mapping):
         old = class_numbers(dataset, label, list(mapping), "mapping")
         new = list(mapping.values())
@@ -163,26 +150,26 @@ def _read_mapping(dataset: KDDataset, label: str | None, mapping: Any) -> dict[i
     else:
         old, new = list(range(len(mapping))), list(mapping)
     found = {
-        one: as_whole(number, f"mapping[{one}]", least=0)
-        for one, number in zip(old, new, strict=True)
+        number: as_integer(value, f"mapping[{number}]", least=0)
+        for number, value in zip(old, new, strict=True)
     }
     if len(found) < len(old):
         raise InvalidOptionError(
-            f"mapping= gives {len(old) - len(found)} classes two numbers, one by number and one "
+            f"mapping= has two entries for {len(old) - len(found)} classes, one by number and one "
             f"by name; expected one each."
         )
     return found
 
 
-def _unforeseen(label: Any) -> str:
+def _unmapped(label: Any) -> str:
     return (
-        f"a sample has the label {label}, of which mapping= says nothing; when "
-        f"RemapClassesWrapper was made, no sample had it."
+        f"a sample has the label {label}, for which mapping= has no new number; no sample had it "
+        f"when RemapClassesWrapper was created."
     )
 
 
 def _renamed(dataset: KDDataset, mapping: dict[int, int], n_classes: int) -> list[Any] | None:
-    """Return the names by new number, or None where one is not known."""
+    """Return the names by new number, or None if one is unknown."""
     old_names = getattr(dataset, "classes", None)
     names: list[list[Any]] = [[] for _ in range(n_classes)]
     for old in sorted(mapping):
@@ -195,14 +182,14 @@ def _renamed(dataset: KDDataset, mapping: dict[int, int], n_classes: int) -> lis
 
 
 def _lacking(labels: IntArray, mapping: dict[int, int]) -> list[int]:
-    """Return the labels that occur and have no new number."""
+    """Return the labels that occur but have no new number."""
     unknown = labels[np.isin(labels, list(mapping), invert=True)]
     lacking: list[int] = np.unique(unknown).tolist()
     return lacking
 
 
 def _remap(labels: IntArray, mapping: dict[int, int]) -> IntArray:
-    """Return the new numbers of labels that all have one."""
+    """Return the new numbers of labels, each of which has one."""
     if not len(labels):
         return np.empty(0, np.int64)
     old = np.array(sorted(mapping), dtype=np.int64)
@@ -216,13 +203,10 @@ def _remap(labels: IntArray, mapping: dict[int, int]) -> IntArray:
 
 
 def _remap_like(values: Any, mapping: dict[int, int]) -> Any:
-    """Return new numbers for ``targets``, as the kind of column they are; others unchanged."""
-    if isinstance(values, torch.Tensor):
-        array = values.detach().cpu().numpy()
-    elif isinstance(values, (list, np.ndarray)):
-        array = np.asarray(values)
-    else:
+    """Return ``targets`` with new numbers, in the same type; unchanged if they are no labels."""
+    if not isinstance(values, (torch.Tensor, list, np.ndarray)):
         return values
+    array = as_array(values)
     if array.ndim != 1 or array.dtype.kind not in "iu" or _lacking(array, mapping):
         return values
     remapped = _remap(array, mapping)

@@ -1,4 +1,4 @@
-"""A dataset several times over."""
+"""Repeating a dataset."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kappacore.datasets.base import KDDataset, KDWrapper
-from kappacore.datasets.digest import digest
-from kappacore.datasets.forms import own_item
+from kappacore.datasets.columns import ALIGNED, concatenate
+from kappacore.datasets.derived_items import PickedItem
 from kappacore.datasets.indexing import check_index, check_indices
-from kappacore.datasets.items import Ctx, Item
-from kappacore.datasets.passthrough import ALIGNED, concatenate
+from kappacore.datasets.items import digest
 from kappacore.datasets.subset import only_picks
 from kappacore.errors import InvalidOptionError
-from kappacore.wrappers._checks import as_whole
+from kappacore.wrappers.options import as_integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kappacore.datasets.ctx import Ctx
     from kappacore.datasets.indexing import IntArray
+    from kappacore.datasets.items import Item
 
 __all__ = ["RepeatWrapper"]
 
@@ -27,20 +28,21 @@ __all__ = ["RepeatWrapper"]
 class RepeatWrapper(KDWrapper):
     """The whole dataset again and again: sample ``i`` is sample ``i % len(dataset)`` inside.
 
-    It holds no indices, so it costs no memory. Put it below a wrapper with ``seed=`` to have each
-    repetition augmented in its own way.
+    It stores no indices, so it costs no memory. Put it below a wrapper with ``seed=`` to augment
+    each repetition differently.
 
     Args:
         dataset: The dataset inside.
-        repetitions: How often.
-        min_size: Or: as often as it takes to have at least so many samples.
+        repetitions: The number of repetitions.
+        min_size: The minimum number of samples; the dataset is repeated as often as needed.
+            Exactly one of the two is required.
 
     Attributes:
-        repetitions: How often.
+        repetitions: The number of repetitions.
 
     Raises:
-        InvalidOptionError: Both or none are given, one is less than 1, or the dataset is empty
-            and has to reach a size.
+        InvalidOptionError: Both or neither are given, one is less than 1, or ``min_size`` is given
+            for an empty dataset.
     """
 
     def __init__(
@@ -52,20 +54,20 @@ class RepeatWrapper(KDWrapper):
             raise InvalidOptionError(f"RepeatWrapper takes repetitions= or min_size=; got {given}.")
         self.min_size = min_size
         if min_size is not None:
-            size = as_whole(min_size, "min_size", least=1)
+            size = as_integer(min_size, "min_size", least=1)
             if not len(dataset):
                 raise InvalidOptionError(
-                    f"min_size={min_size}: an empty dataset has no size however often repeated."
+                    f"min_size={min_size}: an empty dataset has no samples however often repeated."
                 )
             repetitions = -(-size // len(dataset))
-        self.repetitions = as_whole(repetitions, "repetitions", least=1)
+        self.repetitions = as_integer(repetitions, "repetitions", least=1)
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.dataset) * self.repetitions
 
     def __getattr__(self, name: str) -> Any:
-        """Repeat sample-aligned attributes too; else as any wrapper."""
+        """Repeat the columns in ``ALIGNED`` too; else as any wrapper."""
         values = super().__getattr__(name)
         if name not in ALIGNED or not hasattr(values, "__len__"):
             return values
@@ -76,32 +78,22 @@ class RepeatWrapper(KDWrapper):
             return self, indices
         return self.dataset._kd_pick(indices % len(self.dataset))
 
-    def _kd_item(self, name: str) -> Item | None:
-        own = own_item(self, name)
-        if own is not None:
-            return own
+    def _kd_derived(self, name: str) -> Item | None:
         inner = self.dataset._kd_item(name)
         return None if inner is None else _RepeatedItem(inner, len(self.dataset), self.repetitions)
 
 
-class _RepeatedItem(Item):
+class _RepeatedItem(PickedItem):
     """An item of a dataset, over and over."""
 
     def __init__(self, inner: Item, length: int, repetitions: int):
-        self._inner = inner
+        super().__init__(inner)
         self._length = length
         self._repetitions = repetitions
-        self.has_raw = inner.has_raw
-        self.reads_samples = inner.reads_samples
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         idx = check_index(idx, self._length * self._repetitions, "RepeatWrapper")
         return self._inner.get(idx % self._length, ctx)
-
-    def get_batch(
-        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
-    ) -> list[Any]:
-        return self._inner.get_batch(self._map(indices), ctxs)
 
     def get_all(self) -> Any:
         column = self._inner.get_all()
@@ -111,19 +103,10 @@ class _RepeatedItem(Item):
         labels = self._inner.get_labels()
         return None if labels is None else np.concatenate([labels] * self._repetitions)
 
-    def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
-        return self._inner.get_raw_batch(self._map(indices))
-
-    def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:
-        return self._inner.decode(raw, ctx)
-
     def fingerprint(self, raw: bool = False) -> str | None:
-        inner = self._inner.fingerprint(raw)
-        return None if inner is None else digest("repeat", inner, str(self._repetitions))
+        return digest("repeat", self._inner.fingerprint(raw), str(self._repetitions))
 
-    def _map(self, indices: Sequence[int]) -> list[int]:
-        if not len(indices):
-            return []
+    def inner_indices(self, indices: Sequence[int]) -> list[int]:
         array = check_indices(indices, self._length * self._repetitions, "RepeatWrapper")
-        mapped: list[int] = (array % self._length).tolist()
+        mapped: list[int] = (array % max(1, self._length)).tolist()
         return mapped

@@ -1,15 +1,9 @@
-"""Another order of all samples."""
+"""Shuffling all samples."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from kappacore.datasets.base import check_dataset
-from kappacore.wrappers._checks import permutation
-from kappacore.wrappers.selection import SelectionWrapper
-
-if TYPE_CHECKING:
-    from kappacore.datasets.base import KDDataset
+from kappacore.datasets.base import KDDataset, check_dataset
+from kappacore.wrappers.selection import SelectionWrapper, permutation
 
 __all__ = ["ShuffleWrapper"]
 
@@ -22,11 +16,11 @@ class ShuffleWrapper(SelectionWrapper):
 
     Args:
         dataset: The dataset inside.
-        seed: An integer from 0 on. None draws from numpy's global generator: then each process
-            has an order of its own, unless all call ``numpy.random.seed`` alike.
+        seed: A non-negative integer. None draws from numpy's global generator: each process then
+            has its own order, unless all call ``numpy.random.seed`` with the same number.
 
     Raises:
-        InvalidOptionError: ``seed`` is no such integer.
+        InvalidOptionError: ``seed`` is neither None nor a non-negative integer.
     """
 
     def __init__(self, dataset: KDDataset, seed: int | None = None):

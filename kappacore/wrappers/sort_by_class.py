@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kappacore.wrappers._groups import group_by_class
-from kappacore.wrappers._labels import read_labels
-from kappacore.wrappers.selection import SelectionWrapper
+from kappacore.wrappers.labels import read_labels
+from kappacore.wrappers.selection import SelectionWrapper, group_by_class
 
 if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
@@ -15,11 +14,11 @@ __all__ = ["SortByClassWrapper"]
 
 
 class SortByClassWrapper(SelectionWrapper):
-    """All samples, class by class; those of one class stay in their order.
+    """All samples, class by class; those of one class keep their order.
 
     Args:
         dataset: The dataset inside.
-        label: The item that is the label; by default ``class`` where there is one, else ``y``.
+        label: The item that is the label; by default ``class`` if there is one, else ``y``.
 
     Raises:
         MissingLabelsError: The dataset has no labels, or only by reading every sample.
@@ -27,6 +26,5 @@ class SortByClassWrapper(SelectionWrapper):
 
     def __init__(self, dataset: KDDataset, *, label: str | None = None):
         self.label = label
-        super().__init__(
-            dataset, group_by_class(read_labels(dataset, label, type(self).__name__)).order
-        )
+        labels = read_labels(dataset, label, type(self).__name__)
+        super().__init__(dataset, group_by_class(labels).order)

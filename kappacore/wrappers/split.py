@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kappacore.datasets.base import check_dataset
-from kappacore.wrappers._checks import as_share, permutation
-from kappacore.wrappers._groups import group_by_class
-from kappacore.wrappers._labels import read_labels
+from kappacore.datasets.base import KDDataset, check_dataset
+from kappacore.wrappers.labels import read_labels
+from kappacore.wrappers.options import as_fraction
+from kappacore.wrappers.selection import group_by_class, permutation
 from kappacore.wrappers.subset import SubsetWrapper
 
 if TYPE_CHECKING:
-    from kappacore.datasets.base import KDDataset
     from kappacore.datasets.indexing import IntArray
 
 __all__ = ["train_test_split"]
@@ -30,16 +29,16 @@ def train_test_split(
     """Split a dataset at random into a part for training and the rest.
 
     Both parts keep the dataset's order; together they have every sample once. The same seed gives
-    the same split in every process and version: of the permutation that :class:`ShuffleWrapper`
-    documents, the first samples (of each class, if stratified) are for training.
+    the same split in every process and version: the first samples (of each class, if stratified)
+    in the permutation that :class:`ShuffleWrapper` documents are for training.
 
     Args:
         dataset: The dataset.
-        fraction: The share of the samples for training, from 0 to 1; their number is rounded.
-        stratified: Whether each class is split so. Where that gives no whole numbers, those
-            classes get one sample more that came nearest to it.
-        seed: An integer from 0 on.
-        label: The item that is the label, if stratified; by default ``class`` where there is one,
+        fraction: The fraction of the samples for training, from 0 to 1; their number is rounded.
+        stratified: Whether to split each class by this fraction. If that gives no whole numbers,
+            the classes with the largest remainders get one sample more.
+        seed: A non-negative integer, or None as for :class:`ShuffleWrapper`.
+        label: The item that is the label, if stratified; by default ``class`` if there is one,
             else ``y``.
 
     Returns:
@@ -47,14 +46,14 @@ def train_test_split(
 
     Raises:
         InvalidOptionError: ``fraction`` is outside 0 to 1.
-        MissingLabelsError: Stratified, and the dataset has no labels.
+        MissingLabelsError: ``stratified`` is True, and the dataset has no labels.
 
     Example::
 
         train, val = train_test_split(dataset, 0.9, stratified=True, seed=0)
     """
     check_dataset(dataset, "train_test_split")
-    fraction = as_share(fraction, "fraction")
+    fraction = as_fraction(fraction, "fraction")
     length = len(dataset)
     size = int(np.floor(np.round(fraction * length, 6) + 0.5))
     shuffled = permutation(length, seed)
@@ -71,9 +70,9 @@ def train_test_split(
 
 
 def _apportion(counts: IntArray, fraction: float, size: int) -> IntArray:
-    """Return a part of each count, near ``fraction`` of it, so that they sum up to ``size``."""
+    """Return about ``fraction`` of each count, by largest remainder, summing to ``size``."""
     exact = np.round(counts * fraction, 6)
     parts = np.floor(exact).astype(np.int64)
-    nearest = np.argsort(parts - exact, kind="stable")
-    parts[nearest[: size - parts.sum()]] += 1
+    by_remainder = np.argsort(parts - exact, kind="stable")
+    parts[by_remainder[: size - parts.sum()]] += 1
     return parts

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from kappacore.datasets.base import check_dataset
+from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.errors import InvalidOptionError
 from kappacore.wrappers.selection import SelectionWrapper
-
-if TYPE_CHECKING:
-    from kappacore.datasets.base import KDDataset
 
 __all__ = ["SubsetWrapper"]
 
 
 class SubsetWrapper(SelectionWrapper):
-    """The samples at indices, where a mask is true, or from a start to an end.
+    """The samples at given indices, where a mask is true, or from a start to an end.
 
     Args:
         dataset: The dataset inside.
         indices: Integers, as for :class:`kappacore.KDSubset`; or a boolean mask of shape ``(N,)``
             with one entry per sample.
-        start: The first index, as in a slice: negative ones count from the end.
-        end: The index after the last, as in a slice: beyond the end is the end.
+        start: The first index, as in a slice: a negative one counts from the end.
+        end: The index after the last, as in a slice: one beyond the end is allowed.
 
     Raises:
-        InvalidOptionError: Indices are given beside a start or an end, or nothing at all, or the
-            mask has another length than the dataset.
-        InvalidIndexError: What is given is no integer.
+        InvalidOptionError: Both indices and a start or end are given, or none of them, or the
+            mask's length is not that of the dataset.
+        InvalidIndexError: An index is no integer.
         IndexOutOfRangeError: An index has no sample.
 
     Example::
@@ -67,7 +64,7 @@ class SubsetWrapper(SelectionWrapper):
 
 
 def _from_mask(indices: Any, length: int) -> Any:
-    """Return the indices where a mask is true; anything else as it is."""
+    """Return the indices where a mask is true; return anything else unchanged."""
     mask = indices
     if isinstance(mask, torch.Tensor):
         mask = mask.detach().cpu().numpy()

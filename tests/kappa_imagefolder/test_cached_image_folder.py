@@ -41,7 +41,7 @@ def test_it_gives_the_folders_samples_and_reads_each_file_once(root):
         assert ds.classes == ["cat", "dog"]
         assert ds.targets == plain.targets
         assert ds.samples == plain.samples
-        with pytest.raises(IndexOutOfRangeError, match="CachedImageFolder has 6 entries"):
+        with pytest.raises(IndexOutOfRangeError, match="for CachedImageFolder of 6 samples"):
             ds[6]
 
 

@@ -52,15 +52,14 @@ def test_an_index_past_the_end_says_how_many_images_there_are(root, index):
     with pytest.raises(IndexOutOfRangeError) as error:
         ImageFolder(root)[index]
     assert isinstance(error.value, IndexError)
-    assert str(error.value) == f"index {index} is out of range: ImageFolder has 5 entries"
+    message = f"index {index} is out of range for ImageFolder of 5 samples (0 to 4)."
+    assert str(error.value) == message
     with pytest.raises(IndexOutOfRangeError, match="out of range"):
         ImageFolder(root).__getitems__([0, index])
 
 
 def test_an_index_that_is_no_integer_is_refused(root):
-    with pytest.raises(
-        InvalidIndexError, match=r"ImageFolder takes an integer as index, got slice"
-    ):
+    with pytest.raises(InvalidIndexError, match=r"^ImageFolder is indexed by integers; got slice"):
         ImageFolder(root)[0:2]
 
 

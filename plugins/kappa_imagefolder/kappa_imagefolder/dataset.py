@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from kappa_imagefolder import options
 from kappa_imagefolder.errors import UnreadableImageError
-from kappa_imagefolder.files.listing import FullPaths, Samples, Targets, check_index
+from kappa_imagefolder.files.listing import FullPaths, Samples, Targets
 from kappa_imagefolder.files.open_folder import CHECKS, list_samples, open_folder
 from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest
 from kappa_imagefolder.images.loaders import FileLoader, read_file
-from kappacore.plugin_api import KDDataset, find_item
+from kappacore.plugin_api import KDDataset, check_batch, check_index, find_item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,12 +30,12 @@ class ImagesAndClasses(KDDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:  # type: ignore[override]
         """Return ``(x, class)`` of one image; negative indices count from the end."""
-        idx = check_index(index, len(self), type(self).__name__)
+        idx = check_index(index, len(self), type(self).__name__, "integers")
         return self._item("x").get(idx), self._item("class").get(idx)
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
         """Return ``(x, class)`` of each image in a batch."""
-        idxs = [check_index(index, len(self), type(self).__name__) for index in indices]
+        idxs = check_batch(indices, len(self), type(self).__name__)
         images = self._item("x").get_batch(idxs)
         labels = self._item("class").get_batch(idxs)
         return list(zip(images, labels, strict=True))

@@ -53,12 +53,14 @@ def test_samples_are_joined_as_lists():
 
 @pytest.mark.parametrize("index", [4, -5])
 def test_an_index_past_the_end_says_how_many_there_are(index):
-    with pytest.raises(IndexOutOfRangeError, match=rf"{index} is out of range: Samples has 4"):
+    with pytest.raises(IndexOutOfRangeError, match=rf"{index} is out of range for Samples of 4"):
         samples()[index]
 
 
 def test_an_index_that_is_no_integer_is_refused():
-    with pytest.raises(InvalidIndexError, match=r"Samples takes an integer .* got '1' \(str\)"):
+    with pytest.raises(
+        InvalidIndexError, match=r"Samples is indexed by integers or slices; got '1' \(str\)"
+    ):
         samples()["1"]
 
 

@@ -1,4 +1,4 @@
-"""What cannot be taken apart into items, and what its user is told."""
+"""Datasets that as_kd refuses, and the error messages."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_a_getitems_with_a_wrong_number_of_samples_is_refused():
         (("x", "x"), "names an item twice"),
         (("a b",), "has 'a b', which cannot be an item's name"),
         ((1, 2), "has 1, which cannot be an item's name"),
-        ({"x": 1.5}, r"says 1.5 for 'x'; expected a position \(int\) or a key \(str\)"),
-        ({"x": True}, "says True for 'x'"),
+        ({"x": 1.5}, r"has 1.5 for 'x'; expected a position \(int\) or a key \(str\)"),
+        ({"x": True}, "has True for 'x'"),
         (None, "takes a list of names or a mapping; got None"),
     ],
 )

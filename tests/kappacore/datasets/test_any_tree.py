@@ -104,9 +104,9 @@ def test_single_batch_and_column_access_agree_with_a_list(tree, data):
     indices = data.draw(st.lists(st.integers(0, count - 1), max_size=10)) if count else []
     assert mode.__getitems__(indices) == [indexed[idx] for idx in indices]
 
-    for place, name in enumerate("xy"):
+    for position, name in enumerate("xy"):
         item = find_item(dataset, name)
-        column = [sample[place] for sample in model]
+        column = [sample[position] for sample in model]
         values = item.get_all()
         assert values is None or list(values) == column
         if item.has_raw:

@@ -99,7 +99,7 @@ def test_forms_that_follow_from_others_are_methods_too():
     assert not hasattr(dataset, "getall_x")
     assert not hasattr(dataset, "getraw_x")
     with pytest.raises(
-        UnknownItemError, match="Numbers has no getall_x: item 'x' has no such form there"
+        UnknownItemError, match="Numbers has no getall_x: item 'x' does not have this form"
     ):
         dataset.getall_x()
 

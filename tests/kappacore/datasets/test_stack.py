@@ -51,6 +51,29 @@ def test_datasets_of_torch_and_caches_are_looked_into():
         assert names(cached) == ["CachedDataset", "ModeWrapper", "AdaptedDataset", "Subset"]
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_the_parts_of_torchs_datasets_are_found_and_shown(named):
+    first = torch.utils.data.Subset([1, 2, 3], [0, 1])
+    kind = torch.utils.data.StackDataset
+    both = kind(a=first, b=[4, 5]) if named else kind(first, [4, 5])
+    stack = torch.utils.data.ConcatDataset([both, torch.utils.data.Subset(first, [1])])
+    with CachedDataset(stack, "memory") as cached:
+        assert names(cached) == [
+            "CachedDataset", "ConcatDataset", "StackDataset", "Subset", "Subset", "Subset"
+        ]  # fmt: skip
+        assert [line.split("(")[0] for line in repr(cached).splitlines()] == [
+            "CachedDataset",
+            "  ConcatDataset",
+            "    StackDataset",
+            "      Subset",
+            "        list",
+            "      list",
+            "    Subset",
+            "      Subset",
+            "        list",
+        ]
+
+
 def test_a_wrapper_is_found_by_its_type():
     inner = TransformWrapper(Numbers(), add_one)
     outer = TransformWrapper(RepeatWrapper(inner, 2), add_one, "y")
@@ -106,7 +129,7 @@ def test_a_dataset_without_a_length_is_shown_too():
 
 EMPTY = {
     "filter": lambda: ClassFilterWrapper(Labelled([0, 1]), valid_classes=[]),
-    "percent": lambda: PercentFilterWrapper(Numbers(), to_percent=0.0),
+    "percent": lambda: PercentFilterWrapper(Numbers(), to_fraction=0.0),
     "subset": lambda: SubsetWrapper(Numbers(), []),
     "below others": lambda: RepeatWrapper(
         ShuffleWrapper(PercentFilterWrapper(Numbers(), 0.5, 0.5)), 2
@@ -133,7 +156,7 @@ def test_an_epoch_of_nothing_is_an_error_that_names_the_wrapper(make):
 
 
 def test_a_part_of_a_concatenation_may_be_empty():
-    both = KDConcatDataset([PercentFilterWrapper(Numbers(2), to_percent=0), Numbers(2)])
+    both = KDConcatDataset([PercentFilterWrapper(Numbers(2), to_fraction=0), Numbers(2)])
     assert list(ModeWrapper(both, "x")) == [0, 10]
 
 

@@ -22,14 +22,14 @@ from support.randoms import draw_one
 OPTIONS = {
     "cache": {"backend": "memory"},
     "class_filter": {"valid_classes": ["cat"]},
-    "classwise_percent": {"to_percent": 0.5},
+    "classwise_percent": {"to_fraction": 0.5},
     "fewshot": {"num_shots": 1, "seed": 0},
     "intra_class_shuffle": {"seed": 0},
     "label_smoothing": {"smoothing": 0.1},
     "multi_view": {"item": "x", "transforms": [float, str]},
     "one_hot": {},
     "oversampling": {"strategy": "exact"},
-    "percent_filter": {"from_percent": 0.5},
+    "percent_filter": {"from_fraction": 0.5},
     "remap_classes": {"mapping": {"cat": 0, "dog": 0}},
     "repeat": {"repetitions": 2},
     "shuffle": {"seed": 0},
@@ -145,14 +145,17 @@ def test_a_stack_is_built_by_hydra():
         ({"use": "class_filter", "valid_classes": ["cow"]}, r"\.valid_classes: .*'cow', which is"),
         ({"use": "class_filter"}, r": ClassFilterWrapper takes valid_classes= or"),
         ({"use": "oversampling", "strategy": "add"}, r"\.strategy: strategy='add' is unknown"),
-        ({"use": "percent_filter", "to_percent": 50}, r"\.to_percent: .* Did you mean 0\.5\?"),
+        ({"use": "percent_filter", "to_fraction": 50}, r"\.to_fraction: .* Did you mean 0\.5\?"),
         (
-            {"use": "percent_filter", "from_percent": 0.9, "to_percent": 0.1},
-            r"\.from_percent: from_percent=0\.9 is above to_percent=0\.1",
+            {"use": "percent_filter", "from_fraction": 0.9, "to_fraction": 0.1},
+            r"\.from_fraction: from_fraction=0\.9 is above to_fraction=0\.1",
         ),
         ({"use": "repeat", "repetitions": 0}, r"\.repetitions: repetitions=0: expected an integer"),
         ({"use": "fewshot", "num_shots": 9}, r"\.num_shots: num_shots=9 is more than class"),
-        ({"use": "remap_classes", "mapping": {"cat": 0}}, r"\.mapping: mapping= says nothing of"),
+        (
+            {"use": "remap_classes", "mapping": {"cat": 0}},
+            r"\.mapping: mapping= has no new number",
+        ),
         ({"use": "transform", "transform": "flip"}, r"\.transform: transform='flip': Transform"),
         (
             {"use": "transform", "transform": str, "fixed": True},
@@ -163,12 +166,12 @@ def test_a_stack_is_built_by_hydra():
         ({"use": "subset", "indices": [True]}, r"\.indices: indices= is a mask of shape \(1,\)"),
     ],
 )
-def test_an_error_names_the_place_in_the_configuration(wrapper, message):
+def test_an_error_names_the_option_in_the_configuration(wrapper, message):
     with pytest.raises(KappaError, match=rf"^wrappers\[2\]{message}"):
         kappacore.build(source=dataset(), wrappers=["sort_by_class", "shuffle", wrapper])
 
 
-def test_an_error_without_a_configuration_names_no_place():
+def test_an_error_without_a_configuration_names_no_position():
     with pytest.raises(InvalidOptionError, match=r"^repetitions=0: expected"):
         kappacore.wrap(dataset(), "repeat", repetitions=0)
 

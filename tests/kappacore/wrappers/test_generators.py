@@ -15,8 +15,8 @@ import torch
 import kappacore
 from kappacore.caching import CacheWrapper
 from kappacore.datasets import ModeWrapper
-from kappacore.wrappers import MultiViewWrapper, TransformWrapper, _generators
-from kappacore.wrappers._generators import random_states_kept, seed_generators
+from kappacore.wrappers import MultiViewWrapper, TransformWrapper, randomness
+from kappacore.wrappers.randomness import random_states_kept, seed_generators
 from support.numbers import Numbers
 from support.randoms import Draw
 
@@ -116,7 +116,7 @@ def test_a_process_forked_while_a_thread_draws_does_not_wait_for_it():
     inside.wait(30)
     child = os.fork()
     if not child:
-        free = _generators._one_at_a_time.acquire(timeout=5)
+        free = randomness._one_at_a_time.acquire(timeout=5)
         os._exit(0 if free else 1)
     status = os.waitpid(child, 0)[1]
     done.set()

@@ -78,7 +78,7 @@ def test_samples_are_not_read_whole_to_learn_a_label(kind):
 
 
 @EACH
-def test_the_label_is_class_else_y_else_what_is_said(kind):
+def test_the_label_is_class_else_y_else_the_one_named(kind):
     labels = [1, 0, 1, 0]
     expected = samples(BY_LABELS[kind](Labelled(labels)))
     as_y = as_kd([(10 * idx, 7) for idx in range(4)], items=("x", "y"), labels=labels)
@@ -175,7 +175,7 @@ def test_names_and_numbers_of_classes_are_not_those_of_another_label():
         ClassFilterWrapper(dataset, valid_classes=["oak"], label="coarse")
     with pytest.raises(InvalidOptionError, match=r"has 3, .* its classes are 0 to 1"):
         ClassFilterWrapper(dataset, valid_classes=[3], label="coarse")
-    with pytest.raises(InvalidOptionError, match=r"neither n_classes .* 'coarse'\. Give"):
+    with pytest.raises(InvalidOptionError, match=r"neither n_classes .* 'coarse'\. Pass"):
         OneHotWrapper(dataset, label="coarse")
     swapped = RemapClassesWrapper(dataset, [1, 0], label="coarse")
     assert list(ModeWrapper(swapped, "coarse class")) == [(1, 0), (1, 1), (0, 2), (0, 3)]

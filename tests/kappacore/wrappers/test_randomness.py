@@ -68,8 +68,8 @@ def test_the_generators_of_torch_python_and_numpy_are_seeded():
     wrapper = TransformWrapper(Numbers(), Draw(), seed=7)
     first = draws(wrapper)
     assert first == draws(wrapper)
-    for place in (1, 2, 3):
-        assert len({sample[place] for sample in first}) == 10
+    for position in (1, 2, 3):
+        assert len({sample[position] for sample in first}) == 10
 
 
 def test_the_generators_go_on_as_if_nothing_had_been_drawn():
@@ -240,11 +240,11 @@ def test_the_epoch_goes_through_everything_around():
 def test_a_dataset_of_ones_own_hears_of_the_epoch():
     class Own(Numbers):
         def set_epoch(self, epoch):
-            self.told = epoch
+            self.epoch_set = epoch
 
     own = Own()
     ModeWrapper(KDSubset(own, [0]), "x").set_epoch(5)
-    assert own.told == 5
+    assert own.epoch_set == 5
 
 
 @KINDS
@@ -297,7 +297,7 @@ def test_a_cache_above_is_refused_unless_each_sample_is_fixed(make):
 
 
 @KINDS
-def test_randomness_can_be_said(make):
+def test_randomness_can_be_declared(make):
     assert make(Numbers(), is_random=True).is_random
     assert not make(Numbers(), seed=0, is_random=False).is_random
 
@@ -306,7 +306,7 @@ def test_randomness_can_be_said(make):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": -1}, "^seed=-1: expected an integer from 0 on"),
+        ({"seed": -1}, "^seed=-1: expected an integer of at least 0"),
         ({"seed": 0.5}, r"^seed=0\.5: expected an integer"),
         ({"fixed": True}, "^fixed=True needs a seed"),
         ({"name": ""}, "^name='': expected a word"),
@@ -325,5 +325,5 @@ def test_what_is_no_epoch_is_refused(epoch):
         TransformWrapper(Numbers(), draw_one, seed=0),
         TransformWrapper(Numbers(), str),
     ):
-        with pytest.raises(InvalidOptionError, match=r"^epoch=.*: expected an integer from 0 on"):
+        with pytest.raises(InvalidOptionError, match=r"^epoch=.*: expected an integer of at"):
             wrapper.set_epoch(epoch)

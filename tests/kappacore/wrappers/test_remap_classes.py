@@ -54,7 +54,7 @@ def test_names_that_are_not_known_are_not_made_up():
     wrapper = RemapClassesWrapper(Labelled(LABELS, NAMES), [0, 5, 1])
     assert wrapper.n_classes == 6
     assert not hasattr(wrapper, "class_to_idx")
-    with pytest.raises(AttributeError, match=r"no 'classes': .*Give them: classes="):
+    with pytest.raises(AttributeError, match=r"no 'classes': .*Pass them: classes="):
         wrapper.classes  # noqa: B018
     assert not hasattr(RemapClassesWrapper(Labelled(LABELS), [0, 1, 2]), "classes")
 
@@ -117,12 +117,15 @@ def test_it_pickles():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mapping": {0: 0, 1: 1}}, r"^mapping= says nothing of \[2\], which occur as labels"),
-        ({"mapping": [0]}, r"^mapping= says nothing of \[1, 2\]"),
-        ({"mapping": [0, -1, 1]}, r"^mapping\[1\]=-1: expected an integer from 0 on"),
+        (
+            {"mapping": {0: 0, 1: 1}},
+            r"^mapping= has no new number for \[2\], which occur",
+        ),
+        ({"mapping": [0]}, r"^mapping= has no new number for \[1, 2\]"),
+        ({"mapping": [0, -1, 1]}, r"^mapping\[1\]=-1: expected an integer of at least 0"),
         ({"mapping": {0: "a", 1: 0, 2: 0}}, r"^mapping\[0\]='a': expected an integer"),
         ({"mapping": {"cow": 0}}, r"^mapping has 'cow', which is the name of no class"),
-        ({"mapping": {0: 0, "cat": 1, 1: 1, 2: 1}}, r"^mapping= gives 1 classes two numbers"),
+        ({"mapping": {0: 0, "cat": 1, 1: 1, 2: 1}}, r"^mapping= has two entries for 1 classes"),
         ({"mapping": "abc"}, r"^mapping='abc': expected \{old: new"),
         ({"mapping": 3}, r"^mapping=3: expected \{old: new"),
         ({"mapping": [0, 1, 2], "n_classes": 2}, r"^n_classes=2, but mapping= .* number 2"),
@@ -138,9 +141,9 @@ def test_a_label_that_has_appeared_since_is_an_error():
     dataset = Labelled([0, 1])
     wrapper = RemapClassesWrapper(dataset, [1, 0])
     dataset.labels[1] = 2
-    with pytest.raises(InvalidItemError, match=r"a sample has the label 2, of which mapping="):
+    with pytest.raises(InvalidItemError, match=r"a sample has the label 2, for which mapping="):
         labels(wrapper)
-    with pytest.raises(InvalidItemError, match=r"a sample has the label 2, of which mapping="):
+    with pytest.raises(InvalidItemError, match=r"a sample has the label 2, for which mapping="):
         wrapper.getall_class()
 
 
@@ -157,7 +160,7 @@ def test_a_label_between_two_classes_is_none():
         def getall_class(self):
             return self.labels
 
-    with pytest.raises(InvalidItemError, match=r"^a sample has the label 0\.5, of which"):
+    with pytest.raises(InvalidItemError, match=r"^a sample has the label 0\.5, for which"):
         RemapClassesWrapper(Soft([0, 1]), [1, 0]).getitem_class(0)
 
 

@@ -108,11 +108,11 @@ def test_an_empty_dataset_stays_empty():
     [
         ({}, r"takes repetitions= or min_size=; got neither"),
         ({"repetitions": 1, "min_size": 1}, "got both"),
-        ({"repetitions": 0}, "^repetitions=0: expected an integer from 1 on"),
-        ({"repetitions": -1}, "^repetitions=-1: expected an integer from 1 on"),
+        ({"repetitions": 0}, "^repetitions=0: expected an integer of at least 1"),
+        ({"repetitions": -1}, "^repetitions=-1: expected an integer of at least 1"),
         ({"repetitions": 2.0}, r"^repetitions=2\.0: expected an integer"),
         ({"repetitions": True}, "^repetitions=True: expected an integer"),
-        ({"min_size": 0}, "^min_size=0: expected an integer from 1 on"),
+        ({"min_size": 0}, "^min_size=0: expected an integer of at least 1"),
     ],
 )
 def test_what_is_no_number_of_repetitions_is_refused(options, message):
@@ -121,7 +121,7 @@ def test_what_is_no_number_of_repetitions_is_refused(options, message):
 
 
 def test_an_empty_dataset_reaches_no_size():
-    with pytest.raises(InvalidOptionError, match=r"^min_size=5: an empty dataset has no size"):
+    with pytest.raises(InvalidOptionError, match=r"^min_size=5: an empty dataset has no samples"):
         RepeatWrapper(Numbers(0), min_size=5)
 
 

@@ -59,7 +59,7 @@ def test_an_empty_dataset_stays_empty(kind):
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "0", True, 2**63])
 def test_what_is_no_seed_is_refused(seed):
-    message = r"^seed=.*: expected an integer from 0 on, below 2\*\*63\.$"
+    message = r"^seed=.*: expected an integer of at least 0 and below 2\*\*63\.$"
     for kind in (ShuffleWrapper, IntraClassShuffleWrapper):
         with pytest.raises(InvalidOptionError, match=message):
             kind(Labelled(LABELS), seed=seed)

@@ -44,7 +44,7 @@ def test_small_classes_share_what_rounding_leaves():
 
 @pytest.mark.parametrize("fraction", [1.5, -0.1, "half", None])
 def test_what_is_no_fraction_is_refused(fraction):
-    with pytest.raises(InvalidOptionError, match=r"^fraction=.*: expected a share"):
+    with pytest.raises(InvalidOptionError, match=r"^fraction=.*: expected a fraction"):
         train_test_split(Numbers(), fraction)
 
 

@@ -7,7 +7,6 @@ touching an object writes its reference count. Arrays hold the same in the bytes
 
 from __future__ import annotations
 
-import operator
 import os
 from abc import abstractmethod
 from array import array
@@ -20,27 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
-
 T_co = TypeVar("T_co", covariant=True)
 
 #: Names of the classes, and the index of each.
 Classes = tuple[list[str], dict[str, int]]
 
 _SHOWN = 3
-
-
-def check_index(idx: Any, length: int, owner: str) -> int:
-    """Return ``idx`` as an integer in ``0 … length - 1``; negative ones count from the end."""
-    try:
-        index = operator.index(idx)
-    except TypeError:
-        raise InvalidIndexError(
-            f"{owner} takes an integer as index, got {idx!r} ({type(idx).__name__})"
-        ) from None
-    if not -length <= index < length:
-        raise IndexOutOfRangeError(f"index {index} is out of range: {owner} has {length} entries")
-    return index % length
 
 
 class LazySequence(Sequence[T_co]):
@@ -55,9 +39,11 @@ class LazySequence(Sequence[T_co]):
     @overload
     def __getitem__(self, idx: slice) -> list[T_co]: ...
     def __getitem__(self, idx: int | slice) -> T_co | list[T_co]:
+        from kappacore.plugin_api import check_index  # brings torch, which no scan needs
+
         if isinstance(idx, slice):
             return [self._at(i) for i in range(*idx.indices(len(self)))]
-        return self._at(check_index(idx, len(self), type(self).__name__))
+        return self._at(check_index(idx, len(self), type(self).__name__, "integers or slices"))
 
     def __iter__(self) -> Iterator[T_co]:
         return map(self._at, range(len(self)))

@@ -1,4 +1,4 @@
-"""The labels that wrappers go by: all at once, and without reading a sample."""
+"""Labels and classes for wrappers: all labels at once, without reading a sample."""
 
 from __future__ import annotations
 
@@ -12,18 +12,12 @@ import numpy as np
 
 from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.datasets.items import Item, find_item, list_items
-from kappacore.errors import (
-    InvalidItemError,
-    InvalidOptionError,
-    KappaError,
-    MissingLabelsError,
-)
+from kappacore.errors import InvalidItemError, InvalidOptionError, KappaError, MissingLabelsError
 
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
 
 __all__ = [
-    "check_classes",
     "class_numbers",
     "count_classes",
     "find_label",
@@ -32,21 +26,24 @@ __all__ = [
     "shorten",
 ]
 
-_AT_ONCE = 8192  # labels, where they are read one by one
+_BATCH = 8192  # labels, if there is no column of them
 _SHOWN = 10
 
 
 def find_label(dataset: KDDataset, label: str | None, owner: str) -> tuple[str, Item]:
-    """Return the item that is the label: ``class`` where the dataset has it, else ``y``.
+    """Return the item that is the label: ``class`` if the dataset has it, else ``y``.
 
     Args:
         dataset: The dataset.
-        label: The item's name, where it is another one.
-        owner: Who needs it, for the error text.
+        label: The item's name, if it is another one.
+        owner: The class or function that needs it, for the error message.
+
+    Returns:
+        The item's name and the item.
 
     Raises:
         MissingLabelsError: The dataset has neither.
-        UnknownItemError: It has no item of the name that was given.
+        UnknownItemError: The dataset has no item ``label``.
     """
     check_dataset(dataset, owner)
     name = _main_label(dataset) if label is None else label
@@ -54,7 +51,7 @@ def find_label(dataset: KDDataset, label: str | None, owner: str) -> tuple[str, 
         return name, find_item(dataset, name)
     raise MissingLabelsError(
         f"{owner} needs labels, but {type(dataset).__name__} has neither an item 'class' nor 'y'; "
-        f"{list_items(dataset)}. Say which one is the label: label='...'."
+        f"{list_items(dataset)}. Name the item that is the label: label='...'."
     )
 
 
@@ -64,7 +61,7 @@ def read_labels(dataset: KDDataset, label: str | None, owner: str) -> IntArray:
     Args:
         dataset: The dataset.
         label: See :func:`find_label`.
-        owner: Who needs them, for the error text.
+        owner: The class or function that needs them, for the error message.
 
     Raises:
         MissingLabelsError: There are none, or only by reading every sample.
@@ -85,8 +82,8 @@ def read_labels(dataset: KDDataset, label: str | None, owner: str) -> IntArray:
         return labels.astype(np.int64, copy=False)
     raise InvalidItemError(
         f"{owner} needs labels that are integers; item {name!r} of {type(dataset).__name__} is an "
-        f"array of {labels.dtype} of shape {labels.shape}. Put {owner} below what turns the "
-        f"numbers of the classes into something else, or say which item has them: label='...'."
+        f"array of {labels.dtype} of shape {labels.shape}. Put {owner} below the wrapper "
+        f"that converts the class numbers, or name the item that has them: label='...'."
     )
 
 
@@ -98,24 +95,24 @@ def _read_one_by_one(dataset: KDDataset, name: str, item: Item, owner: str) -> I
     if item.reads_samples:
         raise MissingLabelsError(
             f"{owner} needs the labels of all samples, and item {name!r} is known only by reading "
-            f"each of the {len(dataset)} samples whole. Say where the labels are: "
-            f"as_kd(dataset, labels='targets'), the name of an attribute, or an array."
+            f"each of the {len(dataset)} samples whole. Pass the labels to "
+            f"as_kd(dataset, labels='targets'): the name of an attribute, or an array."
         )
-    length = len(dataset)
+    indices = range(len(dataset))
     parts = [
-        np.asarray(item.get_batch(list(range(start, min(start + _AT_ONCE, length)))))
-        for start in range(0, length, _AT_ONCE)
+        np.asarray(item.get_batch(list(indices[start : start + _BATCH])))
+        for start in indices[::_BATCH]
     ]
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 def is_described(dataset: KDDataset, label: str | None) -> bool:
-    """Tell whether ``classes`` and ``n_classes`` of a dataset are about this label."""
+    """Return whether ``classes`` and ``n_classes`` of a dataset describe this label."""
     return label is None or label == _main_label(dataset)
 
 
 def count_classes(dataset: KDDataset, label: str | None) -> int | None:
-    """Return ``n_classes`` of a dataset, else the number of its ``classes``, else None."""
+    """Return ``n_classes`` of a dataset, else the length of its ``classes``, else None."""
     if not is_described(dataset, label):
         return None
     number = getattr(dataset, "n_classes", None)
@@ -125,17 +122,24 @@ def count_classes(dataset: KDDataset, label: str | None) -> int | None:
     return int(number)
 
 
-def class_numbers(dataset: KDDataset, label: str | None, classes: Any, option: str) -> list[int]:
+def class_numbers(
+    dataset: KDDataset,
+    label: str | None,
+    classes: Any,
+    option: str,
+    labels: IntArray | None = None,
+) -> list[int]:
     """Return the numbers of classes that are given by number or by name.
 
     Args:
-        dataset: Where the names are looked up.
+        dataset: The dataset that has the names.
         label: The item that is the label; see :func:`find_label`.
-        classes: What the user gave: an iterable of integers and names.
-        option: The name of the user's option, for the error text.
+        classes: The option's value: an iterable of integers and names.
+        option: The option's name, for the error message.
+        labels: All labels, to refuse classes that are neither below ``n_classes`` nor among them.
 
     Raises:
-        InvalidOptionError: It is no list of classes, or there is no class of such a name.
+        InvalidOptionError: ``classes`` is no such iterable, or a class does not exist.
     """
     if isinstance(classes, (str, bytes, Mapping)) or not isinstance(classes, Iterable):
         raise InvalidOptionError(
@@ -144,27 +148,20 @@ def class_numbers(dataset: KDDataset, label: str | None, classes: Any, option: s
         )
     given = list(classes)
     named: dict[str, list[int]] = {}
-    if is_described(dataset, label) and any(isinstance(one, str) for one in given):
-        named = _numbers_of_names(dataset)
-    return [_class_number(dataset, one, named, option) for one in given]
-
-
-def check_classes(
-    dataset: KDDataset, label: str | None, labels: IntArray, numbers: list[int], option: str
-) -> None:
-    """Refuse classes that do not exist: neither below ``n_classes`` nor among the labels.
-
-    Raises:
-        InvalidOptionError: Naming the first one, and those there are.
-    """
+    if is_described(dataset, label) and any(isinstance(each, str) for each in given):
+        named = _numbers_by_name(dataset)
+    numbers = [_class_number(dataset, each, named, option) for each in given]
+    if labels is None:
+        return numbers
     total = count_classes(dataset, label) or 0
     for number in numbers:
         if not 0 <= number < total and not (labels == number).any():
             known = sorted({*range(total), *np.unique(labels).tolist()})
             raise InvalidOptionError(
                 f"{option}={shorten(numbers)} has {number}, which is no class of "
-                f"{type(dataset).__name__}: its classes are {_ranged(known)}."
+                f"{type(dataset).__name__}: its classes are {_as_range(known)}."
             )
+    return numbers
 
 
 def shorten(values: list[Any]) -> str:
@@ -173,32 +170,32 @@ def shorten(values: list[Any]) -> str:
     return f"[{shown}, … ({len(values)} in all)]" if len(values) > _SHOWN else f"[{shown}]"
 
 
-def _class_number(dataset: KDDataset, one: Any, named: dict[str, list[int]], option: str) -> int:
-    if not isinstance(one, str):
-        if not isinstance(one, bool) and getattr(one, "ndim", 0) == 0:
+def _class_number(dataset: KDDataset, given: Any, named: dict[str, list[int]], option: str) -> int:
+    if not isinstance(given, str):
+        if not isinstance(given, bool) and getattr(given, "ndim", 0) == 0:
             with contextlib.suppress(TypeError):
-                return operator.index(one)
+                return operator.index(given)
         raise InvalidOptionError(
-            f"{option} has {one!r}; expected the number or the name of a class."
+            f"{option} has {given!r}; expected the number or the name of a class."
         )
-    numbers = named.get(one, [])
+    numbers = named.get(given, [])
     if len(numbers) == 1:
         return numbers[0]
     if numbers:
         raise InvalidOptionError(
-            f"{option} has {one!r}, which is the name of several classes: {numbers}. "
-            f"Give their numbers."
+            f"{option} has {given!r}, which is the name of several classes: {numbers}. "
+            f"Use their numbers."
         )
-    close = difflib.get_close_matches(one, named, n=1)
+    close = difflib.get_close_matches(given, named, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     known = f"there are {shorten(list(named))}" if named else "there are no names (`classes`)"
     raise InvalidOptionError(
-        f"{option} has {one!r}, which is the name of no class of {type(dataset).__name__}: "
+        f"{option} has {given!r}, which is the name of no class of {type(dataset).__name__}: "
         f"{known}.{hint}"
     )
 
 
-def _numbers_of_names(dataset: KDDataset) -> dict[str, list[int]]:
+def _numbers_by_name(dataset: KDDataset) -> dict[str, list[int]]:
     """Return the numbers of the classes of each name; a class may have several names."""
     named: dict[str, list[int]] = {}
     for number, name in enumerate(getattr(dataset, "classes", None) or ()):
@@ -210,7 +207,7 @@ def _numbers_of_names(dataset: KDDataset) -> dict[str, list[int]]:
     return {name: numbers for name, numbers in named.items() if isinstance(name, str)}
 
 
-def _ranged(numbers: list[int]) -> str:
+def _as_range(numbers: list[int]) -> str:
     if not numbers:
         return "none"
     if len(numbers) > 1 and numbers == list(range(numbers[0], numbers[-1] + 1)):
