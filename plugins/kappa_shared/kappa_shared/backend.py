@@ -6,7 +6,6 @@ import os
 import sys
 import time
 import warnings
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kappacore.caching.backends.base import BackendInfo, CacheBackend, Scope
@@ -17,9 +16,9 @@ from kappacore.sizes import is_in_memory
 
 if sys.platform == "linux":
     from kappa_shared.arena import Arena
-    from kappa_shared.budget import memory_left, plan
-    from kappa_shared.inspecting import look, memory_taken
-    from kappa_shared.layout import read_length
+    from kappa_shared.budget import Budget, plan
+    from kappa_shared.inspection import inspect, memory_taken
+    from kappa_shared.layout import map_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,15 +81,7 @@ class SharedBackend(CacheBackend):
         try:
             if budget.warning and self._tenancy.first_to("report-budget"):
                 warnings.warn(budget.warning, CacheWarning, stacklevel=2)
-            self._arena = Arena(
-                folder,
-                length,
-                budget.capacity,
-                grow=max_bytes is not None,
-                ceiling=budget.ceiling,
-                reserve=budget.reserve,
-                memory=partial(memory_left, budget.memory_reserve) if memory else None,
-            )
+            self._arena = Arena(folder, length, budget, grow=max_bytes is not None)
         except BaseException:
             self.close()
             raise
@@ -146,10 +137,7 @@ class SharedBackend(CacheBackend):
         arena = self.arena
         return BackendInfo(
             namespace=self._namespace,
-            entries=arena.entries,
-            bytes=arena.used,
-            capacity=arena.capacity,
-            full=arena.full,
+            **arena.index.fill(),
             where=str(arena.folder),
             advice=self._advice,
         )
@@ -161,7 +149,7 @@ class SharedBackend(CacheBackend):
         del options
         parent = _parent(path)
         folders = sorted(parent.iterdir()) if parent.is_dir() else []
-        return [look(folder) for folder in folders if _is_namespace(folder)]
+        return [inspect(folder) for folder in folders if _is_namespace(folder)]
 
     @classmethod
     def remove(
@@ -173,14 +161,14 @@ class SharedBackend(CacheBackend):
             return False
         if remove(folder, kept=True):
             return True
-        tenancy = Tenancy(folder)  # others use it, and as long as this one does it stays
+        tenancy = Tenancy(folder)  # others use it, and while this process does, it stays
         try:
-            length = read_length(folder)
-            if length is not None:
-                Arena(folder, length, 1, grow=False).clear()
+            index = map_index(folder)
+            if index is not None:
+                Arena(folder, index.length, Budget(capacity=1), grow=False).clear()
         finally:
             tenancy.leave()
-        return length is not None
+        return index is not None
 
     @classmethod
     def collect(cls, *, path: str | os.PathLike[str] | None = None, **options: Any) -> list[str]:
