@@ -198,9 +198,7 @@ def test_a_folder_whose_parent_does_not_exist_is_refused(tmp_path):
 
 @pytest.mark.parametrize("path", ["", 3])
 def test_what_is_no_path_is_not_taken_for_the_current_folder(path, cache_folder):
-    with pytest.raises(
-        InvalidOptionError, match=r"^path=.* is not a folder\. Give one that"
-    ):
+    with pytest.raises(InvalidOptionError, match=r"^path=.* is not a folder\. Give one that"):
         SharedBackend("test", 10, path=path)
     assert namespaces_in(cache_folder) == []
 
