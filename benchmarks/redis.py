@@ -92,9 +92,10 @@ def opened(source: BytesAndIndex, backend: Any, namespace: str = "bytes", **opti
 
 def peers(dataset: Any, node: Node, *, unix: bool) -> dict[str, Callable[[], object]]:
     """Return readers of what the dataset has stored, by other means."""
-    space = dataset._cache._session().backend._space
+    namespace = dataset._cache._session().backend._namespace
     codec, identity = dataset._cache.codec, dataset._cache.identity.digest_name
-    names = space.layout.values(0, space.current([0])[0], list(range(len(dataset))))
+    (group,) = namespace.group(range(len(dataset)))
+    names = group.names
     url = node.socket_url if unix else node.url
     client: Any = redis.Redis.from_url(url, socket_read_size=READ_SIZE, protocol=2)
 

@@ -112,6 +112,9 @@ OWNER = """
 import sys, time
 import kappacore
 from torch.utils.data import DataLoader
+from torch.utils.data._utils import worker
+
+worker.MP_STATUS_CHECK_INTERVAL = 0.2  # s between a worker's checks of its parent; 5 in torch
 
 class Slow:
     def __len__(self):
@@ -142,7 +145,7 @@ def test_the_server_ends_with_an_owner_that_is_killed_among_its_workers(tmp_path
         assert time.monotonic() < deadline, left
         left = [name for name in namespaces_in(cache_folder) if "/redis/" in name]
         time.sleep(0.02)
-    deadline = time.monotonic() + 20  # torch's workers look after their parent every 5 seconds
+    deadline = time.monotonic() + 20
     while namespaces_in(cache_folder):
         assert time.monotonic() < deadline
         kappacore.CachedDataset(WORDS, "shared").close()  # the next one tidies up what it counted

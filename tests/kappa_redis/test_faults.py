@@ -88,19 +88,17 @@ def test_a_server_that_hangs_in_an_epoch_and_goes_on():
         assert 1 <= stats.backend_errors <= 3
         stopped = time.monotonic()
         before = ds.stats()
-        while time.monotonic() < stopped + 3:
+        while time.monotonic() < stopped + 1.5:
             assert read_epoch(ds).source_reads == LENGTH
             time.sleep(0.05)
         # Each try costs a timeout at most, and there is one each time it was left alone.
-        assert (ds.stats() - before).backend_errors <= 3 / 0.3
+        assert (ds.stats() - before).backend_errors <= 1.5 / 0.3
         node.send(signal.SIGCONT)
         wait_for_hits(ds)
 
 
 @pytest.mark.slow
-def test_a_server_that_hangs_for_ten_seconds_delays_an_epoch_by_a_timeout_each_time_it_is_tried(
-    monkeypatch,
-):
+def test_a_server_that_hangs_for_seconds_is_tried_once_and_costs_one_timeout(monkeypatch):
     monkeypatch.undo()
     with (
         start_node() as node,
@@ -108,7 +106,7 @@ def test_a_server_that_hangs_for_ten_seconds_delays_an_epoch_by_a_timeout_each_t
     ):
         read_epoch(ds)
         node.send(signal.SIGSTOP)
-        timer = threading.Timer(10, node.send, [signal.SIGCONT])
+        timer = threading.Timer(4, node.send, [signal.SIGCONT])
         timer.start()
         errors = 0
         with expect_warning():
@@ -116,7 +114,7 @@ def test_a_server_that_hangs_for_ten_seconds_delays_an_epoch_by_a_timeout_each_t
                 stats = read_epoch(ds)
                 assert stats.hits + stats.source_reads == LENGTH
                 errors += stats.backend_errors
-        assert 1 <= errors <= 2  # 10 s hold two spans of 5 s
+        assert errors == 1  # it is left alone for 5 s, longer than it hangs
         deadline = time.monotonic() + 10
         while read_epoch(ds).hits < LENGTH:
             assert time.monotonic() < deadline
@@ -197,7 +195,10 @@ def test_who_comes_while_a_node_is_dead_uses_the_others():
 
 @pytest.mark.slow
 def test_a_cluster_that_is_down_as_a_whole_is_left_alone(monkeypatch):
-    with start_cluster() as nodes, open_dataset(nodes[0], cluster=True) as ds:
+    with (
+        start_cluster(**{"cluster-node-timeout": "1000"}) as nodes,
+        open_dataset(nodes[0], cluster=True) as ds,
+    ):
         read_epoch(ds)
         nodes[1].kill()
         deadline = time.monotonic() + 20

@@ -28,9 +28,12 @@ def guarded():
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"url": "localhost:6379"}, r"url= is no address of a Redis server; expected redis://host"),
-        ({"url": "redis://:pass:word@host:port"}, r"url= is no address of a Redis server"),
-        ({"url": "unix://"}, r"url= is no address of a Redis server"),
+        (
+            {"url": "localhost:6379"},
+            r"url= is not the address of a Redis server; expected redis://host",
+        ),
+        ({"url": "redis://:pass:word@host:port"}, r"url= is not the address of a Redis server"),
+        ({"url": "unix://"}, r"url= is not the address of a Redis server"),
         ({"url": 7}, r"url= is a int, not the address of a Redis server; expected redis://host"),
         ({"ttl": 0}, r"ttl=0 would drop entries at once. Give a duration such as '3d', or None"),
         ({"ttl": "soon"}, r"ttl='soon' is not a duration"),
@@ -41,10 +44,13 @@ def guarded():
         ({"prefix": "a{b}"}, r"prefix='a\{b\}' is not valid. Use up to 64 characters out of"),
         ({"tls_ca": "ca.pem"}, r"A tls_ option was given, but url='redis://127.0.0.1:\d+' does"),
         ({"url": "rediss://h", "tls_ca": "no.pem"}, r"The TLS file 'no.pem' does not exist or is"),
-        ({"url": "rediss://h", "tls_key": "no.pem"}, r"no file. Give tls_key= the path of a file"),
+        (
+            {"url": "rediss://h", "tls_key": "no.pem"},
+            r"a file. Give tls_key= the path of a file in",
+        ),
         ({"url": "unix:///s", "cluster": True}, r"cluster=True needs a node's host and port, but"),
         ({"url": "redis://h/2", "cluster": True}, r"names the database 2, but a cluster has only"),
-        ({"url": "redis://h?foo=1"}, r"url= names the server 'redis://h:6379', and behind the q"),
+        ({"url": "redis://h?foo=1"}, r"url= names the server 'redis://h:6379', and after the q"),
         ({"max_bytes": "1GiB"}, r"max_bytes='1GiB' limits a private Redis server, but url= or"),
     ],
 )
@@ -59,13 +65,13 @@ def test_an_unknown_option_is_refused_with_those_there_are(node):
 
 
 def test_a_server_alone_is_not_taken_for_a_cluster(node):
-    expected = r"cluster=True was given, but the Redis server redis://\S+ is no part of a cluster"
+    expected = r"cluster=True was given, but the Redis server redis://\S+ is not part of a cluster"
     with pytest.raises(InvalidOptionError, match=expected):
         kappacore.CachedDataset(WORDS, "redis", url=node.url, cluster=True)
 
 
 def test_a_node_of_a_cluster_is_not_taken_for_a_server_alone(cluster):
-    expected = r"The Redis server redis://\S+ is one of a cluster. Give cluster=True"
+    expected = r"The Redis server redis://\S+ is part of a cluster. Give cluster=True"
     for each in cluster:
         with pytest.raises(InvalidOptionError, match=expected):
             kappacore.CachedDataset(WORDS, "redis", url=each.url)
@@ -73,7 +79,7 @@ def test_a_node_of_a_cluster_is_not_taken_for_a_server_alone(cluster):
 
 @pytest.mark.parametrize("password", [None, "wrong", 1234])
 def test_who_is_not_let_in_is_told_so(guarded, password):
-    expected = rf"server {guarded.url} does not let this user in .* Give the right password="
+    expected = rf"server {guarded.url} rejects this login .* Give the right password="
     with pytest.raises(InvalidOptionError, match=expected):
         kappacore.CachedDataset(WORDS, "redis", url=guarded.url, password=password)
 

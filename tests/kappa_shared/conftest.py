@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kappa_shared.arena import Arena
-from support.arenas import MIB
+from support.arenas import MIB, open_arena
 
 
 @pytest.fixture
@@ -19,4 +18,4 @@ def folder(cache_folder):
 @pytest.fixture
 def arena(folder):
     """An arena for 20 values with a limit of 1 MiB."""
-    return Arena(folder, 20, MIB, grow=False)
+    return open_arena(folder, 20, MIB)

@@ -9,14 +9,13 @@ import random
 import numpy as np
 import pytest
 
-from kappa_shared.arena import Arena
-from support.arenas import MIB, other_view, put
+from support.arenas import MIB, open_arena, other_view, put
 from support.caching import open_files
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 64 * 1024, 16 * MIB])
 def test_values_of_any_size_come_back_in_every_view(folder, size):
-    arena = Arena(folder, 3, 40 * MIB, grow=False)
+    arena = open_arena(folder, 3, 40 * MIB)
     other = other_view(arena)
     value = random.Random(size).randbytes(size)
     assert put(arena, 1, value)
@@ -62,7 +61,7 @@ def test_a_value_is_replaced_for_everybody(arena):
     assert other.get(1) == b"before"
     put(other, 1, b"a longer value")
     assert arena.get(1) == other.get(1) == b"a longer value"
-    assert arena.entries == 1
+    assert arena.index.fill()["entries"] == 1
 
 
 def test_a_buffer_stays_what_it_was_across_put_clear_and_the_end_of_the_arena(arena):
@@ -81,14 +80,14 @@ def test_a_buffer_stays_what_it_was_across_put_clear_and_the_end_of_the_arena(ar
 
 def test_a_folder_that_is_not_there_is_an_error(folder):
     with pytest.raises(FileNotFoundError):
-        Arena(folder / "missing", 3, 1000, grow=False)
+        open_arena(folder / "missing", 3, 1000)
 
 
 def test_no_file_stays_open(folder):
     gc.collect()
     before = open_files()
     for _ in range(5):
-        arena = Arena(folder, 20, MIB, grow=False)
+        arena = open_arena(folder, 20, MIB)
         other = other_view(arena, 2 * MIB, grow=True)
         put(other, 1, b"x")
         arena.get(1)

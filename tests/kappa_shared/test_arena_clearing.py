@@ -13,11 +13,15 @@ def test_clearing_is_seen_by_everybody_and_makes_room(arena):
     for view in (arena, other):
         assert put(view, 1, b"x" * 900_000)
         assert not put(other, 2, b"x" * 900_000)
-        assert (arena.full, other.full) == (True, True)
+        assert (arena.index.fill()["full"], other.index.fill()["full"]) == (True, True)
         other.clear()
         assert arena.get(1) is None
         assert other.get(1) is None
-        assert (arena.entries, arena.used, arena.full) == (0, 0, False)
+        assert (
+            arena.index.fill()["entries"],
+            arena.index.fill()["bytes"],
+            arena.index.fill()["full"],
+        ) == (0, 0, False)
 
 
 def test_what_was_loaded_before_a_clear_is_not_stored_after_it(arena):
@@ -57,7 +61,7 @@ def test_what_is_written_while_another_clears_is_gone_and_no_sign_of_missing_roo
     monkeypatch.undo()
     assert arena.get(1) is None
     assert other.get(1) is None
-    assert not arena.full
+    assert not arena.index.fill()["full"]
     assert put(arena, 1, b"value")
     assert other.get(1) == b"value"
 

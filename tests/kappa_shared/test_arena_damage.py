@@ -6,8 +6,7 @@ import pytest
 
 from kappa_shared import arena as arena_module
 from kappa_shared import layout
-from kappa_shared.arena import Arena
-from support.arenas import MIB, data_file, names, other_view, put
+from support.arenas import MIB, data_file, names, open_arena, other_view, put
 
 
 def damage(arena, key, data):
@@ -58,8 +57,8 @@ def test_an_index_that_cannot_be_read_is_set_aside_and_made_anew(arena, content)
     put(arena, 1, b"value")
     held = arena.get(1)
     (arena.folder / "index").write_bytes(content)
-    assert layout.read_length(arena.folder) is None
-    fresh = Arena(arena.folder, 20, MIB, grow=False)
+    assert layout.map_index(arena.folder) is None
+    fresh = open_arena(arena.folder, 20, MIB)
     assert fresh.get(1) is None
     assert put(fresh, 1, b"again")
     assert fresh.get(1) == b"again"
@@ -79,7 +78,7 @@ def test_an_arena_of_another_format_is_never_misread(arena, what, place, change)
         byte = file.read(1)[0]
         file.seek(place)
         file.write(bytes([byte ^ change]))
-    fresh = Arena(arena.folder, 20, MIB, grow=False)
+    fresh = open_arena(arena.folder, 20, MIB)
     assert fresh.get(1) is None
     assert put(fresh, 1, b"again")
     assert other_view(fresh).get(1) == b"again"
@@ -87,7 +86,7 @@ def test_an_arena_of_another_format_is_never_misread(arena, what, place, change)
 
 def test_an_arena_of_another_length_is_made_anew_and_its_users_go_on(arena):
     put(arena, 1, b"before")
-    longer = Arena(arena.folder, 21, MIB, grow=False)
+    longer = open_arena(arena.folder, 21, MIB)
     assert longer.get(1) is None
     assert put(longer, 1, b"after")
     assert put(arena, 2, b"apart")
@@ -100,7 +99,7 @@ def test_an_arena_whose_values_were_removed_is_made_anew(arena):
     put(arena, 1, b"value")
     data_file(arena.folder).unlink()
     fresh = other_view(arena, MIB)
-    assert (fresh.get(1), fresh.entries) == (None, 0)
+    assert (fresh.get(1), fresh.index.fill()["entries"]) == (None, 0)
     assert put(fresh, 1, b"again")
     assert other_view(fresh).get(1) == b"again"
     assert arena.get(1) == b"value"
@@ -109,6 +108,6 @@ def test_an_arena_whose_values_were_removed_is_made_anew(arena):
 def test_what_a_process_left_that_was_killed_at_making_an_arena_is_removed(folder):
     (folder / "index.1234").write_bytes(bytes(100))
     (folder / "data-1234").write_bytes(bytes(100))
-    arena = Arena(folder, 20, MIB, grow=False)
+    arena = open_arena(folder, 20, MIB)
     assert put(arena, 1, b"value")
     assert names(folder) == ["data-", "index", "lock"]

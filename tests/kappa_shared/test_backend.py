@@ -174,7 +174,7 @@ def test_another_folder_can_be_given(tmp_path, cache_folder):
     backend.put(1, [b"on disk"])
     same = SharedBackend("test", 10, path=str(tmp_path))
     assert same.get(1) == b"on disk"
-    assert same.verify_always  # a disk forgets and changes what memory does not
+    assert same.verify_always  # a disk may lose or change data
     assert not SharedBackend("test", 10).verify_always
     same.close()
     backend.close()
@@ -198,7 +198,7 @@ def test_a_folder_whose_parent_does_not_exist_is_refused(tmp_path):
 
 @pytest.mark.parametrize("path", ["", 3])
 def test_what_is_no_path_is_not_taken_for_the_current_folder(path, cache_folder):
-    with pytest.raises(InvalidOptionError, match=r"^path=.* is no folder\. Give one that exists"):
+    with pytest.raises(InvalidOptionError, match=r"^path=.* is not a folder\. Give one that"):
         SharedBackend("test", 10, path=path)
     assert namespaces_in(cache_folder) == []
 

@@ -228,7 +228,10 @@ def test_eight_unrelated_processes_create_join_and_delete_a_cache_at_the_same_ti
 KILLED = """
     import os, signal, sys
     from torch.utils.data import DataLoader
+    from torch.utils.data._utils import worker
     from kappacore import CachedDataset
+
+    worker.MP_STATUS_CHECK_INTERVAL = 0.2  # s between a worker's checks of its parent; 5 in torch
 
     if __name__ == "__main__":
         dataset = CachedDataset(list(range(400)), "shared", namespace="k", max_bytes="1MiB")
@@ -241,7 +244,6 @@ KILLED = """
     """
 
 
-@pytest.mark.slow  # a worker looks for its parent every 5 seconds
 def test_workers_leave_nothing_when_the_program_is_killed(tmp_path, cache_folder):
     with start_script(tmp_path, KILLED, "fork") as program:
         assert program.wait() == -signal.SIGKILL

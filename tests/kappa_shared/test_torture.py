@@ -13,7 +13,7 @@ def test_a_cache_survives_processes_that_are_killed_all_the_time():
     """See torture.py; ``make torture`` goes on for longer."""
     program = Path(__file__).with_name("torture.py")
     done = subprocess.run(
-        [sys.executable, str(program), "--seconds", "20"], capture_output=True, text=True
+        [sys.executable, str(program), "--seconds", "6"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     counts = re.search(r": (\d+) killed, .* (\d+) values written, (\d+) found", done.stdout)

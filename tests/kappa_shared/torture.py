@@ -31,7 +31,7 @@ EVERY = 0.05  # seconds between kills
 SAMPLES = 2000
 LARGEST = 2_000_000
 VERSIONS = 3
-ROUND = 5.0  # seconds until the cache is looked through and cleared
+ROUND = 3.0  # seconds until the cache is checked and cleared
 PATIENCE = 60.0  # seconds without progress that are called a hang
 HELD = 8  # views that a process holds on to
 OPTIONS = {"max_bytes": "768MiB"}
@@ -223,7 +223,7 @@ class Torturer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
     arguments = parser.parse_args()
     noise()  # before forking

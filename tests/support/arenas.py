@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kappa_shared.arena import Arena
+from kappa_shared.budget import Budget
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kappacore.caching.backends.base import Buffer
 
-__all__ = ["MIB", "data_file", "names", "other_view", "put"]
+__all__ = ["MIB", "data_file", "names", "open_arena", "other_view", "put"]
 
 MIB = 2**20
 
 
+def open_arena(
+    folder: Path, length: int, capacity: int = MIB, *, grow: bool = False, **limits: Any
+) -> Arena:
+    """Open an arena; ``limits`` are those of its budget beside the capacity."""
+    return Arena(folder, length, Budget(capacity=capacity, **limits), grow=grow)
+
+
 def other_view(arena: Arena, capacity: int = 0, *, grow: bool = False) -> Arena:
     """What another process sees."""
-    return Arena(arena.folder, arena.length, capacity, grow=grow)
+    return open_arena(arena.folder, arena.index.length, capacity, grow=grow)
 
 
 def put(arena: Arena, key: int, *pieces: Buffer) -> bool:

@@ -18,12 +18,12 @@ class LMDBBackend(CacheBackend):
     """Keeps samples in a file that all processes of the machine and all namespaces share.
 
     Args:
-        path: the file's folder, on a local disk.
-        max_bytes: limit on the file's size, as ``"64GiB"``; give the same in all processes.
+        path: The file's folder, on a local disk.
+        max_bytes: Limit on the file's size, as ``"64GiB"``; give the same in all processes.
     """
 
     scope = "machine"
-    verify_always = True  # a disk forgets and changes what memory does not
+    verify_always = True  # a disk may lose or change data
 
     def __init__(
         self, namespace: str, length: int, *, path: str | Path, max_bytes: int | str = "16GiB"

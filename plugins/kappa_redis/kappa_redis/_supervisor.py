@@ -1,13 +1,14 @@
-"""Runs a private server as long as the process that asked for it lives.
+"""Runs a private server as long as its owner, the process that asked for it, lives.
 
 A program of its own, of the standard library alone: ``_supervisor.py OWNER FOLDER COMMAND …``. It
-is the owner's child, so the system gives it another parent the moment the owner ends, however that
-happens; what the owner's other children have inherited plays no part.
+is a child of the owner, so it gets another parent as soon as the owner ends, even if that is killed
+while its DataLoader workers, which have inherited its files, live on. The kernel's own signal for
+this, ``PR_SET_PDEATHSIG``, is of no use to the owner: it comes when the *thread* that started the
+child ends. Here, where there is one thread, it ends the server if the supervisor itself is killed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import shutil
@@ -16,20 +17,19 @@ import subprocess
 import sys
 import time
 
-_PAUSE = 0.2  # seconds between looks at the owner
+_PAUSE = 0.2  # seconds between checks of the owner
 _PR_SET_PDEATHSIG = 1
 
 
-def _end_with_parent() -> None:
-    """Have this process killed when its parent is, the supervisor: also a thing that happens."""
+def _end_with_supervisor() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main(owner: int, folder: str, command: list[str]) -> None:
-    """Run the server until it or its owner ends, or somebody sends SIGTERM."""
+    """Run the server until it or its owner ends, or SIGTERM comes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    server = subprocess.Popen(command, preexec_fn=_end_with_parent)  # noqa: S603
+    server = subprocess.Popen(command, preexec_fn=_end_with_supervisor)  # noqa: S603
     try:
         while os.getppid() == owner and server.poll() is None:
             time.sleep(_PAUSE)
@@ -37,8 +37,7 @@ def main(owner: int, folder: str, command: list[str]) -> None:
         server.kill()
         server.wait()
         if os.getppid() != owner:  # else the owner removes it
-            with contextlib.suppress(OSError):
-                shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

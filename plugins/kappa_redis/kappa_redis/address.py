@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,7 @@ from urllib.parse import quote
 
 import redis
 from redis.backoff import FullJitterBackoff
-from redis.connection import (
-    AbstractConnection,
-    SSLConnection,
-    UnixDomainSocketConnection,
-    parse_url,
-)
+from redis.connection import AbstractConnection, parse_url
 from redis.exceptions import NoPermissionError, RedisClusterException
 from redis.retry import Retry
 
@@ -27,18 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Address", "read_address"]
 
-_READ_SIZE = 1 << 20  # bytes asked of the socket at once; values are large
-_RETRIES = 2  # of a connection that was lost, not of a server that does not answer
+_READ_SIZE = 1 << 20  # bytes per read of the socket; values are large
+_RETRIES = 2  # of a lost connection, not of a server that does not answer
 _BACKOFF = {"base": 0.01, "cap": 0.1}  # seconds
-#: What redis-py calls the files.
+#: redis-py's names for the files.
 _TLS_FILES = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
 _EXPECTED = (
     "expected redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/of/the/socket, with "
     "special characters of a password percent-encoded, or the password as password=…"
 )
-
-
-#: Errors that say nothing but their text.
+#: Errors that can be made anew from their text alone.
 _MADE_OF_TEXT = (
     redis.AuthenticationError, redis.ConnectionError, redis.ResponseError, NoPermissionError,
 )  # fmt: skip
@@ -46,40 +39,34 @@ _MADE_OF_TEXT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """How to reach a server.
+    """How to reach a server or a cluster.
 
     Args:
-        url: the address, without credentials.
-        kind: redis-py's class of connection.
-        arguments: what redis-py opens connections with, credentials included.
+        url: The address, without credentials.
+        cluster: Whether it is a node of a cluster.
+        username: Who logs in; None for the server's default user.
+        password: Of that user, or of the server.
+        connection_class: redis-py's class of connection.
+        arguments: What redis-py opens connections with, credentials included.
     """
 
     url: str
-    kind: type[AbstractConnection]
+    cluster: bool
+    username: str | None = field(repr=False)
+    password: str | None = field(repr=False)
+    connection_class: type[AbstractConnection]
     arguments: dict[str, Any] = field(repr=False)
-
-    @property
-    def username(self) -> str | None:
-        """Who logs in; None for the server's default user."""
-        name: str | None = self.arguments.get("username")
-        return name
-
-    @property
-    def password(self) -> str | None:
-        """What nobody else should see."""
-        word: str | None = self.arguments.get("password")
-        return word
 
     @contextmanager
     def errors_without_secrets(self) -> Iterator[None]:
-        """Take the password out of errors: a server repeats what it did not understand."""
+        """Take the credentials out of errors: a server repeats what it did not understand."""
         try:
             yield
         except (redis.RedisError, RedisClusterException) as error:
             raise self.without_secrets(error) from None
 
     def without_secrets(self, error: Exception) -> Exception:
-        """Return an error as it may be shown and logged, one of redis-py's in any case."""
+        """Return an error of redis-py's that may be shown and logged."""
         text = str(error)
         shown = text.replace(self.password, "***") if self.password else text
         if self.username:
@@ -94,6 +81,7 @@ class Address:
 def read_address(
     url: object,
     *,
+    cluster: bool = False,
     username: str | None = None,
     password: str | None = None,
     tls_ca: str | Path | None = None,
@@ -102,45 +90,41 @@ def read_address(
     tls_verify: bool = True,
     timeout: float = 1.5,
     connect_timeout: float = 1.0,
-    cluster: bool = False,
 ) -> Address:
     """Turn options into an address; see :class:`kappa_redis.backend.RedisBackend`.
 
     Raises:
-        InvalidOptionError: if one cannot be used; the message repeats no credentials.
+        InvalidOptionError: If an option cannot be used; the message repeats no credentials.
     """
     for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
             raise InvalidOptionError(f"{name}={seconds!r} is not a positive number of seconds.")
-    parsed = _parse(url)
-    kind: type[AbstractConnection] = parsed.pop("connection_class", redis.Connection)
-    if kind is UnixDomainSocketConnection:
-        where = f"unix://{quote(parsed['path'])}"
-        if cluster:
-            raise InvalidOptionError(
-                f"cluster=True needs a node's host and port, but url={where!r} is a socket of one "
-                f"server. Give url='redis://node:6379'."
-            )
+    arguments = _parse(url)
+    kind: type[AbstractConnection] = arguments.pop("connection_class", redis.Connection)
+    database = int(arguments.get("db") or 0)
+    if kind is redis.UnixDomainSocketConnection:
+        shown = f"unix://{quote(arguments['path'])}" + (f"?db={database}" if database else "")
     else:
-        parsed.setdefault("host", "localhost")
-        parsed.setdefault("port", 6379)
-        host = f"[{parsed['host']}]" if ":" in parsed["host"] else parsed["host"]
-        where = f"redis{'s' * (kind is SSLConnection)}://{host}:{parsed['port']}"
-        parsed["socket_keepalive"] = True
-    database = int(parsed.get("db") or 0)
-    if database and cluster:
+        host = arguments.setdefault("host", "localhost")
+        port = arguments.setdefault("port", 6379)
+        arguments["socket_keepalive"] = True
+        scheme = "rediss" if kind is redis.SSLConnection else "redis"
+        shown = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        shown += f"/{database}" if database else ""
+    if cluster and kind is redis.UnixDomainSocketConnection:
         raise InvalidOptionError(
-            f"url={where!r} names the database {database}, but a cluster has only database 0. "
+            f"cluster=True needs a node's host and port, but url={shown!r} is a socket of one "
+            f"server. Give url='redis://node:6379'."
+        )
+    if cluster and database:
+        raise InvalidOptionError(
+            f"url={shown!r} names the database {database}, but a cluster has only database 0. "
             f"Leave it out, and use prefix= to keep apart from others."
         )
-    if database:
-        where += f"?db={database}" if kind is UnixDomainSocketConnection else f"/{database}"
-    parsed.update(
-        {
-            name: value.decode() if isinstance(value, bytes) else str(value)  # YAML has numbers
-            for name, value in (("username", username), ("password", password))
-            if value is not None
-        },
+    for name, value in (("username", username), ("password", password)):
+        if value is not None:  # YAML has numbers
+            arguments[name] = value.decode() if isinstance(value, bytes) else str(value)
+    arguments.update(
         socket_timeout=timeout,
         socket_connect_timeout=connect_timeout,
         socket_read_size=_READ_SIZE,
@@ -150,53 +134,51 @@ def read_address(
             FullJitterBackoff(**_BACKOFF), _RETRIES, supported_errors=(redis.ConnectionError,)
         ),
     )
-    files = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
-    parsed.update(_tls(where, kind is SSLConnection, files, tls_verify))
+    given = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
+    files = {name: Path(path) for name, path in given.items() if path is not None}
+    if kind is redis.SSLConnection:
+        for name, path in files.items():
+            if not path.is_file():
+                raise InvalidOptionError(
+                    f"The TLS file {str(path)!r} does not exist or is not a file. Give {name}= the "
+                    f"path of a file in PEM form."
+                )
+            arguments[_TLS_FILES[name]] = str(path)
+        arguments["ssl_cert_reqs"] = "required" if tls_verify else "none"
+        arguments["ssl_check_hostname"] = tls_verify
+    elif files or not tls_verify:
+        raise InvalidOptionError(
+            f"A tls_ option was given, but url={shown!r} does not use TLS. Begin the URL with "
+            f"rediss://, or leave the option out."
+        )
     try:
-        kind(**parsed)  # connects to nothing yet
+        kind(**arguments)  # connects to nothing yet
     except TypeError:
         raise InvalidOptionError(
-            f"url= names the server {where!r}, and behind the question mark something that "
+            f"url= names the server {shown!r}, and after the question mark something that "
             f"redis-py does not know; {_EXPECTED}."
         ) from None
-    return Address(url=where, kind=kind, arguments=parsed)
+    return Address(
+        url=shown,
+        cluster=cluster,
+        username=arguments.get("username"),
+        password=arguments.get("password"),
+        connection_class=kind,
+        arguments=arguments,
+    )
 
 
 def _parse(url: object) -> dict[str, Any]:
-    """Take a URL apart. What is wrong with it is not repeated: it may hold a password."""
-    if isinstance(url, str):
-        try:
-            parsed: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
-        except ValueError:
-            pass
-        else:
-            if parsed.get("connection_class") is not UnixDomainSocketConnection or "path" in parsed:
-                return parsed
-    what = "url= is no address of a Redis server"
+    """Take a URL apart. An invalid one is not repeated: it may hold a password."""
     if not isinstance(url, str):
-        what = f"url= is a {type(url).__name__}, not the address of a Redis server"
-    raise InvalidOptionError(f"{what}; {_EXPECTED}.") from None
-
-
-def _tls(
-    where: str, is_used: bool, files: dict[str, str | Path | None], verify: bool
-) -> dict[str, Any]:
-    given = {_TLS_FILES[name]: str(path) for name, path in files.items() if path is not None}
-    if not is_used:
-        if given or not verify:
-            raise InvalidOptionError(
-                f"A tls_ option was given, but url={where!r} does not use TLS. Begin the URL with "
-                f"rediss://, or leave the option out."
-            )
-        return {}
-    for name, path in files.items():
-        if path is not None and not Path(path).is_file():
-            raise InvalidOptionError(
-                f"The TLS file {str(path)!r} does not exist or is no file. Give {name}= the path "
-                f"of a file in PEM form."
-            )
-    return {
-        **given,
-        "ssl_cert_reqs": "required" if verify else "none",
-        "ssl_check_hostname": verify,
-    }
+        raise InvalidOptionError(
+            f"url= is a {type(url).__name__}, not the address of a Redis server; {_EXPECTED}."
+        )
+    parsed: dict[str, Any] | None = None
+    with suppress(ValueError):
+        parsed = parse_url(url)  # type: ignore[no-untyped-call]
+    if parsed is None or (
+        parsed.get("connection_class") is redis.UnixDomainSocketConnection and "path" not in parsed
+    ):
+        raise InvalidOptionError(f"url= is not the address of a Redis server; {_EXPECTED}.")
+    return parsed

@@ -14,8 +14,7 @@ from kappa_redis.address import read_address
 from kappa_redis.claims import Claims
 from kappa_redis.connect import PREFIX, find_server, prepare, visit
 from kappa_redis.connections import LOST
-from kappa_redis.layout import check_prefix
-from kappa_redis.namespace import Space
+from kappa_redis.namespace import RedisNamespace
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import (
     BackendInfo,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kappa_redis.connections import Command
+    from kappa_redis.namespace import Group
     from kappacore.plugin_api import Buffer
 
 __all__ = ["RedisBackend"]
@@ -39,38 +39,38 @@ __all__ = ["RedisBackend"]
 log = logging.getLogger("kappacore.cache")
 
 _BATCH_KEYS, _BATCH_BYTES = 512, 32 << 20  # of one request or reply
-_FIRST_BATCH = 32  # keys, as long as nobody knows how large values are
-_LARGEST = 512 << 20  # bytes that the server takes in one value
+_FIRST_BATCH = 32  # keys, until the size of a value is known
+_LARGEST = 512 << 20  # bytes; the server's limit on one value
 _OWN_KEYS = 2  # the last ones: of the engine, see Session
-_TURNS = 3  # at values that others clear meanwhile
+_ATTEMPTS = 3  # at values that others clear meanwhile
 
 
 class RedisBackend(CacheBackend):
-    """Keeps samples on a Redis or Valkey server, or a cluster of them.
+    """Keeps samples on a Redis or Valkey server, or on a cluster of them.
 
     Args:
-        namespace: see :class:`kappacore.CacheBackend`.
-        length: number of keys.
+        namespace: See :class:`kappacore.CacheBackend`.
+        length: Number of keys.
         url: ``"redis://host:6379/0"``, ``"rediss://…"`` for TLS, or ``"unix:///path/of/socket"``;
             default ``$KAPPA_REDIS_URL``, else a private server that is started here and ends with
             this process.
-        cluster: whether ``url`` names a node of a cluster.
-        username: who logs in.
-        password: of that user, or of the server.
-        tls_ca: file with the certificates of the authorities to trust; default the system's.
-        tls_cert: file with this client's certificate.
-        tls_key: file with its key.
-        tls_verify: whether to check the server's certificate.
-        ttl: how long an entry stays after its last use, as ``"3d"``; None: until it is cleared.
-        max_value_bytes: larger values are not stored, as ``"64MiB"``.
-        max_bytes: memory of a private server, as ``"16GiB"`` or a fraction of what is free.
-        timeout: seconds to wait for a reply.
-        connect_timeout: seconds to wait for a connection.
-        prefix: what the names of all keys begin with.
-        keep: seconds that entries stay at least after their last use.
+        cluster: Whether ``url`` names a node of a cluster.
+        username: Who logs in.
+        password: Of that user, or of the server.
+        tls_ca: File with the certificates of the authorities to trust; default the system's.
+        tls_cert: File with this client's certificate.
+        tls_key: File with its key.
+        tls_verify: Whether to check the server's certificate.
+        ttl: How long an entry stays after its last use, as ``"3d"``; None: until it is cleared.
+        max_value_bytes: Limit on a value's size, as ``"64MiB"``; larger ones are not stored.
+        max_bytes: Memory of a private server, as ``"16GiB"`` or a fraction of what is free.
+        timeout: Seconds to wait for a reply.
+        connect_timeout: Seconds to wait for a connection.
+        prefix: What the names of all keys begin with.
+        keep: Seconds that entries stay at least after their last use.
 
     Raises:
-        InvalidOptionError: if an option cannot be used.
+        InvalidOptionError: If an option cannot be used.
     """
 
     scope: ClassVar[Scope] = "network"
@@ -118,20 +118,14 @@ class RedisBackend(CacheBackend):
             connect_timeout=connect_timeout,
         )
         self._ttl = _milliseconds(ttl, keep)
-        self._space = Space(
-            address,
-            cluster=cluster,
-            prefix=check_prefix(prefix),
-            namespace=namespace,
-            ttl=self._ttl,
-        )
-        self._claims = Claims(self._space)
+        self._namespace = RedisNamespace(address, prefix, namespace, self._ttl)
+        self._claims = Claims(self._namespace)
         self._typical = 0  # bytes of a value
         # A byte a key: whether its time to live was renewed in this period, a quarter of it long.
         self._renewed = bytearray(length)
         self._period_ends = 0.0
         self._last_info: BackendInfo | None = None
-        self._leave = embedded.enter(self, address.url)
+        self._private_server = embedded.use(address.url)  # runs as long as it is held
 
     # ---- values
 
@@ -141,68 +135,66 @@ class RedisBackend(CacheBackend):
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
         found: list[Buffer | None] = []
         while len(found) < len(keys):
-            found += self._read(keys[len(found) : len(found) + self._batch_keys()])
+            batch = _FIRST_BATCH
+            if self._typical:
+                batch = max(1, min(_BATCH_KEYS, _BATCH_BYTES // self._typical))
+            found += self._read(keys[len(found) : len(found) + batch])
         return found
 
-    def _batch_keys(self) -> int:
-        if not self._typical:
-            return _FIRST_BATCH
-        return max(1, min(_BATCH_KEYS, _BATCH_BYTES // self._typical))
-
     def _read(self, keys: Sequence[int]) -> list[Buffer | None]:
-        """Look up a batch; again what lies in another generation than was thought."""
-        space = self._space
+        """Look up a batch; again those keys whose generation has changed."""
+        namespace = self._namespace
         found: list[Buffer | None] = [None] * len(keys)
-        pending = space.by_tag(keys)
-        for _ in range(_TURNS):
-            current = space.current(pending)
-            commands: list[Command] = []
-            for tag, generation in current.items():
-                names = space.layout.values(tag, generation, [keys[p] for p in pending[tag]])
-                commands.append((tag, ("MGET", space.layout.generation(tag), *names)))
-            commands += self._renewals(keys, pending, current)
-            moved: dict[int, list[int]] = {}
-            for tag, reply in zip(current, space.run(commands), strict=False):
+        pending = list(range(len(keys)))
+        for _ in range(_ATTEMPTS):
+            groups = namespace.group(keys, pending)
+            commands: list[Command] = [
+                (group.tag, ("MGET", namespace.layout.generation(group.tag), *group.names))
+                for group in groups
+            ]
+            commands += self._renewals(keys, groups)
+            pending = []
+            for group, reply in zip(groups, namespace.run(commands), strict=False):
                 if reply is LOST:
                     continue
-                if space.is_current(tag, current[tag], reply[0]):
-                    for place, value in zip(pending[tag], reply[1:], strict=True):
-                        found[place] = value
+                if namespace.is_current(group.tag, group.generation, reply[0]):
+                    for position, value in zip(group.positions, reply[1:], strict=True):
+                        found[position] = value
                 else:
-                    moved[tag] = pending[tag]
-            pending = moved
+                    pending += group.positions
             if not pending:
                 break
         for key, value in zip(keys, found, strict=True):
             if value is not None:
                 self._renewed[key] = 1
-                # What is large counts at once, what is small little by little.
+                # A large value counts at once, small ones little by little.
                 self._typical = max(len(value), (7 * self._typical + len(value)) // 8)
         return found
 
-    def _renewals(
-        self, keys: Sequence[int], by_tag: dict[int, list[int]], current: dict[int, str]
-    ) -> Iterator[Command]:
-        """Yield what renews the time to live of keys, once a period each."""
+    def _renewals(self, keys: Sequence[int], groups: Sequence[Group]) -> Iterator[Command]:
+        """Yield the commands that renew the time to live of keys, once a period each."""
         if self._ttl is None:
             return
         if time.monotonic() > self._period_ends:
             self._period_ends = time.monotonic() + self._ttl / 4000
             self._renewed = bytearray(len(self._renewed))
-        space, layout = self._space, self._space.layout
-        for tag, generation in current.items():
-            due = [keys[place] for place in by_tag[tag] if not self._renewed[keys[place]]]
+        namespace = self._namespace
+        for tag, _, positions, names in groups:
+            due = [
+                name
+                for position, name in zip(positions, names, strict=True)
+                if not self._renewed[keys[position]]
+            ]
             if due:
-                yield tag, ("PEXPIRE", layout.generation(tag), 2 * self._ttl)
-            for name in layout.values(tag, generation, due):
+                yield tag, ("PEXPIRE", namespace.layout.generation(tag), 2 * self._ttl)
+            for name in due:
                 yield tag, ("PEXPIRE", name, self._ttl)
-        # The engine's own entries say whose the others are, and must not go before them.
+        # The engine's own entries identify the others' dataset, and must not expire before them.
         for key in range(max(0, len(self._renewed) - _OWN_KEYS), len(self._renewed)):
             if not self._renewed[key]:
                 self._renewed[key] = 1
-                tag = space.tag(key)
-                for generation in space.current([tag]).values():
-                    yield tag, ("PEXPIRE", *layout.values(tag, generation, [key]), self._ttl)
+                for tag, _, _, (name,) in namespace.group([key]):
+                    yield tag, ("PEXPIRE", name, self._ttl)
 
     def put(self, key: int, value: Sequence[Buffer]) -> bool:
         return self.put_many([(key, value)])[0]
@@ -211,51 +203,49 @@ class RedisBackend(CacheBackend):
         return [stored for batch in _batches(items) for stored in self._write(batch)]
 
     def _write(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
-        """Store a batch; again what was stored in a generation that had just ended.
+        """Store a batch; again those values whose generation had just ended.
 
-        What was claimed in it is let go instead: it was loaded before the namespace was cleared,
-        and counts as stored just before that. So does what belongs to a node that is lost.
+        A value claimed in an ended generation is dropped instead: it was loaded before the
+        namespace was cleared, and counts as stored just before that. So does a value of a lost
+        node.
         """
-        space = self._space
+        namespace = self._namespace
         stored = [False] * len(items)
         keys = [key for key, _ in items]
-        pending = space.by_tag(keys)
-        for tag, places in pending.items():
-            pending[tag] = [place for place in places if self._fits(items[place][1])]
+        pending = [position for position, (_, value) in enumerate(items) if self._fits(value)]
         expiry = () if self._ttl is None else ("PX", self._ttl)
-        for _ in range(_TURNS):
-            if space.is_read_only:
+        for _ in range(_ATTEMPTS):
+            if namespace.is_read_only:
                 break
-            current = space.current(pending)
-            if not space.is_read_only:
-                for place in (p for tag in pending.keys() - current.keys() for p in pending[tag]):
-                    stored[place] = True
+            groups = namespace.group(keys, pending)
+            if not namespace.is_read_only:
+                for position in set(pending).difference(*(group.positions for group in groups)):
+                    stored[position] = True
             commands: list[Command] = []
-            for tag, generation in current.items():
-                places = pending[tag]
-                pending[tag] = [
-                    place for place in places if not self._claims.is_late(keys[place], generation)
-                ]
-                for place in set(places).difference(pending[tag]):
-                    stored[place] = True
-                names = space.layout.values(tag, generation, [keys[p] for p in pending[tag]])
-                for place, name in zip(pending[tag], names, strict=True):
-                    commands.append((tag, ("SET", name, b"".join(items[place][1]), *expiry)))
-                # Behind the values: if it is as it was, they lie where others look for them.
-                commands.append((tag, ("GET", space.layout.generation(tag))))
-            replies = iter(space.run(commands, refusals=True))
-            moved: dict[int, list[int]] = {}
+            sent: list[tuple[Group, list[tuple[int, str]]]] = []
+            for group in groups:
+                values = []
+                for position, name in zip(group.positions, group.names, strict=True):
+                    if self._claims.is_late(keys[position], group.generation):
+                        stored[position] = True
+                        continue
+                    values.append((position, name))
+                    value = b"".join(items[position][1])
+                    commands.append((group.tag, ("SET", name, value, *expiry)))
+                # After the values: if it has not changed, they lie where others look for them.
+                commands.append((group.tag, ("GET", namespace.layout.generation(group.tag))))
+                sent.append((group, values))
+            replies = iter(namespace.run(commands, refusals=True))
+            pending = []
             stale: list[Command] = []
-            for tag, generation in current.items():
-                for place in pending[tag]:
-                    stored[place] = space.took(next(replies))
-                    self._renewed[keys[place]] = stored[place]
-                if not space.is_current(tag, generation, next(replies)):
-                    moved[tag] = pending[tag]
-                    names = space.layout.values(tag, generation, [keys[p] for p in pending[tag]])
-                    stale += [(tag, ("UNLINK", name)) for name in names]
-            space.run(stale)
-            pending = moved
+            for group, values in sent:
+                for position, _ in values:
+                    stored[position] = namespace.took(next(replies))
+                    self._renewed[keys[position]] = stored[position]
+                if not namespace.is_current(group.tag, group.generation, next(replies)):
+                    pending += [position for position, _ in values]
+                    stale += [(group.tag, ("UNLINK", name)) for _, name in values]
+            namespace.run(stale)
             if not pending:
                 break
         return stored
@@ -282,24 +272,23 @@ class RedisBackend(CacheBackend):
     # ---- the namespace as a whole
 
     def clear(self) -> None:
-        self._space.end_generations()
+        self._namespace.end_generations()
         self._last_info = None
-        with self._space.address.errors_without_secrets():
-            inspection.sweep(self._space)
+        with self._namespace.address.errors_without_secrets():
+            inspection.sweep(self._namespace)
 
     def info(self) -> BackendInfo:
-        space = self._space
-        if space.is_read_only and self._last_info is not None:
+        namespace = self._namespace
+        if namespace.is_read_only and self._last_info is not None:
             return self._last_info  # nothing is stored now, and the engine asks at each refusal
-        with space.address.errors_without_secrets():
-            found = inspection.survey(space, space.namespace)
-        info = found[space.namespace]
-        self._last_info = replace(info, full=info.full or space.refused)
+        with namespace.address.errors_without_secrets():
+            info = inspection.survey(namespace, namespace.name)[namespace.name]
+        self._last_info = replace(info, full=info.full or namespace.refused)
         return self._last_info
 
     def close(self) -> None:
-        self._space.close()
-        self._leave()
+        self._namespace.close()
+        self._private_server = None
 
     # ---- without an instance
 
@@ -313,23 +302,23 @@ class RedisBackend(CacheBackend):
 
     @classmethod
     def namespaces(cls, **options: Any) -> Iterable[BackendInfo]:
-        with visit("", options) as space:
-            if space is None:
+        with visit("", options) as visited:
+            if visited is None:
                 return []
-            infos = inspection.survey(space)
+            infos = inspection.survey(visited)
             return [
-                replace(info, dataset=dataset_of(name, partial(inspection.peek, space, name)))
+                replace(info, dataset=dataset_of(name, partial(inspection.peek, visited, name)))
                 for name, info in sorted(infos.items())
             ]
 
     @classmethod
     def remove(cls, namespace: str, **options: Any) -> bool:
-        with visit(namespace, options) as space:
-            return space is not None and inspection.remove(space)
+        with visit(namespace, options) as visited:
+            return visited is not None and inspection.remove(visited)
 
 
 def _milliseconds(ttl: float | str | None, keep: float) -> int | None:
-    """Turn the longer of two durations into milliseconds; None: for ever."""
+    """Return the longer of two durations in milliseconds; None: for ever."""
     seconds = math.inf if ttl is None else parse_duration(ttl, "ttl")
     if not seconds:
         raise InvalidOptionError(
@@ -343,7 +332,7 @@ def _milliseconds(ttl: float | str | None, keep: float) -> int | None:
 def _batches(
     items: Sequence[tuple[int, Sequence[Buffer]]],
 ) -> Iterator[list[tuple[int, Sequence[Buffer]]]]:
-    """Part values into requests of bounded size."""
+    """Split values into requests of bounded size."""
     batch: list[tuple[int, Sequence[Buffer]]] = []
     size = 0
     for item in items:

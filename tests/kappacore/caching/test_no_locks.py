@@ -70,7 +70,7 @@ def test_a_path_leaves_nothing_either(tmp_path, disk):
             "claims",
         ),
         (
-            "from kappa_shared.arena import Arena\nArena(folder, 10, 1 << 20, grow=False)",
+            "from support.arenas import open_arena\nopen_arena(folder, 10)",
             "lock",
         ),
     ],
