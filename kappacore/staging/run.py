@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kappacore.staging.options import Options
-    from kappacore.staging.sources.entries import Entry
+    from kappacore.staging.sources.base import Entry
     from kappacore.staging.sources.find import Source
     from kappacore.staging.target.paths import Places
 

@@ -18,7 +18,7 @@ from kappacore.staging.copying.digests import (
     digest_text,
 )
 from kappacore.staging.copying.strategies import DamagedError, Sums, copy_summed
-from kappacore.staging.sources.entries import Entry, Extent
+from kappacore.staging.sources.base import Entry, Extent
 from kappacore.staging.target.manifest import Record
 
 if TYPE_CHECKING:

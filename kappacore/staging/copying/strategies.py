@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kappacore.errors import StagingError
 from kappacore.staging.copying.digests import ContentDigest
-from kappacore.staging.sources.entries import Deflated, Extent, Stream
+from kappacore.staging.sources.base import Deflated, Extent, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

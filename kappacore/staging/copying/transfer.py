@@ -14,7 +14,7 @@ from kappacore.errors import KappaError, SourceChangedError, StagingError
 from kappacore.staging.copying.digests import CHUNK, crc_text, digest_text
 from kappacore.staging.copying.large_files import LargeFile
 from kappacore.staging.copying.strategies import DamagedError, Ladder, TooShortError, copy_summed
-from kappacore.staging.sources.entries import Entry, Extent, parent_of
+from kappacore.staging.sources.base import Entry, Extent, parent_of
 from kappacore.staging.target.manifest import Record
 from kappacore.staging.target.space import NO_ROOM
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kappacore.staging.copying.journal import Journal
     from kappacore.staging.progress import Progress
-    from kappacore.staging.sources.entries import Deflated, Stream
+    from kappacore.staging.sources.base import Deflated, Stream
     from kappacore.staging.sources.find import Source
     from kappacore.staging.target.paths import Places
 

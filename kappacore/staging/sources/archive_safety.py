@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from kappacore.errors import InvalidOptionError, UnsafeArchiveError
-from kappacore.staging.sources.entries import parent_of
+from kappacore.staging.sources.base import parent_of
 
 __all__ = ["ArchiveLimits", "Names", "refuse"]
 

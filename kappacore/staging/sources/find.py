@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kappacore.staging.sources.archive_safety import ArchiveLimits
-    from kappacore.staging.sources.entries import Deflated, Entry, Extent, Stream
+    from kappacore.staging.sources.base import Deflated, Entry, Extent, Stream
 
 __all__ = [
     "ARCHIVE_SUFFIXES",

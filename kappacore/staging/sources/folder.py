@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 from kappacore.errors import StagingError
-from kappacore.staging.sources.entries import Deflated, Entry, Extent, Stream
+from kappacore.staging.sources.base import Deflated, Entry, Extent, Stream
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:

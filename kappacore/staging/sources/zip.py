@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kappacore.errors import StagingError
 from kappacore.staging.sources.archive_safety import ArchiveLimits, Names, refuse
-from kappacore.staging.sources.entries import Deflated, Entry, Extent, Stream
+from kappacore.staging.sources.base import Deflated, Entry, Extent, Stream
 from kappacore.staging.sources.find import folder_mode, stamp_of
 from kappacore.staging.target.paths import is_bookkeeping
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import StagingError
-from kappacore.staging.sources.entries import parent_of
+from kappacore.staging.sources.base import parent_of
 from kappacore.staging.target import manifest
 from kappacore.staging.target.paths import KAPPADATA_START, MANIFEST, UNFINISHED, is_bookkeeping
 from kappacore.staging.target.state import staged_folders

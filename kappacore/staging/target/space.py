@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from kappacore.staging.sources.entries import Entry
+    from kappacore.staging.sources.base import Entry
 
 __all__ = ["NO_ROOM", "check_room", "human"]
 

@@ -19,7 +19,7 @@ from kappacore.staging.target.paths import UNFINISHED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kappacore.staging.sources.entries import Entry
+    from kappacore.staging.sources.base import Entry
     from kappacore.staging.target.manifest import Record
     from kappacore.staging.target.paths import Places
 

@@ -11,7 +11,7 @@ import xxhash
 
 from kappacore.staging.copying.digests import CHUNK, ContentDigest, combine_crcs, combine_digests
 from kappacore.staging.copying.strategies import Ladder, TooShortError
-from kappacore.staging.sources.entries import Extent
+from kappacore.staging.sources.base import Extent
 from support.staging import small_disk
 
 
