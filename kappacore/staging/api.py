@@ -20,9 +20,9 @@ from kappacore.errors import (
 from kappacore.staging.options import Options, as_path, relative_parts
 from kappacore.staging.result import StageResult
 from kappacore.staging.sources.find import find_source, stamp_of, without_suffix
-from kappacore.staging.target.paths import has_work, places_of
+from kappacore.staging.target.paths import has_work, stage_paths
 from kappacore.staging.target.space import NO_ROOM
-from kappacore.staging.target.state import Look, State, look_at
+from kappacore.staging.target.state import Status, TargetState, inspect_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kappacore.staging.options import Verify
     from kappacore.staging.progress import StageProgress
     from kappacore.staging.sources.archive_safety import ArchiveLimits
-    from kappacore.staging.target.paths import Places
+    from kappacore.staging.target.paths import StagePaths
 
 __all__ = ["stage"]
 
@@ -111,61 +111,61 @@ def stage(
 
 
 def _stage(asked: Path, target: Path, options: Options, log: Callable[[str], None]) -> StageResult:
-    look = look_at(target)
-    if (result := _ready(look, asked, target, options, log)) is not None:
+    state = inspect_target(target)
+    if (result := _ready(state, asked, target, options, log)) is not None:
         if has_work(target):  # a kill after publishing left it
             from kappacore.staging.target.work_folder import tidy
 
-            tidy(places_of(target))
+            tidy(stage_paths(target))
         return result
     source = _source_for(asked, target)
-    from kappacore.staging.target.lock import held, let_go, wait_until_free
+    from kappacore.staging.target.lock import release_lock, target_lock, wait_until_free
 
-    if look.above is not None:  # whoever completes the folder above may be at it now
-        wait_until_free(places_of(look.above), timeout=options.timeout, log=log)
-    places = places_of(target)
-    with held(places, str(source), timeout=options.timeout, log=log) as lock:
+    if state.above is not None:  # whoever completes the folder above may be at it now
+        wait_until_free(stage_paths(state.above), timeout=options.timeout, log=log)
+    paths = stage_paths(target)
+    with target_lock(paths, str(source), timeout=options.timeout, log=log) as lock:
         try:
-            return _bring(source, asked, places, options, log)
+            return _bring(source, asked, paths, options, log)
         finally:
-            let_go(places, lock)
+            release_lock(paths, lock)
 
 
 def _bring(
-    source: Path, asked: Path, places: Places, options: Options, log: Callable[[str], None]
+    source: Path, asked: Path, paths: StagePaths, options: Options, log: Callable[[str], None]
 ) -> StageResult:
     """Bring the dataset, its lock being held, unless another process has done so meanwhile."""
-    look = look_at(places.target)
-    if (result := _ready(look, asked, places.target, options, log)) is not None:
+    state = inspect_target(paths.target)
+    if (result := _ready(state, asked, paths.target, options, log)) is not None:
         return result
-    from kappacore.staging.run import bring
+    from kappacore.staging.run import run
 
     try:
-        return bring(source, places, look, options, log)
+        return run(source, paths, state, options, log)
     except KeyboardInterrupt:
         logger.warning(
             "interrupted: what was copied is kept in '%s'; stage again to go on from there",
-            places.work,
+            paths.work,
         )
         raise
 
 
 def _ready(
-    look: Look, asked: Path, target: Path, options: Options, log: Callable[[str], None]
+    state: TargetState, asked: Path, target: Path, options: Options, log: Callable[[str], None]
 ) -> StageResult | None:
     """Return the result if nothing is to be done."""
-    if look.state is State.COMPLETE and look.summary is not None and not options.recheck:
+    if state.status is Status.COMPLETE and state.summary is not None and not options.recheck:
         source = find_source(asked)
-        summary = look.summary
+        summary = state.summary
         if source is not None and not _is_current(summary, source):
             return None
         log(f"using '{target}', which is complete")
         return StageResult(target, files=summary["files"], bytes=summary["bytes"])
-    if look.state is State.KAPPADATA:
+    if state.status is Status.KAPPADATA:
         log(f"using '{target}', which KappaData copied")
         return StageResult(target, found=True)
-    if look.state is State.FOUND:
-        why = f"it is part of '{look.above}'" if look.above else "it was not put there by staging"
+    if state.status is Status.FOUND:
+        why = f"it is part of '{state.above}'" if state.above else "it was not put there by staging"
         log(f"using '{target}' as it is: {why}")
         return StageResult(target, found=True)
     return None
@@ -200,7 +200,7 @@ def _explained(target: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in NO_ROOM:
-            work = places_of(target).work
+            work = stage_paths(target).work
             raise NotEnoughSpaceError(
                 f"the disk of '{target}' is full ({error.strerror}); nothing was published, and "
                 f"what was copied is kept in '{work}'. Free space, then stage again."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Progress", "StageProgress", "shown"]
+__all__ = ["Progress", "StageProgress", "display"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Progress:
 
 
 @contextmanager
-def shown(
+def display(
     progress: Progress, show: bool | Callable[[StageProgress], None] | None, name: str
 ) -> Iterator[Callable[[], None]]:
     """Give a function that shows how far it is; to be called now and then, by one thread.

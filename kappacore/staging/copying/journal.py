@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from kappacore.staging.copying.strategies import write_all
-from kappacore.staging.target.manifest import Record, line_of, read_lines
+from kappacore.staging.target.manifest import FileRecord, line_of, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +32,7 @@ class Journal:
         self._lock = threading.Lock()
         write_all(self._fd, b"\n")  # ends a line that a kill has torn
 
-    def write(self, done: Iterable[tuple[str, Record]]) -> None:
+    def write(self, done: Iterable[tuple[str, FileRecord]]) -> None:
         """Take down that these files are whole."""
         lines = "".join(line_of(path, record) for path, record in done)
         with self._lock:
@@ -50,7 +50,7 @@ class Journal:
         os.close(self._fd)
 
 
-def read_journal(path: Path) -> dict[str, Record]:
+def read_journal(path: Path) -> dict[str, FileRecord]:
     """Return the files that earlier tries took down."""
     try:
         return read_lines(path.read_bytes())[0]

@@ -19,13 +19,13 @@ from kappacore.staging.copying.digests import (
 )
 from kappacore.staging.copying.strategies import DamagedError, Sums, copy_summed
 from kappacore.staging.sources.base import Entry, Extent
-from kappacore.staging.target.manifest import Record
+from kappacore.staging.target.manifest import FileRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kappacore.staging.copying.strategies import Ladder
+    from kappacore.staging.copying.strategies import CopyStrategy
     from kappacore.staging.sources.find import Source
 
 __all__ = ["LargeFile"]
@@ -77,8 +77,8 @@ class LargeFile:
         return min(CHUNK, self.entry.size - index * CHUNK)
 
     def copy(
-        self, index: int, source: Source, ladder: Ladder, moved: Callable[[int], None]
-    ) -> Record | None:
+        self, index: int, source: Source, strategy: CopyStrategy, moved: Callable[[int], None]
+    ) -> FileRecord | None:
         """Copy a chunk; return the record of the file if it was the last one."""
         content = self._open(source)
         at = index * CHUNK
@@ -89,7 +89,7 @@ class LargeFile:
                 moved=moved,
             )  # fmt: skip
         else:
-            ladder.copy(part, self._fd, at, moved)
+            strategy.copy(part, self._fd, at, moved)
             sums = Sums(None, None)
         known = (
             _DONE
@@ -139,7 +139,7 @@ class LargeFile:
                 self._content = content
             return self._content
 
-    def _whole(self) -> Record:
+    def _whole(self) -> FileRecord:
         entry = self.entry
         digest = None
         sums = [self._sums[index] for index in range(len(self._sums))]
@@ -153,7 +153,7 @@ class LargeFile:
         if self._with_digest:
             digest = digest_text(combine_digests([part.digest or b"" for part in sums]))
         os.utime(self._fd, ns=(entry.mtime_ns, entry.mtime_ns))
-        return Record(entry.size, entry.mtime_ns, digest)
+        return FileRecord(entry.size, entry.mtime_ns, digest)
 
     def _kept(self) -> dict[int, Sums]:
         """Return the chunks that an earlier try has copied, with all sums that are needed now."""

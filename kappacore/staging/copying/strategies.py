@@ -16,7 +16,7 @@ from kappacore.staging.sources.base import Deflated, Extent, Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["DamagedError", "Ladder", "Sums", "TooShortError", "copy_summed", "write_all"]
+__all__ = ["DamagedError", "CopyStrategy", "Sums", "TooShortError", "copy_summed", "write_all"]
 
 _FICLONE = 0x40049409
 _BUFFER = 1 << 20
@@ -46,7 +46,7 @@ class Sums(NamedTuple):
     digest: bytes | None
 
 
-class Ladder:
+class CopyStrategy:
     """The ways of copying between two file systems, the best first: a way that fails is left out.
 
     FICLONE shares the blocks; copy_file_range leaves it to the kernel or the storage; reading and

@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from kappacore.errors import KappaError, SourceChangedError, StagingError
 from kappacore.staging.copying.digests import CHUNK, crc_text, digest_text
 from kappacore.staging.copying.large_files import LargeFile
-from kappacore.staging.copying.strategies import DamagedError, Ladder, TooShortError, copy_summed
+from kappacore.staging.copying.strategies import (
+    CopyStrategy,
+    DamagedError,
+    TooShortError,
+    copy_summed,
+)
 from kappacore.staging.sources.base import Entry, Extent, parent_of
-from kappacore.staging.target.manifest import Record
+from kappacore.staging.target.manifest import FileRecord
 from kappacore.staging.target.space import NO_ROOM
 
 if TYPE_CHECKING:
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
     from kappacore.staging.progress import Progress
     from kappacore.staging.sources.base import Deflated, Stream
     from kappacore.staging.sources.find import Source
-    from kappacore.staging.target.paths import Places
+    from kappacore.staging.target.paths import StagePaths
 
 __all__ = ["Transfer"]
 
@@ -52,7 +57,7 @@ class Transfer:
 
     Args:
         source: where they are.
-        places: where they go.
+        paths: where they go.
         journal: takes down each file that is whole.
         progress: counts them.
         workers: number of threads.
@@ -62,21 +67,21 @@ class Transfer:
     def __init__(
         self,
         source: Source,
-        places: Places,
+        paths: StagePaths,
         journal: Journal,
         progress: Progress,
         *,
         workers: int,
         with_digest: bool,
     ):
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, FileRecord] = {}
         self._source = source
-        self._places = places
+        self._paths = paths
         self._journal = journal
         self._progress = progress
         self._workers = 1 if source.ordered else workers
         self._with_digest = with_digest
-        self._ladder = Ladder()
+        self._ladder = CopyStrategy()
         self._tree = -1
         self._work: deque[_Work] = deque()
         self._large: list[LargeFile] = []
@@ -90,7 +95,7 @@ class Transfer:
         size = 0
         for entry in entries:
             if entry.size > CHUNK and not self._source.ordered and self._has_parts(entry):
-                file = LargeFile(entry, self._places.large, self._with_digest)
+                file = LargeFile(entry, self._paths.large, self._with_digest)
                 self._large.append(file)
                 self._work.extend(_Chunk(file, index) for index in file.missing)
                 kept += file.kept_bytes
@@ -103,7 +108,7 @@ class Transfer:
             size += entry.size
         if batch:
             self._work.append(batch)
-        LargeFile.keep_only(self._large, self._places.large)
+        LargeFile.keep_only(self._large, self._paths.large)
         return kept
 
     def run(self, tick: Callable[[], None]) -> None:
@@ -115,7 +120,7 @@ class Transfer:
         Raises:
             StagingError: the first error; what is whole is in the journal.
         """
-        self._tree = os.open(self._places.tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        self._tree = os.open(self._paths.tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         threads = [
             threading.Thread(target=self._worker, name=f"kappacore-stage-{number}", daemon=True)
             for number in range(min(self._workers, len(self._work)))
@@ -167,7 +172,7 @@ class Transfer:
 
     def _copy_batch(self, batch: list[Entry]) -> None:
         """Copy files of one folder."""
-        done: list[tuple[str, Record]] = []
+        done: list[tuple[str, FileRecord]] = []
         folder = _open_folder(self._tree, parent_of(batch[0].path))
         try:
             for entry in batch:
@@ -178,7 +183,7 @@ class Transfer:
                 except Exception as error:
                     self._explain(entry, error)
                     raise
-                done.append((entry.path, Record(entry.size, entry.mtime_ns, digest)))
+                done.append((entry.path, FileRecord(entry.size, entry.mtime_ns, digest)))
         finally:
             os.close(folder)
             if done:

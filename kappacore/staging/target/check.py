@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kappacore.errors import StagingError
 from kappacore.staging.copying.digests import ContentDigest, crc_text, digest_text
 from kappacore.staging.options import as_path, default_workers
-from kappacore.staging.progress import Progress, shown
+from kappacore.staging.progress import Progress, display
 from kappacore.staging.target.manifest import read_manifest
 from kappacore.staging.target.paths import MANIFEST, UNFINISHED, is_bookkeeping
 from kappacore.staging.target.work_folder import same_time
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kappacore.staging.progress import StageProgress
-    from kappacore.staging.target.manifest import Record
+    from kappacore.staging.target.manifest import FileRecord
 
 __all__ = ["CheckReport", "Problem", "check_staged", "problems_in"]
 
@@ -100,7 +100,7 @@ def check_staged(
             f"it again, which repairs it."
         )
     counts = Progress(len(found.files), sum(record.size for record in found.files.values()))
-    with shown(counts, progress, f"(checking) {root.name}") as tick:
+    with display(counts, progress, f"(checking) {root.name}") as tick:
         problems = tuple(problems_in(root, found.files, workers or default_workers(), counts, tick))
     return CheckReport(
         root,
@@ -114,7 +114,7 @@ def check_staged(
 
 def problems_in(
     root: Path,
-    files: dict[str, Record],
+    files: dict[str, FileRecord],
     workers: int,
     counts: Progress | None = None,
     tick: Callable[[], None] = lambda: None,
@@ -148,7 +148,7 @@ def problems_in(
             yield from found
 
 
-def _problem_of(path: str, record: Record, contents: bool) -> str | None:
+def _problem_of(path: str, record: FileRecord, contents: bool) -> str | None:
     try:
         info = os.lstat(path)
         if not stat.S_ISREG(info.st_mode):
@@ -186,7 +186,7 @@ def _digest_of(path: str, like: str) -> str:
     return crc_text(crc) if with_crc else digest_text(digest.value())
 
 
-def _extra(root: Path, files: dict[str, Record]) -> Iterator[str]:
+def _extra(root: Path, files: dict[str, FileRecord]) -> Iterator[str]:
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not is_bookkeeping(name)]
         prefix = os.path.relpath(folder, root)

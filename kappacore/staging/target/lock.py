@@ -23,101 +23,103 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kappacore.staging.target.paths import Places
+    from kappacore.staging.target.paths import StagePaths
 
-__all__ = ["held", "let_go", "wait_until_free"]
+__all__ = ["release_lock", "target_lock", "wait_until_free"]
 
 _SAY_AGAIN = 60.0  # seconds
 _POLL = 0.05  # seconds
 
 
-def held(
-    places: Places, source: str, *, timeout: float | None, log: Callable[[str], None]
+def target_lock(
+    paths: StagePaths, source: str, *, timeout: float | None, log: Callable[[str], None]
 ) -> io.FileIO:
     """Take the lock of a target, after waiting for who holds it now.
 
     Args:
-        places: the target's; the folder around the lock is made.
+        paths: the target's; the folder around the lock is made.
         source: what is staged, for those who wait.
         timeout: how many seconds to wait at most; None: as long as the holder lives.
         log: called with a line when waiting begins, and every minute.
 
     Returns:
         The lock, for a ``with`` statement, which frees it whatever happens; its last act should be
-        :func:`let_go`.
+        :func:`release_lock`.
 
     Raises:
         StagingError: if the file system has no locks, or if the lock is a link or another user's.
         StagingTimeoutError: if the lock was not free in time; says who holds it.
     """
-    lock = _wait(places, timeout, log)
+    lock = _wait(paths, timeout, log)
     try:
-        _write_holder(places.holder, source)
+        _write_holder(paths.holder, source)
     except BaseException:
         lock.close()
         raise
     return lock
 
 
-def let_go(places: Places, lock: io.FileIO) -> None:
+def release_lock(paths: StagePaths, lock: io.FileIO) -> None:
     """Remove the note of who holds the lock of a target, and free the lock."""
     if lock.closed:  # in a forked child: the lock is the parent's
         return
     try:
-        places.holder.unlink(missing_ok=True)
+        paths.holder.unlink(missing_ok=True)
     finally:
         # Said, not left to the close: a process that was not forked by Python may have it open.
         fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def wait_until_free(places: Places, *, timeout: float | None, log: Callable[[str], None]) -> None:
+def wait_until_free(
+    paths: StagePaths, *, timeout: float | None, log: Callable[[str], None]
+) -> None:
     """Wait until nobody holds the lock of a target; see :func:`held`."""
-    with _wait(places, timeout, log):
+    with _wait(paths, timeout, log):
         pass
 
 
-def _wait(places: Places, timeout: float | None, log: Callable[[str], None]) -> io.FileIO:
+def _wait(paths: StagePaths, timeout: float | None, log: Callable[[str], None]) -> io.FileIO:
     started = time.monotonic()
     say_at = 0.0
-    while (lock := _take(places)) is None:
+    while (lock := _take(paths)) is None:
         waited = time.monotonic() - started
         if timeout is not None and waited >= timeout:
             raise StagingTimeoutError(
-                f"waited {waited:.0f} s for '{places.target}': {_describe(places.holder)}. Wait "
+                f"waited {waited:.0f} s for '{paths.target}': {_describe(paths.holder)}. Wait "
                 f"longer (timeout=), or end that process; what it copied is kept."
             )
         if waited >= say_at:
-            log(f"waiting for '{places.target}': {_describe(places.holder)}")
+            log(f"waiting for '{paths.target}': {_describe(paths.holder)}")
             say_at = waited + _SAY_AGAIN
         time.sleep(_POLL if timeout is None else min(_POLL, timeout - waited))
     return lock
 
 
-def _take(places: Places) -> io.FileIO | None:
+def _take(paths: StagePaths) -> io.FileIO | None:
     """Return the lock of a target; None if another process or thread holds it."""
-    folder = places.lock.parent
+    folder = paths.lock.parent
     try:
         if not folder.exists():
             check_locks(folder)  # before anything is made
             folder.mkdir(parents=True, exist_ok=True)
-        return try_lock(places.lock)
+        return try_lock(paths.lock)
     except StorageError as error:
         raise StagingError(
-            f"the file system of '{places.target}' has no locks (flock): {error.__cause__}. Two "
+            f"the file system of '{paths.target}' has no locks (flock): {error.__cause__}. Two "
             f"processes could copy at once. Choose a target on a local disk."
         ) from error
     except PermissionError:
-        if not places.lock.exists():  # it cannot be made
+        if not paths.lock.exists():  # it cannot be made
             raise
         raise StagingError(
-            f"'{places.target}' is staged by {_owner(places.lock)}, whose lock '{places.lock}' you "
+            f"'{paths.target}' is staged by {_owner(paths.lock)}, whose lock '{paths.lock}' you "
             f"cannot open. Wait until it is complete, or choose another target."
         ) from None
     except OSError as error:
-        if error.errno != errno.ELOOP or not places.lock.is_symlink():
+        if error.errno != errno.ELOOP or not paths.lock.is_symlink():
             raise
         raise StagingError(
-            f"'{places.lock}' is in the way: it is a link, not a lock. Remove it."
+            f"'{paths.lock}' is in the way: it is a link, not a lock. Remove it."
         ) from None
 
 

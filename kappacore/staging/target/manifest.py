@@ -23,14 +23,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["Manifest", "Record", "line_of", "read_lines", "read_manifest", "read_summary", "write"]
+__all__ = [
+    "Manifest",
+    "FileRecord",
+    "line_of",
+    "read_lines",
+    "read_manifest",
+    "read_summary",
+    "write",
+]
 
 _FORMAT = "kappacore-manifest"
 _VERSION = 1
 _TAIL = 1 << 16  # more than the last line ever needs
 
 
-class Record(NamedTuple):
+class FileRecord(NamedTuple):
     """What is known of one file."""
 
     size: int
@@ -41,19 +49,19 @@ class Record(NamedTuple):
 class Manifest(NamedTuple):
     """A manifest as it was read; ``summary`` is None where it is damaged."""
 
-    files: dict[str, Record]
+    files: dict[str, FileRecord]
     folders: set[str]
     summary: dict[str, Any] | None
 
 
-def line_of(path: str, record: Record) -> str:
+def line_of(path: str, record: FileRecord) -> str:
     """Return the line of a file."""
     digest = f'"{record.digest}"' if record.digest else "null"
     return f"[{_quoted(path)},{record.size},{record.mtime_ns},{digest}]\n"
 
 
 def write(
-    path: Path, files: dict[str, Record], folders: Iterable[str], about: dict[str, Any]
+    path: Path, files: dict[str, FileRecord], folders: Iterable[str], about: dict[str, Any]
 ) -> dict[str, Any]:
     """Write a manifest and return its summary; the file does not exist yet."""
     hasher = xxhash.xxh3_128()
@@ -103,12 +111,12 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(files, folders, summary)
 
 
-def read_lines(data: bytes) -> tuple[dict[str, Record], set[str]]:
+def read_lines(data: bytes) -> tuple[dict[str, FileRecord], set[str]]:
     """Return the files and folders that lines tell of; of several for one file, the last holds.
 
     Lines that are torn, as a kill leaves them, are skipped.
     """
-    files: dict[str, Record] = {}
+    files: dict[str, FileRecord] = {}
     folders: set[str] = set()
     for line in data.splitlines():
         try:
@@ -117,7 +125,7 @@ def read_lines(data: bytes) -> tuple[dict[str, Record], set[str]]:
             continue
         match fields:
             case [str(path), int(size), int(mtime_ns), (str() | None) as digest]:
-                files[path] = Record(size, mtime_ns, digest)
+                files[path] = FileRecord(size, mtime_ns, digest)
             case [str(path)]:
                 folders.add(path)
     return files, folders

@@ -25,10 +25,10 @@ __all__ = [
     "KAPPADATA_START",
     "MANIFEST",
     "UNFINISHED",
-    "Places",
+    "StagePaths",
     "has_work",
     "is_bookkeeping",
-    "places_of",
+    "stage_paths",
 ]
 
 MANIFEST = ".kappacore-manifest"  # in the target: complete, and what is in it
@@ -46,7 +46,7 @@ def is_bookkeeping(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Places:
+class StagePaths:
     """The files and folders of one target."""
 
     target: Path
@@ -80,10 +80,10 @@ class Places:
         return self.work / "state.json"
 
 
-def places_of(target: Path) -> Places:
+def stage_paths(target: Path) -> StagePaths:
     """Return the places of ``target``, an absolute path without symlinks."""
     base = target if _needs_inside(target) else target.parent
-    return Places(target, *(base / name for name in _names_for(target.name)))
+    return StagePaths(target, *(base / name for name in _names_for(target.name)))
 
 
 def has_work(target: Path | str) -> bool:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from kappacore.staging.target.manifest import Record
-    from kappacore.staging.target.paths import Places
+    from kappacore.staging.target.manifest import FileRecord
+    from kappacore.staging.target.paths import StagePaths
 
 __all__ = ["publish", "replace_manifest", "set_aside", "sync_disk"]
 
@@ -31,12 +31,12 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUS
 
 
 def publish(
-    places: Places,
-    files: dict[str, Record],
+    paths: StagePaths,
+    files: dict[str, FileRecord],
     folders: list[str],
     about: dict[str, Any],
     *,
-    known: dict[str, Record],
+    known: dict[str, FileRecord],
     known_folders: set[str],
 ) -> float:
     """Move the tree of the work folder to the target, and return the seconds its disk took.
@@ -45,7 +45,7 @@ def publish(
     moved piece by piece, while a mark in it says that it is unfinished; the manifest comes last.
 
     Args:
-        places: the target's.
+        paths: the target's.
         files: all files of the dataset.
         folders: all its folders.
         about: what else the manifest says.
@@ -56,43 +56,43 @@ def publish(
     Raises:
         StagingError: if something in the target is in the way; it is left as it is.
     """
-    fresh = places.tree / MANIFEST
+    fresh = paths.tree / MANIFEST
     fresh.unlink(missing_ok=True)
     manifest.write(fresh, files, folders, about)
-    seconds = sync_disk(places.tree)
-    places.target.parent.mkdir(parents=True, exist_ok=True)
-    if not _appears(places):
-        _merge_all(places, files, folders, about, known, known_folders)
-        seconds += sync_disk(places.target)
-        (places.tree / MANIFEST).replace(places.target / MANIFEST)
-        (places.target / UNFINISHED).unlink(missing_ok=True)
-        _sync_folder(places.target)
-    _sync_folder(places.target.parent)
+    seconds = sync_disk(paths.tree)
+    paths.target.parent.mkdir(parents=True, exist_ok=True)
+    if not _appears(paths):
+        _merge_all(paths, files, folders, about, known, known_folders)
+        seconds += sync_disk(paths.target)
+        (paths.tree / MANIFEST).replace(paths.target / MANIFEST)
+        (paths.target / UNFINISHED).unlink(missing_ok=True)
+        _sync_folder(paths.target)
+    _sync_folder(paths.target.parent)
     return seconds
 
 
 def replace_manifest(
-    places: Places, files: dict[str, Record], folders: list[str], about: dict[str, Any]
+    paths: StagePaths, files: dict[str, FileRecord], folders: list[str], about: dict[str, Any]
 ) -> None:
     """Write the manifest of a target anew whose files stay as they are."""
-    fresh = places.work / MANIFEST
+    fresh = paths.work / MANIFEST
     manifest.write(fresh, files, folders, about)
-    sync_disk(places.work)
-    fresh.replace(places.target / MANIFEST)
-    _sync_folder(places.target)
+    sync_disk(paths.work)
+    fresh.replace(paths.target / MANIFEST)
+    _sync_folder(paths.target)
 
 
-def set_aside(places: Places) -> None:
+def set_aside(paths: StagePaths) -> None:
     """Move what KappaData left unfinished out of the target, but for what was staged by itself.
 
     Its mark goes last: until then the rest is known to be of an unfinished copy.
     """
-    kept = staged_folders(places.target)[0]
-    aside = places.aside / f"{time.time_ns()}"
+    kept = staged_folders(paths.target)[0]
+    aside = paths.aside / f"{time.time_ns()}"
     aside.mkdir(parents=True)
 
     def move(folder: str) -> None:
-        with os.scandir(places.target / folder) as found:
+        with os.scandir(paths.target / folder) as found:
             items = sorted(found, key=lambda item: item.name == KAPPADATA_START)
         for item in items:
             path = f"{folder}/{item.name}" if folder else item.name
@@ -102,7 +102,7 @@ def set_aside(places: Places) -> None:
                 (aside / path).mkdir()
                 move(path)
             else:
-                (places.target / path).rename(aside / path)
+                (paths.target / path).rename(aside / path)
 
     move("")
 
@@ -121,40 +121,40 @@ def sync_disk(folder: Path) -> float:
     return time.monotonic() - started
 
 
-def _appears(places: Places) -> bool:
+def _appears(paths: StagePaths) -> bool:
     """Rename the tree to the target, unless something is there."""
-    if places.work.parent == places.target:
+    if paths.work.parent == paths.target:
         return False
-    return _renamed(places.tree, places.target)
+    return _renamed(paths.tree, paths.target)
 
 
 def _merge_all(
-    places: Places,
-    files: dict[str, Record],
+    paths: StagePaths,
+    files: dict[str, FileRecord],
     folders: list[str],
     about: dict[str, Any],
-    known: dict[str, Record],
+    known: dict[str, FileRecord],
     known_folders: set[str],
 ) -> None:
     """Move the tree into the target, all but the manifest; the target is marked before."""
-    stale = _stale(places.target, known, files)
+    stale = _stale(paths.target, known, files)
     stale_folders = known_folders.difference(folders)
-    _check_way(places, "", known.keys(), {*stale, *stale_folders})
-    mark = places.work / UNFINISHED
+    _check_way(paths, "", known.keys(), {*stale, *stale_folders})
+    mark = paths.work / UNFINISHED
     mark.unlink(missing_ok=True)
     manifest.write(mark, {**known, **files}, sorted({*known_folders, *folders}), about)
-    sync_disk(places.work)
-    mark.replace(places.target / UNFINISHED)
-    _sync_folder(places.target)
-    _remove_stale(places, stale, stale_folders)
-    _merge(places, "", known.keys())
+    sync_disk(paths.work)
+    mark.replace(paths.target / UNFINISHED)
+    _sync_folder(paths.target)
+    _remove_stale(paths, stale, stale_folders)
+    _merge(paths, "", known.keys())
     for folder in folders:  # what was a part is now part of the whole
         for name in (MANIFEST, UNFINISHED):
             with suppress(FileNotFoundError):
-                os.unlink(f"{places.target}/{folder}/{name}")  # noqa: PTH108
+                os.unlink(f"{paths.target}/{folder}/{name}")  # noqa: PTH108
 
 
-def _stale(target: Path, known: dict[str, Record], files: dict[str, Record]) -> list[str]:
+def _stale(target: Path, known: dict[str, FileRecord], files: dict[str, FileRecord]) -> list[str]:
     """Return the files that the dataset no longer has and that are as staging put them there.
 
     What somebody has changed since is theirs. After a kill a file may still be as the manifest
@@ -169,65 +169,67 @@ def _stale(target: Path, known: dict[str, Record], files: dict[str, Record]) -> 
     return stale
 
 
-def _is_as(target: Path, path: str, record: Record) -> bool:
+def _is_as(target: Path, path: str, record: FileRecord) -> bool:
     try:
         return looks_like(os.lstat(f"{target}/{path}"), record)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def _remove_stale(places: Places, files: list[str], folders: set[str]) -> None:
+def _remove_stale(paths: StagePaths, files: list[str], folders: set[str]) -> None:
     """Set aside what staging once put into the target and the dataset no longer has."""
-    aside = places.aside / f"{time.time_ns()}"
+    aside = paths.aside / f"{time.time_ns()}"
     for path in files:
-        if _kind(places.target / path) == "file" and not _through_link(places.target, path):
+        if _kind(paths.target / path) == "file" and not _through_link(paths.target, path):
             (aside / parent_of(path)).mkdir(parents=True, exist_ok=True)
-            (places.target / path).rename(aside / path)
+            (paths.target / path).rename(aside / path)
     for path in sorted(folders, key=len, reverse=True):
-        if not _through_link(places.target, path):
+        if not _through_link(paths.target, path):
             try:
-                (places.target / path).rmdir()
+                (paths.target / path).rmdir()
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR):
                     raise  # else something is in it that is not staging's, and stays
 
 
-def _check_way(places: Places, folder: str, ours: Collection[str], gone: Collection[str]) -> None:
+def _check_way(
+    paths: StagePaths, folder: str, ours: Collection[str], gone: Collection[str]
+) -> None:
     """Refuse to begin if something is in the way of the tree that will not be gone by then."""
-    for path, is_folder in _items(places, folder):
-        there = places.target / path
+    for path, is_folder in _items(paths, folder):
+        there = paths.target / path
         if path in gone or _kind(there) == "nothing":
             continue
         if is_folder and _kind(there) == "folder":
-            _check_way(places, path, ours, gone)
+            _check_way(paths, path, ours, gone)
         else:
-            _check_file(places, path, is_folder, ours)
+            _check_file(paths, path, is_folder, ours)
 
 
-def _merge(places: Places, folder: str, ours: Collection[str]) -> None:
+def _merge(paths: StagePaths, folder: str, ours: Collection[str]) -> None:
     """Move a folder of the tree into the target; only files that are ``ours`` are replaced."""
-    for path, is_folder in _items(places, folder):
-        here, there = places.tree / path, places.target / path
+    for path, is_folder in _items(paths, folder):
+        here, there = paths.tree / path, paths.target / path
         if _kind(there) == "nothing" and _renamed(here, there):
             continue
         if is_folder and _kind(there) == "folder":
-            _merge(places, path, ours)
+            _merge(paths, path, ours)
         else:
-            _check_file(places, path, is_folder, ours)
+            _check_file(paths, path, is_folder, ours)
             if path in ours:
                 here.replace(there)
 
 
-def _items(places: Places, folder: str) -> list[tuple[str, bool]]:
+def _items(paths: StagePaths, folder: str) -> list[tuple[str, bool]]:
     """Return what a folder of the tree has: the paths, and whether they are folders."""
-    with os.scandir(places.tree / folder) as found:
+    with os.scandir(paths.tree / folder) as found:
         items = [(f"{folder}/{item.name}" if folder else item.name, item) for item in found]
     return [(path, item.is_dir(follow_symlinks=False)) for path, item in items if path != MANIFEST]
 
 
-def _check_file(places: Places, path: str, is_folder: bool, ours: Collection[str]) -> None:
+def _check_file(paths: StagePaths, path: str, is_folder: bool, ours: Collection[str]) -> None:
     """Refuse what is in the target unless it may be replaced, or is the same file already."""
-    here, there = places.tree / path, places.target / path
+    here, there = paths.tree / path, paths.target / path
     kind = _kind(there)
     if is_folder or kind != "file":
         _refuse(there, f"is a {kind} where the source has a {'folder' if is_folder else 'file'}")

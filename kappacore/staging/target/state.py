@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from kappacore.staging.target.manifest import Record
+    from kappacore.staging.target.manifest import FileRecord
 
-__all__ = ["Look", "State", "known_files", "look_at", "staged_folders"]
+__all__ = ["TargetState", "Status", "known_files", "inspect_target", "staged_folders"]
 
 
-class State(Enum):
+class Status(Enum):
     """What a target is."""
 
     MISSING = "missing"  # or an empty folder, or one that holds only empty folders
@@ -38,17 +38,17 @@ class State(Enum):
     KAPPADATA_UNFINISHED = "kappadata-unfinished"
 
 
-class Look(NamedTuple):
+class TargetState(NamedTuple):
     """What was seen of a target."""
 
-    state: State
+    status: Status
     summary: dict[str, Any] | None = None  # of its manifest, where that is whole
     parts: tuple[str, ...] = ()  # folders in it that were staged by themselves
     only_parts: bool = False  # and nothing else is there
     above: Path | None = None  # the staged folder that it is a part of
 
 
-def look_at(target: Path) -> Look:
+def inspect_target(target: Path) -> TargetState:
     """Return what a target is; this reads no list of files, however long it is.
 
     Raises:
@@ -57,7 +57,7 @@ def look_at(target: Path) -> Look:
     try:
         info = target.stat()
     except FileNotFoundError:
-        return Look(State.MISSING)
+        return TargetState(Status.MISSING)
     if not stat.S_ISDIR(info.st_mode):
         raise StagingError(
             f"the target '{target}' is a file; staging needs a folder or a path that does not "
@@ -68,13 +68,13 @@ def look_at(target: Path) -> Look:
         summary = read_summary(target / MANIFEST)
     except FileNotFoundError:
         if unfinished:
-            return Look(State.UNFINISHED)
+            return TargetState(Status.UNFINISHED)
     else:
         whole = summary is not None and not unfinished
-        return Look(State.COMPLETE if whole else State.UNFINISHED, summary)
+        return TargetState(Status.COMPLETE if whole else Status.UNFINISHED, summary)
     if os.path.lexists(target / KAPPADATA_START):
         finished = os.path.lexists(target / KAPPADATA_END)
-        return Look(State.KAPPADATA if finished else State.KAPPADATA_UNFINISHED)
+        return TargetState(Status.KAPPADATA if finished else Status.KAPPADATA_UNFINISHED)
     return _look_unmarked(target)
 
 
@@ -103,25 +103,25 @@ def staged_folders(target: Path) -> tuple[tuple[str, ...], bool]:
 
 
 def known_files(
-    target: Path, look: Look, wanted: Collection[str]
-) -> tuple[dict[str, Record], set[str]]:
+    target: Path, state: TargetState, wanted: Collection[str]
+) -> tuple[dict[str, FileRecord], set[str]]:
     """Return the files and folders of a dataset that staging knows to have put into a target.
 
     Args:
         target: the target.
-        look: what was seen of it.
+        state: what was seen of it.
         wanted: the folders of the dataset; what was staged to another folder is not part of it.
     """
-    files: dict[str, Record] = {}
+    files: dict[str, FileRecord] = {}
     folders: set[str] = set()
-    for part in (part for part in look.parts if part in wanted):
+    for part in (part for part in state.parts if part in wanted):
         for mark in (MANIFEST, UNFINISHED):
             if (path := target / part / mark).is_file():
                 found = read_manifest(path)
                 files.update({f"{part}/{name}": record for name, record in found.files.items()})
-    if look.above is not None:
-        prefix = f"{target.relative_to(look.above).as_posix()}/"
-        found = read_manifest(look.above / UNFINISHED)
+    if state.above is not None:
+        prefix = f"{target.relative_to(state.above).as_posix()}/"
+        found = read_manifest(state.above / UNFINISHED)
         files.update(
             {
                 path[len(prefix) :]: record
@@ -137,15 +137,15 @@ def known_files(
     return files, folders
 
 
-def _look_unmarked(target: Path) -> Look:
+def _look_unmarked(target: Path) -> TargetState:
     names = [name for name in os.listdir(target) if not is_bookkeeping(name)]  # noqa: PTH208
     if not names:
-        return Look(State.MISSING)
+        return TargetState(Status.MISSING)
     for above in target.parents:
         if os.path.lexists(above / UNFINISHED):
             return _look_in_unfinished(target, above)
         if os.path.lexists(above / MANIFEST):
-            return Look(State.FOUND, above=above)
+            return TargetState(Status.FOUND, above=above)
         if os.path.lexists(above / KAPPADATA_START):
             if os.path.lexists(above / KAPPADATA_END):
                 break
@@ -155,15 +155,15 @@ def _look_unmarked(target: Path) -> Look:
             )
     parts, alone = staged_folders(target)
     if alone and not parts:
-        return Look(State.MISSING)
-    return Look(State.PARTS if parts else State.FOUND, parts=parts, only_parts=alone)
+        return TargetState(Status.MISSING)
+    return TargetState(Status.PARTS if parts else Status.FOUND, parts=parts, only_parts=alone)
 
 
-def _look_in_unfinished(target: Path, above: Path) -> Look:
+def _look_in_unfinished(target: Path, above: Path) -> TargetState:
     prefix = f"{target.relative_to(above).as_posix()}/"
     if any(path.startswith(prefix) for path in read_manifest(above / UNFINISHED).files):
-        return Look(State.UNFINISHED, above=above)
-    return Look(State.FOUND)
+        return TargetState(Status.UNFINISHED, above=above)
+    return TargetState(Status.FOUND)
 
 
 def _folders_and_files(path: Path | str) -> list[os.DirEntry[str]]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kappacore.staging.sources.base import Entry
-    from kappacore.staging.target.manifest import Record
-    from kappacore.staging.target.paths import Places
+    from kappacore.staging.target.manifest import FileRecord
+    from kappacore.staging.target.paths import StagePaths
 
 __all__ = [
     "is_same",
@@ -40,7 +40,7 @@ _CLOCK = 2_000_000_000  # nanoseconds to which every file system keeps times
 
 
 def open_work(
-    places: Places, source: str, kind: str, mode: int, log: Callable[[str], None]
+    paths: StagePaths, source: str, kind: str, mode: int, log: Callable[[str], None]
 ) -> None:
     """Make the work folder, or take up the one that an earlier try left.
 
@@ -48,54 +48,54 @@ def open_work(
     what it holds may then never have reached the disk.
     """
     state = {"version": 1, "source": source, "kind": kind, "boot": _boot()}
-    if os.path.lexists(places.work):
-        _check_ours(places.work)
-        if _read_state(places.state) == state:
-            places.tree.mkdir(mode | 0o700, exist_ok=True)
-            places.large.mkdir(exist_ok=True)
+    if os.path.lexists(paths.work):
+        _check_ours(paths.work)
+        if _read_state(paths.state) == state:
+            paths.tree.mkdir(mode | 0o700, exist_ok=True)
+            paths.large.mkdir(exist_ok=True)
             return
-        log(f"removing what an earlier try left in '{places.work}'")
-        remove_work(places)
-    places.work.mkdir(mode=0o700)
-    places.tree.mkdir(mode | 0o700)
-    places.large.mkdir()
-    places.state.write_text(json.dumps(state), encoding="ascii")
+        log(f"removing what an earlier try left in '{paths.work}'")
+        remove_work(paths)
+    paths.work.mkdir(mode=0o700)
+    paths.tree.mkdir(mode | 0o700)
+    paths.large.mkdir()
+    paths.state.write_text(json.dumps(state), encoding="ascii")
 
 
-def remove_work(places: Places) -> None:
+def remove_work(paths: StagePaths) -> None:
     """Remove the work folder."""
-    if os.path.lexists(places.work):
-        _check_ours(places.work)
-        shutil.rmtree(places.work)
+    if os.path.lexists(paths.work):
+        _check_ours(paths.work)
+        shutil.rmtree(paths.work)
 
 
-def tidy(places: Places) -> None:
+def tidy(paths: StagePaths) -> None:
     """Remove a work folder that a kill has left and nobody needs, unless somebody works there."""
-    if not os.path.lexists(places.work):
+    if not os.path.lexists(paths.work):
         return
     lock = None
     with suppress(PermissionError, StorageError):  # another user's, or no locks there: it may be
-        lock = try_lock(places.lock)
+        lock = try_lock(paths.lock)
     if lock is None:
         return
     with lock:
         try:
-            if not os.path.lexists(places.target / UNFINISHED):
-                remove_work(places)
+            if not os.path.lexists(paths.target / UNFINISHED):
+                remove_work(paths)
         finally:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def kept_in(
-    places: Places, files: dict[str, Entry], folders: set[str], *, with_digest: bool
-) -> dict[str, Record]:
+    paths: StagePaths, files: dict[str, Entry], folders: set[str], *, with_digest: bool
+) -> dict[str, FileRecord]:
     """Return the files that are whole in the tree; everything else in it is removed."""
-    journal = read_journal(places.journal)
-    kept: dict[str, Record] = {}
+    journal = read_journal(paths.journal)
+    kept: dict[str, FileRecord] = {}
     below = [""]
     while below:
         folder = below.pop()
-        with os.scandir(places.tree / folder) as found:
+        with os.scandir(paths.tree / folder) as found:
             items = list(found)
         for item in items:
             path = f"{folder}/{item.name}" if folder else item.name
@@ -119,8 +119,8 @@ def kept_in(
 
 
 def present_in(
-    target: Path, files: dict[str, Entry], known: dict[str, Record], *, with_digest: bool
-) -> dict[str, Record]:
+    target: Path, files: dict[str, Entry], known: dict[str, FileRecord], *, with_digest: bool
+) -> dict[str, FileRecord]:
     """Return the files that are in the target already, by what manifests know of it."""
     present = {}
     for path, record in known.items():
@@ -136,14 +136,14 @@ def present_in(
     return present
 
 
-def is_same(entry: Entry, record: Record, *, with_digest: bool) -> bool:
+def is_same(entry: Entry, record: FileRecord, *, with_digest: bool) -> bool:
     """Tell whether a record is of this version of a file, and knows what is needed of it."""
     return (record.size, record.mtime_ns) == (entry.size, entry.mtime_ns) and (
         not with_digest or (record.digest or "").startswith("xxh3:")
     )
 
 
-def is_version(entry: Entry, record: Record, *, exactly: bool) -> bool:
+def is_version(entry: Entry, record: FileRecord, *, exactly: bool) -> bool:
     """Tell whether a record is of this version of a file.
 
     Not ``exactly``: its time may have been cut to seconds on the way, as archives do.
@@ -158,7 +158,7 @@ def same_time(one: int, other: int) -> bool:
     return abs(one - other) < _CLOCK
 
 
-def looks_like(found: os.stat_result, entry: Entry | Record) -> bool:
+def looks_like(found: os.stat_result, entry: Entry | FileRecord) -> bool:
     """Tell whether this is a file as it was copied, by its size and time."""
     return (
         stat.S_ISREG(found.st_mode)

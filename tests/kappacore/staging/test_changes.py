@@ -8,10 +8,10 @@ import shutil
 import pytest
 
 import kappacore
-from kappacore.staging import run as bring
+from kappacore.staging import run
 from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.sources.folder import FolderSource
-from kappacore.staging.target.paths import MANIFEST, UNFINISHED, places_of
+from kappacore.staging.target.paths import MANIFEST, UNFINISHED, stage_paths
 from support.staging import SMALL, left_beside, make_tree, pack, tree_of
 
 
@@ -50,13 +50,13 @@ def test_a_large_file_that_is_gone_before_it_is_copied_is_noticed(tmp_path, monk
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     with (source / "big.bin").open("wb") as file:
         file.truncate(CHUNK + 1)
-    kept_in = bring.kept_in
+    kept_in = run.kept_in
 
     def gone(*args, **options):
         (source / "big.bin").unlink()
         return kept_in(*args, **options)
 
-    monkeypatch.setattr(bring, "kept_in", gone)
+    monkeypatch.setattr(run, "kept_in", gone)
     with pytest.raises(kappacore.SourceChangedError, match=r"'big\.bin' of .* changed while"):
         kappacore.stage(source, target)
 
@@ -222,7 +222,7 @@ def test_after_a_restart_of_the_machine_what_was_not_published_is_copied_again(t
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     with pytest.raises(kappacore.SourceChangedError):
         staged_while(source, target, lambda: (source / "new.jpg").write_bytes(b"new"))
-    state = places_of(target).state
+    state = stage_paths(target).state
     state.write_text(state.read_text().replace('"boot": "', '"boot": "before-'))
     lines = []
     result = kappacore.stage(source, target, log=lines.append)
@@ -233,7 +233,7 @@ def test_after_a_restart_of_the_machine_what_was_not_published_is_copied_again(t
 def test_what_a_kill_after_publishing_left_is_removed_by_the_next_call(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     kappacore.stage(source, target)
-    make_tree(places_of(target).work, {"journal": b""})
+    make_tree(stage_paths(target).work, {"journal": b""})
     assert not kappacore.stage(source, target).copied
     assert left_beside(target) == []
 
@@ -241,7 +241,7 @@ def test_what_a_kill_after_publishing_left_is_removed_by_the_next_call(tmp_path)
 def test_what_a_kill_left_of_a_part_is_removed_once_the_whole_is_there(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     target.mkdir()
-    work = make_tree(places_of(target / "train").work, {"tree/a/1.jpg": b"half"})
+    work = make_tree(stage_paths(target / "train").work, {"tree/a/1.jpg": b"half"})
     kappacore.stage(source, target)
     assert not work.exists()
 
@@ -250,7 +250,7 @@ def test_what_lies_in_the_work_folder_by_other_hands_is_not_published(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     with pytest.raises(kappacore.SourceChangedError):
         staged_while(source, target, lambda: (source / "new.jpg").write_bytes(b"new"))
-    tree = places_of(target).tree
+    tree = stage_paths(target).tree
     outside = make_tree(tmp_path / "outside", {"1.jpg": b"precious"})
     (tree / "train/a/1.jpg").unlink()
     (tree / "train/a/1.jpg").symlink_to(outside / "1.jpg")

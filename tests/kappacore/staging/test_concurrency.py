@@ -16,8 +16,8 @@ import pytest
 
 import kappacore
 from kappacore.machine.locks import try_lock
-from kappacore.staging.target.lock import held, let_go
-from kappacore.staging.target.paths import places_of
+from kappacore.staging.target.lock import release_lock, target_lock
+from kappacore.staging.target.paths import stage_paths
 from support.caching import start_script
 from support.interrupts import interrupts
 from support.noflock import NO_LOCKS, without_flock
@@ -88,7 +88,7 @@ def test_parts_and_the_whole_at_the_same_time(tmp_path):
 def test_those_who_wait_say_for_whom_and_since_when(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     lines = []
-    with held(places_of(target), "/global/imagenet", timeout=None, log=lines.append):
+    with target_lock(stage_paths(target), "/global/imagenet", timeout=None, log=lines.append):
         with pytest.raises(kappacore.StagingTimeoutError) as caught:
             kappacore.stage(source, target, timeout=0.2, log=lines.append)
         assert (tmp_path / ".t.kappacore-lock").exists()
@@ -106,9 +106,9 @@ def test_a_holder_that_is_killed_keeps_nobody_waiting(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     script = (
         "import sys, time, pathlib\n"
-        "from kappacore.staging.target.lock import held\n"
-        "from kappacore.staging.target.paths import places_of\n"
-        "with held(places_of(pathlib.Path(sys.argv[1])), 'x', timeout=None, log=print):\n"
+        "from kappacore.staging.target.lock import target_lock\n"
+        "from kappacore.staging.target.paths import stage_paths\n"
+        "with target_lock(stage_paths(pathlib.Path(sys.argv[1])), 'x', timeout=None, log=print):\n"
         "    print('held', flush=True); time.sleep(100)\n"
     )
     child = subprocess.Popen(
@@ -130,10 +130,10 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
         tmp_path,
         """
         import os, pathlib, sys, time
-        from kappacore.staging.target.lock import held
-        from kappacore.staging.target.paths import places_of
+        from kappacore.staging.target.lock import target_lock
+        from kappacore.staging.target.paths import stage_paths
 
-        with held(places_of(pathlib.Path(sys.argv[1])), "x", timeout=None, log=print):
+        with target_lock(stage_paths(pathlib.Path(sys.argv[1])), "x", timeout=None, log=print):
             child = os.fork()
             if child:
                 print(child, flush=True)
@@ -155,18 +155,18 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a lock that is dropped, not closed
 def test_an_interrupt_at_any_moment_leaves_no_lock(tmp_path):
-    places = places_of(tmp_path / "t")
+    paths = stage_paths(tmp_path / "t")
 
     def use():
-        with held(places, "x", timeout=0, log=print) as lock:
+        with target_lock(paths, "x", timeout=0, log=print) as lock:
             try:
                 time.sleep(0)
             finally:
-                let_go(places, lock)
+                release_lock(paths, lock)
 
     moments = 0
     for _held in interrupts(use):
-        with try_lock(places.lock) as lock:
+        with try_lock(paths.lock) as lock:
             assert lock, f"held after moment {moments}"
         moments += 1
     assert moments > 20

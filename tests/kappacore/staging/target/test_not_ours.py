@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import kappacore
-from kappacore.staging.target.paths import UNFINISHED, places_of
+from kappacore.staging.target.paths import UNFINISHED, stage_paths
 from support.staging import SMALL, left_beside, make_tree, small_disk, tree_of
 
 
@@ -50,7 +50,7 @@ def test_a_link_in_the_place_of_the_work_folder_is_refused(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     outside = tmp_path / "outside"
     outside.mkdir()
-    places_of(target).work.symlink_to(outside)
+    stage_paths(target).work.symlink_to(outside)
     with pytest.raises(kappacore.StagingError, match="kappacore-work' is in the way"):
         kappacore.stage(source, target)
     assert list(outside.iterdir()) == []
@@ -61,7 +61,7 @@ def test_a_link_in_the_place_of_a_file_of_staging_is_not_followed(tmp_path, name
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     outside = tmp_path / "outside"
     outside.write_text("mine")
-    getattr(places_of(target), name).symlink_to(outside)
+    getattr(stage_paths(target), name).symlink_to(outside)
     if name == "lock":
         with pytest.raises(kappacore.StagingError, match="kappacore-lock' is in the way"):
             kappacore.stage(source, target)
