@@ -7,8 +7,9 @@ import os
 import re
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kappacore._progress import progress_bar
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -101,9 +102,10 @@ def prefill(
     size = _BATCH if workers <= 1 else _THREAD_BATCH
     batches = [range(first, min(first + size, stop)) for first in range(start, stop, size)]
     loaded, done = 0, 0
+    show = None if progress and number == 0 else False  # None: if there is a terminal
     before = cache.stats()
     with (
-        _bar(stop - start, name, show=progress and number == 0) as bar,
+        progress_bar(f"Caching {name}".rstrip(), stop - start, "sample", show=show) as bar,
         closing(_run(lambda batch: cache.fill(batch, load), batches, workers)) as runs,
     ):
         try:
@@ -127,15 +129,6 @@ def prefill(
             )  # fmt: skip
             raise
     return loaded
-
-
-def _bar(total: int, name: str, show: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(
-        total=total, desc=f"Caching {name}".rstrip(), unit="sample",
-        disable=None if show else True,  # None: quiet where there is no terminal
-    )  # fmt: skip
 
 
 def _run(

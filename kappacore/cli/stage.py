@@ -107,15 +107,15 @@ def _as_json(result: StageResult | CheckReport) -> str:
 
 
 def _as_text(result: StageResult) -> str:
-    from kappacore.staging.target.space import human
+    from kappacore.sizes import format_size
 
     if not result.copied:
         return f"{result.path}: nothing to copy"
     rate = result.copied_bytes / max(result.seconds, 1e-9)
-    kept = f", {human(result.kept_bytes)} kept from before" if result.kept_bytes else ""
+    kept = f", {format_size(result.kept_bytes)} kept from before" if result.kept_bytes else ""
     return (
-        f"{result.path}: copied {result.copied_files:,} files, {human(result.copied_bytes)} in "
-        f"{result.seconds:.1f} s ({human(rate)}/s, {result.sync_seconds:.1f} s of it for the "
+        f"{result.path}: copied {result.copied_files:,} files, {format_size(result.copied_bytes)} in "
+        f"{result.seconds:.1f} s ({format_size(rate)}/s, {result.sync_seconds:.1f} s of it for the "
         f"disk){kept}"
     )
 

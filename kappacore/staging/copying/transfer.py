@@ -11,25 +11,19 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from kappacore.errors import KappaError, SourceChangedError, StagingError
-from kappacore.staging.copying.digests import CHUNK, crc_text, digest_text
+from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.copying.large_files import LargeFile
-from kappacore.staging.copying.strategies import (
-    CopyStrategy,
-    DamagedError,
-    TooShortError,
-    copy_summed,
-)
+from kappacore.staging.copying.strategies import CopyStrategy, DamagedError, TooShortError
 from kappacore.staging.sources.base import Entry, Extent, parent_of
 from kappacore.staging.target.manifest import FileRecord
-from kappacore.staging.target.space import NO_ROOM
+from kappacore.staging.target.work_folder import NO_ROOM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kappacore.staging.copying.journal import Journal
     from kappacore.staging.progress import Progress
-    from kappacore.staging.sources.base import Deflated, Stream
-    from kappacore.staging.sources.find import Source
+    from kappacore.staging.sources.base import Source
     from kappacore.staging.target.paths import StagePaths
 
 __all__ = ["Transfer"]
@@ -37,7 +31,7 @@ __all__ = ["Transfer"]
 _BATCH_FILES = 32
 _BATCH_BYTES = 1 << 23
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_TICK = 0.1  # seconds between two looks at the progress
+_TICK = 0.1  # seconds between two updates of the progress
 
 
 class _Chunk(NamedTuple):
@@ -45,23 +39,20 @@ class _Chunk(NamedTuple):
     number: int
 
 
-_Work = list[Entry] | _Chunk
-
-
 class _StoppedError(Exception):
-    """Another thread has failed, or the user wants to end."""
+    """Another thread has failed, or the user has interrupted."""
 
 
 class Transfer:
-    """Copies files into the tree of a work folder, whose folders are there.
+    """Copies files into the tree of a work folder, whose folders exist.
 
     Args:
-        source: where they are.
-        paths: where they go.
-        journal: takes down each file that is whole.
-        progress: counts them.
-        workers: number of threads.
-        with_digest: whether to compute digests.
+        source: Where they come from.
+        paths: Where they go.
+        journal: Records the files that are complete.
+        progress: Counts files and bytes.
+        workers: Number of threads.
+        with_digest: Whether to compute digests.
     """
 
     def __init__(
@@ -80,22 +71,21 @@ class Transfer:
         self._journal = journal
         self._progress = progress
         self._workers = 1 if source.ordered else workers
-        self._with_digest = with_digest
-        self._ladder = CopyStrategy()
+        self._strategy = CopyStrategy(with_digest=with_digest)
         self._tree = -1
-        self._work: deque[_Work] = deque()
+        self._work: deque[list[Entry] | _Chunk] = deque()
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
         self._error: BaseException | None = None
 
     def plan(self, entries: list[Entry]) -> int:
-        """Take what is to be copied, and return the bytes of it that earlier tries left."""
+        """Plan the copying of these files, and return the bytes of them that earlier tries left."""
         kept = 0
         batch: list[Entry] = []
         size = 0
         for entry in entries:
-            if entry.size > CHUNK and not self._source.ordered and self._has_parts(entry):
-                file = LargeFile(entry, self._paths.large, self._with_digest)
+            if entry.size > CHUNK and not self._source.ordered and self._is_extent(entry):
+                file = LargeFile(entry, self._paths.large, self._strategy)
                 self._large.append(file)
                 self._work.extend(_Chunk(file, index) for index in file.missing)
                 kept += file.kept_bytes
@@ -115,15 +105,15 @@ class Transfer:
         """Copy what was planned.
 
         Args:
-            tick: called now and then by this thread.
+            tick: Called now and then by this thread.
 
         Raises:
-            StagingError: the first error; what is whole is in the journal.
+            StagingError: The first error; complete files are in the journal.
         """
         self._tree = os.open(self._paths.tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         threads = [
-            threading.Thread(target=self._worker, name=f"kappacore-stage-{number}", daemon=True)
-            for number in range(min(self._workers, len(self._work)))
+            threading.Thread(target=self._run_worker, name=f"kappacore-stage-{i}", daemon=True)
+            for i in range(min(self._workers, len(self._work)))
         ]
         try:
             for thread in threads:
@@ -143,7 +133,7 @@ class Transfer:
         if self._error is not None:
             raise self._error
 
-    def _has_parts(self, entry: Entry) -> bool:
+    def _is_extent(self, entry: Entry) -> bool:
         try:
             content = self._source.open(entry)
         except Exception as error:
@@ -152,7 +142,7 @@ class Transfer:
         self._source.release(content)
         return isinstance(content, Extent)
 
-    def _worker(self) -> None:
+    def _run_worker(self) -> None:
         while not self._stopped.is_set():
             try:
                 work = self._work.popleft()
@@ -165,7 +155,7 @@ class Transfer:
                     self._copy_batch(work)
             except _StoppedError:
                 return
-            except BaseException as error:  # handed to the thread that waits
+            except BaseException as error:  # raised by the thread that waits
                 self._error = self._error or error
                 self._stopped.set()
                 return
@@ -179,11 +169,11 @@ class Transfer:
                 if self._stopped.is_set():
                     break
                 try:
-                    digest = self._copy(entry, folder)
+                    record = self._copy(entry, folder)
                 except Exception as error:
                     self._explain(entry, error)
                     raise
-                done.append((entry.path, FileRecord(entry.size, entry.mtime_ns, digest)))
+                done.append((entry.path, record))
         finally:
             os.close(folder)
             if done:
@@ -193,14 +183,16 @@ class Transfer:
                 sizes = [record.size for _, record in done if record.size <= _BATCH_BYTES]
                 self._progress.add(len(done), sum(sizes))
 
-    def _copy(self, entry: Entry, folder: int) -> str | None:
-        """Copy a file and return its digest."""
+    def _copy(self, entry: Entry, folder: int) -> FileRecord:
         name = entry.path.rpartition("/")[2]
+        moved = self._moved if entry.size > _BATCH_BYTES else lambda _: None
         content = self._source.open(entry)
         try:
             fd = os.open(name, _NEW_FILE, entry.mode | 0o600, dir_fd=folder)
             try:
-                digest = self._move(entry, content, fd)
+                sums = self._strategy.copy(content, fd, with_crc=entry.crc is not None, moved=moved)
+                if sums.crc != entry.crc:
+                    raise DamagedError("its bytes do not have the CRC that the archive stores")
                 os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
             except BaseException:
                 os.unlink(name, dir_fd=folder)
@@ -209,30 +201,15 @@ class Transfer:
                 os.close(fd)
         finally:
             self._source.release(content)
-        return digest
-
-    def _move(self, entry: Entry, content: Extent | Deflated | Stream, fd: int) -> str | None:
-        moved = self._moved if entry.size > _BATCH_BYTES else None
-        with_crc = entry.crc is not None
-        if isinstance(content, Extent) and not with_crc and not self._with_digest:
-            self._ladder.copy(content, fd, 0, moved)
-            return None
-        sums = copy_summed(
-            content, fd, 0, with_crc=with_crc, with_digest=self._with_digest, moved=moved
-        )
-        if sums.crc != entry.crc:
-            raise DamagedError("its bytes do not have the CRC that the archive gives")
-        if sums.digest is not None:
-            return digest_text(sums.digest)
-        return crc_text(sums.crc) if sums.crc is not None else None
+        return FileRecord(entry.size, entry.mtime_ns, sums.text())
 
     def _copy_chunk(self, chunk: _Chunk) -> None:
         file, entry = chunk.file, chunk.file.entry
         try:
-            record = file.copy(chunk.number, self._source, self._ladder, self._moved)
+            record = file.copy(chunk.number, self._source, self._moved)
         except Exception as error:
             if isinstance(error, DamagedError):
-                file.forget()
+                file.discard()
             self._explain(entry, error)
             raise
         if record is not None:
@@ -246,38 +223,38 @@ class Transfer:
             self.records[entry.path] = record
             self._progress.add(1, 0)
 
+    def _moved(self, size: int) -> None:
+        self._progress.add(0, size)
+        if self._stopped.is_set():
+            raise _StoppedError
+
     def _explain(self, entry: Entry, error: Exception) -> None:
-        """Raise what an error of one file means to the user, unless that is clear already."""
-        place = f"'{entry.path}' of '{self._source.path}'"
+        """Raise an error of one file as one that says what to do, unless it does already."""
+        file = f"'{entry.path}' of '{self._source.path}'"
         if isinstance(error, (TooShortError, FileNotFoundError, IsADirectoryError)) or (
             isinstance(error, OSError) and error.errno == errno.ESTALE
         ):
-            why = error.strerror or error if isinstance(error, OSError) else error
+            why = error.strerror or error
             raise SourceChangedError(
-                f"{place} changed while it was copied: {why}. Stage again when nobody writes to "
+                f"{file} changed while it was copied: {why}. Stage again when nobody writes to "
                 f"the source any more; what was copied is kept."
             ) from error
         if isinstance(error, (DamagedError, EOFError, zlib.error, gzip.BadGzipFile)):
             raise StagingError(
-                f"{place} is damaged: {error}. Copy or pack the archive again; what was extracted "
+                f"{file} is damaged: {error}. Copy or pack the archive again; what was extracted "
                 f"is kept."
             ) from error
         if isinstance(error, OSError) and not isinstance(error, KappaError):
             if error.errno in NO_ROOM:
                 raise error
             raise StagingError(
-                f"{place} cannot be copied: {error.strerror}. What was copied is kept for the next "
+                f"{file} cannot be copied: {error.strerror}. What was copied is kept for the next "
                 f"try."
             ) from error
 
-    def _moved(self, size: int) -> None:
-        self._progress.add(0, size)
-        if self._stopped.is_set():
-            raise _StoppedError
-
 
 def _open_folder(root: int, path: str) -> int:
-    """Open a folder below a descriptor, following no link on the way."""
+    """Open a folder below a descriptor without following links."""
     fd = os.dup(root)
     for part in path.split("/") if path else ():
         try:

@@ -17,7 +17,7 @@ import pytest
 import kappacore
 from kappacore.machine.locks import try_lock
 from kappacore.staging.target.lock import release_lock, target_lock
-from kappacore.staging.target.paths import stage_paths
+from kappacore.staging.target.paths import StagePaths
 from support.caching import start_script
 from support.interrupts import interrupts
 from support.noflock import NO_LOCKS, without_flock
@@ -85,20 +85,20 @@ def test_parts_and_the_whole_at_the_same_time(tmp_path):
         assert (target / ".kappacore-manifest").exists()
 
 
-def test_those_who_wait_say_for_whom_and_since_when(tmp_path):
+def test_a_waiting_process_logs_for_whom_and_since_when(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     lines = []
-    with target_lock(stage_paths(target), "/global/imagenet", timeout=None, log=lines.append):
+    with target_lock(StagePaths(target), "/global/imagenet", timeout=None, log=lines.append):
         with pytest.raises(kappacore.StagingTimeoutError) as caught:
             kappacore.stage(source, target, timeout=0.2, log=lines.append)
         assert (tmp_path / ".t.kappacore-lock").exists()
     assert isinstance(caught.value, TimeoutError)
-    said = (
+    holder = (
         rf"process {os.getpid()} of \S+ on \S+ has been staging from '/global/imagenet' since \d+-"
     )
     assert len(lines) == 1
     for line in (lines[0], str(caught.value)):
-        assert re.search(said, line), line
+        assert re.search(holder, line), line
     assert kappacore.stage(source, target, timeout=0).copied  # free again
 
 
@@ -107,8 +107,8 @@ def test_a_holder_that_is_killed_keeps_nobody_waiting(tmp_path):
     script = (
         "import sys, time, pathlib\n"
         "from kappacore.staging.target.lock import target_lock\n"
-        "from kappacore.staging.target.paths import stage_paths\n"
-        "with target_lock(stage_paths(pathlib.Path(sys.argv[1])), 'x', timeout=None, log=print):\n"
+        "from kappacore.staging.target.paths import StagePaths\n"
+        "with target_lock(StagePaths(pathlib.Path(sys.argv[1])), 'x', timeout=None, log=print):\n"
         "    print('held', flush=True); time.sleep(100)\n"
     )
     child = subprocess.Popen(
@@ -131,9 +131,9 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
         """
         import os, pathlib, sys, time
         from kappacore.staging.target.lock import target_lock
-        from kappacore.staging.target.paths import stage_paths
+        from kappacore.staging.target.paths import StagePaths
 
-        with target_lock(stage_paths(pathlib.Path(sys.argv[1])), "x", timeout=None, log=print):
+        with target_lock(StagePaths(pathlib.Path(sys.argv[1])), "x", timeout=None, log=print):
             child = os.fork()
             if child:
                 print(child, flush=True)
@@ -155,7 +155,7 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a lock that is dropped, not closed
 def test_an_interrupt_at_any_moment_leaves_no_lock(tmp_path):
-    paths = stage_paths(tmp_path / "t")
+    paths = StagePaths(tmp_path / "t")
 
     def use():
         with target_lock(paths, "x", timeout=0, log=print) as lock:
@@ -172,7 +172,7 @@ def test_an_interrupt_at_any_moment_leaves_no_lock(tmp_path):
     assert moments > 20
 
 
-def test_a_link_in_the_locks_place_is_refused(tmp_path):
+def test_a_link_instead_of_the_lock_is_refused(tmp_path):
     (tmp_path / "elsewhere").write_text("precious")
     lock = tmp_path / ".t.kappacore-lock"
     lock.symlink_to(tmp_path / "elsewhere")

@@ -19,7 +19,7 @@ import kappacore
 from kappacore.staging import check_staged
 from kappacore.staging.target import lock
 from kappacore.staging import api as staging
-from kappacore.staging.target.paths import stage_paths
+from kappacore.staging.target.paths import StagePaths
 
 sources, work, rounds = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 random.seed(int(sys.argv[4]))
@@ -39,7 +39,7 @@ def fork(action):
 def whole_bytes(target):
     # What is whole has the source's time, which lies years back.
     total = 0
-    for base in (stage_paths(target).tree, target):
+    for base in (StagePaths(target).tree, target):
         for folder, _, names in os.walk(base):
             for name in names:
                 info = os.stat(os.path.join(folder, name))
