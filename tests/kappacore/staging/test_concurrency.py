@@ -85,6 +85,71 @@ def test_parts_and_the_whole_at_the_same_time(tmp_path):
         assert (target / ".kappacore-manifest").exists()
 
 
+# Runs `stage` again and again; each time "another process" finishes one file or folder later. An
+# audit hook is the place for it: Python calls it right before it opens, lists or renames anything.
+FINISHED_AT_EVERY_MOMENT = """
+import itertools, os, pathlib, shutil, sys
+import kappacore
+from kappacore.staging.target.paths import MANIFEST, UNFINISHED
+
+case, root = sys.argv[1], pathlib.Path(sys.argv[2])
+source, template = root / "s", root / "template"
+kappacore.stage(source, template, relative="train")
+part = (template / "train" / MANIFEST).read_bytes()
+if case == "a part":
+    folder = "train"
+    (template / "train" / MANIFEST).rename(template / "train" / UNFINISHED)
+else:
+    folder = "."
+    kappacore.stage(source, template)
+    (template / MANIFEST).rename(template / UNFINISHED)
+manifest = (template / folder / UNFINISHED).read_bytes()
+if case == "the whole, which absorbs the part":
+    (template / UNFINISHED).unlink()
+    (template / "train" / MANIFEST).write_bytes(part)
+    os.utime(source / "train")  # so that it is listed again
+
+def finish():
+    (target / folder / MANIFEST).write_bytes(manifest)
+    (target / folder / UNFINISHED).unlink(missing_ok=True)
+    if folder == ".":
+        (target / "train" / MANIFEST).unlink(missing_ok=True)
+
+left = None
+
+def hook(event, args):
+    global left
+    if left is not None and event.startswith(("open", "os.")) and str(target) in str(args[0]):
+        left -= 1
+        if left < 0:
+            left = None
+            finish()
+
+sys.addaudithook(hook)
+for moment in itertools.count():
+    target = root / str(moment) / "t"
+    shutil.copytree(template, target)
+    left = moment
+    kappacore.stage(source, target, relative=None if case == "a part" else "train", workers=1)
+    if left is not None:
+        left = None
+        print(moment)
+        break
+"""
+
+
+@pytest.mark.parametrize("case", ["a part", "the whole", "the whole, which absorbs the part"])
+def test_another_process_may_finish_at_any_moment(tmp_path, case):
+    make_tree(tmp_path / "s")
+    with start_script(tmp_path, FINISHED_AT_EVERY_MOMENT, case, tmp_path) as process:
+        moments, error = process.communicate(timeout=300)
+    assert error == ""
+    assert int(moments) > 10
+    for moment in range(int(moments)):
+        assert tree_of(tmp_path / str(moment) / "t") == SMALL
+    assert list(tmp_path.rglob("*.kappacore-work")) == []
+
+
 def test_a_waiting_process_logs_for_whom_and_since_when(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     lines = []

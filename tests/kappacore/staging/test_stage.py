@@ -131,7 +131,7 @@ def test_links_in_the_source_are_followed(tmp_path):
     ("spoil", "message"),
     [
         (lambda s: (s / "gone.jpg").symlink_to("nowhere"), "gone.jpg' is a link to nothing"),
-        (lambda s: (s / "train" / "up").symlink_to(s), "is a link to a folder that contains it"),
+        (
             lambda s: (s / "train" / "up").symlink_to(s),
             "up' is a link to a folder that contains it",
         ),
