@@ -36,34 +36,23 @@ class Options:
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
 
     def __post_init__(self) -> None:
-        if self.verify not in get_args(Verify):
-            raise InvalidOptionError(
-                f"verify={self.verify!r} is unknown. Use 'none', 'size', 'hash' (the manifest "
-                f"stores digests of what was read) or 'reread' (and the files on the disk are "
-                f"compared with them)."
-            )
-        workers, timeout = self.workers, self.timeout
-        if workers is not None and (
-            isinstance(workers, bool) or not isinstance(workers, int) or workers < 1
-        ):
-            raise InvalidOptionError(
-                f"workers={workers!r} is not a number of threads. Give a positive integer, or None."
-            )
-        if self.log is not None and not callable(self.log):
-            raise InvalidOptionError(
-                f"log={self.log!r} cannot be called. Give a function of one line, such as print "
-                f"or a logger's info."
-            )
-        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
-            raise InvalidOptionError(
-                f"timeout={timeout!r} is not a number of seconds. Give one, or None to wait as "
-                f"long as it takes."
-            )
-        if not isinstance(self.limits, ArchiveLimits):
-            raise InvalidOptionError(
-                f"limits={self.limits!r} are not limits of an archive. Give ArchiveLimits(…) of "
-                f"kappacore.staging."
-            )
+        checks = {
+            f"verify={self.verify!r} is unknown. Use 'none', 'size', 'hash' (the manifest stores "
+            f"digests of what was read) or 'reread' (and the files on the disk are compared with "
+            f"them).": self.verify in get_args(Verify),
+            f"workers={self.workers!r} is not a number of threads. Give a positive integer, or "
+            f"None.": self.workers is None or (type(self.workers) is int and self.workers > 0),
+            f"log={self.log!r} cannot be called. Give a function of one line, such as print or a "
+            f"logger's info.": self.log is None or callable(self.log),
+            f"timeout={self.timeout!r} is not a number of seconds. Give one, or None to wait as "
+            f"long as it takes.": self.timeout is None
+            or (isinstance(self.timeout, (int, float)) and self.timeout >= 0),
+            f"limits={self.limits!r} are not limits of an archive. Give ArchiveLimits(…) of "
+            f"kappacore.staging.": isinstance(self.limits, ArchiveLimits),
+        }
+        for message, valid in checks.items():
+            if not valid:
+                raise InvalidOptionError(message)
 
     @property
     def threads(self) -> int:

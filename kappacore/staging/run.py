@@ -187,10 +187,7 @@ class _Copy:
             (paths.tree / path).mkdir(mode=self.folders[path].mode | 0o700, exist_ok=True)
         progress = Progress(len(self.files), self.size)
         with closing(Journal(paths.journal)) as journal:
-            transfer = Transfer(
-                self.source, paths, journal, progress,
-                workers=options.threads, with_digest=options.with_digest,
-            )  # fmt: skip
+            transfer = Transfer(self.source, paths, journal, progress, options)
             partial = transfer.plan(todo)
             to_make = [*todo, *self.folders.values()]
             try:

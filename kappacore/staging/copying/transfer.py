@@ -8,6 +8,8 @@ import os
 import threading
 import zlib
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from kappacore.errors import KappaError, SourceChangedError, StagingError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kappacore.staging.copying.journal import Journal
+    from kappacore.staging.options import Options
     from kappacore.staging.progress import Progress
     from kappacore.staging.sources.base import Source
     from kappacore.staging.target.paths import StagePaths
@@ -43,6 +46,7 @@ class _StoppedError(Exception):
     """Another thread has failed, or the user has interrupted."""
 
 
+@dataclass(eq=False)
 class Transfer:
     """Copies files into the tree of a work folder, whose folders exist.
 
@@ -51,32 +55,22 @@ class Transfer:
         paths: Where they go.
         journal: Records the files that are complete.
         progress: Counts files and bytes.
-        workers: Number of threads.
-        with_digest: Whether to compute digests.
+        options: Number of threads, and whether to compute digests.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        paths: StagePaths,
-        journal: Journal,
-        progress: Progress,
-        *,
-        workers: int,
-        with_digest: bool,
-    ):
+    source: Source
+    paths: StagePaths
+    journal: Journal
+    progress: Progress
+    options: Options
+
+    def __post_init__(self) -> None:
         self.records: dict[str, FileRecord] = {}
-        self._source = source
-        self._paths = paths
-        self._journal = journal
-        self._progress = progress
-        self._workers = 1 if source.ordered else workers
-        self._strategy = CopyStrategy(with_digest=with_digest)
+        self._strategy = CopyStrategy(with_digest=self.options.with_digest)
         self._tree = -1
         self._work: deque[list[Entry] | _Chunk] = deque()
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
-        self._error: BaseException | None = None
 
     def plan(self, entries: list[Entry]) -> int:
         """Plan the copying of these files, and return the bytes of them that earlier tries left."""
@@ -84,8 +78,8 @@ class Transfer:
         batch: list[Entry] = []
         size = 0
         for entry in entries:
-            if entry.size > CHUNK and not self._source.ordered and self._is_extent(entry):
-                file = LargeFile(entry, self._paths.large, self._strategy)
+            if entry.size > CHUNK and not self.source.ordered and self._is_extent(entry):
+                file = LargeFile(entry, self.paths.large, self._strategy)
                 self._large.append(file)
                 self._work.extend(_Chunk(file, index) for index in file.missing)
                 kept += file.kept_bytes
@@ -98,7 +92,7 @@ class Transfer:
             size += entry.size
         if batch:
             self._work.append(batch)
-        LargeFile.keep_only(self._large, self._paths.large)
+        LargeFile.keep_only(self._large, self.paths.large)
         return kept
 
     def run(self, tick: Callable[[], None]) -> None:
@@ -110,55 +104,50 @@ class Transfer:
         Raises:
             StagingError: The first error; complete files are in the journal.
         """
-        self._tree = os.open(self._paths.tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        threads = [
-            threading.Thread(target=self._run_worker, name=f"kappacore-stage-{i}", daemon=True)
-            for i in range(min(self._workers, len(self._work)))
-        ]
+        self._tree = os.open(self.paths.tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        count = 1 if self.source.ordered else self.options.threads
         try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(_TICK)
-                    tick()
+            with ThreadPoolExecutor(count, "kappacore-stage") as pool:
+                try:
+                    workers = [
+                        pool.submit(self._run_worker) for _ in range(min(count, len(self._work)))
+                    ]
+                    while wait(workers, _TICK).not_done:
+                        tick()
+                finally:
+                    self._stopped.set()
         finally:
-            self._stopped.set()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
             for file in self._large:
-                file.close(self._source)
+                file.close(self.source)
             os.close(self._tree)
-        if self._error is not None:
-            raise self._error
+        for worker in workers:
+            worker.result()
 
     def _is_extent(self, entry: Entry) -> bool:
         try:
-            content = self._source.open(entry)
+            content = self.source.open(entry)
         except Exception as error:
             self._explain(entry, error)
             raise
-        self._source.release(content)
+        self.source.release(content)
         return isinstance(content, Extent)
 
     def _run_worker(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                work = self._work.popleft()
-            except IndexError:
-                return
-            try:
+        try:
+            while not self._stopped.is_set():
+                try:
+                    work = self._work.popleft()
+                except IndexError:  # another thread has just taken the last
+                    return
                 if isinstance(work, _Chunk):
                     self._copy_chunk(work)
                 else:
                     self._copy_batch(work)
-            except _StoppedError:
-                return
-            except BaseException as error:  # raised by the thread that waits
-                self._error = self._error or error
-                self._stopped.set()
-                return
+        except _StoppedError:
+            pass
+        except BaseException:  # raised again by the thread that waits
+            self._stopped.set()
+            raise
 
     def _copy_batch(self, batch: list[Entry]) -> None:
         """Copy files of one folder."""
@@ -177,16 +166,16 @@ class Transfer:
         finally:
             os.close(folder)
             if done:
-                self._journal.write(done)
+                self.journal.write(done)
                 self.records.update(done)
                 # The bytes of a long file were counted as they moved.
                 sizes = [record.size for _, record in done if record.size <= _BATCH_BYTES]
-                self._progress.add(len(done), sum(sizes))
+                self.progress.add(len(done), sum(sizes))
 
     def _copy(self, entry: Entry, folder: int) -> FileRecord:
         name = entry.path.rpartition("/")[2]
         moved = self._moved if entry.size > _BATCH_BYTES else lambda _: None
-        content = self._source.open(entry)
+        content = self.source.open(entry)
         try:
             fd = os.open(name, _NEW_FILE, entry.mode | 0o600, dir_fd=folder)
             try:
@@ -200,37 +189,37 @@ class Transfer:
             finally:
                 os.close(fd)
         finally:
-            self._source.release(content)
+            self.source.release(content)
         return FileRecord(entry.size, entry.mtime_ns, sums.text())
 
     def _copy_chunk(self, chunk: _Chunk) -> None:
         file, entry = chunk.file, chunk.file.entry
         try:
-            record = file.copy(chunk.number, self._source, self._moved)
+            record = file.copy(chunk.number, self.source, self._moved)
         except Exception as error:
             if isinstance(error, DamagedError):
                 file.discard()
             self._explain(entry, error)
             raise
         if record is not None:
-            self._journal.write([(entry.path, record)])
+            self.journal.write([(entry.path, record)])
             folder = _open_folder(self._tree, parent_of(entry.path))
             try:
                 file.move(folder)
             finally:
                 os.close(folder)
-            file.close(self._source)
+            file.close(self.source)
             self.records[entry.path] = record
-            self._progress.add(1, 0)
+            self.progress.add(1, 0)
 
     def _moved(self, size: int) -> None:
-        self._progress.add(0, size)
+        self.progress.add(0, size)
         if self._stopped.is_set():
             raise _StoppedError
 
     def _explain(self, entry: Entry, error: Exception) -> None:
         """Raise an error of one file as one that says what to do, unless it does already."""
-        file = f"'{entry.path}' of '{self._source.path}'"
+        file = f"'{entry.path}' of '{self.source.path}'"
         if isinstance(error, (TooShortError, FileNotFoundError, IsADirectoryError)) or (
             isinstance(error, OSError) and error.errno == errno.ESTALE
         ):

@@ -8,6 +8,7 @@ import filecmp
 import os
 import stat
 import time
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
@@ -232,12 +233,7 @@ def _kind(path: Path) -> str:
 
 def _through_link(root: Path, path: str) -> bool:
     """Return whether a folder between ``root`` and ``path`` is a link."""
-    above = parent_of(path)
-    while above:
-        if (root / above).is_symlink():
-            return True
-        above = parent_of(above)
-    return False
+    return any((root / above).is_symlink() for above in PurePosixPath(path).parents)
 
 
 def _refuse(path: Path, why: str) -> None:
