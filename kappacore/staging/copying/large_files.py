@@ -43,11 +43,7 @@ class LargeFile:
         self._marks_path = folder / f"{name}.done"
         self._strategy = strategy
         self._with_crc = entry.crc is not None
-        self._known = (
-            _DONE
-            | (_WITH_CRC if self._with_crc else 0)
-            | (_WITH_DIGEST if strategy.with_digest else 0)
-        )
+        self._known = _DONE + _WITH_CRC * self._with_crc + _WITH_DIGEST * strategy.with_digest
         self._lock = threading.Lock()
         self._content: Extent | None = None
         self._fd = self._marks = -1

@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +22,7 @@ from kappacore.staging.target.manifest import FileRecord
 from kappacore.staging.target.work_folder import NO_ROOM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from kappacore.staging.copying.journal import Journal
     from kappacore.staging.options import Options
@@ -124,11 +125,8 @@ class Transfer:
             worker.result()
 
     def _is_extent(self, entry: Entry) -> bool:
-        try:
+        with self._errors_explained(entry):
             content = self.source.open(entry)
-        except Exception as error:
-            self._explain(entry, error)
-            raise
         self.source.release(content)
         return isinstance(content, Extent)
 
@@ -152,19 +150,14 @@ class Transfer:
     def _copy_batch(self, batch: list[Entry]) -> None:
         """Copy files of one folder."""
         done: list[tuple[str, FileRecord]] = []
-        folder = _open_folder(self._tree, parent_of(batch[0].path))
         try:
-            for entry in batch:
-                if self._stopped.is_set():
-                    break
-                try:
-                    record = self._copy(entry, folder)
-                except Exception as error:
-                    self._explain(entry, error)
-                    raise
-                done.append((entry.path, record))
+            with _opened_folder(self._tree, parent_of(batch[0].path)) as folder:
+                for entry in batch:
+                    if self._stopped.is_set():
+                        break
+                    with self._errors_explained(entry):
+                        done.append((entry.path, self._copy(entry, folder)))
         finally:
-            os.close(folder)
             if done:
                 self.journal.write(done)
                 self.records.update(done)
@@ -194,20 +187,16 @@ class Transfer:
 
     def _copy_chunk(self, chunk: _Chunk) -> None:
         file, entry = chunk.file, chunk.file.entry
-        try:
-            record = file.copy(chunk.number, self.source, self._moved)
-        except Exception as error:
-            if isinstance(error, DamagedError):
+        with self._errors_explained(entry):
+            try:
+                record = file.copy(chunk.number, self.source, self._moved)
+            except DamagedError:
                 file.discard()
-            self._explain(entry, error)
-            raise
+                raise
         if record is not None:
             self.journal.write([(entry.path, record)])
-            folder = _open_folder(self._tree, parent_of(entry.path))
-            try:
+            with _opened_folder(self._tree, parent_of(entry.path)) as folder:
                 file.move(folder)
-            finally:
-                os.close(folder)
             file.close(self.source)
             self.records[entry.path] = record
             self.progress.add(1, 0)
@@ -217,38 +206,41 @@ class Transfer:
         if self._stopped.is_set():
             raise _StoppedError
 
-    def _explain(self, entry: Entry, error: Exception) -> None:
-        """Raise an error of one file as one that says what to do, unless it does already."""
-        file = f"'{entry.path}' of '{self.source.path}'"
-        if isinstance(error, (TooShortError, FileNotFoundError, IsADirectoryError)) or (
-            isinstance(error, OSError) and error.errno == errno.ESTALE
-        ):
-            why = error.strerror or error
-            raise SourceChangedError(
-                f"{file} changed while it was copied: {why}. Stage again when nobody writes to "
-                f"the source any more; what was copied is kept."
-            ) from error
-        if isinstance(error, (DamagedError, EOFError, zlib.error, gzip.BadGzipFile)):
+    @contextmanager
+    def _errors_explained(self, entry: Entry) -> Iterator[None]:
+        """Turn errors of one file into ones that say what to do."""
+        try:
+            yield
+        except (DamagedError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise StagingError(
-                f"{file} is damaged: {error}. Copy or pack the archive again; what was extracted "
-                f"is kept."
+                f"'{entry.path}' of '{self.source.path}' is damaged: {error}. Copy or pack the "
+                f"archive again; what was extracted is kept."
             ) from error
-        if isinstance(error, OSError) and not isinstance(error, KappaError):
-            if error.errno in NO_ROOM:
-                raise error
+        except OSError as error:
+            file = f"'{entry.path}' of '{self.source.path}'"
+            gone = isinstance(error, (TooShortError, FileNotFoundError, IsADirectoryError))
+            if gone or error.errno == errno.ESTALE:
+                raise SourceChangedError(
+                    f"{file} changed while it was copied: {error.strerror or error}. Stage again "
+                    f"when nobody writes to the source any more; what was copied is kept."
+                ) from error
+            if isinstance(error, KappaError) or error.errno in NO_ROOM:
+                raise
             raise StagingError(
                 f"{file} cannot be copied: {error.strerror}. What was copied is kept for the next "
                 f"try."
             ) from error
 
 
-def _open_folder(root: int, path: str) -> int:
+@contextmanager
+def _opened_folder(root: int, path: str) -> Iterator[int]:
     """Open a folder below a descriptor without following links."""
     fd = os.dup(root)
-    for part in path.split("/") if path else ():
-        try:
+    try:
+        for part in path.split("/") if path else ():
             below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-        finally:
             os.close(fd)
-        fd = below
-    return fd
+            fd = below
+        yield fd
+    finally:
+        os.close(fd)
