@@ -6,7 +6,8 @@
 # make lock         choose the versions for development and CI anew (requirements.lock)
 # make test-newest  all tests with the newest versions that the bounds allow, in .venv-newest
 # make test-oldest  all tests with the oldest versions that the bounds promise, in .venv-oldest
-# make torture      processes that share a cache while one of them is killed every 50 ms
+# make torture      processes that share a cache while one of them is killed every 50 ms, and copies
+#                   to the local disk that are killed KILLS times
 # make fuzz         a longer search for bytes that the codec takes for something they are not
 
 PYTHON ?= python3
@@ -15,6 +16,7 @@ DEMO_ARGS ?=
 T ?= tests
 FUZZ_SECONDS ?= 120
 TORTURE_SECONDS ?= 600
+KILLS ?= 400
 
 # Tests start hundreds of processes; without compiled files each would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -114,6 +116,7 @@ fuzz: $(VENV)/.dev
 
 torture: $(VENV)/.dev
 	$(BIN)/python tests/kappa_shared/torture.py --seconds $(TORTURE_SECONDS)
+	KAPPACORE_KILLS=$(KILLS) $(BIN)/pytest -q --timeout 0 tests/kappacore/staging/test_kill.py
 
 $(VENV)/.base: $(METADATA) $(LOCK)
 	@echo "Installing kappacore and its plugins into $(VENV) (a minute or two) …"

@@ -17,42 +17,37 @@ if TYPE_CHECKING:
 __all__ = ["add_stage"]
 
 _SHOWN = 20  # problems that are listed
+_LIMITS: dict[str, type] = {"max_ratio": float, "max_bytes": int, "max_members": int}
 
 
 def add_stage(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parser of ``kappacore stage``."""
     parser = subparsers.add_parser(
         "stage",
-        help="bring a dataset to the local disk, or check one that is there",
+        help="copy a dataset to the local disk, or check a copy",
         description=(
-            "Bring a dataset from global storage to the local disk, unless it is there: a folder, "
+            "Copy a dataset from global storage to the local disk, unless it is there: a folder, "
             "or a zip, tar or tar.gz file. What was copied before an interruption is kept. "
-            "Exits with 0 when the dataset is there, 1 if not, 130 when interrupted."
+            "Exits with 0 if the dataset is there, 1 if not, 130 if interrupted."
         ),
     )
-    parser.add_argument("source", metavar="SRC", nargs="?", help="the dataset on global storage")
-    parser.add_argument("target", metavar="DST", help="where it is to be on the local disk")
-    parser.add_argument("--relative", metavar="PART", help="stage SRC/PART to DST/PART only")
-    parser.add_argument(
+    add = parser.add_argument
+    add("source", metavar="SRC", nargs="?", help="the dataset on global storage")
+    add("target", metavar="DST", help="the folder for it on the local disk")
+    add("--relative", metavar="PART", help="stage SRC/PART to DST/PART only")
+    add(
         "--verify", choices=["none", "size", "hash", "reread"], default="size",
-        help="hash: keep digests of what was read; reread: and compare the disk with them",
+        help="hash: store digests of what was read; reread: and compare the disk with them",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, metavar="N", help="number of threads")
-    parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="how long to wait for another process"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="compare DST with its manifest; nothing is copied"
-    )
-    parser.add_argument(
-        "--recheck", action="store_true", help="compare all files, and copy what differs"
-    )
-    for name, kind in (("ratio", float), ("bytes", int), ("members", int)):
-        parser.add_argument(
-            f"--max-{name}", type=kind, metavar="N", help="limit for what an archive holds"
-        )
-    parser.add_argument("--quiet", action="store_true", help="no bar, no messages")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add("--workers", type=int, metavar="N", help="number of threads")
+    add("--timeout", type=float, metavar="SECONDS", help="how long to wait for another process")
+    add("--check", action="store_true", help="compare DST with its manifest; nothing is copied")
+    add("--recheck", action="store_true", help="compare all files, and copy what differs")
+    for name, kind in _LIMITS.items():
+        option = f"--{name.replace('_', '-')}"
+        add(option, type=kind, metavar="N", help="the most an archive may contain")
+    add("--quiet", action="store_true", help="no bar, no messages")
+    add("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run, usage_error=parser.error)
 
 
@@ -64,11 +59,7 @@ def _run(args: argparse.Namespace) -> int:
     from kappacore.staging.api import stage
     from kappacore.staging.sources.archive_safety import ArchiveLimits
 
-    limits = {
-        name: value
-        for name in ("max_ratio", "max_bytes", "max_members")
-        if (value := getattr(args, name)) is not None
-    }
+    limits = {name: getattr(args, name) for name in _LIMITS if getattr(args, name) is not None}
     try:
         result = stage(
             args.source,
@@ -77,13 +68,13 @@ def _run(args: argparse.Namespace) -> int:
             verify=args.verify,
             workers=args.workers,
             progress=False if args.quiet else None,
-            log=None if args.quiet else _say,
+            log=None if args.quiet else _log,
             timeout=args.timeout,
             recheck=args.recheck,
             limits=ArchiveLimits(**limits),
         )
     except KeyboardInterrupt:
-        return 130  # what was kept has been said
+        return 130  # what is kept has been logged
     print(_as_json(result) if args.json else _as_text(result))
     return 0
 
@@ -97,7 +88,7 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(f"kappacore: {line}", file=sys.stderr)
 
 
@@ -107,16 +98,16 @@ def _as_json(result: StageResult | CheckReport) -> str:
 
 
 def _as_text(result: StageResult) -> str:
-    from kappacore.staging.target.space import human
+    from kappacore.sizes import format_size
 
     if not result.copied:
         return f"{result.path}: nothing to copy"
     rate = result.copied_bytes / max(result.seconds, 1e-9)
-    kept = f", {human(result.kept_bytes)} kept from before" if result.kept_bytes else ""
+    kept = f", {format_size(result.kept_bytes)} kept from before" if result.kept_bytes else ""
     return (
-        f"{result.path}: copied {result.copied_files:,} files, {human(result.copied_bytes)} in "
-        f"{result.seconds:.1f} s ({human(rate)}/s, {result.sync_seconds:.1f} s of it for the "
-        f"disk){kept}"
+        f"{result.path}: copied {result.copied_files:,} files, "
+        f"{format_size(result.copied_bytes)} in {result.seconds:.1f} s ({format_size(rate)}/s, "
+        f"{result.sync_seconds:.1f} s of it for the disk){kept}"
     )
 
 
@@ -124,17 +115,19 @@ def _report_text(report: CheckReport) -> str:
     lines = [f"{report.path / problem.path} {problem.what}" for problem in report.problems[:_SHOWN]]
     if len(report.problems) > _SHOWN:
         lines.append(f"… and {len(report.problems) - _SHOWN} more")
-    by_content = (
-        "by content"
-        if report.digests == report.files
-        else f"{report.digests:,} by content, the others by size and time (--verify hash keeps "
-        "digests)"
-    )
-    lines.append(
-        f"{report.path}: {report.files:,} files, {by_content}: "
-        + (f"{len(report.problems)} are damaged; repair them with `kappacore stage SRC DST "
-           f"--recheck`" if report.problems else "all as they were staged")
-    )  # fmt: skip
+    how = "by content"
+    if report.digests < report.files:
+        how = (
+            f"{report.digests:,} by content, the others by size and time (--verify hash stores "
+            f"digests)"
+        )
+    found = "all as they were staged"
+    if report.problems:
+        found = (
+            f"{len(report.problems)} are damaged; repair them with `kappacore stage SRC DST "
+            f"--recheck`"
+        )
+    lines.append(f"{report.path}: {report.files:,} files, {how}: {found}")
     if report.extra:
         lines.append(f"{len(report.extra)} files there were not staged, e.g. '{report.extra[0]}'")
     return "\n".join(lines)

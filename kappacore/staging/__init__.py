@@ -1,4 +1,4 @@
-"""Bringing datasets from global storage to the local disk."""
+"""Copying datasets from global storage to the local disk."""
 
 from __future__ import annotations
 

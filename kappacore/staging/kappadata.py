@@ -1,4 +1,4 @@
-"""``copy_folder_from_global_to_local``, as scripts for KappaData call it."""
+"""``copy_folder_from_global_to_local``, as scripts written for KappaData call it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kappacore.staging.api import stage
-from kappacore.staging.options import as_path, relative_parts
+from kappacore.staging.options import as_path, checked_relative
 from kappacore.staging.sources.find import find_source, without_suffix
 from kappacore.staging.target.manifest import read_summary
 from kappacore.staging.target.paths import MANIFEST, UNFINISHED
@@ -22,10 +22,10 @@ class CopyResult(NamedTuple):
     """What :func:`copy_folder_from_global_to_local` did.
 
     Attributes:
-        was_copied: whether this call copied anything.
-        was_deleted: whether an incomplete copy was there, which was replaced or completed.
-        was_zip: whether it was extracted from an archive.
-        path: the folder that the data is in.
+        was_copied: Whether this call copied anything.
+        was_deleted: Whether an incomplete copy was replaced or completed.
+        was_zip: Whether it was extracted from an archive.
+        path: The folder that contains the data.
     """
 
     was_copied: bool
@@ -44,19 +44,19 @@ def copy_folder_from_global_to_local(
     """Copy a dataset from global storage to the local disk, unless it is there.
 
     Args:
-        global_path: the dataset: a folder, or what a zip (or tar) file of that name holds.
-        local_path: where the whole dataset goes.
-        relative_path: a part of it, such as ``"train"``, which goes to
-            ``local_path / global_path.name / relative_path``. Where parts are and the whole is
-            asked for, it goes there too, to ``local_path / global_path.name``: it completes them.
-        log: called with a line about each thing that is done, e.g. ``print``.
-        options: those of :func:`kappacore.stage`.
+        global_path: The dataset: a folder, or a zip (or tar) file of that name.
+        local_path: The folder for the whole dataset.
+        relative_path: A part of it, such as ``"train"``, which is copied to
+            ``local_path / global_path.name / relative_path``. The whole, staged after a part, goes
+            to ``local_path / global_path.name`` and completes it.
+        log: Called with a line about each step, e.g. ``print``.
+        options: Those of :func:`kappacore.stage`.
 
     Returns:
-        What was done, and the path that the data is at.
+        What was done, and the path of the data.
 
     Raises:
-        StagingError: see :func:`kappacore.stage`.
+        StagingError: See :func:`kappacore.stage`.
 
     Example::
 
@@ -66,10 +66,8 @@ def copy_folder_from_global_to_local(
     source = as_path(global_path, "global_path")
     local = as_path(local_path, "local_path")
     named = local / without_suffix(source.name)
-    if relative_parts(relative_path) != Path():
-        target = named
-    else:
-        target = named if _has_parts(named, local, source) else local
+    is_part = checked_relative(relative_path) != Path()
+    target = named if is_part or _has_parts(named, local, source) else local
     result = stage(source, target, relative=relative_path, log=log, **options)
     return CopyResult(
         was_copied=result.copied,
@@ -80,14 +78,13 @@ def copy_folder_from_global_to_local(
 
 
 def _has_parts(named: Path, local: Path, source: Path) -> bool:
-    """Tell whether ``named`` holds parts of a source, or the whole that was made of them."""
-    found = find_source(source)
-    if found is None or not named.is_dir():
-        return _is_marked(named) and not _is_marked(local)
+    """Return whether ``named`` contains parts of a source, or the whole made from them."""
     if _is_marked(local):
         return False
-    tops = [named, *(item for item in named.iterdir() if item.is_dir())]
-    return any(_is_from(top, found) for top in tops)
+    found = find_source(source)
+    if found is None or not named.is_dir():
+        return _is_marked(named)
+    return any(_is_from(top, found) for top in (named, *named.iterdir()) if top.is_dir())
 
 
 def _is_marked(folder: Path) -> bool:
@@ -95,12 +92,8 @@ def _is_marked(folder: Path) -> bool:
 
 
 def _is_from(folder: Path, source: Path) -> bool:
-    for name in (MANIFEST, UNFINISHED):
-        try:
-            summary = read_summary(folder / name)
-        except FileNotFoundError:
-            continue
-        if summary is not None:
+    for name in (UNFINISHED, MANIFEST):
+        if (summary := read_summary(folder / name)) is not None:
             staged = Path(summary["source"])
             return staged == source or source in staged.parents
     return False

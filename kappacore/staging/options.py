@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kappacore.errors import InvalidOptionError
 from kappacore.staging.sources.archive_safety import ArchiveLimits
@@ -15,47 +16,43 @@ if TYPE_CHECKING:
 
     from kappacore.staging.progress import StageProgress
 
-__all__ = ["Options", "Verify", "as_path", "default_workers", "relative_parts"]
+__all__ = ["Options", "Verify", "as_path", "checked_relative", "default_workers"]
+
+logger = logging.getLogger("kappacore.staging")
 
 Verify = Literal["none", "size", "hash", "reread"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What :func:`kappacore.stage` takes besides source and target; see there."""
+    """The options of :func:`kappacore.stage`; see there."""
 
     verify: Verify = "size"
     workers: int | None = None
     progress: bool | Callable[[StageProgress], None] | None = None
+    log: Callable[[str], Any] | None = None
     timeout: float | None = None
     recheck: bool = False
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
 
     def __post_init__(self) -> None:
-        if self.verify not in get_args(Verify):
-            raise InvalidOptionError(
-                f"verify={self.verify!r} is unknown. Use 'none', 'size', 'hash' (digests of what "
-                f"was read go into the manifest) or 'reread' (and what lies on the disk is "
-                f"compared with them)."
-            )
-        workers = self.workers
-        if workers is not None and (
-            isinstance(workers, bool) or not isinstance(workers, int) or workers < 1
-        ):
-            raise InvalidOptionError(
-                f"workers={workers!r} is no number of threads. Give a positive integer, or None."
-            )
-        timeout = self.timeout
-        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
-            raise InvalidOptionError(
-                f"timeout={timeout!r} is no number of seconds. Give one, or None to wait as long "
-                f"as it takes."
-            )
-        if not isinstance(self.limits, ArchiveLimits):
-            raise InvalidOptionError(
-                f"limits={self.limits!r} are no limits of an archive. Give ArchiveLimits(…) "
-                f"of kappacore.staging."
-            )
+        checks = {
+            f"verify={self.verify!r} is unknown. Use 'none', 'size', 'hash' (the manifest stores "
+            f"digests of what was read) or 'reread' (and the files on the disk are compared with "
+            f"them).": self.verify in get_args(Verify),
+            f"workers={self.workers!r} is not a number of threads. Give a positive integer, or "
+            f"None.": self.workers is None or (type(self.workers) is int and self.workers > 0),
+            f"log={self.log!r} cannot be called. Give a function of one line, such as print or a "
+            f"logger's info.": self.log is None or callable(self.log),
+            f"timeout={self.timeout!r} is not a number of seconds. Give one, or None to wait as "
+            f"long as it takes.": self.timeout is None
+            or (isinstance(self.timeout, (int, float)) and self.timeout >= 0),
+            f"limits={self.limits!r} are not limits of an archive. Give ArchiveLimits(…) of "
+            f"kappacore.staging.": isinstance(self.limits, ArchiveLimits),
+        }
+        for message, valid in checks.items():
+            if not valid:
+                raise InvalidOptionError(message)
 
     @property
     def threads(self) -> int:
@@ -67,9 +64,15 @@ class Options:
         """Whether digests are computed."""
         return self.verify in ("hash", "reread")
 
+    def report(self, line: str) -> None:
+        """Log a line, and pass it to the caller's ``log``."""
+        logger.info("%s", line)
+        if self.log is not None:
+            self.log(line)
+
 
 def default_workers() -> int:
-    """Return how many threads copy: more than there are CPUs, for they wait on storage."""
+    """Return the default number of threads: more than CPUs, because they wait on storage."""
     return min(32, 4 + 2 * len(os.sched_getaffinity(0)))
 
 
@@ -77,32 +80,30 @@ def as_path(value: str | os.PathLike[str], option: str) -> Path:
     """Return a path with ``~`` expanded.
 
     Raises:
-        InvalidOptionError: if it is none; the empty text is none, as of a variable that is not set.
+        InvalidOptionError: If it is not a path, or is empty, such as an unset variable.
     """
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise InvalidOptionError(
-            f"{option}={value!r} is no path. Give that of a folder or file; the current folder is "
-            f"'.'."
+            f"{option}={value!r} is not a path. Give that of a folder or file; the current folder "
+            f"is '.'."
         )
     return Path(value).expanduser()
 
 
-def relative_parts(relative: str | os.PathLike[str] | None) -> Path:
-    """Return the part of a dataset that is asked for, as a relative path; ``.`` is all of it.
+def checked_relative(relative: str | os.PathLike[str] | None) -> Path:
+    """Return the part of a dataset to stage, as a relative path; ``.`` is all of it.
 
     Raises:
-        InvalidOptionError: if it is no path, or leads out of the dataset.
+        InvalidOptionError: If it is not a path, or leads out of the dataset.
     """
-    if relative is None:
-        return Path()
-    if not isinstance(relative, (str, os.PathLike)):
+    if not isinstance(relative, (str, os.PathLike, type(None))):
         raise InvalidOptionError(
-            f"relative={relative!r} is no path. Give one below the dataset, such as 'train'."
+            f"relative={relative!r} is not a path. Give one below the dataset, such as 'train'."
         )
-    path = PurePosixPath(os.fspath(relative))
+    path = PurePosixPath(relative or "")
     if path.is_absolute() or ".." in path.parts:
         raise InvalidOptionError(
-            f"relative={os.fspath(relative)!r} leads out of the dataset. Give a path below it, "
-            f"such as 'train'."
+            f"relative={os.fspath(path)!r} leads out of the dataset. Give a path below it, such "
+            f"as 'train'."
         )
     return Path(path)

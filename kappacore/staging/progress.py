@@ -1,18 +1,19 @@
-"""How far a copy is: for a bar on the terminal, or for a function of the caller's."""
+"""How far a copy is: for a bar on the terminal, or for the caller's function."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kappacore._progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Progress", "StageProgress", "shown"]
+__all__ = ["Progress", "StageProgress", "display"]
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,11 @@ class StageProgress:
     """How far a copy is.
 
     Attributes:
-        files: number of files that are there, those of earlier tries among them.
-        total_files: number of files.
-        bytes: bytes that are there.
-        total_bytes: bytes of the whole dataset.
-        seconds: since this copy began.
+        files: Number of files at the target, including those of earlier tries.
+        total_files: Number of files in the dataset.
+        bytes: Bytes at the target.
+        total_bytes: Bytes of the dataset.
+        seconds: Time since this copy began.
     """
 
     files: int
@@ -38,69 +39,53 @@ class Progress:
     """Counts what several threads have done.
 
     Args:
-        total_files: number of files.
-        total_bytes: their bytes.
+        total_files: Number of files in the dataset.
+        total_bytes: Their bytes.
     """
 
     def __init__(self, total_files: int, total_bytes: int):
-        self.total_files = total_files
-        self.total_bytes = total_bytes
-        self.files = 0
-        self.bytes = 0
-        self.started = time.monotonic()
+        self._totals = total_files, total_bytes
+        self._files = self._bytes = 0
+        self._started = time.monotonic()
         self._lock = threading.Lock()
 
     def add(self, files: int, size: int) -> None:
         """Count files and bytes."""
         with self._lock:
-            self.files += files
-            self.bytes += size
+            self._files += files
+            self._bytes += size
 
     def now(self) -> StageProgress:
-        """Return how far it is."""
+        """Return the counts."""
+        files, size = self._totals
         with self._lock:
-            return StageProgress(
-                self.files,
-                self.total_files,
-                self.bytes,
-                self.total_bytes,
-                time.monotonic() - self.started,
-            )
+            seconds = time.monotonic() - self._started
+            return StageProgress(self._files, files, self._bytes, size, seconds)
 
 
 @contextmanager
-def shown(
+def display(
     progress: Progress, show: bool | Callable[[StageProgress], None] | None, name: str
 ) -> Iterator[Callable[[], None]]:
-    """Give a function that shows how far it is; to be called now and then, by one thread.
+    """Yield a function that displays the progress, to be called now and then by one thread.
 
     Args:
-        progress: what is counted.
-        show: True: a bar; None: a bar where there is a terminal; False: nothing; a function: called
+        progress: The counts.
+        show: True: a bar; None: a bar if there is a terminal; False: nothing; a function: called
             with a :class:`StageProgress`.
-        name: what the bar calls it.
+        name: The bar's title.
     """
     if callable(show):
         yield lambda: show(progress.now())
         show(progress.now())
-    elif show is False or (show is None and not sys.stderr.isatty()):
-        yield lambda: None
-    else:
-        with _bar(progress, name) as bar:
-            yield lambda: _update(bar, progress)
-            _update(bar, progress)
+        return
+    start = progress.now()
+    with progress_bar(name, start.total_bytes, "B", show=show, done=start.bytes) as bar:
 
+        def update() -> None:
+            now = progress.now()
+            bar.set_postfix_str(f"{now.files:,} of {now.total_files:,} files", refresh=False)
+            bar.update(now.bytes - bar.n)
 
-def _bar(progress: Progress, name: str) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(
-        total=progress.total_bytes, initial=progress.bytes, desc=f"Staging {name}", unit="B",
-        unit_scale=True, unit_divisor=1024,
-    )  # fmt: skip
-
-
-def _update(bar: Any, progress: Progress) -> None:
-    now = progress.now()
-    bar.set_postfix_str(f"{now.files:,} of {now.total_files:,} files", refresh=False)
-    bar.update(now.bytes - bar.n)
+        yield update
+        update()

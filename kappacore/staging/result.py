@@ -1,4 +1,4 @@
-"""What staging gives back."""
+"""The result of staging."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class StageResult:
     """Where a dataset is now, and what that took. Usable as a path.
 
     Attributes:
-        path: the folder that the dataset is in.
-        copied: whether this call copied anything.
-        repaired: whether there was an incomplete or outdated one that was completed.
-        found: whether it was there and was left as it is, because it was copied by hand or by
+        path: The folder that contains the dataset.
+        copied: Whether this call copied anything.
+        repaired: Whether an incomplete or outdated copy was completed.
+        found: Whether it was there and was left as it is, because it was copied by hand or by
             KappaData, or is part of a larger folder that was staged.
-        kind: what the source is: ``"folder"``, ``"zip"``, ``"zips"`` (a folder of zip files),
-            ``"tar"`` or ``"tar.gz"``; None where that was not looked at.
-        files: number of files in the dataset; None where it was not staged by kappacore.
-        bytes: their bytes.
-        copied_files: number of files that this call copied.
-        copied_bytes: the bytes it copied.
-        kept_bytes: bytes that earlier tries had left and were used.
-        seconds: how long it took, waiting for others included.
-        sync_seconds: how much of that the disk took to have everything written.
+        kind: What the source is: ``"folder"``, ``"zip"``, ``"zips"`` (a folder of zip files),
+            ``"tar"`` or ``"tar.gz"``; None if the source was not opened.
+        files: Number of files in the dataset; None if kappacore did not stage it.
+        bytes: Their bytes.
+        copied_files: Number of files copied by this call.
+        copied_bytes: Bytes copied by this call.
+        kept_bytes: Bytes left by earlier tries and used.
+        seconds: How long it took, including the wait for others.
+        sync_seconds: How much of that the disk took to write everything.
     """
 
     path: Path

@@ -5,270 +5,243 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import kappacore
 from kappacore.errors import NotEnoughSpaceError, SourceChangedError, StagingError
+from kappacore.sizes import format_size
 from kappacore.staging.copying.journal import Journal
 from kappacore.staging.copying.transfer import Transfer
-from kappacore.staging.progress import Progress, shown
+from kappacore.staging.progress import Progress, display
 from kappacore.staging.result import StageResult
-from kappacore.staging.sources.find import has_parts, open_source, stamp_of
+from kappacore.staging.sources.base import Entry, Source, stamp_of
+from kappacore.staging.sources.find import has_parts, open_source
 from kappacore.staging.target.check import problems_in
-from kappacore.staging.target.manifest import Record, read_manifest
-from kappacore.staging.target.paths import MANIFEST, has_work, places_of
-from kappacore.staging.target.publish import publish, replace_manifest, set_aside, sync_disk
-from kappacore.staging.target.space import check_room, human
-from kappacore.staging.target.state import Look, State, known_files
-from kappacore.staging.target.work_folder import (
-    is_version,
-    kept_in,
-    open_work,
-    present_in,
-    remove_work,
-    tidy,
+from kappacore.staging.target.manifest import (
+    FileRecord,
+    Manifest,
+    is_unchanged,
+    read_manifest,
+    same_time,
 )
+from kappacore.staging.target.paths import MANIFEST, StagePaths, has_work
+from kappacore.staging.target.publish import publish, replace_manifest, set_aside, sync_disk
+from kappacore.staging.target.state import Status, TargetState, known_files
+from kappacore.staging.target.work_folder import WorkFolder, is_same, remove_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from kappacore.staging.options import Options
-    from kappacore.staging.sources.entries import Entry
-    from kappacore.staging.sources.find import Source
-    from kappacore.staging.target.paths import Places
 
-__all__ = ["bring"]
+__all__ = ["run"]
 
 
-class _Wanted(NamedTuple):
-    """What the source lists."""
-
-    entries: list[Entry]
-    files: dict[str, Entry]
-    folders: dict[str, Entry]
-
-
-class _Copied(NamedTuple):
-    """What is in the work folder in the end."""
-
-    kept: dict[str, Record]
-    fresh: dict[str, Record]
-    kept_bytes: int
-    moved_bytes: int
-
-
-def bring(
-    source_path: Path, places: Places, look: Look, options: Options, log: Callable[[str], None]
-) -> StageResult:
+def run(source_path: Path, paths: StagePaths, state: TargetState, options: Options) -> StageResult:
     """Copy what a target lacks of a source, and publish it.
 
     Args:
-        source_path: the source, without symlinks.
-        places: the target's, whose lock is held.
-        look: what the target is.
-        options: how.
-        log: called with a line about each thing that is done.
+        source_path: The source, without symlinks.
+        paths: Those of the target, whose lock is held.
+        state: The state of the target.
+        options: How.
     """
-    if look.state is State.PARTS and not (look.only_parts or has_parts(source_path, look.parts)):
-        log(f"using '{places.target}' as it is: it was not put there by staging")
-        return StageResult(places.target, found=True)
-    source = open_source(source_path, options.limits, options.threads)
-    try:
-        log(f"listing '{source_path}'")
-        about = _about(source)  # before it is listed: what comes in between is seen the next time
-        wanted = _listed(source)
-        complete = look.state is State.COMPLETE and not options.recheck
-        if complete and (result := _still_same(source, wanted, places, about, log)) is not None:
-            log(f"using '{places.target}', which is complete")
-            return result
-        return _complete(source, wanted, places, look, options, about, log)
-    finally:
-        source.close()
+    target = paths.target
+    if state.status is Status.PARTS and not (
+        state.only_parts or has_parts(source_path, state.parts)
+    ):
+        options.report(f"using '{target}' as it is: staging did not put it there")
+        return StageResult(target, found=True)
+    with closing(open_source(source_path, options.limits, options.threads)) as source:
+        options.report(f"listing '{source_path}'")
+        copy = _Copy(source, paths, options)
+        result = None
+        if state.status is Status.COMPLETE and not options.recheck:
+            result = copy.still_complete()
+        return result or copy.complete(state)
 
 
-def _complete(
-    source: Source,
-    wanted: _Wanted,
-    places: Places,
-    look: Look,
-    options: Options,
-    about: dict[str, Any],
-    log: Callable[[str], None],
-) -> StageResult:
-    target = places.target
-    repaired = look.state not in (State.MISSING, State.PARTS)
-    open_work(places, os.fspath(source.path), source.kind, source.mode, log)
-    if look.state is State.KAPPADATA_UNFINISHED:
-        log(f"setting aside '{target}', which KappaData began to copy and never finished")
-        set_aside(places)
-    known, known_folders = known_files(target, look, wanted.folders)
-    present = present_in(target, wanted.files, known, with_digest=options.with_digest)
-    if options.recheck:
-        for problem in problems_in(target, dict(present), options.threads):
-            log(f"'{target / problem.path}' {problem.what}")
-            del present[problem.path]
-    copied = _copy(source, wanted, places, present, options, log)
-    if options.verify != "none":
-        _verify(source, wanted, places, copied, options)
-    files = {**present, **copied.kept, **copied.fresh}
-    seconds = publish(
-        places,
-        {path: files[path] for path in wanted.files},
-        list(wanted.folders),
-        about,
-        known=known,
-        known_folders=known_folders,
-    )
-    remove_work(places)
-    for folder in wanted.folders:  # what kills left that staged a part by itself
-        if has_work(f"{target}/{folder}"):
-            tidy(places_of(target / folder))
-    log(f"finished copying '{source.path}' to '{target}'")
-    return StageResult(
-        target,
-        copied=bool(copied.fresh or copied.kept),
-        repaired=repaired,
-        kind=source.kind,
-        files=len(files),
-        bytes=sum(entry.size for entry in wanted.files.values()),
-        copied_files=len(copied.fresh),
-        copied_bytes=copied.moved_bytes,
-        kept_bytes=copied.kept_bytes + sum(record.size for record in present.values()),
-        sync_seconds=seconds,
-    )
+class _Copy:
+    """A copy of a source to a target.
 
-
-def _listed(source: Source) -> _Wanted:
-    entries = source.scan()
-    files = {entry.path: entry for entry in entries if not entry.is_folder}
-    folders = {entry.path: entry for entry in entries if entry.is_folder}
-    if not files:
-        raise StagingError(
-            f"the source '{source.path}' has no files. Is the storage mounted, and is this the "
-            f"right path?"
-        )
-    return _Wanted(entries, files, folders)
-
-
-def _about(source: Source) -> dict[str, Any]:
-    return {
-        "source": os.fspath(source.path),
-        "kind": source.kind,
-        "stamp": stamp_of(source.path, source.kind),
-        "staged": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "kappacore": kappacore.__version__,
-    }
-
-
-def _still_same(
-    source: Source,
-    wanted: _Wanted,
-    places: Places,
-    about: dict[str, Any],
-    log: Callable[[str], None],
-) -> StageResult | None:
-    """Return the result if a target is complete though the first look at its source said no.
-
-    Raises:
-        StagingError: if the target holds another dataset.
+    Args:
+        source: The source, which is listed.
+        paths: Those of the target.
+        options: How.
     """
-    found = read_manifest(places.target / MANIFEST)
-    if found.summary is None:
-        return None
-    moved = found.summary["source"] != about["source"]
-    same = wanted.files.keys() == found.files.keys() and all(
-        is_version(entry, found.files[path], exactly=not moved)
-        for path, entry in wanted.files.items()
-    )
-    if not same and moved:
-        raise StagingError(
-            f"'{places.target}' was staged from '{found.summary['source']}', and '{source.path}' "
-            f"holds other files, or other versions of them (by sizes and times). Choose another "
-            f"target, or replace it by recheck=True (--recheck)."
+
+    def __init__(self, source: Source, paths: StagePaths, options: Options):
+        self.source = source
+        self.paths = paths
+        self.options = options
+        self.work = WorkFolder(paths)
+        # Before the listing: what is added in between is seen by the next call.
+        self.about = {
+            "source": os.fspath(source.path),
+            "kind": source.kind,
+            "stamp": stamp_of(source.path, source.kind),
+            "staged": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "kappacore": kappacore.__version__,
+        }
+        self.entries = source.scan()
+        self.files = {entry.path: entry for entry in self.entries if not entry.is_folder}
+        self.folders = {entry.path: entry for entry in self.entries if entry.is_folder}
+        self.size = sum(entry.size for entry in self.files.values())
+        if not self.files:
+            raise StagingError(
+                f"the source '{source.path}' has no files. Is the storage mounted, and is this the "
+                f"right path?"
+            )
+
+    def still_complete(self) -> StageResult | None:
+        """Return the result if the target is complete, though its source looked different.
+
+        Raises:
+            StagingError: If the target contains another dataset.
+        """
+        target, source = self.paths.target, self.source
+        found = read_manifest(target / MANIFEST)
+        if found is None or found.summary is None:
+            return None
+        moved = found.summary["source"] != self.about["source"]
+        same = self.files.keys() == found.files.keys() and all(
+            _is_version(entry, found.files[path], exactly=not moved)
+            for path, entry in self.files.items()
         )
-    if not same or set(wanted.folders) != found.folders:
-        return None
-    open_work(places, about["source"], about["kind"], source.mode, log)
-    replace_manifest(places, found.files, list(wanted.folders), about)
-    remove_work(places)
-    return StageResult(
-        places.target,
-        files=len(found.files),
-        bytes=sum(record.size for record in found.files.values()),
-        kind=source.kind,
-    )
+        if moved and not same:
+            raise StagingError(
+                f"'{target}' was staged from '{found.summary['source']}', and '{source.path}' "
+                f"contains other files, or other versions of them (by sizes and times). Choose "
+                f"another target, or replace it by recheck=True (--recheck)."
+            )
+        if not same or set(self.folders) != found.folders:
+            return None
+        self.work.open(source, self.options.report)
+        replace_manifest(self.paths, Manifest(found.files, list(self.folders), self.about))
+        self.work.remove()
+        self.options.report(f"using '{target}', which is complete")
+        return StageResult(target, kind=source.kind, files=len(self.files), bytes=self.size)
 
-
-def _copy(
-    source: Source,
-    wanted: _Wanted,
-    places: Places,
-    present: dict[str, Record],
-    options: Options,
-    log: Callable[[str], None],
-) -> _Copied:
-    """Copy into the work folder what neither it nor the target has."""
-    kept = kept_in(places, wanted.files, set(wanted.folders), with_digest=options.with_digest)
-    todo = [
-        entry for path, entry in wanted.files.items() if path not in kept and path not in present
-    ]
-    total = sum(entry.size for entry in wanted.files.values())
-    progress = Progress(len(wanted.files), total)
-    for path in sorted(wanted.folders):
-        (places.tree / path).mkdir(mode=wanted.folders[path].mode | 0o700, exist_ok=True)
-    with Journal(places.journal) as journal:
-        transfer = Transfer(
-            source, places, journal, progress,
-            workers=options.threads, with_digest=options.with_digest,
-        )  # fmt: skip
-        half = transfer.plan(todo)
-        to_make = [*todo, *wanted.folders.values()]
-        try:
-            check_room(places.work, to_make, kept=half, target=places.target)
-        except NotEnoughSpaceError:
-            if not places.aside.exists():
-                raise
-            shutil.rmtree(places.aside)
-            check_room(places.work, to_make, kept=half, target=places.target)
-        there = sum(wanted.files[path].size for path in (*kept, *present)) + half
-        progress.add(len(kept) + len(present), there)
-        log(
-            f"copying '{source.path}' to '{places.target}': {len(todo):,} files, "
-            f"{human(total - there)}" + (f"; {human(there)} are there already" if there else "")
+    def complete(self, state: TargetState) -> StageResult:
+        """Copy what the target lacks, and publish it."""
+        target, source, options = self.paths.target, self.source, self.options
+        self.work.open(source, options.report)
+        if state.status is Status.KAPPADATA_UNFINISHED:
+            options.report(
+                f"setting aside '{target}', which KappaData began to copy and never finished"
+            )
+            set_aside(self.paths)
+        known = known_files(target, state, self.folders)
+        present = {
+            path: record
+            for path, record in known.files.items()
+            if (entry := self.files.get(path)) is not None
+            and is_same(entry, record, with_digest=options.with_digest)
+            and is_unchanged(f"{target}/{path}", entry)
+        }
+        if options.recheck:
+            for problem in problems_in(target, dict(present), options.threads):
+                options.report(f"'{target / problem.path}' {problem.what}")
+                del present[problem.path]
+        kept = self.work.complete_files(self.files, self.folders, with_digest=options.with_digest)
+        copied, there = self._copy(kept, present)
+        if options.verify != "none":
+            self._verify({**kept, **copied})
+        records = {**present, **kept, **copied}
+        dataset = Manifest(
+            {path: records[path] for path in self.files}, list(self.folders), self.about
         )
-        with shown(progress, options.progress, places.target.name) as tick:
-            transfer.run(tick)
-    kept_bytes = sum(record.size for record in kept.values()) + half
-    return _Copied(kept, transfer.records, kept_bytes, total - there)
+        seconds = publish(self.paths, dataset, known)
+        self.work.remove()
+        for folder in self.folders:  # left by kills that staged a part separately
+            if has_work(f"{target}/{folder}"):
+                remove_leftovers(target / folder)
+        options.report(f"finished copying '{source.path}' to '{target}'")
+        return StageResult(
+            target,
+            copied=bool(copied or kept),
+            repaired=state.status not in (Status.MISSING, Status.PARTS),
+            kind=source.kind,
+            files=len(self.files),
+            bytes=self.size,
+            copied_files=len(copied),
+            copied_bytes=self.size - there,
+            kept_bytes=there,
+            sync_seconds=seconds,
+        )
+
+    def _copy(
+        self, kept: dict[str, FileRecord], present: dict[str, FileRecord]
+    ) -> tuple[dict[str, FileRecord], int]:
+        """Copy into the work folder what neither it nor the target has.
+
+        Returns:
+            The copied files, and the bytes of the dataset that were there already.
+        """
+        paths, options = self.paths, self.options
+        todo = [
+            entry for path, entry in self.files.items() if path not in kept and path not in present
+        ]
+        for path in sorted(self.folders):
+            (paths.tree / path).mkdir(mode=self.folders[path].mode | 0o700, exist_ok=True)
+        progress = Progress(len(self.files), self.size)
+        with closing(Journal(paths.journal)) as journal:
+            transfer = Transfer(self.source, paths, journal, progress, options)
+            partial = transfer.plan(todo)
+            to_make = [*todo, *self.folders.values()]
+            try:
+                self.work.check_room(to_make, kept=partial)
+            except NotEnoughSpaceError:
+                if not paths.aside.exists():
+                    raise
+                shutil.rmtree(paths.aside)
+                self.work.check_room(to_make, kept=partial)
+            there = self.size - sum(entry.size for entry in todo) + partial
+            progress.add(len(kept) + len(present), there)
+            options.report(
+                f"copying '{self.source.path}' to '{paths.target}': {len(todo):,} files, "
+                f"{format_size(self.size - there)}"
+                + (f"; {format_size(there)} are there already" if there else "")
+            )
+            with display(progress, options.progress, f"Staging {paths.target.name}") as tick:
+                transfer.run(tick)
+        return transfer.records, there
+
+    def _verify(self, files: dict[str, FileRecord]) -> None:
+        """Check the files in the tree, and that the source is as it was when it was listed.
+
+        Raises:
+            SourceChangedError: If it is not.
+            StagingError: If a file is not as it was read; it is removed.
+        """
+        changes = self.source.changes(self.entries)
+        if changes:
+            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+            raise SourceChangedError(
+                f"'{self.source.path}' changed while it was copied: {', '.join(changes[:3])}"
+                f"{more}. Stage again when nobody writes to it any more; what was copied is kept."
+            )
+        tree = self.paths.tree
+        reread = self.options.verify == "reread"
+        if reread:
+            sync_disk(tree)
+        problems = list(problems_in(tree, files, self.options.threads, contents=reread))
+        for problem in problems:
+            (tree / problem.path).unlink(missing_ok=True)
+        if problems:
+            raise StagingError(
+                f"the disk of '{self.paths.target}' does not return what was written: "
+                f"'{problems[0].path}' {problems[0].what}, one of {len(problems)}. They were "
+                f"removed; stage again, and do not trust this disk."
+            )
 
 
-def _verify(
-    source: Source, wanted: _Wanted, places: Places, copied: _Copied, options: Options
-) -> None:
-    """Check what was copied, and that the source is still what it was when it was listed.
+def _is_version(entry: Entry, record: FileRecord, *, exactly: bool) -> bool:
+    """Return whether a record is of this version of a file.
 
-    Raises:
-        SourceChangedError: if it is not.
-        StagingError: if something was not copied as it was read; it is removed.
+    Not ``exactly``: its time may have been cut to seconds on the way, as in archives.
     """
-    changes = source.changes(wanted.entries)
-    if changes:
-        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-        raise SourceChangedError(
-            f"'{source.path}' changed while it was copied: {', '.join(changes[:3])}{more}. Stage "
-            f"again when nobody writes to it any more; what was copied is kept."
-        )
-    files = {**copied.kept, **copied.fresh}
-    reread = options.verify == "reread"
-    if reread:
-        sync_disk(places.tree)
-    problems = list(problems_in(places.tree, files, options.threads, contents=reread))
-    for problem in problems:
-        (places.tree / problem.path).unlink(missing_ok=True)
-    if problems:
-        raise StagingError(
-            f"the disk of '{places.target}' does not give back what was written: "
-            f"'{problems[0].path}' {problems[0].what}, one of {len(problems)}. They were removed; "
-            f"stage again, and do not trust this disk."
-        )
+    one, other = entry.mtime_ns, record.mtime_ns
+    cut = not exactly and 0 in (one % 10**9, other % 10**9) and same_time(one, other)
+    return entry.size == record.size and (one == other or cut)

@@ -1,4 +1,4 @@
-"""Trees of files to stage, and what came of them."""
+"""Trees of files to stage, and the results."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def left_beside(target: Path) -> list[str]:
 def pack(
     path: Path, files: Mapping[str, bytes] = SMALL, compression: int = zipfile.ZIP_STORED
 ) -> Path:
-    """Write an archive whose kind its suffix tells."""
+    """Write an archive of the kind of its suffix."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", compression) as archive:
             for name, content in files.items():
@@ -109,6 +109,6 @@ def small_disk(folder: Path, size: str, options: str = "") -> Iterator[Path]:
         yield folder
     finally:
         done = subprocess.run(["umount", str(folder)], capture_output=True, text=True)
-        if done.returncode != 0:  # something has a file open there: say so, but leave no mount
+        if done.returncode != 0:  # something has a file open there: an error, but leave no mount
             subprocess.run(["umount", "-l", str(folder)], check=True)
             raise AssertionError(done.stderr)

@@ -1,31 +1,57 @@
-"""Digests of contents, which may be computed of the pieces of a large file in any order."""
+"""CRCs and digests of contents, which can be computed from the chunks of a file in any order."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import zlib
+from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CHUNK", "ContentDigest", "combine_crcs", "combine_digests", "crc_text", "digest_text"]
+__all__ = ["CHUNK", "Sums", "SumsOfContent", "combine_crcs", "combine_digests"]
 
 CHUNK = 1 << 26  # bytes; part of the format, since digests depend on it
 
 
-class ContentDigest:
-    """XXH3-128 of content; of more than one chunk: XXH3-128 of the chunks' digests in order."""
+class Sums(NamedTuple):
+    """What was computed of a content; None where it was not asked for."""
 
-    def __init__(self) -> None:
+    crc: int | None = None
+    digest: bytes | None = None
+
+    def text(self) -> str | None:
+        """Return the digest, else the CRC, as manifests store it."""
+        if self.digest is not None:
+            return f"xxh3:{self.digest.hex()}"
+        return None if self.crc is None else f"crc32:{self.crc:08x}"
+
+
+class SumsOfContent:
+    """Computes CRC-32 and digest of a content.
+
+    The digest is the XXH3-128 of the content; of more than one chunk, the XXH3-128 of the chunks'
+    digests in order.
+
+    Args:
+        with_crc: Whether to compute the CRC.
+        with_digest: Whether to compute the digest.
+    """
+
+    def __init__(self, *, with_crc: bool, with_digest: bool):
+        self._crc = 0 if with_crc else None
+        self._with_digest = with_digest
         self._done: list[bytes] = []
         self._hasher = xxhash.xxh3_128()
         self._room = CHUNK
 
     def update(self, data: bytes | memoryview) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
+        if self._crc is not None:
+            self._crc = zlib.crc32(data, self._crc)
         view = memoryview(data)
-        while len(view):
+        while self._with_digest and len(view):
             if not self._room:
                 self._done.append(self._hasher.digest())
                 self._hasher = xxhash.xxh3_128()
@@ -35,36 +61,28 @@ class ContentDigest:
             self._room -= len(part)
             view = view[len(part) :]
 
-    def value(self) -> bytes:
-        """Return the digest of all bytes so far."""
-        return combine_digests([*self._done, self._hasher.digest()])
+    def value(self) -> Sums:
+        """Return the sums of all bytes so far."""
+        chunks = [*self._done, self._hasher.digest()]
+        return Sums(self._crc, combine_digests(chunks) if self._with_digest else None)
 
 
 def combine_digests(chunks: list[bytes]) -> bytes:
-    """Return the digest of content out of those of its chunks."""
+    """Return the digest of a content from those of its chunks."""
     return chunks[0] if len(chunks) == 1 else xxhash.xxh3_128_digest(b"".join(chunks))
 
 
 def combine_crcs(parts: Iterable[tuple[int, int]]) -> int:
-    """Return the CRC-32 of content out of (CRC-32, number of bytes) of its parts."""
+    """Return the CRC-32 of a content from (CRC-32, number of bytes) of its parts."""
     crc = 0
     for part, size in parts:
         crc = _times(_power(8 * size), crc) ^ part
     return crc
 
 
-def digest_text(digest: bytes) -> str:
-    """Return a digest as manifests have it."""
-    return f"xxh3:{digest.hex()}"
-
-
-def crc_text(crc: int) -> str:
-    """Return a CRC-32 as manifests have it."""
-    return f"crc32:{crc:08x}"
-
-
-# A CRC is a polynomial over GF(2) modulo that of CRC-32, its highest power in the lowest bit. To
-# append n bits is to multiply by x**n; zlib does the same in crc32_combine, which Python lacks.
+# A CRC is a polynomial over GF(2) modulo that of CRC-32, its highest power in the lowest bit.
+# Appending n bits multiplies it by x**n. zlib has this as crc32_combine, which Python's module
+# lacks before 3.15.
 
 
 def _times(a: int, b: int) -> int:

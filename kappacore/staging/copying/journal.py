@@ -1,4 +1,4 @@
-"""Which files of an unfinished copy are whole, so that the next try does not copy them again."""
+"""The files of an unfinished copy that are complete, so that the next try skips them."""
 
 from __future__ import annotations
 
@@ -6,53 +6,46 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from kappacore.staging.copying.strategies import write_all
-from kappacore.staging.target.manifest import Record, line_of, read_lines
+from kappacore.staging.target.manifest import FileRecord, line_of, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 __all__ = ["Journal", "read_journal"]
 
 
 class Journal:
-    """Takes down the files that are whole. A process may end at any moment: lines are appended.
+    """Records the files that are complete. A kill may come at any moment: lines are appended.
 
     Args:
-        path: its file.
+        path: Its file.
     """
 
     def __init__(self, path: Path):
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o600)
         self._lock = threading.Lock()
-        write_all(self._fd, b"\n")  # ends a line that a kill has torn
+        self._append("\n")  # ends a line torn by a kill
 
-    def write(self, done: Iterable[tuple[str, Record]]) -> None:
-        """Take down that these files are whole."""
-        lines = "".join(line_of(path, record) for path, record in done)
-        with self._lock:
-            write_all(self._fd, lines.encode("ascii"))
+    def write(self, done: Iterable[tuple[str, FileRecord]]) -> None:
+        """Record that these files are complete."""
+        self._append("".join(line_of(path, record) for path, record in done))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         os.close(self._fd)
 
+    def _append(self, lines: str) -> None:
+        data = lines.encode("ascii")
+        with self._lock:
+            while data:
+                data = data[os.write(self._fd, data) :]
 
-def read_journal(path: Path) -> dict[str, Record]:
-    """Return the files that earlier tries took down."""
+
+def read_journal(path: Path) -> dict[str, FileRecord]:
+    """Return the files that earlier tries completed."""
     try:
-        return read_lines(path.read_bytes())[0]
+        return read_lines(path.read_bytes()).files
     except FileNotFoundError:
         return {}

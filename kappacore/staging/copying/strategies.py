@@ -7,21 +7,23 @@ import fcntl
 import os
 import threading
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
-from kappacore.staging.copying.digests import ContentDigest
-from kappacore.staging.sources.entries import Deflated, Extent, Stream
+from kappacore.staging.copying.digests import Sums, SumsOfContent
+from kappacore.staging.sources.base import Content, Deflated, Extent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["DamagedError", "Ladder", "Sums", "TooShortError", "copy_summed", "write_all"]
+    from kappacore.staging.sources.base import Stream
+
+__all__ = ["CopyStrategy", "DamagedError", "TooShortError"]
 
 _FICLONE = 0x40049409
-_BUFFER = 1 << 20
-_MOST = 1 << 30  # bytes for one call of copy_file_range
-# What says that a way of copying does not exist between these two files.
+_BUFFER = 1 << 20  # bytes
+_RANGE = 1 << 23  # bytes for one call of copy_file_range
+# Errors that mean: these two files cannot be copied this way.
 _NO_WAY = frozenset(
     {
         errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM,
@@ -32,136 +34,117 @@ _local = threading.local()
 
 
 class TooShortError(StagingError):
-    """A file has fewer bytes than it was listed with."""
+    """A file has fewer bytes than when it was listed."""
 
 
 class DamagedError(StagingError):
-    """A member of an archive does not unpack to what the archive says."""
+    """A member of an archive does not unpack to what the archive declares."""
 
 
-class Sums(NamedTuple):
-    """What was computed of the bytes on their way."""
+class CopyStrategy:
+    """The ways of copying between two file systems, best first; a way that fails is not retried.
 
-    crc: int | None
-    digest: bytes | None
+    FICLONE shares the blocks; copy_file_range leaves copying to the kernel or the storage; reading
+    and writing always works, and is needed to compute CRCs and digests.
 
-
-class Ladder:
-    """The ways of copying between two file systems, the best first: a way that fails is left out.
-
-    FICLONE shares the blocks; copy_file_range leaves it to the kernel or the storage; reading and
-    writing always works.
+    Args:
+        with_digest: Whether to compute digests.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_digest: bool = False) -> None:
+        self.with_digest = with_digest
         self.clones = True
         self.ranges = hasattr(os, "copy_file_range")
 
     def copy(
-        self, source: Extent, target: int, at: int, moved: Callable[[int], None] | None = None
-    ) -> None:
-        """Copy an extent to ``target``, a descriptor, at offset ``at``.
+        self,
+        content: Content,
+        target: int,
+        offset: int = 0,
+        *,
+        with_crc: bool = False,
+        moved: Callable[[int], None] = lambda _: None,
+    ) -> Sums:
+        """Copy content to a file, and return what was computed of its bytes.
+
+        Args:
+            content: The content.
+            target: A descriptor of the file.
+            offset: Where in the file it goes.
+            with_crc: Whether to compute the CRC-32.
+            moved: Called with the number of bytes after each step.
 
         Raises:
-            TooShortError: if the source ends before it.
+            TooShortError: If the source has fewer bytes.
+            DamagedError: If it does not unpack to its size.
         """
-        if self.clones and source.offset == at == 0 and source.size:
-            try:
-                fcntl.ioctl(target, _FICLONE, source.fd)
-            except OSError as error:
-                if error.errno not in _NO_WAY:
-                    raise
-                self.clones = False
-            else:
-                if os.fstat(target).st_size != source.size:
-                    raise TooShortError("it has another size than when it was listed")
-                if moved is not None:
-                    moved(source.size)
-                return
-        done = self._copy_ranges(source, target, at, moved) if self.ranges else 0
-        buffer = _buffer() if done < source.size else None
-        while buffer is not None and done < source.size:
-            view = buffer[: min(len(buffer), source.size - done)]
-            count = os.preadv(source.fd, [view], source.offset + done)
-            if not count:
-                raise TooShortError("it ended before its size")
-            _write_at(target, view[:count], at + done)
-            done += count
-            if moved is not None:
-                moved(count)
+        if isinstance(content, Extent) and not with_crc and not self.with_digest:
+            done = self._clone(content, target, offset, moved)
+            if not done:
+                done = self._copy_ranges(content, target, offset, moved)
+            content = Extent(content.fd, content.offset + done, content.size - done)
+            offset += done
+        sums = SumsOfContent(with_crc=with_crc, with_digest=self.with_digest)
+        for block in _inflated(content) if isinstance(content, Deflated) else _blocks(content):
+            sums.update(block)
+            view = memoryview(block)
+            while len(view):
+                count = os.pwrite(target, view, offset)
+                view = view[count:]
+                offset += count
+            moved(len(block))
+        return sums.value()
+
+    def _clone(self, source: Extent, target: int, offset: int, moved: Callable[[int], None]) -> int:
+        """Share all blocks of a file, and return its size; 0 if that is not possible."""
+        if not self.clones or source.offset or offset or not source.size:
+            return 0
+        try:
+            fcntl.ioctl(target, _FICLONE, source.fd)
+        except OSError as error:
+            if error.errno not in _NO_WAY:
+                raise
+            self.clones = False
+            return 0
+        if os.fstat(target).st_size != source.size:
+            raise TooShortError("its size differs from when it was listed")
+        moved(source.size)
+        return source.size
 
     def _copy_ranges(
-        self, source: Extent, target: int, at: int, moved: Callable[[int], None] | None
+        self, source: Extent, target: int, offset: int, moved: Callable[[int], None]
     ) -> int:
-        """Copy as far as copy_file_range goes, and return how far that is."""
+        """Copy as far as copy_file_range goes, and return how many bytes that is."""
         done = 0
-        most = _MOST if moved is None else _BUFFER * 8
-        while done < source.size:
+        while self.ranges and done < source.size:
             try:
                 count = os.copy_file_range(
                     source.fd,
                     target,
-                    min(most, source.size - done),
+                    min(_RANGE, source.size - done),
                     source.offset + done,
-                    at + done,
+                    offset + done,
                 )
             except OSError as error:
                 if error.errno not in _NO_WAY:
                     raise
                 self.ranges = False
-                return done
-            if not count:  # the end, or a file system that only says so
-                return done
+                break
+            if not count:  # the end, or a file system that wrongly reports it
+                break
             done += count
-            if moved is not None:
-                moved(count)
+            moved(count)
         return done
 
 
-def copy_summed(
-    content: Extent | Deflated | Stream,
-    target: int,
-    at: int,
-    *,
-    with_crc: bool,
-    with_digest: bool,
-    moved: Callable[[int], None] | None = None,
-) -> Sums:
-    """Copy content to ``target`` at offset ``at`` and return what was computed of its bytes.
-
-    Raises:
-        TooShortError: if the source ends before it.
-        DamagedError: if it does not unpack to its size.
-    """
-    crc = 0
-    digest = ContentDigest() if with_digest else None
-    for block in _blocks(content):
-        if with_crc:
-            crc = zlib.crc32(block, crc)
-        if digest is not None:
-            digest.update(block)
-        _write_at(target, block, at)
-        at += len(block)
-        if moved is not None:
-            moved(len(block))
-    return Sums(crc if with_crc else None, digest.value() if digest is not None else None)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of ``data`` to the end of a file."""
-    view = memoryview(data)
-    while len(view):
-        view = view[os.write(fd, view) :]
-
-
-def _blocks(content: Extent | Deflated | Stream) -> Iterator[memoryview | bytes]:
-    if isinstance(content, Deflated):
-        yield from _inflated(content)
-        return
-    buffer = _buffer()
+def _blocks(content: Extent | Stream) -> Iterator[memoryview]:
+    """Yield the blocks of content that is stored as it is, each in this thread's buffer."""
+    if not hasattr(_local, "buffer"):
+        _local.buffer = memoryview(bytearray(_BUFFER))
+    buffer: memoryview = _local.buffer
     done = 0
     while done < content.size:
-        view = buffer[: min(len(buffer), content.size - done)]
+        view = buffer[: content.size - done]
         if isinstance(content, Extent):
             count = os.preadv(content.fd, [view], content.offset + done)
         else:
@@ -174,42 +157,26 @@ def _blocks(content: Extent | Deflated | Stream) -> Iterator[memoryview | bytes]
 
 def _inflated(content: Deflated) -> Iterator[bytes]:
     unpacker = zlib.decompressobj(-15)
-    read, given = 0, 0
+    read, unpacked = 0, 0
     pending, full = b"", False
     try:
         while not unpacker.eof:
-            if not pending and not full:  # when full, it may have more to give as it is
+            if not pending and not full:  # after a full block, more may follow without input
                 size = min(_BUFFER // 4, content.packed - read)
                 pending = os.pread(content.fd, size, content.offset + read) if size else b""
                 if not pending:
                     raise DamagedError("its compressed bytes end too early")
                 read += len(pending)
-            # One byte more than is declared is asked for, to see that there is none.
-            most = min(_BUFFER, content.size - given + 1)
+            # One byte more than declared is requested, to see that there is none.
+            most = min(_BUFFER, content.size - unpacked + 1)
             block = unpacker.decompress(pending, most)
             pending, full = unpacker.unconsumed_tail, len(block) == most
-            given += len(block)
-            if given > content.size:
+            unpacked += len(block)
+            if unpacked > content.size:
                 raise DamagedError(f"it unpacks to more than the {content.size} bytes declared")
             if block:
                 yield block
     except zlib.error as error:
         raise DamagedError(f"its compressed bytes are damaged ({error})") from error
-    if given != content.size:
-        raise DamagedError(f"it unpacks to {given} bytes, declared are {content.size}")
-
-
-def _write_at(fd: int, data: memoryview | bytes, at: int) -> None:
-    view = memoryview(data)
-    while len(view):
-        count = os.pwrite(fd, view, at)
-        view = view[count:]
-        at += count
-
-
-def _buffer() -> memoryview:
-    """Return this thread's buffer."""
-    if not hasattr(_local, "buffer"):
-        _local.buffer = memoryview(bytearray(_BUFFER))
-    buffer: memoryview = _local.buffer
-    return buffer
+    if unpacked != content.size:
+        raise DamagedError(f"it unpacks to {unpacked} bytes, {content.size} are declared")

@@ -1,4 +1,4 @@
-"""The names in an archive, which anybody may have made: only plain ones get past here."""
+"""Archives may come from anybody: only plain members with plain names are extracted."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import os
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from kappacore.errors import InvalidOptionError, UnsafeArchiveError
-from kappacore.staging.sources.entries import parent_of
+from kappacore.staging.sources.base import Entry, Source, parent_of, stamp_of
+from kappacore.staging.target.paths import is_bookkeeping
 
-__all__ = ["ArchiveLimits", "Names", "refuse"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Archive", "ArchiveLimits", "MemberNames"]
 
 _DRIVE = re.compile(r"[A-Za-z]:")
-_SMALL = 1 << 24  # bytes that an archive may always give, however well they are compressed
+_SMALL = 1 << 24  # bytes that any archive may unpack to, whatever its ratio
 
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What an archive may hold at most; more is taken for an attack.
+    """The most an archive may contain; an archive with more is taken for an attack.
 
     Args:
-        max_ratio: bytes that come out for each byte of the archive, over all members; 16 MiB are
-            always allowed. Images come to about 1, text to 10, empty masks to a few hundred;
-            deflate cannot exceed 1032.
-        max_bytes: bytes that come out, over all members; None: as many as there is room for.
-        max_members: number of files and folders.
+        max_ratio: Unpacked bytes for each byte of the archive, over all members; 16 MiB are always
+            allowed. Images come to about 1, text to 10, empty masks to a few hundred; deflate
+            cannot exceed 1032.
+        max_bytes: Unpacked bytes over all members; None: as many as the disk has room for.
+        max_members: Number of files and folders.
     """
 
     max_ratio: float = 200.0
@@ -34,89 +38,115 @@ class ArchiveLimits:
     max_members: int = 50_000_000
 
     def __post_init__(self) -> None:
-        for name in ("max_ratio", "max_bytes", "max_members"):
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if not (value is None and name == "max_bytes") and not (
                 isinstance(value, (int, float)) and value > 0
             ):
-                raise InvalidOptionError(f"{name}={value!r} is no limit. Give a positive number.")
-
-    def check(self, archive: str, packed: int, size: int, members: int) -> None:
-        """Refuse an archive of ``packed`` bytes that gives too many bytes or members."""
-        if members > self.max_members:
-            refuse(archive, f"has more than {self.max_members} members", "max_members")
-        if self.max_bytes is not None and size > self.max_bytes:
-            refuse(archive, f"gives {size} bytes, more than {self.max_bytes}", "max_bytes")
-        if size > max(_SMALL, self.max_ratio * packed):
-            refuse(
-                archive,
-                f"gives {size} bytes or more out of {packed}, over {self.max_ratio:g} for each",
-                "max_ratio",
-            )
+                raise InvalidOptionError(
+                    f"{name}={value!r} is not a limit. Give a positive number."
+                )
 
 
-def refuse(archive: str, why: str, limit: str = "") -> NoReturn:
-    """Raise the error of an archive that must not be extracted.
+class Archive(Source):
+    """What zip and tar files have in common: limits, permissions, refusals.
 
-    Raises:
-        UnsafeArchiveError: always.
+    Args:
+        path: The archive.
+        limits: The most it may contain.
     """
-    advice = (
-        f"If it is meant so, raise the limit: limits=ArchiveLimits({limit}=…) of "
-        f"kappacore.staging, which the command line calls --{limit.replace('_', '-')}."
-        if limit
-        else "Pack it anew from plain files and folders with relative names."
-    )
-    raise UnsafeArchiveError(f"'{archive}' {why}; nothing was published. {advice}")
+
+    def __init__(self, path: Path, limits: ArchiveLimits):
+        mode = path.stat().st_mode
+        self.path = path
+        self.mode = 0o700 | mode & 0o666 | (mode & 0o444) >> 2  # who may read it may enter
+        self._mask = mode & 0o666
+        self._limits = limits
+        self._stamp = stamp_of(path, "archive")
+
+    def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
+        same = self.path.exists() and stamp_of(self.path, "archive") == self._stamp
+        return [] if same else [f"'{self.path}' was written to"]
+
+    def _listing(self, names: MemberNames, files: list[Entry]) -> list[Entry]:
+        """Return all folders, then the files that are not staging's own."""
+        folders = [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)]
+        return folders + [
+            file for file in files if not any(map(is_bookkeeping, file.path.split("/")))
+        ]
+
+    def _permissions(self, mode: int) -> int:
+        """Return the permission bits of a member, no wider than the archive's own."""
+        return mode & 0o777 & (self._mask | 0o111) or self._mask
+
+    def check_size(self, size: int, members: int = 0) -> None:
+        """Refuse the archive if it unpacks to too many bytes or members."""
+        limits, packed = self._limits, self._stamp[0]
+        if members > limits.max_members:
+            why, limit = f"has more than {limits.max_members} members", "max_members"
+        elif limits.max_bytes is not None and size > limits.max_bytes:
+            why, limit = f"unpacks to {size} bytes, more than {limits.max_bytes}", "max_bytes"
+        elif size > max(_SMALL, limits.max_ratio * packed):
+            why = (
+                f"unpacks to {size} bytes or more from {packed}, over {limits.max_ratio:g} for each"
+            )
+            limit = "max_ratio"
+        else:
+            return
+        _refuse(
+            self.path,
+            why,
+            f"If this is intended, raise the limit: limits=ArchiveLimits({limit}=…) of "
+            f"kappacore.staging, or --{limit.replace('_', '-')} on the command line.",
+        )
+
+    def refuse(self, why: str) -> NoReturn:
+        _refuse(self.path, why)
+
+    def _refuse_member(self, name: str, why: str) -> NoReturn:
+        _refuse(self.path, f"has a member {name!r} that {why}")
 
 
-class Names:
+class MemberNames:
     """The names of one archive's members, checked one by one and against each other.
 
     Args:
-        archive: the archive, for messages.
+        archive: The archive, for messages.
     """
 
-    def __init__(self, archive: str):
-        self.archive = archive
+    def __init__(self, archive: Path):
+        self.folders: set[str] = set()  # all that are members or contain some
+        self._archive = archive
         self._files: set[str] = set()
-        self._folders: set[str] = set()
         self._spellings: dict[str, str] = {}
 
-    def take(self, name: str, folder: bool) -> str:
+    def add(self, name: str, is_folder: bool) -> str:
         """Return the relative path of a member, ``""`` for the top itself.
 
         Raises:
-            UnsafeArchiveError: if the name leads elsewhere, or to where another member is.
+            UnsafeArchiveError: If the name leads out of the folder or collides with another.
         """
-        parts = self._parts(name)
-        path = "/".join(parts)
+        path = "/".join(self._parts(name))
         if not path:
-            if not folder:
-                self._refuse(name, "is no name of a file")
+            if not is_folder:
+                self._refuse(name, "is not the name of a file")
             return path
-        if path in self._files or (not folder and path in self._folders):
-            self._refuse(name, "is there twice")
-        above = path if folder else parent_of(path)
-        while above and above not in self._folders:
+        if path in self._files or (not is_folder and path in self.folders):
+            self._refuse(name, "appears twice")
+        above = path if is_folder else parent_of(path)
+        while above and above not in self.folders:
             if above in self._files:
                 self._refuse(name, f"lies in '{above}', which is a file")
-            self._folders.add(above)
-            self._spell(name, above)
+            self.folders.add(above)
+            self._check_spelling(name, above)
             above = parent_of(above)
-        if not folder:
+        if not is_folder:
             self._files.add(path)
-            self._spell(name, path)
+            self._check_spelling(name, path)
         return path
-
-    @property
-    def folders(self) -> set[str]:
-        """All folders that members are or lie in."""
-        return self._folders
 
     def _parts(self, name: str) -> list[str]:
         if "\0" in name or "\\" in name:
-            self._refuse(name, "has a character that means something else on other systems")
+            self._refuse(name, "has a character with another meaning on other systems")
         if name.startswith("/"):
             self._refuse(name, "is absolute")
         if _DRIVE.match(name):
@@ -128,12 +158,20 @@ class Names:
             self._refuse(f"{name[:60]}…", "is too long for a file system")
         return parts
 
-    def _spell(self, name: str, path: str) -> None:
-        """Refuse what would be one file on a disk that ignores case or normalises Unicode."""
+    def _check_spelling(self, name: str, path: str) -> None:
+        """Refuse two paths that a disk ignoring case or normalising Unicode would merge."""
         key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
         other = self._spellings.setdefault(key, path)
         if other != path:
-            self._refuse(name, f"differs from '{other}' only in case or in how it is encoded")
+            self._refuse(name, f"differs from '{other}' only in case or Unicode form")
 
     def _refuse(self, name: str, why: str) -> NoReturn:
-        refuse(self.archive, f"has a member {name!r} that {why}")
+        _refuse(self._archive, f"has a member {name!r} that {why}")
+
+
+def _refuse(
+    archive: Path,
+    why: str,
+    advice: str = "Pack it again from plain files and folders with relative names.",
+) -> NoReturn:
+    raise UnsafeArchiveError(f"'{archive}' {why}; nothing was published. {advice}")

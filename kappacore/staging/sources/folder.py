@@ -1,4 +1,4 @@
-"""A folder as a source. Links in it are followed: what they lead to is copied."""
+"""A folder as a source. Links in it are followed: their targets are copied."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 from kappacore.errors import StagingError
-from kappacore.staging.sources.entries import Deflated, Entry, Extent, Stream
+from kappacore.staging.sources.base import Content, Entry, Extent, Source
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderSource"]
 
-_Chain = tuple[tuple[int, int], ...]  # (device, inode) of each folder from the top to this one
+# A folder to list: its relative path, and (device, inode) of each folder from the top to it.
+_Folder = tuple[str, tuple[tuple[int, int], ...]]
 
 
-class FolderSource:
-    """All files and folders below a folder, empty ones and hidden ones too.
+class FolderSource(Source):
+    """All files and folders below a folder, including empty and hidden ones.
 
     Args:
-        path: the folder.
-        workers: number of threads that list folders.
+        path: The folder.
+        workers: Number of threads that list folders.
     """
 
     kind = "folder"
-    ordered = False
 
     def __init__(self, path: Path, workers: int):
         self.path = path
@@ -38,11 +38,11 @@ class FolderSource:
 
     def scan(self) -> list[Entry]:
         found: list[Entry] = []
-        top = os.stat(self._root)  # noqa: PTH116
-        level: list[tuple[str, _Chain]] = [("", ((top.st_dev, top.st_ino),))]
+        top = self.path.stat()
+        level: list[_Folder] = [("", ((top.st_dev, top.st_ino),))]
         with ThreadPoolExecutor(self._workers, "kappacore-scan") as pool:
             while level:
-                below: list[tuple[str, _Chain]] = []
+                below: list[_Folder] = []
                 for entries, folders in pool.map(self._list, level, chunksize=1):
                     found += entries
                     below += folders
@@ -50,36 +50,32 @@ class FolderSource:
         return found
 
     def open(self, entry: Entry) -> Extent:
-        # O_NONBLOCK: what has become a pipe since it was listed must not block.
+        # O_NONBLOCK: a pipe that has taken the file's path since must not block.
         fd = os.open(f"{self._root}/{entry.path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         return Extent(fd, 0, entry.size)
 
-    def release(self, content: Extent | Deflated | Stream) -> None:
+    def release(self, content: Content) -> None:
         if isinstance(content, Extent):
             os.close(content.fd)
 
     def changes(self, entries: list[Entry]) -> list[str]:
         before = {entry.path: (entry.size, entry.mtime_ns) for entry in entries}
         after = {entry.path: (entry.size, entry.mtime_ns) for entry in self.scan()}
-        if before == after:
-            return []
-        added = [path for path in after if path not in before]
-        removed = [path for path in before if path not in after]
-        written = [path for path in after if path in before and before[path] != after[path]]
         return (
-            [f"'{path}' was added" for path in added]
-            + [f"'{path}' was removed" for path in removed]
-            + [f"'{path}' was written to" for path in written]
+            [f"'{path}' was added" for path in after if path not in before]
+            + [f"'{path}' was removed" for path in before if path not in after]
+            + [
+                f"'{path}' was written to"
+                for path in after
+                if path in before and before[path] != after[path]
+            ]
         )
 
-    def close(self) -> None:
-        pass
-
-    def _list(self, place: tuple[str, _Chain]) -> tuple[list[Entry], list[tuple[str, _Chain]]]:
-        """List one folder: its entries, and which of them are folders."""
-        path, chain = place
+    def _list(self, folder: _Folder) -> tuple[list[Entry], list[_Folder]]:
+        """Return the entries of one folder, and those of them that are folders."""
+        path, chain = folder
         entries: list[Entry] = []
-        folders: list[tuple[str, _Chain]] = []
+        folders: list[_Folder] = []
         prefix = f"{path}/" if path else ""
         try:
             with os.scandir(f"{self._root}/{path}") as listed:
@@ -99,7 +95,7 @@ class FolderSource:
             if stat.S_ISDIR(info.st_mode):
                 key = (info.st_dev, info.st_ino)
                 if key in chain:
-                    self._refuse(name, "is a link to a folder that it lies in")
+                    self._refuse(name, "is a link to a folder that contains it")
                 entries.append(Entry(name, -1, 0, info.st_mode & 0o777))
                 folders.append((name, (*chain, key)))
             elif stat.S_ISREG(info.st_mode):
@@ -110,6 +106,6 @@ class FolderSource:
 
     def _refuse(self, name: str, why: str) -> NoReturn:
         raise StagingError(
-            f"'{self._root}/{name}' {why}, so the dataset cannot be copied whole. Remove it from "
-            f"the source, or mend it."
+            f"'{self._root}/{name}' {why}, so the dataset cannot be copied completely. Remove or "
+            f"repair it in the source."
         )

@@ -1,1 +1,1 @@
-"""What is at the target, and what becomes of it."""
+"""What is at the target, and how a copy gets there."""

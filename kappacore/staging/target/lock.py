@@ -1,7 +1,7 @@
-"""One process at a time works on a target; the others wait and say for whom.
+"""One process at a time works on a target; the others wait and name the one they wait for.
 
-The lock is the kernel's (flock), on the local disk beside the target: it is free again the moment
-its holder ends, however that happens.
+The lock is the kernel's (flock), on the local disk beside the target: it is released the moment its
+holder ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -23,116 +23,122 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kappacore.staging.target.paths import Places
+    from kappacore.staging.target.paths import StagePaths
 
-__all__ = ["held", "let_go", "wait_until_free"]
+__all__ = ["release_lock", "target_lock", "wait_until_free"]
 
-_SAY_AGAIN = 60.0  # seconds
+_LOG_AGAIN = 60.0  # seconds
 _POLL = 0.05  # seconds
 
 
-def held(
-    places: Places, source: str, *, timeout: float | None, log: Callable[[str], None]
+def target_lock(
+    paths: StagePaths, source: str, *, timeout: float | None, log: Callable[[str], None]
 ) -> io.FileIO:
-    """Take the lock of a target, after waiting for who holds it now.
+    """Lock a target, after waiting for the current holder.
 
     Args:
-        places: the target's; the folder around the lock is made.
-        source: what is staged, for those who wait.
-        timeout: how many seconds to wait at most; None: as long as the holder lives.
-        log: called with a line when waiting begins, and every minute.
+        paths: Those of the target; the folder around the lock is made.
+        source: What is staged, for those who wait.
+        timeout: Seconds to wait at most; None: as long as the holder lives.
+        log: Called with a line when waiting begins, and every minute.
 
     Returns:
-        The lock, for a ``with`` statement, which frees it whatever happens; its last act should be
-        :func:`let_go`.
+        The lock, for a ``with`` statement, which releases it in any case; the last statement in it
+        should be :func:`release_lock`.
 
     Raises:
-        StagingError: if the file system has no locks, or if the lock is a link or another user's.
-        StagingTimeoutError: if the lock was not free in time; says who holds it.
+        StagingError: If the file system has no locks, or the lock is a link or another user's.
+        StagingTimeoutError: If the lock was not free in time; names its holder.
     """
-    lock = _wait(places, timeout, log)
+    lock = _wait(paths, timeout, log)
     try:
-        _write_holder(places.holder, source)
+        _write_holder(paths.holder, source)
     except BaseException:
         lock.close()
         raise
     return lock
 
 
-def let_go(places: Places, lock: io.FileIO) -> None:
-    """Remove the note of who holds the lock of a target, and free the lock."""
-    if lock.closed:  # in a forked child: the lock is the parent's
+def release_lock(paths: StagePaths, lock: io.FileIO) -> None:
+    """Remove the note of who holds the lock of a target, and release the lock."""
+    if lock.closed:  # in a forked child: the lock is its parent's
         return
     try:
-        places.holder.unlink(missing_ok=True)
+        paths.holder.unlink(missing_ok=True)
     finally:
-        # Said, not left to the close: a process that was not forked by Python may have it open.
+        # Explicitly, not by closing: a process that Python did not fork may have it open.
         fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def wait_until_free(places: Places, *, timeout: float | None, log: Callable[[str], None]) -> None:
-    """Wait until nobody holds the lock of a target; see :func:`held`."""
-    with _wait(places, timeout, log):
+def wait_until_free(
+    paths: StagePaths, *, timeout: float | None, log: Callable[[str], None]
+) -> None:
+    """Wait until nobody holds the lock of a target; see :func:`target_lock`."""
+    with _wait(paths, timeout, log):
         pass
 
 
-def _wait(places: Places, timeout: float | None, log: Callable[[str], None]) -> io.FileIO:
+def _wait(paths: StagePaths, timeout: float | None, log: Callable[[str], None]) -> io.FileIO:
     started = time.monotonic()
-    say_at = 0.0
-    while (lock := _take(places)) is None:
+    log_at = 0.0
+    while (lock := _try(paths)) is None:
         waited = time.monotonic() - started
         if timeout is not None and waited >= timeout:
             raise StagingTimeoutError(
-                f"waited {waited:.0f} s for '{places.target}': {_describe(places.holder)}. Wait "
+                f"waited {waited:.0f} s for '{paths.target}': {_describe(paths.holder)}. Wait "
                 f"longer (timeout=), or end that process; what it copied is kept."
             )
-        if waited >= say_at:
-            log(f"waiting for '{places.target}': {_describe(places.holder)}")
-            say_at = waited + _SAY_AGAIN
+        if waited >= log_at:
+            log(f"waiting for '{paths.target}': {_describe(paths.holder)}")
+            log_at = waited + _LOG_AGAIN
         time.sleep(_POLL if timeout is None else min(_POLL, timeout - waited))
     return lock
 
 
-def _take(places: Places) -> io.FileIO | None:
+def _try(paths: StagePaths) -> io.FileIO | None:
     """Return the lock of a target; None if another process or thread holds it."""
-    folder = places.lock.parent
+    folder = paths.lock.parent
     try:
         if not folder.exists():
             check_locks(folder)  # before anything is made
             folder.mkdir(parents=True, exist_ok=True)
-        return try_lock(places.lock)
+        return try_lock(paths.lock)
     except StorageError as error:
         raise StagingError(
-            f"the file system of '{places.target}' has no locks (flock): {error.__cause__}. Two "
+            f"the file system of '{paths.target}' has no locks (flock): {error.__cause__}. Two "
             f"processes could copy at once. Choose a target on a local disk."
         ) from error
     except PermissionError:
-        if not places.lock.exists():  # it cannot be made
+        if not paths.lock.exists():  # it cannot be made
             raise
         raise StagingError(
-            f"'{places.target}' is staged by {_owner(places.lock)}, whose lock '{places.lock}' you "
+            f"'{paths.target}' is staged by {_owner(paths.lock)}, whose lock '{paths.lock}' you "
             f"cannot open. Wait until it is complete, or choose another target."
         ) from None
     except OSError as error:
-        if error.errno != errno.ELOOP or not places.lock.is_symlink():
+        if error.errno != errno.ELOOP or not paths.lock.is_symlink():
             raise
         raise StagingError(
-            f"'{places.lock}' is in the way: it is a link, not a lock. Remove it."
+            f"'{paths.lock}' is in the way: it is a link, not a lock. Remove it."
         ) from None
 
 
 def _write_holder(path: Path, source: str) -> None:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for this user
+        user = f"user {os.getuid()}"
     about = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "user": _user(),
+        "user": user,
         "since": time.time(),
         "source": source,
     }
-    path.unlink(missing_ok=True)  # left by a kill, or a link that somebody placed to be followed
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o644), "w", encoding="utf-8") as file:
-        json.dump(about, file)  # half of it is told from all of it
+    path.unlink(missing_ok=True)  # left by a kill, or a link meant to be followed
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        json.dump(about, file)
 
 
 def _describe(path: Path) -> str:
@@ -144,15 +150,8 @@ def _describe(path: Path) -> str:
             f"process {about['pid']} of {about['user']} on {about['host']} has been staging from "
             f"'{about['source']}' since {clock} ({max(0.0, time.time() - since):.0f} s)"
         )
-    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+    except (OSError, ValueError, KeyError, TypeError):  # the holder has not finished writing it
         return "another process has just begun to stage"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without a name for this user
-        return f"user {os.getuid()}"
 
 
 def _owner(path: Path) -> str:

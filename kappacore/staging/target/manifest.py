@@ -1,17 +1,18 @@
-"""The manifest: what is in a published folder, a line for each file, and a last line about all.
+"""The manifest: a line for each file of a published folder, and a last line about all.
 
     ["train/n01440764/1.jpg",109527,1335812345000000000,"xxh3:…"]
     ["train/empty"]
     {"format":"kappacore-manifest","version":1,"files":…,"digest":…}
 
-Only a whole manifest has the last line, so reading the end of the file tells that it is one,
-however many files it lists. The journal of a copy that goes on has the same lines and no last one.
+Only a complete manifest has the last line, so reading the end of the file proves that it is
+complete, however many files it lists. The journal of a copy has the same lines without a last one.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,17 +21,30 @@ import xxhash
 from kappacore.errors import StagingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
     from pathlib import Path
 
-__all__ = ["Manifest", "Record", "line_of", "read_lines", "read_manifest", "read_summary", "write"]
+    from kappacore.staging.sources.base import Entry
+
+__all__ = [
+    "FileRecord",
+    "Manifest",
+    "is_unchanged",
+    "line_of",
+    "read_lines",
+    "read_manifest",
+    "read_summary",
+    "same_time",
+    "write_manifest",
+]
 
 _FORMAT = "kappacore-manifest"
 _VERSION = 1
 _TAIL = 1 << 16  # more than the last line ever needs
+_CLOCK = 2_000_000_000  # nanoseconds: the coarsest resolution of times in file systems
 
 
-class Record(NamedTuple):
+class FileRecord(NamedTuple):
     """What is known of one file."""
 
     size: int
@@ -39,50 +53,68 @@ class Record(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """A manifest as it was read; ``summary`` is None where it is damaged."""
+    """The files and folders of a dataset; of a damaged manifest, those that could be read.
 
-    files: dict[str, Record]
-    folders: set[str]
-    summary: dict[str, Any] | None
+    Attributes:
+        files: The files by path.
+        folders: Paths of the folders.
+        summary: The last line; None if the manifest is damaged.
+    """
+
+    files: dict[str, FileRecord]
+    folders: Collection[str]
+    summary: dict[str, Any] | None = None
 
 
-def line_of(path: str, record: Record) -> str:
+def same_time(one: int, other: int) -> bool:
+    """Return whether two times of modification, in ns, are equal as file systems keep them."""
+    return abs(one - other) < _CLOCK
+
+
+def is_unchanged(path: str, expected: FileRecord | Entry) -> bool:
+    """Return whether a file still has the size and time with which it was copied."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    same_size = stat.S_ISREG(found.st_mode) and found.st_size == expected.size
+    return same_size and same_time(found.st_mtime_ns, expected.mtime_ns)
+
+
+def line_of(path: str, record: FileRecord) -> str:
     """Return the line of a file."""
     digest = f'"{record.digest}"' if record.digest else "null"
     return f"[{_quoted(path)},{record.size},{record.mtime_ns},{digest}]\n"
 
 
-def write(
-    path: Path, files: dict[str, Record], folders: Iterable[str], about: dict[str, Any]
-) -> dict[str, Any]:
-    """Write a manifest and return its summary; the file does not exist yet."""
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write a manifest to a new file; its summary is completed."""
+    files = manifest.files
     hasher = xxhash.xxh3_128()
     with path.open("xb") as file:
         for start in range(0, len(names := list(files)), 4096):
             block = "".join(line_of(name, files[name]) for name in names[start : start + 4096])
             hasher.update(block.encode("ascii"))
             file.write(block.encode("ascii"))
-        tail = "".join(f"[{_quoted(folder)}]\n" for folder in folders).encode("ascii")
+        tail = "".join(f"[{_quoted(folder)}]\n" for folder in manifest.folders).encode("ascii")
         hasher.update(tail)
         summary = {
             "format": _FORMAT,
             "version": _VERSION,
             "files": len(files),
             "bytes": sum(record.size for record in files.values()),
-            **about,
+            **(manifest.summary or {}),
             "digest": hasher.hexdigest(),
         }
         file.write(tail + json.dumps(summary).encode("ascii") + b"\n")
-    return summary
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
-    """Return the last line of a manifest, reading no other; None if it is damaged.
-
-    Raises:
-        FileNotFoundError: if there is no manifest.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Return the last line of a manifest, reading no other; None if it is damaged or missing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
     try:
         size = os.fstat(fd).st_size
         tail = os.pread(fd, _TAIL, max(0, size - _TAIL))
@@ -91,24 +123,30 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     return _summary_in(tail, path)
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read a whole manifest; of a damaged one, what can be read."""
-    data = path.read_bytes()
+def read_manifest(path: Path) -> Manifest | None:
+    """Read a manifest; None if there is none (any more).
+
+    Another process may replace or remove it at any moment, so callers open it without checking
+    first that it exists.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
     body, _, _ = data.rstrip(b"\n").rpartition(b"\n")
     body = body + b"\n" if body else b""
     summary = _summary_in(data, path)
     if summary is not None and summary["digest"] != xxhash.xxh3_128_hexdigest(body):
         summary = None
-    files, folders = read_lines(body if summary else data)
-    return Manifest(files, folders, summary)
+    return read_lines(body if summary else data)._replace(summary=summary)
 
 
-def read_lines(data: bytes) -> tuple[dict[str, Record], set[str]]:
-    """Return the files and folders that lines tell of; of several for one file, the last holds.
+def read_lines(data: bytes) -> Manifest:
+    """Return the files and folders in lines; the last line of a file counts.
 
-    Lines that are torn, as a kill leaves them, are skipped.
+    Lines torn by a kill are skipped.
     """
-    files: dict[str, Record] = {}
+    files: dict[str, FileRecord] = {}
     folders: set[str] = set()
     for line in data.splitlines():
         try:
@@ -117,10 +155,10 @@ def read_lines(data: bytes) -> tuple[dict[str, Record], set[str]]:
             continue
         match fields:
             case [str(path), int(size), int(mtime_ns), (str() | None) as digest]:
-                files[path] = Record(size, mtime_ns, digest)
+                files[path] = FileRecord(size, mtime_ns, digest)
             case [str(path)]:
                 folders.add(path)
-    return files, folders
+    return Manifest(files, folders)
 
 
 def _summary_in(data: bytes, path: Path) -> dict[str, Any] | None:
@@ -135,8 +173,8 @@ def _summary_in(data: bytes, path: Path) -> dict[str, Any] | None:
     if summary.get("version") != _VERSION:
         raise StagingError(
             f"'{path}' was written by another version of kappacore (format "
-            f"{summary.get('version')!r}, this one knows {_VERSION}). Update kappacore, or remove "
-            f"the folder it lies in and stage again."
+            f"{summary.get('version')!r}; this one reads {_VERSION}). Update kappacore, or remove "
+            f"the folder that contains it and stage again."
         )
     known = {"files": int, "bytes": int, "source": str, "kind": str, "stamp": list, "digest": str}
     return summary if all(type(summary.get(key)) is kind for key, kind in known.items()) else None

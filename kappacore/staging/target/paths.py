@@ -1,18 +1,17 @@
-"""Where staging keeps what it works with, and how its own files are called.
+"""The paths that staging works with, and the names of its own files.
 
-Beside a target ``/local/imagenet`` lie, all on the local disk:
+Beside a target ``/local/imagenet``, on the same local disk:
 
-- ``.imagenet.kappacore-lock``: who holds it may work on the target; it stays, being empty
-- ``.imagenet.kappacore-holder``: who that is, while it is held
-- ``.imagenet.kappacore-work/``: what is copied so far, gone once the target is complete
+- ``.imagenet.kappacore-lock``: its holder may work on the target; it is empty and stays
+- ``.imagenet.kappacore-holder``: who the holder is; removed with the lock's release
+- ``.imagenet.kappacore-work/``: what is copied so far; removed once the target is complete
 
-They lie *in* the target where that is a mount point or its parent cannot be written to.
+They are *in* the target if that is a mount point or its parent is not writable.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import xxhash
@@ -25,14 +24,13 @@ __all__ = [
     "KAPPADATA_START",
     "MANIFEST",
     "UNFINISHED",
-    "Places",
+    "StagePaths",
     "has_work",
     "is_bookkeeping",
-    "places_of",
 ]
 
-MANIFEST = ".kappacore-manifest"  # in the target: complete, and what is in it
-UNFINISHED = ".kappacore-manifest.unfinished"  # in the target: being completed, and with what
+MANIFEST = ".kappacore-manifest"  # in a complete target: lists its files
+UNFINISHED = ".kappacore-manifest.unfinished"  # in a target being completed: lists its files
 KAPPADATA_START = "autocopy_start.txt"
 KAPPADATA_END = "autocopy_end.txt"
 
@@ -41,64 +39,40 @@ _SUFFIXES = (".kappacore-lock", ".kappacore-holder", ".kappacore-work")
 
 
 def is_bookkeeping(name: str) -> bool:
-    """Tell whether a file or folder of that name belongs to staging and not to the dataset."""
+    """Return whether a file or folder of that name belongs to staging and not to the dataset."""
     return name in _MARKS or (name.startswith(".") and name.endswith(_SUFFIXES))
 
 
-@dataclass(frozen=True)
-class Places:
-    """The files and folders of one target."""
+class StagePaths:
+    """The files and folders of one target.
 
-    target: Path
-    lock: Path
-    holder: Path
-    work: Path
+    Args:
+        target: An absolute path without symlinks.
+    """
 
-    @property
-    def tree(self) -> Path:
-        """The dataset as far as it is copied."""
-        return self.work / "tree"
-
-    @property
-    def large(self) -> Path:
-        """Files that are copied piece by piece."""
-        return self.work / "large"
-
-    @property
-    def aside(self) -> Path:
-        """What was in the target and is to be removed."""
-        return self.work / "aside"
-
-    @property
-    def journal(self) -> Path:
-        """A line for each file that is copied."""
-        return self.work / "journal"
-
-    @property
-    def state(self) -> Path:
-        """What the work folder was made for."""
-        return self.work / "state.json"
-
-
-def places_of(target: Path) -> Places:
-    """Return the places of ``target``, an absolute path without symlinks."""
-    base = target if _needs_inside(target) else target.parent
-    return Places(target, *(base / name for name in _names_for(target.name)))
+    def __init__(self, target: Path):
+        base = target if _needs_inside(target) else target.parent
+        self.target = target
+        self.lock, self.holder, self.work = (base / name for name in _names_for(target.name))
+        self.tree = self.work / "tree"  # the dataset as far as it is copied
+        self.large = self.work / "large"  # files that are being copied in chunks
+        self.aside = self.work / "aside"  # what was in the target and is to be removed
+        self.journal = self.work / "journal"  # a line for each copied file
+        self.state = self.work / "state.json"  # what the work folder was made for
 
 
 def has_work(target: Path | str) -> bool:
-    """Tell quickly whether a target has a work folder, wherever that is."""
+    """Return quickly whether a target has a work folder, beside or inside it."""
     base, _, name = os.fspath(target).rpartition("/")
     work = _names_for(name)[2]
     return os.path.lexists(f"{base}/{work}") or os.path.lexists(f"{target}/{work}")
 
 
-def _names_for(name: str) -> tuple[str, str, str]:
+def _names_for(name: str) -> list[str]:
     name = name or "root"
     if len(os.fsencode(name)) > 200:  # a name has at most 255 bytes
         name = xxhash.xxh3_64_hexdigest(os.fsencode(name))
-    lock, holder, work = (f".{name}{suffix}" for suffix in _SUFFIXES)
-    return lock, holder, work
+    return [f".{name}{suffix}" for suffix in _SUFFIXES]
 
 
 def _needs_inside(target: Path) -> bool:
@@ -109,9 +83,9 @@ def _needs_inside(target: Path) -> bool:
 
 
 def _mount_of(folder: Path) -> str:
-    """Return what Linux calls the mount that a folder is on; "" where it does not tell.
+    """Return Linux's id of the mount that a folder is on; "" if it is unknown.
 
-    A folder mounted from elsewhere on the same disk is seen by nothing else, and nothing can be
+    Nothing else shows a folder that is mounted from elsewhere on the same disk, and nothing can be
     renamed into it from outside.
     """
     try:

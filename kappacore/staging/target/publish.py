@@ -1,4 +1,4 @@
-"""Putting what was copied into its place, so that half of it is never taken for the whole."""
+"""Moving a copied dataset to its target, so that half of it is never taken for the whole."""
 
 from __future__ import annotations
 
@@ -8,91 +8,86 @@ import filecmp
 import os
 import stat
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
-from kappacore.staging.sources.entries import parent_of
-from kappacore.staging.target import manifest
-from kappacore.staging.target.paths import KAPPADATA_START, MANIFEST, UNFINISHED, is_bookkeeping
+from kappacore.staging.sources.base import parent_of
+from kappacore.staging.target.manifest import (
+    Manifest,
+    is_unchanged,
+    read_manifest,
+    write_manifest,
+)
+from kappacore.staging.target.paths import (
+    KAPPADATA_START,
+    MANIFEST,
+    UNFINISHED,
+    StagePaths,
+    is_bookkeeping,
+)
 from kappacore.staging.target.state import staged_folders
-from kappacore.staging.target.work_folder import looks_like
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
     from pathlib import Path
-
-    from kappacore.staging.target.manifest import Record
-    from kappacore.staging.target.paths import Places
 
 __all__ = ["publish", "replace_manifest", "set_aside", "sync_disk"]
 
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUSY)
+_STAYS = (errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR)
 
 
-def publish(
-    places: Places,
-    files: dict[str, Record],
-    folders: list[str],
-    about: dict[str, Any],
-    *,
-    known: dict[str, Record],
-    known_folders: set[str],
-) -> float:
+def publish(paths: StagePaths, dataset: Manifest, known: Manifest) -> float:
     """Move the tree of the work folder to the target, and return the seconds its disk took.
 
-    A target that does not exist appears at once, complete. Into one that exists, what is new is
-    moved piece by piece, while a mark in it says that it is unfinished; the manifest comes last.
+    A target that does not exist appears at once, complete. Into one that exists, new files are
+    moved one by one, while a mark in it says that it is unfinished; the manifest comes last.
 
     Args:
-        places: the target's.
-        files: all files of the dataset.
-        folders: all its folders.
-        about: what else the manifest says.
-        known: files in the target that staging has put there: they may be replaced, and those that
-            the dataset no longer has are removed.
-        known_folders: folders in the target that staging has put there.
+        paths: Those of the target.
+        dataset: All files and folders of the dataset.
+        known: Files and folders that staging has put into the target. They may be replaced, and
+            those that the dataset no longer has are removed.
 
     Raises:
-        StagingError: if something in the target is in the way; it is left as it is.
+        StagingError: If something in the target is in the way; it is left as it is.
     """
-    fresh = places.tree / MANIFEST
+    fresh = paths.tree / MANIFEST
     fresh.unlink(missing_ok=True)
-    manifest.write(fresh, files, folders, about)
-    seconds = sync_disk(places.tree)
-    places.target.parent.mkdir(parents=True, exist_ok=True)
-    if not _appears(places):
-        _merge_all(places, files, folders, about, known, known_folders)
-        seconds += sync_disk(places.target)
-        (places.tree / MANIFEST).replace(places.target / MANIFEST)
-        (places.target / UNFINISHED).unlink(missing_ok=True)
-        _sync_folder(places.target)
-    _sync_folder(places.target.parent)
+    write_manifest(fresh, dataset)
+    seconds = sync_disk(paths.tree)
+    paths.target.parent.mkdir(parents=True, exist_ok=True)
+    if paths.work.parent == paths.target or not _renamed(paths.tree, paths.target):
+        _merge_all(paths, dataset, known)
+        seconds += sync_disk(paths.target)
+        fresh.replace(paths.target / MANIFEST)
+        (paths.target / UNFINISHED).unlink(missing_ok=True)
+        _sync_folder(paths.target)
+    _sync_folder(paths.target.parent)
     return seconds
 
 
-def replace_manifest(
-    places: Places, files: dict[str, Record], folders: list[str], about: dict[str, Any]
-) -> None:
-    """Write the manifest of a target anew whose files stay as they are."""
-    fresh = places.work / MANIFEST
-    manifest.write(fresh, files, folders, about)
-    sync_disk(places.work)
-    fresh.replace(places.target / MANIFEST)
-    _sync_folder(places.target)
+def replace_manifest(paths: StagePaths, dataset: Manifest) -> None:
+    """Replace the manifest of a target whose files stay as they are."""
+    fresh = paths.work / MANIFEST
+    write_manifest(fresh, dataset)
+    sync_disk(paths.work)
+    fresh.replace(paths.target / MANIFEST)
+    _sync_folder(paths.target)
 
 
-def set_aside(places: Places) -> None:
-    """Move what KappaData left unfinished out of the target, but for what was staged by itself.
+def set_aside(paths: StagePaths) -> None:
+    """Move what KappaData left unfinished out of the target, except for parts that were staged.
 
-    Its mark goes last: until then the rest is known to be of an unfinished copy.
+    Its mark is moved last: until then it shows that the rest is unfinished.
     """
-    kept = staged_folders(places.target)[0]
-    aside = places.aside / f"{time.time_ns()}"
+    kept = staged_folders(paths.target)[0]
+    aside = _new_aside(paths)
     aside.mkdir(parents=True)
 
     def move(folder: str) -> None:
-        with os.scandir(places.target / folder) as found:
+        with os.scandir(paths.target / folder) as found:
             items = sorted(found, key=lambda item: item.name == KAPPADATA_START)
         for item in items:
             path = f"{folder}/{item.name}" if folder else item.name
@@ -102,13 +97,13 @@ def set_aside(places: Places) -> None:
                 (aside / path).mkdir()
                 move(path)
             else:
-                (places.target / path).rename(aside / path)
+                (paths.target / path).rename(aside / path)
 
     move("")
 
 
 def sync_disk(folder: Path) -> float:
-    """Have all of a file system written to its disk, and return how many seconds that took."""
+    """Write all of a file system to its disk, and return how many seconds that took."""
     started = time.monotonic()
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -121,122 +116,100 @@ def sync_disk(folder: Path) -> float:
     return time.monotonic() - started
 
 
-def _appears(places: Places) -> bool:
-    """Rename the tree to the target, unless something is there."""
-    if places.work.parent == places.target:
-        return False
-    return _renamed(places.tree, places.target)
-
-
-def _merge_all(
-    places: Places,
-    files: dict[str, Record],
-    folders: list[str],
-    about: dict[str, Any],
-    known: dict[str, Record],
-    known_folders: set[str],
-) -> None:
+def _merge_all(paths: StagePaths, dataset: Manifest, known: Manifest) -> None:
     """Move the tree into the target, all but the manifest; the target is marked before."""
-    stale = _stale(places.target, known, files)
-    stale_folders = known_folders.difference(folders)
-    _check_way(places, "", known.keys(), {*stale, *stale_folders})
-    mark = places.work / UNFINISHED
+    stale = _stale_files(paths.target, known, dataset)
+    stale_folders = set(known.folders).difference(dataset.folders)
+    _merge(paths, "", known.files, gone={*stale, *stale_folders}, dry_run=True)
+    mark = paths.work / UNFINISHED
     mark.unlink(missing_ok=True)
-    manifest.write(mark, {**known, **files}, sorted({*known_folders, *folders}), about)
-    sync_disk(places.work)
-    mark.replace(places.target / UNFINISHED)
-    _sync_folder(places.target)
-    _remove_stale(places, stale, stale_folders)
-    _merge(places, "", known.keys())
-    for folder in folders:  # what was a part is now part of the whole
+    both = {*known.folders, *dataset.folders}
+    write_manifest(mark, Manifest({**known.files, **dataset.files}, sorted(both), dataset.summary))
+    sync_disk(paths.work)
+    mark.replace(paths.target / UNFINISHED)
+    _sync_folder(paths.target)
+    _remove_stale(paths, stale, stale_folders)
+    _merge(paths, "", known.files)
+    for folder in dataset.folders:  # a part is now a part of the whole
         for name in (MANIFEST, UNFINISHED):
-            with suppress(FileNotFoundError):
-                os.unlink(f"{places.target}/{folder}/{name}")  # noqa: PTH108
+            (paths.target / folder / name).unlink(missing_ok=True)
 
 
-def _stale(target: Path, known: dict[str, Record], files: dict[str, Record]) -> list[str]:
+def _stale_files(target: Path, known: Manifest, dataset: Manifest) -> list[str]:
     """Return the files that the dataset no longer has and that are as staging put them there.
 
-    What somebody has changed since is theirs. After a kill a file may still be as the manifest
-    before has it.
+    A file that somebody has changed since is theirs. After a kill, a file may still be as the
+    previous manifest lists it.
     """
-    gone = [path for path in known if path not in files]
-    stale = [path for path in gone if _is_as(target, path, known[path])]
-    if len(stale) < len(gone) and (target / MANIFEST).is_file():
-        before = manifest.read_manifest(target / MANIFEST).files
-        others = set(gone).difference(stale)
-        stale += [path for path in others if path in before and _is_as(target, path, before[path])]
-    return stale
+    gone = known.files.keys() - dataset.files.keys()
+    before = read_manifest(target / MANIFEST) if gone else None
+    records = [found.files for found in (known, before) if found is not None]
+    return [
+        path
+        for path in gone
+        if any(path in files and is_unchanged(f"{target}/{path}", files[path]) for files in records)
+    ]
 
 
-def _is_as(target: Path, path: str, record: Record) -> bool:
-    try:
-        return looks_like(os.lstat(f"{target}/{path}"), record)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _remove_stale(places: Places, files: list[str], folders: set[str]) -> None:
+def _remove_stale(paths: StagePaths, files: Iterable[str], folders: Iterable[str]) -> None:
     """Set aside what staging once put into the target and the dataset no longer has."""
-    aside = places.aside / f"{time.time_ns()}"
+    aside = _new_aside(paths)
     for path in files:
-        if _kind(places.target / path) == "file" and not _through_link(places.target, path):
+        if _kind(paths.target / path) == "file" and not _through_link(paths.target, path):
             (aside / parent_of(path)).mkdir(parents=True, exist_ok=True)
-            (places.target / path).rename(aside / path)
+            (paths.target / path).rename(aside / path)
     for path in sorted(folders, key=len, reverse=True):
-        if not _through_link(places.target, path):
+        if not _through_link(paths.target, path):
             try:
-                (places.target / path).rmdir()
+                (paths.target / path).rmdir()
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR):
-                    raise  # else something is in it that is not staging's, and stays
+                if error.errno not in _STAYS:
+                    raise
 
 
-def _check_way(places: Places, folder: str, ours: Collection[str], gone: Collection[str]) -> None:
-    """Refuse to begin if something is in the way of the tree that will not be gone by then."""
-    for path, is_folder in _items(places, folder):
-        there = places.target / path
-        if path in gone or _kind(there) == "nothing":
+def _merge(
+    paths: StagePaths,
+    folder: str,
+    ours: Collection[str],
+    *,
+    gone: Collection[str] = (),
+    dry_run: bool = False,
+) -> None:
+    """Move a folder of the tree into the target.
+
+    Args:
+        paths: Those of the target.
+        folder: The folder, relative to the tree.
+        ours: The files in the target that may be replaced.
+        gone: With ``dry_run``, the files and folders that will not be in the target by then.
+        dry_run: Move nothing; only check that nothing is in the way.
+
+    Raises:
+        StagingError: If something is in the way.
+    """
+    with os.scandir(paths.tree / folder) as found:
+        items = [(item.name, item.is_dir(follow_symlinks=False)) for item in found]
+    for name, is_folder in items:
+        path = f"{folder}/{name}" if folder else name
+        here, there = paths.tree / path, paths.target / path
+        if path == MANIFEST or path in gone:
             continue
-        if is_folder and _kind(there) == "folder":
-            _check_way(places, path, ours, gone)
-        else:
-            _check_file(places, path, is_folder, ours)
-
-
-def _merge(places: Places, folder: str, ours: Collection[str]) -> None:
-    """Move a folder of the tree into the target; only files that are ``ours`` are replaced."""
-    for path, is_folder in _items(places, folder):
-        here, there = places.tree / path, places.target / path
-        if _kind(there) == "nothing" and _renamed(here, there):
+        if _kind(there) == "nothing" and (dry_run or _renamed(here, there)):
             continue
-        if is_folder and _kind(there) == "folder":
-            _merge(places, path, ours)
-        else:
-            _check_file(places, path, is_folder, ours)
-            if path in ours:
-                here.replace(there)
-
-
-def _items(places: Places, folder: str) -> list[tuple[str, bool]]:
-    """Return what a folder of the tree has: the paths, and whether they are folders."""
-    with os.scandir(places.tree / folder) as found:
-        items = [(f"{folder}/{item.name}" if folder else item.name, item) for item in found]
-    return [(path, item.is_dir(follow_symlinks=False)) for path, item in items if path != MANIFEST]
-
-
-def _check_file(places: Places, path: str, is_folder: bool, ours: Collection[str]) -> None:
-    """Refuse what is in the target unless it may be replaced, or is the same file already."""
-    here, there = places.tree / path, places.target / path
-    kind = _kind(there)
-    if is_folder or kind != "file":
-        _refuse(there, f"is a {kind} where the source has a {'folder' if is_folder else 'file'}")
-    if path not in ours and not filecmp.cmp(here, there, shallow=False):
-        _refuse(there, "differs from the source, and staging did not put it there")
+        kind = _kind(there)
+        if is_folder and kind == "folder":
+            _merge(paths, path, ours, gone=gone, dry_run=dry_run)
+        elif is_folder or kind != "file":
+            kind_here = "folder" if is_folder else "file"
+            _refuse(there, f"is a {kind} where the source has a {kind_here}")
+        elif path not in ours and not filecmp.cmp(here, there, shallow=False):
+            _refuse(there, "differs from the source, and staging did not put it there")
+        elif path in ours and not dry_run:
+            here.replace(there)
 
 
 def _renamed(here: Path, there: Path) -> bool:
-    """Rename a file or folder, unless another process has just put a folder there."""
+    """Rename a file or folder; return whether nothing was in the way, also by this moment."""
     try:
         here.rename(there)
     except OSError as error:
@@ -259,13 +232,8 @@ def _kind(path: Path) -> str:
 
 
 def _through_link(root: Path, path: str) -> bool:
-    """Tell whether a folder on the way from ``root`` to ``path`` is a link."""
-    above = parent_of(path)
-    while above:
-        if (root / above).is_symlink():
-            return True
-        above = parent_of(above)
-    return False
+    """Return whether a folder between ``root`` and ``path`` is a link."""
+    return any((root / above).is_symlink() for above in PurePosixPath(path).parents)
 
 
 def _refuse(path: Path, why: str) -> None:
@@ -273,6 +241,10 @@ def _refuse(path: Path, why: str) -> None:
         f"'{path}' is in the way: it {why}. Move it elsewhere, then stage again; what was copied "
         f"is kept."
     )
+
+
+def _new_aside(paths: StagePaths) -> Path:
+    return paths.aside / f"{time.time_ns()}"
 
 
 def _sync_folder(folder: Path) -> None:

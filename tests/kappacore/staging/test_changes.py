@@ -9,10 +9,10 @@ import pytest
 
 import kappacore
 from kappacore.errors import SourceChangedError, StagingError
-from kappacore.staging import run as bring
 from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.sources.folder import FolderSource
-from kappacore.staging.target.paths import MANIFEST, UNFINISHED, places_of
+from kappacore.staging.target.paths import MANIFEST, UNFINISHED, StagePaths
+from kappacore.staging.target.work_folder import WorkFolder
 from support.staging import SMALL, left_beside, make_tree, pack, tree_of
 
 
@@ -51,13 +51,13 @@ def test_a_large_file_that_is_gone_before_it_is_copied_is_noticed(tmp_path, monk
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     with (source / "big.bin").open("wb") as file:
         file.truncate(CHUNK + 1)
-    kept_in = bring.kept_in
+    complete_files = WorkFolder.complete_files
 
     def gone(*args, **options):
         (source / "big.bin").unlink()
-        return kept_in(*args, **options)
+        return complete_files(*args, **options)
 
-    monkeypatch.setattr(bring, "kept_in", gone)
+    monkeypatch.setattr(WorkFolder, "complete_files", gone)
     with pytest.raises(SourceChangedError, match=r"'big\.bin' of .* changed while"):
         kappacore.stage(source, target)
 
@@ -107,7 +107,7 @@ def test_what_the_next_try_finds_changed_is_copied_anew(tmp_path):
     assert result.copied_files == 2  # new.jpg and 1.jpg
 
 
-def test_a_source_whose_top_changed_is_compared_and_what_differs_is_brought(tmp_path):
+def test_a_source_whose_top_changed_is_compared_and_what_differs_is_copied(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     kappacore.stage(source, target)
     make_tree(target, {"train/notes.txt": b"mine"})
@@ -141,7 +141,7 @@ def test_a_file_that_became_a_folder_and_a_folder_that_became_a_file(tmp_path):
     assert tree_of(target) == {"a/x": b"x", "b": b"y", "d": b"3"}
 
 
-def test_a_change_that_one_look_does_not_tell_is_found_by_recheck(tmp_path):
+def test_a_change_below_the_top_is_found_by_recheck(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     kappacore.stage(source, target)
     (source / "train/a/1.jpg").write_bytes(b"ONE" * 1000)
@@ -150,7 +150,7 @@ def test_a_change_that_one_look_does_not_tell_is_found_by_recheck(tmp_path):
     assert tree_of(target) == tree_of(source)
 
 
-def test_the_same_dataset_in_another_place_is_taken_for_the_same(tmp_path):
+def test_a_dataset_that_was_moved_is_recognised(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     for name in SMALL:
         os.utime(source / name, ns=(0, 1_577_934_246_789_000_000))  # an archive has no fractions
@@ -163,7 +163,7 @@ def test_the_same_dataset_in_another_place_is_taken_for_the_same(tmp_path):
     assert left_beside(target) == []
 
 
-def test_files_of_the_same_sizes_in_another_place_are_not_taken_for_the_same(tmp_path):
+def test_files_of_the_same_sizes_elsewhere_are_not_taken_for_the_same(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     kappacore.stage(source, target)
     other = shutil.copytree(source, tmp_path / "v2")
@@ -179,7 +179,7 @@ def test_another_dataset_does_not_replace_one_unasked(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     other = make_tree(tmp_path / "other", {"labels.csv": b"others"})
     kappacore.stage(source, target)
-    with pytest.raises(StagingError, match=r"was staged from '.*s', and '.*other' holds other"):
+    with pytest.raises(StagingError, match=r"was staged from '.*s', and '.*other' contains other"):
         kappacore.stage(other, target)
     assert tree_of(target) == SMALL
     assert kappacore.stage(other, target, recheck=True).copied
@@ -221,7 +221,7 @@ def test_after_a_restart_of_the_machine_what_was_not_published_is_copied_again(t
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     with pytest.raises(SourceChangedError):
         staged_while(source, target, lambda: (source / "new.jpg").write_bytes(b"new"))
-    state = places_of(target).state
+    state = StagePaths(target).state
     state.write_text(state.read_text().replace('"boot": "', '"boot": "before-'))
     lines = []
     result = kappacore.stage(source, target, log=lines.append)
@@ -232,7 +232,7 @@ def test_after_a_restart_of_the_machine_what_was_not_published_is_copied_again(t
 def test_what_a_kill_after_publishing_left_is_removed_by_the_next_call(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     kappacore.stage(source, target)
-    make_tree(places_of(target).work, {"journal": b""})
+    make_tree(StagePaths(target).work, {"journal": b""})
     assert not kappacore.stage(source, target).copied
     assert left_beside(target) == []
 
@@ -240,7 +240,7 @@ def test_what_a_kill_after_publishing_left_is_removed_by_the_next_call(tmp_path)
 def test_what_a_kill_left_of_a_part_is_removed_once_the_whole_is_there(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     target.mkdir()
-    work = make_tree(places_of(target / "train").work, {"tree/a/1.jpg": b"half"})
+    work = make_tree(StagePaths(target / "train").work, {"tree/a/1.jpg": b"half"})
     kappacore.stage(source, target)
     assert not work.exists()
 
@@ -249,7 +249,7 @@ def test_what_lies_in_the_work_folder_by_other_hands_is_not_published(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     with pytest.raises(SourceChangedError):
         staged_while(source, target, lambda: (source / "new.jpg").write_bytes(b"new"))
-    tree = places_of(target).tree
+    tree = StagePaths(target).tree
     outside = make_tree(tmp_path / "outside", {"1.jpg": b"precious"})
     (tree / "train/a/1.jpg").unlink()
     (tree / "train/a/1.jpg").symlink_to(outside / "1.jpg")

@@ -17,8 +17,8 @@ import pytest
 import kappacore
 from kappacore.errors import StagingError, StagingTimeoutError
 from kappacore.machine.locks import try_lock
-from kappacore.staging.target.lock import held, let_go
-from kappacore.staging.target.paths import places_of
+from kappacore.staging.target.lock import release_lock, target_lock
+from kappacore.staging.target.paths import StagePaths
 from support.caching import start_script
 from support.interrupts import interrupts
 from support.noflock import NO_LOCKS, without_flock
@@ -86,20 +86,85 @@ def test_parts_and_the_whole_at_the_same_time(tmp_path):
         assert (target / ".kappacore-manifest").exists()
 
 
-def test_those_who_wait_say_for_whom_and_since_when(tmp_path):
+# Runs `stage` again and again; each time "another process" finishes one file or folder later. An
+# audit hook is the place for it: Python calls it right before it opens, lists or renames anything.
+FINISHED_AT_EVERY_MOMENT = """
+import itertools, os, pathlib, shutil, sys
+import kappacore
+from kappacore.staging.target.paths import MANIFEST, UNFINISHED
+
+case, root = sys.argv[1], pathlib.Path(sys.argv[2])
+source, template = root / "s", root / "template"
+kappacore.stage(source, template, relative="train")
+part = (template / "train" / MANIFEST).read_bytes()
+if case == "a part":
+    folder = "train"
+    (template / "train" / MANIFEST).rename(template / "train" / UNFINISHED)
+else:
+    folder = "."
+    kappacore.stage(source, template)
+    (template / MANIFEST).rename(template / UNFINISHED)
+manifest = (template / folder / UNFINISHED).read_bytes()
+if case == "the whole, which absorbs the part":
+    (template / UNFINISHED).unlink()
+    (template / "train" / MANIFEST).write_bytes(part)
+    os.utime(source / "train")  # so that it is listed again
+
+def finish():
+    (target / folder / MANIFEST).write_bytes(manifest)
+    (target / folder / UNFINISHED).unlink(missing_ok=True)
+    if folder == ".":
+        (target / "train" / MANIFEST).unlink(missing_ok=True)
+
+left = None
+
+def hook(event, args):
+    global left
+    if left is not None and event.startswith(("open", "os.")) and str(target) in str(args[0]):
+        left -= 1
+        if left < 0:
+            left = None
+            finish()
+
+sys.addaudithook(hook)
+for moment in itertools.count():
+    target = root / str(moment) / "t"
+    shutil.copytree(template, target)
+    left = moment
+    kappacore.stage(source, target, relative=None if case == "a part" else "train", workers=1)
+    if left is not None:
+        left = None
+        print(moment)
+        break
+"""
+
+
+@pytest.mark.parametrize("case", ["a part", "the whole", "the whole, which absorbs the part"])
+def test_another_process_may_finish_at_any_moment(tmp_path, case):
+    make_tree(tmp_path / "s")
+    with start_script(tmp_path, FINISHED_AT_EVERY_MOMENT, case, tmp_path) as process:
+        moments, error = process.communicate(timeout=300)
+    assert error == ""
+    assert int(moments) > 10
+    for moment in range(int(moments)):
+        assert tree_of(tmp_path / str(moment) / "t") == SMALL
+    assert list(tmp_path.rglob("*.kappacore-work")) == []
+
+
+def test_a_waiting_process_logs_for_whom_and_since_when(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     lines = []
-    with held(places_of(target), "/global/imagenet", timeout=None, log=lines.append):
-        with pytest.raises(StagingTimeoutError) as caught:
+    with target_lock(StagePaths(target), "/global/imagenet", timeout=None, log=lines.append):
+        with pytest.raises(kappacore.errors.StagingTimeoutError) as caught:
             kappacore.stage(source, target, timeout=0.2, log=lines.append)
         assert (tmp_path / ".t.kappacore-lock").exists()
     assert isinstance(caught.value, TimeoutError)
-    said = (
+    holder = (
         rf"process {os.getpid()} of \S+ on \S+ has been staging from '/global/imagenet' since \d+-"
     )
     assert len(lines) == 1
     for line in (lines[0], str(caught.value)):
-        assert re.search(said, line), line
+        assert re.search(holder, line), line
     assert kappacore.stage(source, target, timeout=0).copied  # free again
 
 
@@ -107,9 +172,9 @@ def test_a_holder_that_is_killed_keeps_nobody_waiting(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     script = (
         "import sys, time, pathlib\n"
-        "from kappacore.staging.target.lock import held\n"
-        "from kappacore.staging.target.paths import places_of\n"
-        "with held(places_of(pathlib.Path(sys.argv[1])), 'x', timeout=None, log=print):\n"
+        "from kappacore.staging.target.lock import target_lock\n"
+        "from kappacore.staging.target.paths import StagePaths\n"
+        "with target_lock(StagePaths(pathlib.Path(sys.argv[1])), 'x', timeout=None, log=print):\n"
         "    print('held', flush=True); time.sleep(100)\n"
     )
     child = subprocess.Popen(
@@ -131,10 +196,10 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
         tmp_path,
         """
         import os, pathlib, sys, time
-        from kappacore.staging.target.lock import held
-        from kappacore.staging.target.paths import places_of
+        from kappacore.staging.target.lock import target_lock
+        from kappacore.staging.target.paths import StagePaths
 
-        with held(places_of(pathlib.Path(sys.argv[1])), "x", timeout=None, log=print):
+        with target_lock(StagePaths(pathlib.Path(sys.argv[1])), "x", timeout=None, log=print):
             child = os.fork()
             if child:
                 print(child, flush=True)
@@ -156,24 +221,24 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a lock that is dropped, not closed
 def test_an_interrupt_at_any_moment_leaves_no_lock(tmp_path):
-    places = places_of(tmp_path / "t")
+    paths = StagePaths(tmp_path / "t")
 
     def use():
-        with held(places, "x", timeout=0, log=print) as lock:
+        with target_lock(paths, "x", timeout=0, log=print) as lock:
             try:
                 time.sleep(0)
             finally:
-                let_go(places, lock)
+                release_lock(paths, lock)
 
     moments = 0
     for _held in interrupts(use):
-        with try_lock(places.lock) as lock:
+        with try_lock(paths.lock) as lock:
             assert lock, f"held after moment {moments}"
         moments += 1
     assert moments > 20
 
 
-def test_a_link_in_the_locks_place_is_refused(tmp_path):
+def test_a_link_instead_of_the_lock_is_refused(tmp_path):
     (tmp_path / "elsewhere").write_text("precious")
     lock = tmp_path / ".t.kappacore-lock"
     lock.symlink_to(tmp_path / "elsewhere")

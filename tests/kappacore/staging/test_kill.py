@@ -10,17 +10,17 @@ import zipfile
 
 import pytest
 
-from support.staging import make_tree, pack, tree_of
+from support.caching import start_script
+from support.staging import SMALL, make_tree, pack, tree_of
 
 # One process forks both, the copy that is killed and the one that goes on: no imports to wait for.
 SCRIPT = """
 import json, os, random, signal, sys, time
 import kappacore
 from kappacore.staging import check_staged
-from kappacore.staging import run as bring
 from kappacore.staging.target import lock
 from kappacore.staging import api as staging
-from kappacore.staging.target.paths import places_of
+from kappacore.staging.target.paths import StagePaths
 
 sources, work, rounds = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 random.seed(int(sys.argv[4]))
@@ -38,9 +38,9 @@ def fork(action):
     return child
 
 def whole_bytes(target):
-    # What is whole has the source's time, which lies years back.
+    # A complete file has the source's time, which is years ago.
     total = 0
-    for base in (places_of(target).tree, target):
+    for base in (StagePaths(target).tree, target):
         for folder, _, names in os.walk(base):
             for name in names:
                 info = os.stat(os.path.join(folder, name))
@@ -49,7 +49,7 @@ def whole_bytes(target):
     return total
 
 def wait_until_copied(child, target, size):
-    # Until so many bytes are whole, or it has ended: how fast it gets there is up to the machine.
+    # Until so many bytes are complete, or it has ended: that takes as long as the machine needs.
     peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
     while whole_bytes(target) < size and os.waitid(os.P_PID, child, peek) is None:
         pass
@@ -60,12 +60,12 @@ def timed(source, target):
     return time.monotonic() - started
 
 seconds = {source: timed(source, os.path.join(work, f"first{number}"))
-           for number, source in enumerate(sources)}
+           for number, source in enumerate(dict.fromkeys(sources))}
 for number in range(rounds):
     source = sources[number % len(sources)]
     target = staging.Path(work) / f"target{number}"
     child = fork(lambda: kappacore.stage(source, target, verify="hash", workers=2))
-    if number // len(sources) % 2:
+    if (number + number // len(sources)) % 2:
         wait_until_copied(child, target, random.uniform(0.01, 0.9) * total)
         time.sleep(random.uniform(0, 0.01))
     else:
@@ -88,6 +88,72 @@ for number in range(rounds):
 """
 
 
+# `make torture` kills more often.
+KILLS = int(os.environ.get("KAPPACORE_KILLS", "6"))
+STEP = 1 if "KAPPACORE_KILLS" in os.environ else 3
+
+# The process kills itself right before it opens, lists, moves or removes something: before the
+# first of them, before one STEP later, and so on, until it is through.
+KILLED_AT_EVERY_MOMENT = """
+import itertools, os, pathlib, signal, sys
+import kappacore
+from kappacore.staging import check_staged
+
+before, step, source, root = sys.argv[1], int(sys.argv[2]), *map(pathlib.Path, sys.argv[3:])
+
+def stage(target, **options):
+    return kappacore.stage(source, target, verify="hash", workers=1, **options)
+
+def is_killed(target, moment):
+    def hook(event, args):
+        nonlocal moment
+        if event.startswith(("open", "os.", "fcntl.")) and event != "os.kill":
+            moment -= 1
+            if moment < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if not child:
+        sys.addaudithook(hook)
+        stage(target)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+stage(root / "first")  # imports what it needs
+for moment in itertools.count(0, step):
+    target = root / str(moment) / "t"
+    if before == "a part":
+        stage(target, relative="train")
+    elif before == "an older version":
+        (source / "old").write_bytes(b"old")
+        (source / "labels.csv").rename(root / "labels.csv")
+        stage(target)
+        (source / "old").unlink()
+        (root / "labels.csv").rename(source / "labels.csv")
+    killed = is_killed(target, moment)
+    if before == "nothing" and target.exists():
+        assert (target / ".kappacore-manifest").exists()
+    stage(target)
+    assert check_staged(target).ok
+    if not killed:
+        print(moment)
+        break
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["nothing", "a part", "an older version"])
+def test_every_phase_survives_a_kill(tmp_path, before):
+    source = make_tree(tmp_path / "s")
+    with start_script(tmp_path, KILLED_AT_EVERY_MOMENT, before, STEP, source, tmp_path) as process:
+        moments, error = process.communicate(timeout=600)
+    assert error == ""
+    assert int(moments) > 30
+    for moment in range(0, int(moments), STEP):
+        assert tree_of(tmp_path / str(moment) / "t") == SMALL
+    assert list(tmp_path.rglob("*.kappacore-work")) == []
+
+
 @pytest.mark.slow
 def test_a_copy_that_is_killed_at_any_moment_is_completed_by_the_next_call(tmp_path):
     files = {f"{number % 20}/{number}.jpg": os.urandom(20_000) for number in range(800)}
@@ -103,13 +169,13 @@ def test_a_copy_that_is_killed_at_any_moment_is_completed_by_the_next_call(tmp_p
         pack(tmp_path / "a.tgz", files),
     ]
     total = sum(map(len, files.values()))
-    arguments = [json.dumps(list(map(str, sources))), str(tmp_path), "40", "1", str(total)]
+    arguments = [json.dumps(list(map(str, sources))), str(tmp_path), str(KILLS), "1", str(total)]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rounds = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rounds) == 40
+    assert len(rounds) == KILLS
     interrupted = 0
     for _, _, there, marked, size, copied_bytes, kept_bytes, copied, ok, digests in rounds:
         assert marked  # nothing without a manifest was ever at the target
@@ -119,7 +185,7 @@ def test_a_copy_that_is_killed_at_any_moment_is_completed_by_the_next_call(tmp_p
             assert copied_bytes + kept_bytes == total
             # At most what the threads had in hand was copied again.
             assert kept_bytes >= there - 2 * 32 * 20_000
-    assert interrupted > 10
+    assert interrupted >= KILLS // 4
     assert tree_of(tmp_path / "target0") == files
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith("-work")] == []
 

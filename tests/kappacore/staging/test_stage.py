@@ -1,4 +1,4 @@
-"""Staging a folder: what is there afterwards, and what a second call does."""
+"""Staging a folder: the result, and what a second call does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kappacore.staging.target.paths import MANIFEST
 from support.staging import SMALL, left_beside, make_tree, tree_of
 
 
-def test_a_folder_comes_whole_and_nothing_else_is_left(tmp_path):
+def test_a_folder_is_copied_completely_and_nothing_else_is_left(tmp_path):
     source, target = make_tree(tmp_path / "global" / "ds"), tmp_path / "local" / "ds"
     (source / "empty" / "deep").mkdir(parents=True)
     result = kappacore.stage(source, target)
@@ -132,7 +132,10 @@ def test_links_in_the_source_are_followed(tmp_path):
     ("spoil", "message"),
     [
         (lambda s: (s / "gone.jpg").symlink_to("nowhere"), "gone.jpg' is a link to nothing"),
-        (lambda s: (s / "train" / "up").symlink_to(s), "up' is a link to a folder that it lies in"),
+        (
+            lambda s: (s / "train" / "up").symlink_to(s),
+            "up' is a link to a folder that contains it",
+        ),
         (lambda s: os.mkfifo(s / "pipe"), "pipe' is neither a file nor a folder"),
     ],
     ids=["dangling", "loop", "pipe"],
@@ -145,7 +148,7 @@ def test_what_cannot_be_copied_is_an_error_before_anything_is(tmp_path, spoil, m
     assert not (tmp_path / "t").exists()
 
 
-def test_names_that_are_no_utf8_and_other_odd_ones_survive(tmp_path):
+def test_names_that_are_not_utf8_and_other_odd_ones_survive(tmp_path):
     source = tmp_path / "s"
     source.mkdir()
     names = [
@@ -173,7 +176,7 @@ def test_a_long_name_of_the_target_is_fine(tmp_path):
     assert tree_of(kappacore.stage(make_tree(tmp_path / "s"), target).path) == SMALL
 
 
-def test_files_beyond_a_chunk_come_whole(tmp_path):
+def test_files_of_several_chunks_are_copied_completely(tmp_path):
     source = make_tree(tmp_path / "s")
     size = 150 * 2**20
     with (source / "big.bin").open("wb") as file:
@@ -234,15 +237,15 @@ def test_a_source_that_is_itself_unfinished_is_refused(tmp_path, mark):
         kappacore.stage(source, tmp_path / "t")
 
 
-def test_sources_and_targets_that_cannot_be(tmp_path):
+def test_invalid_sources_and_targets(tmp_path):
     source = make_tree(tmp_path / "s")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     cases = [
         (tmp_path / "none", tmp_path / "t", "there is no source .*mounted"),
         (tmp_path / "empty", tmp_path / "t", "has no files. Is the storage mounted"),
-        (tmp_path / "file", tmp_path / "t", "is no archive that is known"),
-        (source, source / "train" / "copy", "lie in each other"),
+        (tmp_path / "file", tmp_path / "t", "is not a known kind of archive"),
+        (source, source / "train" / "copy", "contain each other"),
         (source, tmp_path / "file", "the target '.*file' is a file"),
         (source, tmp_path / "file" / "t", "cannot stage to '.*Not a directory|is a file"),
         (source, Path("/proc/nothing/t"), "cannot stage to '/proc/nothing/t'"),
@@ -257,34 +260,34 @@ def test_sources_and_targets_that_cannot_be(tmp_path):
     ("options", "message"),
     [
         ({"verify": "md5"}, "verify='md5' is unknown. Use 'none', 'size', 'hash'"),
-        ({"workers": 0}, "workers=0 is no number of threads"),
-        ({"timeout": "soon"}, "timeout='soon' is no number of seconds"),
+        ({"workers": 0}, "workers=0 is not a number of threads"),
+        ({"timeout": "soon"}, "timeout='soon' is not a number of seconds"),
         ({"relative": "../other"}, "leads out of the dataset"),
         ({"relative": "/etc"}, "leads out of the dataset"),
-        ({"relative": 3}, "relative=3 is no path. Give one below the dataset"),
-        ({"limits": 3}, "limits=3 are no limits"),
+        ({"relative": 3}, "relative=3 is not a path. Give one below the dataset"),
+        ({"limits": 3}, "limits=3 are not limits"),
         ({"log": True}, "log=True cannot be called. Give a function of one line"),
     ],
 )
-def test_options_that_cannot_be_used(tmp_path, options, message):
+def test_invalid_options(tmp_path, options, message):
     with pytest.raises(InvalidOptionError, match=message):
         kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t", **options)
 
 
 @pytest.mark.parametrize("path", ["", None, 3])
-def test_what_is_no_path_is_not_taken_for_the_current_folder(tmp_path, path):
+def test_an_invalid_path_is_not_taken_for_the_current_folder(tmp_path, path):
     source = make_tree(tmp_path / "s")
     for options in ({"source": path, "target": tmp_path / "t"}, {"source": source, "target": path}):
-        with pytest.raises(InvalidOptionError, match=r"=.* is no path\. Give that of a f"):
+        with pytest.raises(InvalidOptionError, match=r"=.* is not a path\. Give that of a f"):
             kappacore.stage(**options)
-    with pytest.raises(InvalidOptionError, match=r"^local_path=.* is no path"):
+    with pytest.raises(InvalidOptionError, match=r"^local_path=.* is not a path"):
         kappacore.copy_folder_from_global_to_local(source, path)
-    with pytest.raises(InvalidOptionError, match=r"^target=.* is no path"):
+    with pytest.raises(InvalidOptionError, match=r"^target=.* is not a path"):
         check_staged(path)
     assert not (tmp_path / "t").exists()
 
 
-def test_progress_is_told_to_a_function(tmp_path):
+def test_progress_is_passed_to_a_function(tmp_path):
     seen = []
     kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t", progress=seen.append)
     total = sum(map(len, SMALL.values()))

@@ -9,9 +9,14 @@ import zlib
 import pytest
 import xxhash
 
-from kappacore.staging.copying.digests import CHUNK, ContentDigest, combine_crcs, combine_digests
-from kappacore.staging.copying.strategies import Ladder, TooShortError
-from kappacore.staging.sources.entries import Extent
+from kappacore.staging.copying.digests import (
+    CHUNK,
+    SumsOfContent,
+    combine_crcs,
+    combine_digests,
+)
+from kappacore.staging.copying.strategies import CopyStrategy, TooShortError
+from kappacore.staging.sources.base import Extent
 from support.staging import small_disk
 
 
@@ -28,20 +33,20 @@ def test_where_the_kernel_cannot_copy_reading_and_writing_does(tmp_path, monkeyp
         return real(source, target, min(count, 1000), *offsets)
 
     monkeypatch.setattr(os, "copy_file_range", fails_the_second_time)
-    ladder = Ladder()
-    ladder.clones = False
+    strategy = CopyStrategy()
+    strategy.clones = False
     for name in ("b", "c"):
         with (tmp_path / "a").open("rb") as source, (tmp_path / name).open("wb") as target:
-            ladder.copy(Extent(source.fileno(), 0, len(data)), target.fileno(), 0)
+            strategy.copy(Extent(source.fileno(), 0, len(data)), target.fileno())
         assert (tmp_path / name).read_bytes() == data
     assert len(calls) == 2  # it is not tried again
 
 
-def test_a_file_system_that_says_nothing_is_left_is_not_believed(tmp_path, monkeypatch):
+def test_a_file_system_that_wrongly_reports_the_end_is_not_believed(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(data := os.urandom(100_000))
     monkeypatch.setattr(os, "copy_file_range", lambda *given: 0)
     with (tmp_path / "a").open("rb") as source, (tmp_path / "b").open("wb") as target:
-        Ladder().copy(Extent(source.fileno(), 0, len(data)), target.fileno(), 0)
+        CopyStrategy().copy(Extent(source.fileno(), 0, len(data)), target.fileno())
     assert (tmp_path / "b").read_bytes() == data
 
 
@@ -52,14 +57,14 @@ def test_a_file_that_is_shorter_than_it_was_is_an_error(tmp_path):
         (tmp_path / "b").open("wb") as target,
         pytest.raises(TooShortError),
     ):
-        Ladder().copy(Extent(source.fileno(), 0, 6), target.fileno(), 0)
+        CopyStrategy().copy(Extent(source.fileno(), 0, 6), target.fileno(), 0)
 
 
 def test_copies_between_file_systems(tmp_path):
     with small_disk(tmp_path / "disk", "8m") as disk:
         (tmp_path / "a").write_bytes(data := os.urandom(3_000_000))
         with (tmp_path / "a").open("rb") as source, (disk / "b").open("wb") as target:
-            Ladder().copy(Extent(source.fileno(), 5, 2_000_000), target.fileno(), 0)
+            CopyStrategy().copy(Extent(source.fileno(), 5, 2_000_000), target.fileno(), 0)
         assert (disk / "b").read_bytes() == data[5:2_000_005]
 
 
@@ -70,14 +75,14 @@ def test_crcs_of_parts_give_the_crc_of_the_whole():
         assert combine_crcs((zlib.crc32(part), len(part)) for part in parts) == zlib.crc32(data)
 
 
-def test_a_digest_does_not_depend_on_how_the_bytes_come():
+def test_sums_do_not_depend_on_the_sizes_of_blocks():
     data = bytes(CHUNK + 1000)
     chunks = [xxhash.xxh3_128_digest(data[:CHUNK]), xxhash.xxh3_128_digest(data[CHUNK:])]
     for step in (len(data), 10_000_019):
-        digest = ContentDigest()
+        sums = SumsOfContent(with_crc=True, with_digest=True)
         for start in range(0, len(data), step):
-            digest.update(data[start : start + step])
-        assert digest.value() == combine_digests(chunks)
-    small = ContentDigest()
+            sums.update(data[start : start + step])
+        assert sums.value() == (zlib.crc32(data), combine_digests(chunks))
+    small = SumsOfContent(with_crc=False, with_digest=True)
     small.update(b"small")
-    assert small.value() == xxhash.xxh3_128_digest(b"small")
+    assert small.value() == (None, xxhash.xxh3_128_digest(b"small"))

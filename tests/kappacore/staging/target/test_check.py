@@ -60,7 +60,7 @@ def test_without_digests_sizes_and_times_are_compared(tmp_path):
         "train/a/1.jpg": "was written to since it was staged",
         "train/b/3.jpg": "has 17 bytes instead of 5000",
         "val/a/4.jpg": "is missing",
-        "labels.csv": "is no file",
+        "labels.csv": "is not a file",
     }
     assert (report.ok, report.digests, report.files) == (False, 0, len(SMALL))
 

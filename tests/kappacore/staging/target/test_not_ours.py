@@ -9,7 +9,7 @@ import pytest
 
 import kappacore
 from kappacore.errors import StagingError
-from kappacore.staging.target.paths import UNFINISHED, places_of
+from kappacore.staging.target.paths import UNFINISHED, StagePaths
 from support.staging import SMALL, left_beside, make_tree, small_disk, tree_of
 
 
@@ -20,7 +20,7 @@ def test_what_was_copied_by_hand_is_left_alone(tmp_path):
     result = kappacore.stage(source, target, log=lines.append)
     assert (result.copied, result.found, result.path) == (False, True, target)
     assert tree_of(target) == {"train/a/1.jpg": b"mine"}
-    assert lines == [f"using '{target}' as it is: it was not put there by staging"]
+    assert lines == [f"using '{target}' as it is: staging did not put it there"]
 
 
 def test_what_is_in_the_way_of_the_whole_is_not_overwritten(tmp_path):
@@ -51,8 +51,8 @@ def test_a_link_in_the_place_of_the_work_folder_is_refused(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     outside = tmp_path / "outside"
     outside.mkdir()
-    places_of(target).work.symlink_to(outside)
-    with pytest.raises(StagingError, match="kappacore-work' is in the way"):
+    StagePaths(target).work.symlink_to(outside)
+    with pytest.raises(kappacore.errors.StagingError, match="kappacore-work' is in the way"):
         kappacore.stage(source, target)
     assert list(outside.iterdir()) == []
 
@@ -62,7 +62,7 @@ def test_a_link_in_the_place_of_a_file_of_staging_is_not_followed(tmp_path, name
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     outside = tmp_path / "outside"
     outside.write_text("mine")
-    getattr(places_of(target), name).symlink_to(outside)
+    getattr(StagePaths(target), name).symlink_to(outside)
     if name == "lock":
         with pytest.raises(StagingError, match="kappacore-lock' is in the way"):
             kappacore.stage(source, target)

@@ -11,7 +11,7 @@ import pytest
 
 import kappacore
 from kappacore.errors import NotEnoughSpaceError, StagingError
-from kappacore.staging.target.paths import places_of
+from kappacore.staging.target.paths import StagePaths
 from support.staging import make_tree, pack, small_disk, tree_of
 
 FILES = {f"{number % 7}/{number}.bin": os.urandom(400_000) for number in range(100)}  # 40 MB
@@ -27,7 +27,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_copied(tmp_path, source
         with pytest.raises(NotEnoughSpaceError, match=r"needs 38\.\d MiB more .* 32\.0 MiB"):
             kappacore.stage(source, disk / "t")
         assert not (disk / "t").exists()
-        assert list(places_of(disk / "t").tree.rglob("*.bin")) == []
+        assert list(StagePaths(disk / "t").tree.rglob("*.bin")) == []
 
 
 def test_inodes_are_counted_too(tmp_path):
@@ -55,7 +55,7 @@ def test_a_disk_that_becomes_full_keeps_what_was_copied(tmp_path, source, kind):
             kappacore.stage(given, disk / "t", progress=fill, workers=2)
         assert "is full (No space left on device); nothing was published" in str(caught.value)
         assert not (disk / "t").exists()
-        there = sum(path.stat().st_size for path in places_of(disk / "t").tree.rglob("*.bin"))
+        there = sum(path.stat().st_size for path in StagePaths(disk / "t").tree.rglob("*.bin"))
         assert there > 5_000_000
         filler.unlink()
         result = kappacore.stage(given, disk / "t", verify="size")

@@ -1,4 +1,4 @@
-"""Archives as sources: what comes out, and how they are told apart."""
+"""Archives as sources: what comes out, and how they are recognised."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_archive_comes_out_as_a_folder(tmp_path, name, compression, kind, ver
 
 
 @pytest.mark.parametrize(("name", "compression", "kind"), KINDS)
-def test_an_archive_is_told_by_its_content_not_its_name(tmp_path, name, compression, kind):
+def test_an_archive_is_recognised_by_content_not_name(tmp_path, name, compression, kind):
     packed = pack(tmp_path / name, SMALL, compression).rename(tmp_path / "dataset.bin")
     result = kappacore.stage(packed, tmp_path / "t")
     assert (result.kind, tree_of(result.path)) == (kind, SMALL)
@@ -89,7 +89,7 @@ def test_zip_files_among_others_and_shards_stay_as_they_are(tmp_path):
         assert tree_of(result.path) == tree_of(source)
 
 
-def test_a_zip_file_that_was_not_written_to_its_end_is_an_error(tmp_path):
+def test_an_incomplete_zip_file_is_an_error(tmp_path):
     source = tmp_path / "s"
     source.mkdir()
     pack(source / "train.zip")
@@ -98,13 +98,13 @@ def test_a_zip_file_that_was_not_written_to_its_end_is_an_error(tmp_path):
     with pytest.raises(StagingError, match=r"val\.zip' cannot be read as a zip file"):
         kappacore.stage(source, tmp_path / "t")
     (source / "val.zip").write_bytes(b"")
-    with pytest.raises(StagingError, match=r"val\.zip' is no zip file, though all"):
+    with pytest.raises(StagingError, match=r"val\.zip' is not a zip file, though all"):
         kappacore.stage(source, tmp_path / "t")
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_tar_file_that_was_not_written_to_its_end_is_an_error(tmp_path, name, share):
+def test_an_incomplete_tar_file_is_an_error(tmp_path, name, share):
     files = {f"{number}.jpg": os.urandom(2000) for number in range(20)}
     whole = pack(tmp_path / name, files).read_bytes()
     end = len(whole) if name.endswith("gz") else len(files) * 2560
@@ -122,12 +122,12 @@ def test_a_tar_file_cut_between_two_members_is_an_error(tmp_path):
         kappacore.stage(source, tmp_path / "t")
 
 
-def test_damage_within_a_tar_file_is_no_end(tmp_path):
+def test_damage_within_a_tar_file_is_not_its_end(tmp_path):
     source = pack(tmp_path / "a.tar", {"1": b"1", "2": b"2", "3": b"3"})
     data = bytearray(source.read_bytes())
     data[1024:1034] = b"~" * 10  # the header of the second member
     source.write_bytes(data)
-    with pytest.raises(StagingError, match="comes neither a member nor the end"):
+    with pytest.raises(StagingError, match="neither a member nor the end follows"):
         kappacore.stage(source, tmp_path / "t")
 
 
@@ -206,7 +206,7 @@ def test_permissions_are_no_wider_than_the_archives_own(tmp_path):
     assert (target / "train").stat().st_mode & 0o777 == 0o750
 
 
-def test_what_staging_cannot_extract_says_so(tmp_path):
+def test_what_cannot_be_extracted_is_an_error(tmp_path):
     with zipfile.ZipFile(tmp_path / "bz.zip", "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("1.jpg", b"1" * 100)
     with pytest.raises(StagingError, match=r"compressed by method 12; only stored"):
@@ -218,5 +218,5 @@ def test_what_staging_cannot_extract_says_so(tmp_path):
         kappacore.stage(tmp_path / "locked.zip", tmp_path / "t")
     with tarfile.open(tmp_path / "a.tar.xz", "w:xz") as tar:
         tar.add(tmp_path / "bz.zip", "bz.zip")
-    with pytest.raises(StagingError, match="is no archive that is known"):
+    with pytest.raises(StagingError, match="is not a known kind of archive"):
         kappacore.stage(tmp_path / "a.tar.xz", tmp_path / "t")

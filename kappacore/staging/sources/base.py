@@ -1,0 +1,120 @@
+"""The interface of sources, and what they list."""
+
+from __future__ import annotations
+
+import os
+import stat
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "Content",
+    "Deflated",
+    "Entry",
+    "Extent",
+    "Source",
+    "Stream",
+    "parent_of",
+    "stamp_of",
+    "visible_names",
+]
+
+
+class Entry(NamedTuple):
+    """One file or folder of a dataset."""
+
+    path: str  # relative, separated by "/", with surrogates for bytes that are not UTF-8
+    size: int  # bytes; -1: a folder
+    mtime_ns: int
+    mode: int  # permission bits
+    crc: int | None = None  # CRC-32 of the content, if the archive stores it
+    where: Any = None  # what the source needs to find the content
+
+    @property
+    def is_folder(self) -> bool:
+        return self.size < 0
+
+
+class Extent(NamedTuple):
+    """Content stored as it is in an open file."""
+
+    fd: int
+    offset: int
+    size: int
+
+
+class Deflated(NamedTuple):
+    """Content stored deflated in an open file."""
+
+    fd: int
+    offset: int
+    packed: int  # bytes in the file
+    size: int
+
+
+class Stream(NamedTuple):
+    """Content that is next in a file object."""
+
+    file: Any
+    size: int
+
+
+Content = Extent | Deflated | Stream
+
+
+class Source(ABC):
+    """What a dataset is staged from.
+
+    Attributes:
+        kind: ``"folder"``, ``"zip"``, ``"tar"``, ``"tar.gz"``, or ``"zips"`` for a folder of zip
+            files.
+        path: The folder or archive.
+        mode: Permission bits of the folder that the dataset is copied to.
+        ordered: Whether contents must be opened one at a time, in the order of :meth:`scan`.
+    """
+
+    kind: str
+    path: Path
+    mode: int
+    ordered = False
+
+    @abstractmethod
+    def scan(self) -> list[Entry]:
+        """List all files and folders; each folder precedes its contents."""
+
+    @abstractmethod
+    def open(self, entry: Entry) -> Content:
+        """Open the content of a file."""
+
+    def release(self, content: Content) -> None:  # noqa: B027 - most share a descriptor
+        """Close what :meth:`open` returned."""
+
+    @abstractmethod
+    def changes(self, entries: list[Entry]) -> list[str]:
+        """List what has changed since :meth:`scan` returned ``entries``."""
+
+    def close(self) -> None:  # noqa: B027 - a folder has nothing open
+        """Close the source."""
+
+
+def parent_of(path: str) -> str:
+    """Return the folder of a relative path; ``""`` is the top."""
+    return path.rpartition("/")[0]
+
+
+def stamp_of(path: Path, kind: str) -> list[int]:
+    """Return numbers that differ once an archive, or the top of a folder, has changed."""
+    found = path.stat()
+    stamp = [0 if stat.S_ISDIR(found.st_mode) else found.st_size, found.st_mtime_ns]
+    if kind == "zips" and path.is_dir():
+        for name in visible_names(path):
+            stamp += stamp_of(path / name, "zip")
+    return stamp
+
+
+def visible_names(folder: Path) -> list[str]:
+    """Return the names in a folder that are not hidden, sorted."""
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
