@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kappacore.caching.maintenance import Found, Place
+    from kappacore.caching.inventory import Found, Place
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -73,7 +73,7 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _cache_ls(args: argparse.Namespace) -> int:
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     found, code = _find(args, args.names or ["*"])
     if args.json:
@@ -86,7 +86,7 @@ def _cache_ls(args: argparse.Namespace) -> int:
 
 
 def _cache_info(args: argparse.Namespace) -> int:
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     found, code = _find(args, args.names or ["*"])
     if args.json:
@@ -97,7 +97,7 @@ def _cache_info(args: argparse.Namespace) -> int:
 
 
 def _cache_clear(args: argparse.Namespace) -> int:
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     if bool(args.names) == args.all:
         args.usage("name the caches to remove, or --all")
@@ -119,7 +119,7 @@ def _cache_clear(args: argparse.Namespace) -> int:
 
 
 def _cache_gc(args: argparse.Namespace) -> int:
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     removed, code = _ask(args, commands.gc)
     commands.gc_counters()
@@ -134,7 +134,7 @@ def _cache_gc(args: argparse.Namespace) -> int:
 
 
 def _find(args: argparse.Namespace, patterns: list[str]) -> tuple[list[Found], int]:
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     return _ask(args, lambda place: commands.find(place, patterns))
 
@@ -143,7 +143,7 @@ def _ask(
     args: argparse.Namespace, question: Callable[[Place], list[Answer]]
 ) -> tuple[list[tuple[Place, Answer]], int]:
     """Return what the backends answer, each with its place, and the exit code so far."""
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
     from kappacore.errors import KappaError
 
     if args.opt and args.backend is None:
@@ -166,7 +166,7 @@ def _ask(
 
 def _name_missing(args: argparse.Namespace, found: list[Found]) -> int:
     """Say which names there are no caches for; return the exit code for that."""
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     missing = [
         name for name in args.names if not any(commands.matches(info, name) for _, info in found)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from xxhash import xxh3_64_intdigest
 
 from kappacore.caching.codec import (  # noqa: F401 - each adds its types
-    _arrays,
-    _containers,
-    _scalars,
-    _stdlib,
+    arrays,
+    containers,
+    scalars,
+    stdlib,
 )
-from kappacore.caching.codec._layout import (
+from kappacore.caching.codec.layout import (
     BYTES,
     BYTES_AND_INT,
     DIGESTED_FROM,
@@ -26,9 +26,9 @@ from kappacore.caching.codec._layout import (
     TREE,
     seal_bytes,
 )
-from kappacore.caching.codec._reading import READ_ERRORS, read_tree
-from kappacore.caching.codec._registry import DecoderError, TypeRegistry
-from kappacore.caching.codec._writing import Refusal, Writer
+from kappacore.caching.codec.reading import READ_ERRORS, read_tree
+from kappacore.caching.codec.registry import DecoderError, TypeRegistry
+from kappacore.caching.codec.writing import Refusal, Writer
 from kappacore.errors import (
     CorruptValueError,
     MissingDependencyError,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kappacore.caching.backends.base import Buffer
-    from kappacore.caching.codec._registry import Reference
+    from kappacore.caching.codec.registry import Reference
 
 __all__ = ["Codec", "default_codec", "register_type"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kappacore.caching.codec._writing import Refusal
+from kappacore.caching.codec.writing import Refusal
 
 if TYPE_CHECKING:
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
 _NUMBERS = "?bBhHiIlLqQefdgFDG"
 _SIZED = re.compile(r"[|<>][SUV][0-9]{1,9}")

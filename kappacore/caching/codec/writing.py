@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kappacore.caching.codec._layout import (
+from kappacore.caching.codec.layout import (
     HEADER_SIZE,
     MAX_DEPTH,
     MAX_NODES,
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kappacore.caching.backends.base import Buffer
-    from kappacore.caching.codec._registry import TypeRegistry
+    from kappacore.caching.codec.registry import TypeRegistry
 
 #: How a value of exactly this type is written. Filled by the modules of the types.
 WRITERS: dict[type, Callable[[Writer, Any], None]] = {}
 
 #: Types whose module is imported only once a program that uses them has imported it anyway.
 LAZY_WRITERS = {
-    "torch": "kappacore.caching.codec._tensors",
-    "PIL.Image": "kappacore.caching.codec._images",
-    "torchvision.tv_tensors": "kappacore.caching.codec._tv_tensors",
+    "torch": "kappacore.caching.codec.tensors",
+    "PIL.Image": "kappacore.caching.codec.images",
+    "torchvision.tv_tensors": "kappacore.caching.codec.tv_tensors",
 }
 
 _to_msgpack = msgspec.msgpack.Encoder().encode

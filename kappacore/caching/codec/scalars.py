@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kappacore.caching.codec._layout import INT64_MIN, UINT64_MAX
-from kappacore.caching.codec._reading import READERS
-from kappacore.caching.codec._writing import WRITERS, Refusal
+from kappacore.caching.codec.layout import INT64_MIN, UINT64_MAX
+from kappacore.caching.codec.reading import READERS
+from kappacore.caching.codec.writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
 #: Byte strings up to this size ride in the structure, one character a byte.
 SHORT_BYTES = 64

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kappacore.caching.codec._dtypes import DTYPES, dtype_name, read_dtype, write_dtype
-from kappacore.caching.codec._reading import ALONE, READERS
-from kappacore.caching.codec._scalars import check_text
-from kappacore.caching.codec._writing import WRITERS, Refusal
+from kappacore.caching.codec.dtypes import DTYPES, dtype_name, read_dtype, write_dtype
+from kappacore.caching.codec.reading import ALONE, READERS
+from kappacore.caching.codec.scalars import check_text
+from kappacore.caching.codec.writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
 Array = np.ndarray[Any, Any]
 

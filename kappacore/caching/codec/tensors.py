@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kappacore.caching.codec._arrays import check_items, memory_of
-from kappacore.caching.codec._layout import MAX_NDIM
-from kappacore.caching.codec._reading import ALONE, READERS
-from kappacore.caching.codec._writing import WRITERS, Refusal
+from kappacore.caching.codec.arrays import check_items, memory_of
+from kappacore.caching.codec.layout import MAX_NDIM
+from kappacore.caching.codec.reading import ALONE, READERS
+from kappacore.caching.codec.writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
 #: dtypes that NumPy has too
 _SHARED = (

@@ -6,13 +6,13 @@ import datetime as dt
 import pathlib
 from typing import TYPE_CHECKING
 
-from kappacore.caching.codec._reading import READERS
-from kappacore.caching.codec._scalars import check_text
-from kappacore.caching.codec._writing import WRITERS, Refusal
+from kappacore.caching.codec.reading import READERS
+from kappacore.caching.codec.scalars import check_text
+from kappacore.caching.codec.writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
 _MICROSECOND = dt.timedelta(microseconds=1)
 

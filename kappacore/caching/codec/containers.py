@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kappacore.caching.codec._layout import INT64_MIN, UINT64_MAX
-from kappacore.caching.codec._reading import READERS
-from kappacore.caching.codec._scalars import LONG_TEXT
-from kappacore.caching.codec._writing import WRITERS, Refusal
+from kappacore.caching.codec.layout import INT64_MIN, UINT64_MAX
+from kappacore.caching.codec.reading import READERS
+from kappacore.caching.codec.scalars import LONG_TEXT
+from kappacore.caching.codec.writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
 
 def _all_operands(values: Iterable[Any]) -> bool:

@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from kappacore.caching.codec._layout import HEADER_SIZE, MAX_DEPTH, MAX_NDIM, Operand, aligned
+from kappacore.caching.codec.layout import HEADER_SIZE, MAX_DEPTH, MAX_NDIM, Operand, aligned
 from kappacore.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kappacore.caching.codec._registry import TypeRegistry
+    from kappacore.caching.codec.registry import TypeRegistry
 
 #: How the value behind a letter is read. Filled by the modules of the types.
 READERS: dict[str, Callable[[Reader], Any]] = {}
 
 #: Letters whose module is imported when a value needs it: names fixed here, never found in data.
 LAZY_READERS = {
-    "x": ("kappacore.caching.codec._tensors", "torch"),
-    "I": ("kappacore.caching.codec._images", "pillow"),
-    "v": ("kappacore.caching.codec._tv_tensors", "torchvision"),
+    "x": ("kappacore.caching.codec.tensors", "torch"),
+    "I": ("kappacore.caching.codec.images", "pillow"),
+    "v": ("kappacore.caching.codec.tv_tensors", "torchvision"),
 }
 
 #: What reading malformed bytes raises.

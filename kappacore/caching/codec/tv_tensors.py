@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torchvision import tv_tensors  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-from kappacore.caching.codec._reading import READERS
-from kappacore.caching.codec._tensors import write_tensor
-from kappacore.caching.codec._writing import WRITERS, Refusal
+from kappacore.caching.codec.reading import READERS
+from kappacore.caching.codec.tensors import write_tensor
+from kappacore.caching.codec.writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
 _NAMES = ("Image", "Video", "Mask", "BoundingBoxes", "KeyPoints")
 #: What a tv_tensor may know beside its numbers; an older torchvision has less of both.

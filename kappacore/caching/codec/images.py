@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from kappacore.caching.codec._reading import READERS
-from kappacore.caching.codec._writing import WRITERS, Refusal
+from kappacore.caching.codec.reading import READERS
+from kappacore.caching.codec.writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
 #: mode -> bits per pixel as `Image.tobytes` writes them
 _MODES = {

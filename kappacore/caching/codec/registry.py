@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kappacore.caching.codec._writing import WRITERS, load_writers
+from kappacore.caching.codec.writing import WRITERS, load_writers
 from kappacore.errors import TypeRegistrationError
 
 if TYPE_CHECKING:
