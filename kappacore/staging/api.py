@@ -17,11 +17,11 @@ from kappacore.errors import (
     NotEnoughSpaceError,
     StagingError,
 )
+from kappacore.machine.system import NO_SPACE
 from kappacore.staging.options import Options, as_path, relative_parts
 from kappacore.staging.result import StageResult
 from kappacore.staging.sources.find import find_source, stamp_of, without_suffix
 from kappacore.staging.target.paths import has_work, places_of
-from kappacore.staging.target.space import NO_ROOM
 from kappacore.staging.target.state import Look, State, look_at
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _explained(target: Path) -> Iterator[None]:
     except KappaError:
         raise
     except OSError as error:
-        if error.errno in NO_ROOM:
+        if error.errno in NO_SPACE:
             work = places_of(target).work
             raise NotEnoughSpaceError(
                 f"the disk of '{target}' is full ({error.strerror}); nothing was published, and "

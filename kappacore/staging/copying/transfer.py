@@ -11,12 +11,12 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from kappacore.errors import KappaError, SourceChangedError, StagingError
+from kappacore.machine.system import NO_SPACE
 from kappacore.staging.copying.digests import CHUNK, crc_text, digest_text
 from kappacore.staging.copying.large_files import LargeFile
 from kappacore.staging.copying.strategies import DamagedError, Ladder, TooShortError, copy_summed
 from kappacore.staging.sources.entries import Entry, Extent, parent_of
 from kappacore.staging.target.manifest import Record
-from kappacore.staging.target.space import NO_ROOM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -258,7 +258,7 @@ class Transfer:
                 f"is kept."
             ) from error
         if isinstance(error, OSError) and not isinstance(error, KappaError):
-            if error.errno in NO_ROOM:
+            if error.errno in NO_SPACE:
                 raise error
             raise StagingError(
                 f"{place} cannot be copied: {error.strerror}. What was copied is kept for the next "

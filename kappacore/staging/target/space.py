@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,7 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.entries import Entry
 
-__all__ = ["NO_ROOM", "check_room", "human"]
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+__all__ = ["check_room", "human"]
 
 _LINES = 256  # bytes that journal and manifest take for each file
 

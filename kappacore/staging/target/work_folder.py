@@ -8,16 +8,17 @@ import os
 import shutil
 import stat
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError, StorageError
 from kappacore.machine.locks import try_lock
+from kappacore.machine.system import boot_id
 from kappacore.staging.copying.journal import read_journal
 from kappacore.staging.target.paths import UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from kappacore.staging.sources.entries import Entry
     from kappacore.staging.target.manifest import Record
@@ -35,7 +36,6 @@ __all__ = [
     "tidy",
 ]
 
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _CLOCK = 2_000_000_000  # nanoseconds to which every file system keeps times
 
 
@@ -47,7 +47,7 @@ def open_work(
     That one is removed if it was of another source, or if the machine has been started anew since:
     what it holds may then never have reached the disk.
     """
-    state = {"version": 1, "source": source, "kind": kind, "boot": _boot()}
+    state = {"version": 1, "source": source, "kind": kind, "boot": boot_id()}
     if os.path.lexists(places.work):
         _check_ours(places.work)
         if _read_state(places.state) == state:
@@ -181,10 +181,3 @@ def _read_state(path: Path) -> object:
         return json.loads(path.read_text(encoding="ascii"))
     except (FileNotFoundError, ValueError):  # a kill while it was made
         return None
-
-
-def _boot() -> str:
-    try:
-        return _BOOT.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -23,7 +23,7 @@ import redis
 
 from kappacore.errors import InvalidOptionError, MissingDependencyError, StorageError
 from kappacore.machine.folders import user_folder
-from kappacore.machine.lease import Tenancy, collect
+from kappacore.machine.lease import SharedFolderLease, collect
 from kappacore.sizes import available_memory, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -53,18 +53,18 @@ class _Server:
         self.users: set[int] = set()
         parent = user_folder("redis")
         collect(parent)
-        self._tenancy = Tenancy(parent / uuid.uuid4().hex[:12])
-        folder = self._tenancy.folder
+        self._lease = SharedFolderLease(parent / uuid.uuid4().hex[:12])
+        folder = self._lease.folder
         socket = folder / "socket"
         self.url = f"unix://{quote(str(socket))}"
         self._log = folder / "log"
         try:
             self._process = self._start(folder, socket)
             self.stop = Finalize(
-                self, _stop, args=(self._process, self._tenancy), exitpriority=_EXIT_PRIORITY
+                self, _stop, args=(self._process, self._lease), exitpriority=_EXIT_PRIORITY
             )
         except BaseException:
-            self._tenancy.leave()
+            self._lease.release()
             raise
         try:
             self._wait(socket)
@@ -130,14 +130,14 @@ class _Server:
             time.sleep(0.005)
 
 
-def _stop(process: subprocess.Popen[bytes], tenancy: Tenancy) -> None:
+def _stop(process: subprocess.Popen[bytes], lease: SharedFolderLease) -> None:
     process.terminate()
     try:
         process.wait(_STOP)
     except subprocess.TimeoutExpired:
         process.kill()  # the server goes with it
         process.wait()
-    tenancy.leave()
+    lease.release()
 
 
 _current: _Server | None = None

@@ -14,7 +14,6 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -38,6 +37,7 @@ from kappa_shared.layout import (
     remove_strays,
     write_value,
 )
+from kappacore.machine.claims import ClaimWords
 from kappacore.machine.folders import open_private
 from kappacore.machine.locks import locked, own_lock
 
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["Arena"]
 
 _ASK_AFTER = 16 * 2**20  # bytes taken, until it is asked again how much memory there is
-_OWNER_BITS = 20
-_OWNER = (1 << _OWNER_BITS) - 1
 # A value that a crash of the machine tore: empty, so it fails its check and is replaced. Were it
 # taken for absent, everybody would wait for the value that the index still says is there.
 _LOST = memoryview(b"")
@@ -63,7 +61,7 @@ class Arena:
     """This process's view of an arena.
 
     Args:
-        folder: the arena's folder, which this process already uses (see ``Tenancy``).
+        folder: the arena's folder, which this process already uses (see ``SharedFolderLease``).
         length: number of keys.
         capacity: limit on the data's size in bytes, used where the arena is new.
         grow: raise an existing arena's limit to ``capacity`` if that is more.
@@ -109,7 +107,8 @@ class Arena:
         # A word is read and written in one piece, which a struct's byte loop would not give.
         self._words = memoryview(index).cast("Q")
         self._values = self._words[HEADER // 8 : HEADER // 8 + self.length]
-        self._claims = self._words[HEADER // 8 + self.length :]
+        self._claims = ClaimWords(self._words[HEADER // 8 + self.length :], self._words[OWNERS])
+        self._words[OWNERS] += 1
         remove_strays(self.folder, self._words[GENERATION])
         if grow and capacity > self._words[CAPACITY]:
             self._words[CAPACITY] = capacity
@@ -118,8 +117,6 @@ class Arena:
         if self._words[BOOT] != boot():
             self._recover()
             self._words[BOOT] = boot()
-        self._owner = self._words[OWNERS] % _OWNER + 1
-        self._words[OWNERS] += 1
 
     # ---- reading: no lock
 
@@ -191,15 +188,9 @@ class Arena:
     @locked
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
         """Claim keys for this process; False where another one has, or the value is there."""
-        now = int(time.monotonic() * 1000)
-        claim = (now + int(ttl * 1000)) << _OWNER_BITS | self._owner
-        granted = []
-        for key in keys:
-            held = self._claims[key]
-            free = held & _OWNER == self._owner or held >> _OWNER_BITS <= now
-            granted.append(free and not self._values[key])
-            if granted[-1]:
-                self._claims[key] = claim
+        granted = self._claims.claim_many(keys, ttl, self._values)
+        for key, ok in zip(keys, granted, strict=True):
+            if ok:
                 self._claimed.setdefault(key, self._words[GENERATION])
         return granted
 
@@ -208,15 +199,14 @@ class Arena:
         """Give back this process's claims."""
         for key in keys:
             self._claimed.pop(key, None)
-            if self._claims[key] & _OWNER == self._owner:
-                self._claims[key] = 0
+        self._claims.release_many(keys)
 
     @locked
     def clear(self) -> None:
         """Remove all values, for all processes."""
         generation = make_data(self.folder, self._words[CAPACITY])
         np.asarray(self._values)[:] = 0
-        np.asarray(self._claims)[:] = 0
+        np.asarray(self._claims.words)[:] = 0
         # In this order: killed in between, nobody writes over what others still look at.
         self._words[GENERATION] = generation
         self._words[CURSOR] = ALIGN
@@ -299,7 +289,7 @@ class Arena:
 
         After a crash the index on a disk may hold values that came after its cursor.
         """
-        np.asarray(self._claims)[:] = 0
+        np.asarray(self._claims.words)[:] = 0
         places = np.asarray(self._values)
         last = int(places[places < self._size].max(initial=0))
         if last:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kappacore.caching.backends.base import BackendInfo, CacheBackend, Scope
 from kappacore.errors import CacheClosedError, CacheWarning, InvalidOptionError, StorageError
-from kappacore.machine.folders import make_place, user_folder
-from kappacore.machine.lease import Tenancy, collect, remove
+from kappacore.machine.folders import make_base, user_folder
+from kappacore.machine.lease import SharedFolderLease, collect, remove
 from kappacore.sizes import is_in_memory
 
 if sys.platform == "linux":
@@ -77,10 +77,10 @@ class SharedBackend(CacheBackend):
         self._namespace = namespace
         self._advice = budget.warning
         self._note_at = time.monotonic() + _NOTE_USE
-        self._tenancy = Tenancy(folder, keep)
+        self._lease = SharedFolderLease(folder, keep)
         self._arena: Arena | None = None
         try:
-            if budget.warning and self._tenancy.first_to("report-budget"):
+            if budget.warning and self._lease.first_to("report-budget"):
                 warnings.warn(budget.warning, CacheWarning, stacklevel=2)
             self._arena = Arena(
                 folder,
@@ -121,7 +121,7 @@ class SharedBackend(CacheBackend):
 
     def _note_use(self) -> None:
         self._note_at = time.monotonic() + _NOTE_USE
-        self._tenancy.note_use()
+        self._lease.note_use()
 
     def put(self, key: int, value: Sequence[Buffer]) -> bool:
         return self.arena.put_many([(key, value)])[0]
@@ -140,7 +140,7 @@ class SharedBackend(CacheBackend):
 
     def close(self) -> None:
         self._arena = None
-        self._tenancy.leave()
+        self._lease.release()
 
     def info(self) -> BackendInfo:
         arena = self.arena
@@ -173,13 +173,13 @@ class SharedBackend(CacheBackend):
             return False
         if remove(folder, kept=True):
             return True
-        tenancy = Tenancy(folder)  # others use it, and as long as this one does it stays
+        lease = SharedFolderLease(folder)  # others use it, and as long as this one does it stays
         try:
             length = read_length(folder)
             if length is not None:
                 Arena(folder, length, 1, grow=False).clear()
         finally:
-            tenancy.leave()
+            lease.release()
         return length is not None
 
     @classmethod
@@ -201,7 +201,7 @@ def _parent(path: str | os.PathLike[str] | None, *, make: bool = False) -> Path:
             f"path out."
         )
     if make and path is not None:
-        make_place(path)
+        make_base(path)
     return user_folder("shared", path, make=False)
 
 

@@ -8,23 +8,22 @@ of a prefix. The file is as long as the limit and takes memory only where someth
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
 import mmap
 import os
 import struct
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xxhash
 
 from kappacore.errors import StorageError
 from kappacore.machine.folders import open_private
+from kappacore.machine.system import NO_SPACE, boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from kappacore.caching.backends.base import Buffer
 
@@ -159,14 +158,12 @@ def write_value(fd: int, place: int, key: int, size: int, value: Sequence[Buffer
             if done:
                 pieces[0] = pieces[0][done:]
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in NO_SPACE:
             return False
         raise
     return True
 
 
 def boot() -> int:
-    """Identify this boot of the machine, as far as the system tells."""
-    with contextlib.suppress(FileNotFoundError):
-        return xxhash.xxh3_64_intdigest(Path("/proc/sys/kernel/random/boot_id").read_bytes())
-    return 0
+    """Return a digest of this boot's identifier."""
+    return xxhash.xxh3_64_intdigest(boot_id().encode())
