@@ -21,9 +21,9 @@ if TYPE_CHECKING:
         Codec,
         SampleCache,
         default_codec,
-        explain,
         register_type,
     )
+    from kappacore.caching.explain import explain
     from kappacore.datasets import (
         KDConcatDataset,
         KDDataset,
@@ -221,8 +221,9 @@ __all__ = [
 _HOMES = {
     "kappacore.caching": (
         "BackendInfo Buffer CacheBackend CacheStats CacheWrapper CachedDataset Codec PRIVATE "
-        "SampleCache default_codec explain register_type"
+        "SampleCache default_codec register_type"
     ),
+    "kappacore.caching.explain": "explain",
     "kappacore.plugins.composing": "build load_dataset wrap",
     "kappacore.datasets": (
         "KDConcatDataset KDDataset KDSubset KDWrapper ModeWrapper as_kd find_wrapper iter_wrappers"

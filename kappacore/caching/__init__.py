@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from kappacore.caching.codec import Codec, default_codec, register_type
     from kappacore.caching.datasets import CachedDataset, CacheWrapper
     from kappacore.caching.engine.cache import SampleCache
-    from kappacore.caching.explain import explain
     from kappacore.caching.identity.namespace import PRIVATE
     from kappacore.caching.stats import CacheStats
 
@@ -27,7 +26,6 @@ __all__ = [
     "Codec",
     "SampleCache",
     "default_codec",
-    "explain",
     "register_type",
 ]
 
@@ -38,7 +36,6 @@ __getattr__ = lazy_names(
         "kappacore.caching.codec": "Codec default_codec register_type",
         "kappacore.caching.datasets": "CacheWrapper CachedDataset",
         "kappacore.caching.engine.cache": "SampleCache",
-        "kappacore.caching.explain": "explain",
         "kappacore.caching.identity.namespace": "PRIVATE",
         "kappacore.caching.stats": "CacheStats",
     },

@@ -11,7 +11,7 @@ from kappacore.errors import EmptyDatasetError, KappaError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["describe", "describe_stack", "find_wrapper", "iter_wrappers", "refuse_empty"]
+__all__ = ["describe", "describe_stack", "find_wrapper", "iter_wrappers", "refuse_empty", "walk"]
 
 T = TypeVar("T")
 
@@ -53,11 +53,16 @@ def find_wrapper(dataset: Any, kind: type[T]) -> T | None:
     return next((part for part in iter_wrappers(dataset) if isinstance(part, kind)), None)
 
 
-def describe_stack(dataset: Any, depth: int = 0) -> str:
-    """Return a dataset and what is inside it as text, one part a line."""
-    lines = [f"{'  ' * depth}{describe(dataset)}"]
-    lines += [describe_stack(part, depth + 1) for part in _inside(dataset)]
-    return "\n".join(lines)
+def walk(dataset: Any, depth: int = 0) -> Iterator[tuple[int, Any]]:
+    """Yield a dataset and all that is inside it, each with its depth, the outermost first."""
+    yield depth, dataset
+    for part in _inside(dataset):
+        yield from walk(part, depth + 1)
+
+
+def describe_stack(dataset: Any) -> str:
+    """Return a text with one line for each part of the stack, indented by depth."""
+    return "\n".join(f"{'  ' * depth}{describe(part)}" for depth, part in walk(dataset))
 
 
 def describe(dataset: Any) -> str:
@@ -94,6 +99,8 @@ def _inside(dataset: Any) -> list[Any]:
         return inside
     attributes = getattr(dataset, "__dict__", {})
     several = attributes.get("datasets")
+    if isinstance(several, dict):  # such as those of torch's StackDataset
+        return list(several.values())
     if isinstance(several, (list, tuple)):
         return list(several)
     inner = attributes.get("dataset")
