@@ -1,8 +1,10 @@
-"""None, numbers, strings and byte strings."""
+"""Values without parts: None, numbers, strings, byte strings, dates, times and paths."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import datetime as dt
+import pathlib
+from typing import TYPE_CHECKING
 
 from kappacore.caching.codec.layout import INT64_MIN, UINT64_MAX
 from kappacore.caching.codec.reading import READERS
@@ -12,9 +14,9 @@ if TYPE_CHECKING:
     from kappacore.caching.codec.reading import Reader
     from kappacore.caching.codec.writing import Writer
 
-#: Byte strings up to this size ride in the structure, one character a byte.
+#: Byte strings up to this size are part of the structure, one character a byte.
 SHORT_BYTES = 64
-#: Strings from this size on are counted against the limit of the structure as they come.
+#: Strings from this size on count towards the limit of the structure as they are written.
 LONG_TEXT = 256
 
 
@@ -53,10 +55,6 @@ def check_text(value: str) -> None:
 
 def _write_complex(writer: Writer, value: complex) -> None:
     writer.put("c", value.real, value.imag)
-
-
-def _read_operand(reader: Reader) -> Any:
-    return reader.operand()
 
 
 def _read_int(reader: Reader) -> int:
@@ -99,6 +97,91 @@ def _read_bytearray(reader: Reader) -> bytearray | memoryview:
     return bytearray(blob) if reader.copy else blob
 
 
+# ---- dates, times and paths
+
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+def _write_date(writer: Writer, value: dt.date) -> None:
+    writer.put("e", value.year, value.month, value.day)
+
+
+def _write_datetime(writer: Writer, value: dt.datetime) -> None:
+    zone = value.tzinfo
+    offset: int | None = None
+    name: str | None = None
+    if zone is not None:
+        if type(zone) is not dt.timezone:
+            raise Refusal(
+                f"its time zone is a {type(zone).__module__}.{type(zone).__qualname__}, whose "
+                "rules are not part of the value; use value.astimezone(datetime.timezone.utc)"
+            )
+        offset = zone.utcoffset(None) // _MICROSECOND
+        name = zone.tzname(None)
+        check_text(name)
+    writer.put(
+        "m", value.year, value.month, value.day, value.hour, value.minute, value.second,
+        value.microsecond, value.fold, offset, name,
+    )  # fmt: skip
+
+
+def _write_timedelta(writer: Writer, value: dt.timedelta) -> None:
+    writer.put("w", value.days, value.seconds, value.microseconds)
+
+
+def _read_date(reader: Reader) -> dt.date:
+    return dt.date(reader.count(), reader.count(), reader.count())
+
+
+def _read_datetime(reader: Reader) -> dt.datetime:
+    fields = [reader.count() for _ in range(7)]
+    fold = reader.count()
+    offset, name = reader.operand(), reader.operand()
+    zone = None
+    if offset is not None:
+        if type(offset) is not int or type(name) is not str:
+            raise ValueError("a time zone has an offset and a name")
+        zone = dt.timezone(offset * _MICROSECOND)
+        if zone.tzname(None) != name:
+            zone = dt.timezone(offset * _MICROSECOND, name)
+    return dt.datetime(*fields, tzinfo=zone, fold=fold)  # type: ignore[arg-type, misc]
+
+
+def _read_timedelta(reader: Reader) -> dt.timedelta:
+    days = reader.operand()
+    if type(days) is not int:
+        raise ValueError("a time difference has whole days")
+    return dt.timedelta(days, reader.count(), reader.count())
+
+
+_PATHS: dict[str, type[pathlib.PurePath]] = {
+    cls.__name__: cls
+    for cls in (
+        pathlib.PurePosixPath,
+        pathlib.PureWindowsPath,
+        pathlib.PosixPath,
+        pathlib.WindowsPath,
+    )
+}
+
+
+def _write_path(writer: Writer, value: pathlib.PurePath) -> None:
+    text = str(value)
+    check_text(text)
+    writer.add_text(len(text))
+    writer.put("p", type(value).__name__, text)
+
+
+def _read_path(reader: Reader) -> pathlib.PurePath:
+    cls = _PATHS.get(reader.text())
+    if cls is None:
+        raise ValueError("no class of paths has this name")
+    try:
+        return cls(reader.text())
+    except NotImplementedError as error:  # a path of the other operating system
+        raise ValueError(str(error)) from error
+
+
 WRITERS |= {
     type(None): _write_operand,
     bool: _write_operand,
@@ -108,12 +191,20 @@ WRITERS |= {
     complex: _write_complex,
     bytes: _write_bytes,
     bytearray: _write_bytearray,
+    dt.date: _write_date,
+    dt.datetime: _write_datetime,
+    dt.timedelta: _write_timedelta,
+    **dict.fromkeys(_PATHS.values(), _write_path),
 }
 READERS |= {
-    ".": _read_operand,
+    ".": lambda reader: reader.operand(),
     "i": _read_int,
     "c": _read_complex,
     "b": _read_short_bytes,
     "B": _read_bytes,
     "Y": _read_bytearray,
+    "e": _read_date,
+    "m": _read_datetime,
+    "w": _read_timedelta,
+    "p": _read_path,
 }
