@@ -9,7 +9,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 import kappacore
-from kappacore.testing.caching.children import forks_are_meant
+from kappacore.testing.caching.case import forks_are_meant
 from support.cache_sources import Samples
 from support.valkey import start_node
 
