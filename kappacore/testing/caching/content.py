@@ -1,4 +1,4 @@
-"""Values for tests: random ones, and sealed ones, which show by themselves whether they are whole."""
+"""Values for tests: random ones, and sealed ones, which show whether they are whole."""
 
 from __future__ import annotations
 
