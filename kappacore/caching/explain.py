@@ -37,7 +37,7 @@ def explain_cache(cache: SampleCache | TieredCache) -> str:
         identity = tier.identity
         parts = identity.description
         private = " (private to this object and its workers)" if identity.private else ""
-        fingerprint = identity.fingerprint or "unknown; only the namespace says what it holds"
+        fingerprint = identity.fingerprint or "unknown; only the namespace identifies it"
         lines += [
             f"cache {tier.ref.name!r}: {parts['item']!r} of {parts['dataset']}, {parts['form']}",
             f"  namespace: {identity.namespace}{private}",
@@ -114,7 +114,7 @@ def _describe(part: Any) -> str:
 
 def _fill(info: BackendInfo | None, length: int) -> str:
     if info is None:
-        return "the backend does not say"
+        return "unknown, because the backend defines no info()"
     budget = "" if info.capacity is None else f" of {format_size(info.capacity)}"
     full = ", full: the rest comes from the source" if info.full else ""
     held = f"{info.entries} of {length} samples, {format_size(info.bytes)}"

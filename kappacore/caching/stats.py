@@ -20,11 +20,6 @@ from kappacore.sizes import format_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: see locks
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = ["CacheStats", "Counters"]
 
 
@@ -185,7 +180,7 @@ def _take_slot(folder: Path) -> tuple[int, mmap.mmap | None]:
         path = folder / f"slot-{number:04d}"
         fd = open_private(path)
         try:
-            flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, path)
+            flock(fd, path, wait=False)
             break
         except BlockingIOError:
             os.close(fd)

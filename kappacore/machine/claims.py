@@ -6,14 +6,14 @@ import mmap
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kappacore.machine.folders import open_private
 from kappacore.machine.locks import locked, own_lock
 from kappacore.machine.system import NO_SPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 __all__ = ["ClaimWords", "MachineClaims", "open_claims"]
@@ -106,20 +106,17 @@ class MachineClaims:
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
         """Claim keys, or renew this process's claims; False where another process has one."""
         with self._lock:
-            return self._claim_many(keys, ttl)
-
-    @locked
-    def _claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
-        return self._claims.claim_many(keys, ttl)
+            granted: list[bool] = self._locked(self._claims.claim_many, keys, ttl)
+        return granted
 
     def release_many(self, keys: Sequence[int]) -> None:
         """Release this process's claims."""
         with self._lock:
-            self._release_many(keys)
+            self._locked(self._claims.release_many, keys)
 
     @locked
-    def _release_many(self, keys: Sequence[int]) -> None:
-        self._claims.release_many(keys)
+    def _locked(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        return method(*arguments)
 
 
 def open_claims(folder: Path | None, length: int) -> MachineClaims | None:

@@ -23,11 +23,6 @@ from kappacore.machine.locks import check_locks, flock, is_at, keep_from_childre
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = [
     "SharedFolderLease",
     "collect",
@@ -198,7 +193,7 @@ def _join(folder: Path) -> int:
             make_private(folder.parent)
             continue
         try:
-            flock(fd, fcntl.LOCK_SH, folder / _USERS)
+            flock(fd, folder / _USERS, shared=True)
             if is_at(fd, folder / _USERS):
                 os.utime(fd)
                 return fd
@@ -224,7 +219,7 @@ def _remove_if_alone(
     # Of several processes that try at the same time, one succeeds: a failed request for the
     # exclusive lock gives up, by flock(2), the shared one that stood in the way of the others.
     try:
-        flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, folder / _USERS)
+        flock(fd, folder / _USERS, wait=False)
     except BlockingIOError:
         return False
     if not is_at(fd, folder / _USERS):

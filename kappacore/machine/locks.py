@@ -46,20 +46,22 @@ def is_supported() -> bool:
     return fcntl is not None
 
 
-def flock(fd: int, operation: int, path: Path) -> None:
-    """Lock or unlock a file.
+def flock(fd: int, path: Path, *, shared: bool = False, wait: bool = True) -> None:
+    """Lock a file.
 
     Args:
         fd: A descriptor of the file.
-        operation: As for ``fcntl.flock``.
         path: Path of the file, for the error.
+        shared: Whether others may hold the lock too, if they share it.
+        wait: Whether to wait for the lock.
 
     Raises:
-        BlockingIOError: With ``LOCK_NB``, if another holder has the lock.
+        BlockingIOError: Without ``wait``, if another holder has the lock.
         StorageError: If the file system has no locks.
     """
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(fd, operation)
+        fcntl.flock(fd, operation if wait else operation | fcntl.LOCK_NB)
     except OSError as error:
         _refuse_without_locks(path, error)
         raise
@@ -78,7 +80,7 @@ def check_locks(folder: Path) -> None:
     except OSError:  # the caller cannot make a file there either, and names it
         return
     with file:
-        flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
+        flock(file.fileno(), folder, wait=False)
 
 
 def _refuse_without_locks(path: Path, error: OSError) -> None:
@@ -124,7 +126,7 @@ def try_lock(path: Path) -> io.FileIO | None:
             continue
         try:
             _files[file.fileno()] = weakref.ref(file)
-            flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, path)
+            flock(file.fileno(), path, wait=False)
             if is_at(file.fileno(), path):
                 return file
         except BlockingIOError:
@@ -169,7 +171,7 @@ def locked(method: Method) -> Method:
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            flock(self._lock_fd, fcntl.LOCK_EX, self._lock_path)
+            flock(self._lock_fd, self._lock_path)
             return method(self, *args, **kwargs)
         finally:
             try:  # not flock() above, which could be interrupted before its first line

@@ -1,4 +1,4 @@
-"""What the operating system says: which boot this is, and which errors mean no space."""
+"""Facts about the operating system: the current boot, and the errors that mean no space."""
 
 from __future__ import annotations
 

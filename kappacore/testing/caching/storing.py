@@ -219,7 +219,7 @@ class NamespaceTests:
             check_equal(backend.get(key), random_bytes(_SIZE, key), "a full backend lost a value")
         if case.defines("info"):
             info = _info(backend, case)
-            assert info.full, "a value was refused, and info() does not say full"
+            assert info.full, "a value was refused, and info() does not report full"
             assert info.entries == stored
 
     def test_a_value_beyond_the_limit_is_refused(self, case: Case) -> None:
@@ -237,7 +237,7 @@ def _info(backend: CacheBackend, case: Case) -> BackendInfo:
     info = backend.info()
     assert isinstance(info, BackendInfo)
     assert info.namespace == case.namespace
-    assert info.where, "info().where tells people where the values are"
+    assert info.where, "info().where is empty; it shows people where the values are"
     assert info.bytes >= 0
     assert info.capacity is None or info.bytes <= info.capacity
     return info

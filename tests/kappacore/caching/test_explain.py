@@ -106,7 +106,7 @@ def test_the_parts_of_the_identity_are_listed(log, backend):
         assert lines[1] == "  namespace: n.x.raw.10.v1"
         assert lines[2] == "  fingerprint: images 0 x True"
     with CachedDataset(Samples(log), backend, namespace="n", **SMALL) as cached:
-        assert "fingerprint: unknown; only the namespace says what it holds" in cached.explain()
+        assert "fingerprint: unknown; only the namespace identifies it" in cached.explain()
         assert "private" not in cached.explain()
     with CachedDataset(Samples(log), backend, **SMALL) as cached:
         assert "(private to this object and its workers)" in cached.explain()
