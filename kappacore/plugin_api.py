@@ -5,9 +5,9 @@
 | what a plugin provides | `hookimpl`, `CacheBackendSpec`, `WrapperSpec`, `SourceSpec` |
 | a cache backend | `CacheBackend`, `BackendInfo`, `Buffer`, `Scope`; `dataset_of`, `count_ranks` |
 | a source or a wrapper | `KDDataset`, `KDWrapper`, `Item`, `Ctx`, `find_item` |
-| folders of one user | `user_folder`, `make_place`, `open_private` |
+| folders of one user | `user_folder`, `make_base`, `open_private` |
 | locks between processes | `locked`, `own_lock` |
-| folders that processes share | `Tenancy`, `collect`, `remove`, `count_users`, `last_used`, `kept_until` |
+| folders that processes share | `SharedFolderLease`, `collect`, `remove`, `count_users`, `last_used`, `kept_until` |
 | sizes and durations | `parse_size`, `format_size`, `parse_duration`, `available_memory`, `memory_limits`, `disk_space`, `is_in_memory` |
 
 Besides, the public names of :mod:`kappacore`, :mod:`kappacore.errors`, :mod:`kappacore.caching`,

@@ -12,10 +12,11 @@ from .datasets.indexing import check_index as check_index
 from .datasets.items import Ctx as Ctx
 from .datasets.items import Item as Item
 from .datasets.items import find_item as find_item
-from .machine.folders import make_place as make_place
+from .machine.claims import ClaimWords as ClaimWords
+from .machine.folders import make_base as make_base
 from .machine.folders import open_private as open_private
 from .machine.folders import user_folder as user_folder
-from .machine.lease import Tenancy as Tenancy
+from .machine.lease import SharedFolderLease as SharedFolderLease
 from .machine.lease import collect as collect
 from .machine.lease import count_users as count_users
 from .machine.lease import kept_until as kept_until
@@ -23,6 +24,8 @@ from .machine.lease import last_used as last_used
 from .machine.lease import remove as remove
 from .machine.locks import locked as locked
 from .machine.locks import own_lock as own_lock
+from .machine.system import NO_SPACE as NO_SPACE
+from .machine.system import boot_id as boot_id
 from .plugins.hookspecs import hookimpl as hookimpl
 from .plugins.specs import CacheBackendSpec as CacheBackendSpec
 from .plugins.specs import PluginSpec as PluginSpec

@@ -1,4 +1,4 @@
-"""Saying in plain words what a cache holds, how it is used, and what limits the epoch."""
+"""What a cache holds, how it is used, and what limits the epoch, as text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from kappacore.datasets.stack import walk
 from kappacore.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kappacore.caching.backends.base import BackendInfo
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.engine.tiers import TieredCache
@@ -22,27 +20,28 @@ if TYPE_CHECKING:
 __all__ = ["explain", "explain_cache"]
 
 _PROBED = 8  # samples
-_ROUNDS = 3  # the shortest counts: in the others the machine did something else
+_ROUNDS = 3  # the fastest counts: the machine was busy in the others
 _MOST_RELATIVES = 5
 _PARTS = ("fingerprint or name", "item", "form", "length", "format version")
-_MOST_HITS, _MOSTLY = 0.95, 0.5
+_MOST_HITS = 0.95
 
 
 def explain_cache(cache: SampleCache | TieredCache) -> str:
     """Return what identifies a cache's content, how full it is and how it is used.
 
     Args:
-        cache: the cache, or two tiers of one.
+        cache: The cache, or a cache of two tiers.
     """
     lines = []
     for tier, info in zip(cache.tiers, cache.infos(), strict=True):
-        parts = tier.identity.description
-        fingerprint = tier.identity.fingerprint
-        private = " (private to this object and its workers)" if tier.identity.private else ""
+        identity = tier.identity
+        parts = identity.description
+        private = " (private to this object and its workers)" if identity.private else ""
+        fingerprint = identity.fingerprint or "unknown; only the namespace identifies it"
         lines += [
             f"cache {tier.ref.name!r}: {parts['item']!r} of {parts['dataset']}, {parts['form']}",
-            f"  namespace: {tier.identity.namespace}{private}",
-            f"  fingerprint: {fingerprint or 'unknown; only the namespace says what it holds'}",
+            f"  namespace: {identity.namespace}{private}",
+            f"  fingerprint: {fingerprint}",
             f"  fill: {_fill(info, tier.length)}",
             f"  use: {_use(tier.stats())}",
             *(f"  {line}" for line in _relatives(tier)),
@@ -51,14 +50,14 @@ def explain_cache(cache: SampleCache | TieredCache) -> str:
 
 
 def _relatives(cache: SampleCache) -> list[str]:
-    """Say which other namespaces hold samples of such a dataset, and which part tells them apart.
+    """Return a line for each other namespace of the same dataset: how it differs from this one.
 
-    So one sees why a cache is cold although one like it was filled.
+    They show why a cache is cold although one like it was filled.
     """
     own = cache.identity
     try:
         infos = list(backend_class(cache.ref).namespaces(**cache.ref.options))
-    except Exception as error:  # the cache works; only this cannot be said
+    except Exception as error:  # the cache itself works
         return [f"others of the same dataset: unknown ({type(error).__name__}: {error})"]
     lines = []
     for info in infos:
@@ -72,10 +71,10 @@ def _relatives(cache: SampleCache) -> list[str]:
 def explain(target: Any) -> str:
     """Return the stack of a dataset or DataLoader, one part a line, and what limits its epoch.
 
-    A few samples are read for it, through the whole stack; random states stay as they are.
+    A few samples are read through the whole stack for this; random states are restored.
 
     Args:
-        target: a dataset, a ``ModeWrapper`` or a ``DataLoader``.
+        target: A dataset, a ``ModeWrapper`` or a ``DataLoader``.
 
     Returns:
         The parts from the outermost to the source; for each cache how full it is and of what
@@ -94,32 +93,28 @@ def explain(target: Any) -> str:
             caches.append(part)
             lines += ["  " * (depth + 1) + line for line in part.explain().splitlines()]
     workers = getattr(target, "num_workers", None)
-    top = target.dataset if workers is not None else target
-    above = _milliseconds_above(top, caches)
+    above = _milliseconds_above(target if workers is None else target.dataset, caches)
     if above is not None:
         lines.append(f"decoding and transforms above the cache: {above:.2f} ms a sample")
-    return "\n".join([*lines, _advice(caches, above, workers)])
+    return "\n".join([*lines, _advice(caches, above or 0.0, workers)])
 
 
 def _describe(part: Any) -> str:
-    name = type(part).__name__
     attributes = getattr(part, "__dict__", {})
-    known = {
-        key: attributes[key]
-        for key in ("mode", "item", "batch_size", "num_workers", "root")
-        if isinstance(attributes.get(key), str | int)
-    }
-    inside = ", ".join(f"{key}={value!r}" for key, value in known.items())
+    options = ", ".join(
+        f"{name}={attributes[name]!r}"
+        for name in ("mode", "item", "batch_size", "num_workers", "root")
+        if isinstance(attributes.get(name), str | int)
+    )
     try:
-        size = f" of {len(part)}"
+        return f"{type(part).__name__}({options}) of {len(part)}"
     except TypeError:
-        size = ""
-    return f"{name}({inside}){size}"
+        return f"{type(part).__name__}({options})"
 
 
 def _fill(info: BackendInfo | None, length: int) -> str:
     if info is None:
-        return "the backend does not say"
+        return "unknown, because the backend defines no info()"
     budget = "" if info.capacity is None else f" of {format_size(info.capacity)}"
     full = ", full: the rest comes from the source" if info.full else ""
     held = f"{info.entries} of {length} samples, {format_size(info.bytes)}"
@@ -139,52 +134,47 @@ def _use(stats: CacheStats) -> str:
 
 
 def _milliseconds_above(top: Any, caches: list[Any]) -> float | None:
-    """Time of a sample outside the caches, measured here on a few of them; None if unknown."""
+    """Measure the time of a sample outside the caches on a few samples; None if that is unknown."""
     getitems = getattr(type(top), "__getitems__", None)
     if not caches or getitems is None or not len(top):
         return None
     number = min(_PROBED, len(top))
     indices = list(range(number))
+    seconds = []
     with random_states_restored():
         getitems(top, indices)  # from here on they are cached
-        outside = min(_seconds_outside(caches, getitems, top, indices) for _ in range(_ROUNDS))
-    return max(0.0, outside) * 1000 / number
-
-
-def _seconds_outside(
-    caches: list[Any], getitems: Callable[[Any, list[int]], Any], top: Any, indices: list[int]
-) -> float:
-    before = _total(caches)
-    started = time.perf_counter()
-    getitems(top, indices)
-    seconds = time.perf_counter() - started
-    spent = _total(caches) - before
-    return seconds - spent.seconds_get - spent.seconds_decode - spent.seconds_source
+        for _ in range(_ROUNDS):
+            before, started = _total(caches), time.perf_counter()
+            getitems(top, indices)
+            elapsed, spent = time.perf_counter() - started, _total(caches) - before
+            inside = spent.seconds_get + spent.seconds_decode + spent.seconds_source
+            seconds.append(elapsed - inside)
+    return max(0.0, min(seconds)) * 1000 / number
 
 
 def _total(caches: list[Any]) -> CacheStats:
     return sum((part.stats() for part in caches), CacheStats())
 
 
-def _advice(caches: list[Any], above: float | None, workers: int | None) -> str:
+def _advice(caches: list[Any], above: float, workers: int | None) -> str:
     if not caches:
         return "There is no cache: every sample is read from the source in every epoch."
     stats = _total(caches)
-    seen = max(1, stats.hits + stats.misses)
-    source = stats.seconds_source * 1000 / seen
-    inside = (stats.seconds_get + stats.seconds_decode) * 1000 / seen
-    outside = above or 0.0
+    per_sample = 1000 / max(1, stats.hits + stats.misses)
+    source = stats.seconds_source * per_sample
+    inside = (stats.seconds_get + stats.seconds_decode) * per_sample
+    half = (source + inside + above) / 2
     if stats.refused:
         return (
             "The cache is full, so the epoch waits for the source: raise max_bytes, cache a "
             "smaller form, or add a tier behind it."
         )
-    if stats.hit_rate < _MOST_HITS and source > _MOSTLY * (source + inside + outside):
+    if stats.hit_rate < _MOST_HITS and source > half:
         return (
             "The epoch waits for the source, as a first one does: later epochs will not, and "
             "prefill(workers=…) reads ahead of the first."
         )
-    if outside > _MOSTLY * (source + inside + outside):
+    if above > half:
         more = "more workers" if not workers else f"more than {workers} workers"
         return (
             f"Decoding and transforms limit the epoch, not the storage: use {more}, cheaper "

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kappacore.caching.maintenance import Found, Place
+    from kappacore.caching.inventory import Found
+    from kappacore.plugins import PluginRef
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -73,11 +74,11 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _cache_ls(args: argparse.Namespace) -> int:
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     found, code = _find(args, args.names or ["*"])
     if args.json:
-        _print_json([commands.as_dict(place, info) for place, info in found])
+        _print_json([commands.as_dict(ref, info) for ref, info in found])
     elif found:
         print(commands.as_table(found))
     else:
@@ -86,31 +87,31 @@ def _cache_ls(args: argparse.Namespace) -> int:
 
 
 def _cache_info(args: argparse.Namespace) -> int:
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     found, code = _find(args, args.names or ["*"])
     if args.json:
-        _print_json([commands.as_dict(place, info) for place, info in found])
+        _print_json([commands.as_dict(ref, info) for ref, info in found])
     elif found:
-        print("\n\n".join(commands.as_lines(place, info) for place, info in found))
+        print("\n\n".join(commands.as_lines(ref, info) for ref, info in found))
     return _name_missing(args, found) or code
 
 
 def _cache_clear(args: argparse.Namespace) -> int:
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     if bool(args.names) == args.all:
         args.usage("name the caches to remove, or --all")
     found, code = _find(args, args.names or ["*"])
     done = []
-    for place, info in found:
+    for ref, info in found:
         with contextlib.redirect_stdout(sys.stderr):
-            ok, text = commands.clear(place, info)
+            ok, text = commands.clear(ref, info)
         if not ok:
             code = 1
             _complain(text)
             continue
-        done.append({"backend": place.name, "namespace": info.namespace})
+        done.append({"backend": ref.name, "namespace": info.namespace})
         if not args.json:
             print(text)
     if args.json:
@@ -119,12 +120,12 @@ def _cache_clear(args: argparse.Namespace) -> int:
 
 
 def _cache_gc(args: argparse.Namespace) -> int:
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     removed, code = _ask(args, commands.gc)
     commands.gc_counters()
     if args.json:
-        _print_json([{"backend": place.name, "namespace": name} for place, name in removed])
+        _print_json([{"backend": ref.name, "namespace": name} for ref, name in removed])
     else:
         for _, name in removed:
             print(f"{name}: removed")
@@ -134,29 +135,29 @@ def _cache_gc(args: argparse.Namespace) -> int:
 
 
 def _find(args: argparse.Namespace, patterns: list[str]) -> tuple[list[Found], int]:
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
-    return _ask(args, lambda place: commands.find(place, patterns))
+    return _ask(args, lambda ref: commands.find(ref, patterns))
 
 
 def _ask(
-    args: argparse.Namespace, question: Callable[[Place], list[Answer]]
-) -> tuple[list[tuple[Place, Answer]], int]:
-    """Return what the backends answer, each with its place, and the exit code so far."""
-    from kappacore.caching import maintenance as commands
+    args: argparse.Namespace, question: Callable[[PluginRef], list[Answer]]
+) -> tuple[list[tuple[PluginRef, Answer]], int]:
+    """Return what the backends answer, each with its backend, and the exit code so far."""
+    from kappacore.caching import inventory as commands
     from kappacore.errors import KappaError
 
     if args.opt and args.backend is None:
         args.usage("--opt needs --backend")
     problems: list[str] = []
-    answers: list[tuple[Place, Answer]] = []
+    answers: list[tuple[PluginRef, Answer]] = []
     with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of the list
         if args.backend is not None:
-            place = commands.place(args.backend, dict(args.opt))
-            return [(place, answer) for answer in question(place)], 0
-        for place in commands.places(problems.append):
+            ref = commands.backend(args.backend, dict(args.opt))
+            return [(ref, answer) for answer in question(ref)], 0
+        for ref in commands.backends_of_machine(problems.append):
             try:
-                answers += [(place, answer) for answer in question(place)]
+                answers += [(ref, answer) for answer in question(ref)]
             except KappaError as error:  # noqa: PERF203 - one that fails does not hide the others
                 problems.append(str(error))
     for problem in problems:
@@ -166,7 +167,7 @@ def _ask(
 
 def _name_missing(args: argparse.Namespace, found: list[Found]) -> int:
     """Say which names there are no caches for; return the exit code for that."""
-    from kappacore.caching import maintenance as commands
+    from kappacore.caching import inventory as commands
 
     missing = [
         name for name in args.names if not any(commands.matches(info, name) for _, info in found)

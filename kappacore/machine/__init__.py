@@ -1,1 +1,1 @@
-"""Files that the processes of one machine share: private folders, and the kernel's locks."""
+"""Files that the processes of one machine share: private folders, locks, leases and claims."""

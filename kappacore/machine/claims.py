@@ -1,39 +1,88 @@
-"""Claims among the processes of one machine, for backends that have none of their own."""
+"""Claims among the processes of one machine: who loads a sample while the others wait."""
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kappacore.machine.folders import open_private
 from kappacore.machine.locks import locked, own_lock
+from kappacore.machine.system import NO_SPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["MachineClaims"]
+__all__ = ["ClaimWords", "MachineClaims", "open_claims"]
 
 _CHUNK = 1 << 20  # bytes
 _OWNER_BITS = 20
 _OWNER_MASK = (1 << _OWNER_BITS) - 1
 
 
-class MachineClaims:
-    """A small mapped file with one word a key: until when it is claimed, and by which process.
+class ClaimWords:
+    """Claims of one process in memory that it shares with others; a lock must be held for each use.
 
-    What a claimant stored is not known here: a backend is to be asked after the claim.
+    A word per key holds the end of the claim, in milliseconds of the monotonic clock, above 20 bits
+    for the owner. The word 0 is no claim.
 
     Args:
-        folder: a folder that this process uses (see ``Tenancy``), and that goes with its users.
-        length: number of keys.
+        words: The words, as unsigned 64-bit integers.
+        users: How many owners these words have had before.
+    """
+
+    def __init__(self, words: memoryview, users: int) -> None:
+        self.words = words
+        self._owner = users % _OWNER_MASK + 1
+
+    def claim_many(
+        self, keys: Sequence[int], ttl: float, stored: Sequence[int] | None = None
+    ) -> list[bool]:
+        """Claim keys, or renew this owner's claims.
+
+        Args:
+            keys: The keys.
+            ttl: Seconds until the claims expire.
+            stored: A number per key, not 0 where there is nothing left to load.
+
+        Returns:
+            For each key whether it was granted: neither claimed by another owner nor stored.
+        """
+        words, owner = self.words, self._owner
+        now = int(time.monotonic() * 1000)
+        claim = (now + int(ttl * 1000)) << _OWNER_BITS | owner
+        granted = []
+        for key in keys:
+            word = words[key]
+            free = word & _OWNER_MASK == owner or word >> _OWNER_BITS <= now
+            if free and stored is not None and stored[key]:
+                free = False
+            if free:
+                words[key] = claim
+            granted.append(free)
+        return granted
+
+    def release_many(self, keys: Sequence[int]) -> None:
+        """Release this owner's claims; other keys are left alone."""
+        for key in keys:
+            if self.words[key] & _OWNER_MASK == self._owner:
+                self.words[key] = 0
+
+
+class MachineClaims:
+    """Claims in a small mapped file, for backends that have none of their own.
+
+    Nothing is known here of what a claimant stored: look it up in the backend after the claim.
+
+    Args:
+        folder: A folder that this process has a :class:`SharedFolderLease` on.
+        length: Number of keys.
 
     Raises:
-        OSError: ``ENOSPC`` if there is no room for it.
+        OSError: One of ``NO_SPACE`` if the file does not fit.
     """
 
     def __init__(self, folder: Path, length: int) -> None:
@@ -47,50 +96,36 @@ class MachineClaims:
     def _open(self, length: int) -> None:
         size = 8 * (length + 1)
         missing = size - os.fstat(self._lock_fd).st_size
-        # Written: room that is not there is found out here, not by a bus error at a touch.
+        # Written, so that missing space is an error here rather than a bus error at first use.
         while missing > 0:
             missing -= os.pwrite(self._lock_fd, bytes(min(missing, _CHUNK)), size - missing)
-        self._words = memoryview(mmap.mmap(self._lock_fd, size)).cast("Q")
-        self._words[length] += 1  # the last word counts those who came
-        self._owner = self._words[length] & _OWNER_MASK
+        words = memoryview(mmap.mmap(self._lock_fd, size)).cast("Q")
+        self._claims = ClaimWords(words, words[length])
+        words[length] += 1  # the last word counts the users
 
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
         """Claim keys, or renew this process's claims; False where another process has one."""
         with self._lock:
-            return self._claim_many(keys, ttl)
-
-    @locked
-    def _claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
-        granted = []
-        now = int(time.monotonic() * 1000)
-        claim = (now + int(ttl * 1000)) << _OWNER_BITS | self._owner
-        for key in keys:
-            held = self._words[key]
-            free = held >> _OWNER_BITS <= now or held & _OWNER_MASK == self._owner
-            if free:
-                self._words[key] = claim
-            granted.append(free)
+            granted: list[bool] = self._locked(self._claims.claim_many, keys, ttl)
         return granted
 
     def release_many(self, keys: Sequence[int]) -> None:
-        """Give this process's claims back."""
+        """Release this process's claims."""
         with self._lock:
-            self._release_many(keys)
+            self._locked(self._claims.release_many, keys)
 
     @locked
-    def _release_many(self, keys: Sequence[int]) -> None:
-        for key in keys:
-            if self._words[key] & _OWNER_MASK == self._owner:
-                self._words[key] = 0
+    def _locked(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        return method(*arguments)
 
 
 def open_claims(folder: Path | None, length: int) -> MachineClaims | None:
-    """Return the claims kept in a folder; None where that is not possible."""
+    """Return the claims in a folder; None without a folder or without space for them."""
     if folder is None:
         return None
     try:
         return MachineClaims(folder, length)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in NO_SPACE:
             raise
         return None

@@ -1,4 +1,4 @@
-"""Folders and files of the user's own, in places where everybody may write."""
+"""The user's own folders and files below folders where everybody may write."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from kappacore.errors import StorageError
 
 __all__ = [
     "check_private",
-    "make_place",
+    "default_base",
+    "make_base",
     "make_private",
     "open_private",
     "prune",
-    "shared_place",
-    "use_place",
+    "set_default_base",
     "user_folder",
 ]
 
-_OWN = "kappacore-"  # and the user's number
+_OWN = "kappacore-"  # followed by the user's number
 _VARIABLE = "KAPPACORE_DIR"
 
 
@@ -31,23 +31,21 @@ def user_folder(
     """Return this user's own folder for one kind of shared files.
 
     Args:
-        kind: name of the kind, such as ``"shared"``.
-        base: where the folder lies; default ``$KAPPACORE_DIR``, else ``/dev/shm``, else the
-            directory for temporary files.
-        make: whether to make the folder if it is missing, and ``base`` if its parent exists.
+        kind: Name of the kind, such as ``"shared"``.
+        base: Where the folder lies; default :func:`default_base`.
+        make: Whether to make the folder if it is missing, and ``base`` if its parent exists.
 
     Raises:
-        StorageError: if ``base`` is no folder, or if the user's belongs to somebody else, is a
-            link, or is open to others.
+        StorageError: If ``base`` is not a folder, or if the user's folder belongs to somebody else,
+            is a link, or is open to others.
     """
-    if base is None:
-        base = shared_place()
+    base = Path(default_base() if base is None else base).absolute()
     owner = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = Path(base).absolute() / f"{_OWN}{owner}" / kind
+    folder = base / f"{_OWN}{owner}" / kind
     if make:
         make_private(folder)
-    elif not Path(base).is_dir():
-        raise StorageError(_impossible(folder, f"{base} is not a folder"))
+    elif not base.is_dir():
+        raise _unusable(folder, f"{base} is not a folder")
     else:
         for part in (folder.parent, folder):
             with contextlib.suppress(FileNotFoundError):
@@ -55,68 +53,61 @@ def user_folder(
     return folder
 
 
-def shared_place() -> str:
-    """Return the folder in which shared files lie where none is named."""
-    place = os.environ.get(_VARIABLE)  # set to nothing does not mean the current folder
-    if not place:
-        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()  # noqa: S108
-    return str(Path(place).absolute())
+def default_base() -> str:
+    """Return ``$KAPPACORE_DIR``, else ``/dev/shm``, else the folder for temporary files."""
+    base = os.environ.get(_VARIABLE)  # an empty value does not mean the current folder
+    if not base:
+        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()  # noqa: S108
+    return str(Path(base).absolute())
 
 
-def use_place(place: str) -> None:
-    """Let shared files lie where another process has them."""
-    if place != shared_place():
-        os.environ[_VARIABLE] = place
+def set_default_base(base: str) -> None:
+    """Make another process's :func:`default_base` that of this process and its children."""
+    if base != default_base():
+        os.environ[_VARIABLE] = base
 
 
-def make_place(base: str | os.PathLike[str]) -> None:
-    """Make the folder for users' own ones (mode 0700) if it is missing and its parent exists.
+def make_base(base: str | os.PathLike[str]) -> None:
+    """Make the folder that holds users' folders (mode 0700) if it is missing.
 
     Raises:
-        StorageError: if it cannot be made.
+        StorageError: If it cannot be made, as where its parent does not exist.
     """
-    place = Path(base).absolute()
+    folder = Path(base).absolute()
     try:
-        with contextlib.suppress(FileExistsError):
-            place.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
     except FileNotFoundError as error:
-        raise StorageError(_impossible(place, f"{place.parent} does not exist")) from error
+        raise _unusable(folder, f"{folder.parent} does not exist") from error
     except OSError as error:
-        raise StorageError(_impossible(place, error)) from error
+        raise _unusable(folder, error) from error
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder and those around it, again if its last user removes it.
+    """Make a folder that :func:`user_folder` returned, and those around it.
 
-    Args:
-        folder: the folder, as :func:`user_folder` returns it.
+    They are made again if their last user removes them meanwhile.
     """
     base = folder.parent.parent
     while True:
-        make_place(base)
+        make_base(base)
         try:
-            _make(folder.parent)
-            _make(folder)
-        except StorageError as error:
-            if not (isinstance(error.__cause__, FileNotFoundError) and base.is_dir()):
-                raise
+            for part in (folder.parent, folder):
+                with contextlib.suppress(FileExistsError):
+                    part.mkdir(mode=0o700)
+                check_private(part)
+        except StorageError:
+            raise
+        except OSError as error:
+            if not (isinstance(error, FileNotFoundError) and base.is_dir()):
+                raise _unusable(folder, error) from error
         else:
             return
 
 
-def _make(folder: Path) -> None:
-    try:
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        check_private(folder)
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(_impossible(folder, error)) from error
-
-
-def _impossible(folder: Path, reason: object) -> str:
-    return (
+def _unusable(folder: Path, reason: object) -> StorageError:
+    return StorageError(
         f"Cannot use the folder {folder}: {reason}. Set KAPPACORE_DIR, or the option path where "
         f"it was given, to a folder that you may write to (made if its parent exists)."
     )
@@ -134,7 +125,7 @@ def check_private(folder: Path) -> None:
     else:
         return
     raise StorageError(
-        f"{folder} {problem}; it is not used, because its content could not be trusted. "
+        f"{folder} {problem}; it is not used, because its content cannot be trusted. "
         f"Remove it, or set KAPPACORE_DIR to another folder."
     )
 
@@ -148,5 +139,5 @@ def prune(folder: Path) -> None:
     """Remove a folder that :func:`user_folder` made, and the one around it, if they are empty."""
     if folder.parent.name.startswith(_OWN):
         for empty in (folder, folder.parent):
-            with contextlib.suppress(OSError):  # it is not empty, or not there
+            with contextlib.suppress(OSError):  # it is not empty, or already gone
                 empty.rmdir()

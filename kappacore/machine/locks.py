@@ -46,53 +46,55 @@ def is_supported() -> bool:
     return fcntl is not None
 
 
-def flock(fd: int, operation: int, path: Path) -> None:
-    """Lock or unlock a file; where its file system has no locks, say so and name the path.
+def flock(fd: int, path: Path, *, shared: bool = False, wait: bool = True) -> None:
+    """Lock a file.
 
     Args:
-        fd: a descriptor of the file.
-        operation: as for ``fcntl.flock``.
-        path: where the file is.
+        fd: A descriptor of the file.
+        path: Path of the file, for the error.
+        shared: Whether others may hold the lock too, if they share it.
+        wait: Whether to wait for the lock.
 
     Raises:
-        BlockingIOError: with ``LOCK_NB``, if another holder has the lock.
-        StorageError: if the file system has no locks.
+        BlockingIOError: Without ``wait``, if another holder has the lock.
+        StorageError: If the file system has no locks.
     """
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(fd, operation)
+        fcntl.flock(fd, operation if wait else operation | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        raise _without_locks(path, error) from error
+        _refuse_without_locks(path, error)
+        raise
 
 
 def check_locks(folder: Path) -> None:
-    """Raise StorageError if the file system of a folder has no locks; nothing is left there.
+    """Raise StorageError if the file system of a folder has no locks; leave nothing there.
 
     Args:
-        folder: the folder; one that is yet to be made will be on the disk of those above it.
+        folder: The folder, which need not exist yet.
     """
     while not folder.exists():
         folder = folder.parent
     try:
         file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed below
-    except OSError:  # the caller cannot make a file there either, and that error names it
+    except OSError:  # the caller cannot make a file there either, and names it
         return
     with file:
-        flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
+        flock(file.fileno(), folder, wait=False)
 
 
-def _without_locks(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"The file system of {path} has no locks (flock): {error}. Processes that share a cache "
-        f"need them. Set KAPPACORE_DIR, or the option path where it was given, to a folder on a "
-        f"local disk."
-    )
+def _refuse_without_locks(path: Path, error: OSError) -> None:
+    if error.errno in _NO_LOCKS:
+        raise StorageError(
+            f"The file system of {path} has no locks (flock): {error}. Processes that share a "
+            f"cache need them. Set KAPPACORE_DIR, or the option path where it was given, to a "
+            f"folder on a local disk."
+        ) from error
 
 
 # Locks that this process holds: descriptors, and files that close themselves, by descriptor. A
-# forked child closes its copies at once: it would go on holding its parent's locks after the parent
-# was killed.
+# forked child closes its copies at once; otherwise it would hold its parent's locks after the
+# parent was killed.
 _locks: set[int] = set()
 _files: dict[int, weakref.ref[io.FileIO]] = {}
 
@@ -100,18 +102,18 @@ _files: dict[int, weakref.ref[io.FileIO]] = {}
 def try_lock(path: Path) -> io.FileIO | None:
     """Lock a file exclusively, against other threads too, unless it is locked.
 
-    Use the result in a ``with`` statement, which frees the lock. Being written in C, it cannot be
-    interrupted before it has, as by Ctrl-C; and a file that nobody refers to closes itself.
+    Use the result in a ``with`` statement, which frees the lock: closing a file is written in C, so
+    that Ctrl-C cannot interrupt it halfway. A file without references closes itself.
 
     Args:
-        path: the file, made with mode 0644 if it is missing; a link is not followed.
+        path: The file, created with mode 0644 if it is missing. Links are not followed.
 
     Returns:
         The locked file; None if another holder has the lock.
 
     Raises:
-        StorageError: if the file system has no locks; no file is made then.
-        OSError: if the file cannot be opened; ``ELOOP`` if it is a link.
+        StorageError: If the file system has no locks; then no file is created.
+        OSError: If the file cannot be opened; ``ELOOP`` if it is a link.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
@@ -124,7 +126,7 @@ def try_lock(path: Path) -> io.FileIO | None:
             continue
         try:
             _files[file.fileno()] = weakref.ref(file)
-            flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, path)
+            flock(file.fileno(), path, wait=False)
             if is_at(file.fileno(), path):
                 return file
         except BlockingIOError:
@@ -133,11 +135,11 @@ def try_lock(path: Path) -> io.FileIO | None:
         except BaseException:
             file.close()
             raise
-        file.close()  # the lock of a file that somebody has removed excludes nobody
+        file.close()  # removed meanwhile: a lock on it would exclude nobody
 
 
 def is_at(fd: int, path: Path) -> bool:
-    """Return whether a file that was opened is still what lies at a path."""
+    """Return whether a path still leads to the file that was opened."""
     try:
         return os.path.samestat(os.fstat(fd), path.lstat())
     except FileNotFoundError:
@@ -145,39 +147,38 @@ def is_at(fd: int, path: Path) -> bool:
 
 
 def keep_from_children(fd: int) -> None:
-    """Have a lock's descriptor closed in every child that is forked from now on."""
+    """Close a lock's descriptor in every child that is forked from now on."""
     _locks.add(fd)
 
 
 def own_lock(owner: object, fd: int) -> Finalize:
-    """Have a lock's descriptor closed with its owner, and in every child that is forked meanwhile.
+    """Close a lock's descriptor with its owner, and in every child that is forked meanwhile.
 
     Returns:
-        What closes it before; later calls do nothing.
+        A function that closes it earlier; further calls do nothing.
     """
     keep_from_children(fd)
     return Finalize(owner, unlock, args=(fd,))
 
 
 def locked(method: Method) -> Method:
-    """Have a method run while its object's ``_lock_fd`` holds the lock at ``_lock_path`` alone.
+    """Run a method while its object's ``_lock_fd`` holds the lock at ``_lock_path`` exclusively.
 
-    No context manager: its own code could be interrupted, as by Ctrl-C, before it gives the lock
-    back, and the traceback that an interactive session keeps would hold it against everybody.
+    This is not a context manager: Ctrl-C could interrupt its code before it frees the lock, and the
+    traceback that an interactive session keeps would hold the lock against everybody.
     """
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            flock(self._lock_fd, fcntl.LOCK_EX, self._lock_path)
+            flock(self._lock_fd, self._lock_path)
             return method(self, *args, **kwargs)
         finally:
-            try:  # not by flock() above: it could be interrupted before it has begun
+            try:  # not flock() above, which could be interrupted before its first line
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
             except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                raise _without_locks(self._lock_path, error) from error
+                _refuse_without_locks(self._lock_path, error)
+                raise
 
     return cast("Method", call)
 
@@ -186,7 +187,7 @@ def unlock(fd: int) -> None:
     """Free a lock and close its descriptor."""
     _locks.discard(fd)
     try:
-        # Said, not left to the close: a mapping or another process may have the same lock open.
+        # Closing alone may not free it: a mapping or another process may have the same lock open.
         fcntl.flock(fd, fcntl.LOCK_UN)
     except OSError as error:
         if error.errno not in _NO_LOCKS:  # then there is none to free

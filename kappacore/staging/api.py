@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import KappaError, NotEnoughSpaceError, StagingError
+from kappacore.machine.system import NO_SPACE
 from kappacore.staging.options import Options, as_path, checked_relative
 from kappacore.staging.result import StageResult
 from kappacore.staging.run import run
@@ -21,7 +22,7 @@ from kappacore.staging.sources.find import find_source, without_suffix
 from kappacore.staging.target.lock import release_lock, target_lock, wait_until_free
 from kappacore.staging.target.paths import StagePaths, has_work
 from kappacore.staging.target.state import Status, TargetState, inspect_target
-from kappacore.staging.target.work_folder import NO_ROOM, remove_leftovers
+from kappacore.staging.target.work_folder import remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -170,7 +171,7 @@ def _os_errors_explained(target: Path) -> Iterator[None]:
     except KappaError:
         raise
     except OSError as error:
-        if error.errno in NO_ROOM:
+        if error.errno in NO_SPACE:
             raise NotEnoughSpaceError(
                 f"the disk of '{target}' is full ({error.strerror}); nothing was published, and "
                 f"what was copied is kept in '{StagePaths(target).work}'. Free space, then stage "

@@ -1,4 +1,4 @@
-"""Tests that plugin authors run against what they wrote; needs ``kappacore[testing]``.
+"""Test suites for authors of plugins; they need ``kappacore[testing]``.
 
 A cache backend, with everything that users may rely on::
 
@@ -17,7 +17,7 @@ except ImportError as error:
         "kappacore.testing needs pytest: pip install 'kappacore[testing]'."
     ) from error
 
-# Before anything in there is imported: failures then show the values that were compared.
+# Before it is imported, so that failures show the values that were compared.
 pytest.register_assert_rewrite("kappacore.testing.caching")
 
 from kappacore.testing.caching import CacheBackendSuite  # noqa: E402

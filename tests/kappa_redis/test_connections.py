@@ -9,10 +9,8 @@ import pytest
 
 import kappacore
 from kappacore.testing import CacheBackendSuite
-from kappacore.testing.caching.claims import ClaimTests
-from kappacore.testing.caching.lifetime import LifetimeTests
-from kappacore.testing.caching.namespaces import NamespaceTests
-from kappacore.testing.caching.values import ValueTests
+from kappacore.testing.caching.sharing import ClaimTests
+from kappacore.testing.caching.storing import LifetimeTests, NamespaceTests, ValueTests
 from support.valkey import TLSProxy, certificate, start_node
 
 PASSWORD = "s3cret/@:"

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 import kappacore
 from kappacore.errors import CacheWarning
-from kappacore.testing.caching.children import forks_are_meant
+from kappacore.testing.caching.case import forks_are_meant
 from support.cache_sources import Samples
 from support.valkey import start_node
 

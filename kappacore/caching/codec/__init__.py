@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kappacore.caching.codec._codec import Codec, default_codec, register_type
-from kappacore.caching.codec._layout import FORMAT_VERSION, MAX_DEPTH, MAX_NODES, MAX_VALUE_BYTES
+from kappacore.caching.codec.codec import Codec, default_codec, register_type
+from kappacore.caching.codec.layout import FORMAT_VERSION, MAX_DEPTH, MAX_NODES, MAX_VALUE_BYTES
 
 __all__ = [
     "Codec",

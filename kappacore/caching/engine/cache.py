@@ -21,7 +21,7 @@ from kappacore.errors import (
     InvalidOptionError,
     UncacheableValueError,
 )
-from kappacore.machine.folders import shared_place, use_place
+from kappacore.machine.folders import default_base, set_default_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +94,7 @@ class SampleCache:
         self._attached = False
         self._current: Session | None = None
         self._opening: dict[int, threading.Lock] = {}
-        self._place = shared_place()
+        self._place = default_base()
 
     # ---- reading
 
@@ -339,6 +339,6 @@ class SampleCache:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if "_place" in state:  # a fork server has the environment of the moment when it started
-            use_place(self._place)
+            set_default_base(self._place)
         else:
-            self._place = shared_place()
+            self._place = default_base()

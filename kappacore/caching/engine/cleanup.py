@@ -13,7 +13,7 @@ import xxhash
 
 from kappacore._shown import secret
 from kappacore.machine.folders import user_folder
-from kappacore.machine.lease import Tenancy, remove
+from kappacore.machine.lease import SharedFolderLease, remove
 from kappacore.machine.locks import is_supported
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class Lifetime:
                     remove(folder, kept=False, last=partial(_open_and_clear, ref, left))
             except Exception as error:  # the next one may reach it
                 log.info("what killed processes left could not be cleared: %s", error)
-        self._tenancy = Tenancy(parent / f"{prefix}{namespace}", keep)
+        self._lease = SharedFolderLease(parent / f"{prefix}{namespace}", keep)
 
     def leave(self, backend: CacheBackend | None) -> None:
         """End the use; the last user clears the entries through its ``backend``, if it has one."""
-        self._tenancy.leave(partial(_clear, backend))
+        self._lease.release(partial(_clear, backend))
 
 
 def _place(options: Mapping[str, Any]) -> list[tuple[str, Any]]:

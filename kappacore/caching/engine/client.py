@@ -51,7 +51,7 @@ log = logging.getLogger("kappacore.cache")
 VERIFY = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
 
 _RETRY_AFTER = 5.0  # seconds that a failing backend is left alone
-# Before the tenancies of counters and backends end by themselves (see tenancy).
+# Before the leases of counters and backends end by themselves (see machine.lease).
 _EXIT_PRIORITY = -5
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from kappacore.errors import KappaError, SourceChangedError, StagingError
+from kappacore.machine.system import NO_SPACE
 from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.copying.large_files import LargeFile
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError, TooShortError
 from kappacore.staging.sources.base import Entry, Extent, parent_of
 from kappacore.staging.target.manifest import FileRecord
-from kappacore.staging.target.work_folder import NO_ROOM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -224,7 +224,7 @@ class Transfer:
                     f"{file} changed while it was copied: {error.strerror or error}. Stage again "
                     f"when nobody writes to the source any more; what was copied is kept."
                 ) from error
-            if isinstance(error, KappaError) or error.errno in NO_ROOM:
+            if isinstance(error, KappaError) or error.errno in NO_SPACE:
                 raise
             raise StagingError(
                 f"{file} cannot be copied: {error.strerror}. What was copied is kept for the next "

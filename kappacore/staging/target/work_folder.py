@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import shutil
 import stat
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kappacore.errors import NotEnoughSpaceError, StagingError, StorageError
 from kappacore.machine.locks import try_lock
+from kappacore.machine.system import boot_id
 from kappacore.sizes import format_size
 from kappacore.staging.copying.journal import read_journal
 from kappacore.staging.target.manifest import is_unchanged
@@ -21,15 +20,14 @@ from kappacore.staging.target.paths import UNFINISHED, StagePaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
+    from pathlib import Path
 
     from kappacore.staging.sources.base import Entry, Source
     from kappacore.staging.target.manifest import FileRecord
 
-__all__ = ["NO_ROOM", "WorkFolder", "is_same", "remove_leftovers"]
+__all__ = ["WorkFolder", "is_same", "remove_leftovers"]
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _LINES = 256  # bytes of journal and manifest for each file
 
 
@@ -50,10 +48,7 @@ class WorkFolder:
         since: its contents may never have reached the disk.
         """
         paths = self.paths
-        boot = ""
-        with suppress(OSError):
-            boot = _BOOT.read_text(encoding="ascii").strip()
-        state = {"version": 1, "source": str(source.path), "kind": source.kind, "boot": boot}
+        state = {"version": 1, "source": str(source.path), "kind": source.kind, "boot": boot_id()}
         if os.path.lexists(paths.work):
             self._check_owner()
             if self._state() != state:

@@ -1,4 +1,4 @@
-"""The conformance suite for cache backends, one file a topic."""
+"""The conformance suite for cache backends."""
 
 from kappacore.testing.caching.suite import CacheBackendSuite
 

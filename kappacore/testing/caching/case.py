@@ -1,38 +1,45 @@
-"""One test's use of the backend under test."""
+"""One test's use of the backend under test: the instances it opens and the processes it starts."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import inspect
+import multiprocessing
+import os
 import pickle
+import signal
+import subprocess
+import sys
+import traceback
 import uuid
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kappacore.caching.backends.base import CacheBackend, backend_class, takes_keep
 from kappacore.errors import BrokenPluginError
-from kappacore.testing.caching.children import Child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
 
     from kappacore.caching.datasets import CachedDataset
     from kappacore.plugins import PluginRef
 
-__all__ = ["LENGTH", "Case"]
+__all__ = ["LENGTH", "Case", "forks_are_meant", "run_program"]
 
 LENGTH = 32  # keys of a namespace
 
 
 class Case:
-    """Opens backends, forks processes, and leaves nothing of them behind.
+    """Opens backends and forks processes, and removes all of them after the test.
 
     Args:
-        ref: the backend under test and its options.
-        limit_option: name of the option that limits its size; None if it has none.
-        timeout: seconds after which a child hangs.
+        ref: The backend under test and its options.
+        limit_option: Name of the option that limits its size; None if it has none.
+        timeout: Seconds after which a child counts as hung.
     """
 
     def __init__(self, ref: PluginRef, limit_option: str | None, timeout: float) -> None:
@@ -40,7 +47,7 @@ class Case:
         self.cls = backend_class(ref)
         self.limit_option = limit_option
         self.timeout = timeout
-        #: The namespace that is used where none is named.
+        #: The default namespace.
         self.namespace = self.new_namespace()
         self._opened: list[CacheBackend] = []
         self._lengths: dict[str, int] = {}  # of the namespaces that were opened
@@ -51,30 +58,30 @@ class Case:
 
     @property
     def shares(self) -> bool:
-        """Whether its scope says that other processes see its entries."""
+        """Whether other processes see its entries, by its scope."""
         return self.cls.scope != "process"
 
     @property
     def keeps(self) -> bool:
-        """Whether the backend looks after the lifetime of its entries itself."""
+        """Whether the backend manages the lifetime of its entries itself."""
         return takes_keep(self.cls)
 
     def defines(self, name: str) -> bool:
-        """Tell whether the backend overrides an optional method."""
+        """Return whether the backend overrides an optional method."""
         return getattr(self.cls, name) is not getattr(CacheBackend, name)
 
     def skip_unless_shared(self) -> None:
-        """Skip the test where other processes need not see the entries."""
+        """Skip the test if other processes need not see the entries."""
         if not self.shares:
             pytest.skip(f"{self.ref}: its scope 'process' promises nothing to other processes")
 
     def skip_unless_defined(self, name: str) -> None:
-        """Skip the test where the backend does not override an optional method."""
+        """Skip the test if the backend does not override an optional method."""
         if not self.defines(name):
             pytest.skip(f"{self.ref} does not define the optional {name}()")
 
     def skip_unless_limited(self) -> None:
-        """Skip the test where the backend has no option that limits its size."""
+        """Skip the test if the backend has no option that limits its size."""
         if self.limit_option is None:
             pytest.skip(f"{self.ref} has no limit of its own")
         if self.limit_option not in inspect.signature(self.cls).parameters:
@@ -84,7 +91,7 @@ class Case:
             )
 
     def skip_unless_sendable(self) -> None:
-        """Skip the test where the backend was registered in a place that cannot be imported."""
+        """Skip the test if other processes cannot import the registered class."""
         if self.ref.registered is not None:
             try:
                 pickle.dumps(dataclasses.replace(self.ref, options={}))
@@ -103,9 +110,9 @@ class Case:
         """Open an instance, as the engine does; it is cleared and closed after the test.
 
         Args:
-            namespace: default that of the case.
-            length: number of keys.
-            limit: on its size, in bytes; default that of the options.
+            namespace: The namespace; default that of the case.
+            length: Number of keys.
+            limit: Limit on its size, in bytes; default that of the options.
         """
         namespace = namespace or self.namespace
         keep = {"keep": 0.0} if self.keeps else {}
@@ -123,7 +130,7 @@ class Case:
         backend.close()
 
     def dataset(self, samples: Sequence[Any], **settings: Any) -> CachedDataset:
-        """Put a cache above samples; it is cleared and closed after the test."""
+        """Wrap samples in a cache that is cleared and closed after the test."""
         from kappacore.caching.datasets import CachedDataset  # torch, for few tests only
 
         settings = {"namespace": self.new_namespace(), "strict": True, **settings}
@@ -148,7 +155,7 @@ class Case:
         return result
 
     def end(self) -> None:
-        """End and close what is left, and clear what other processes could still see."""
+        """End and close what is left, and clear entries that other processes could still see."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_opened)
             stack.callback(self._clear_all)
@@ -163,9 +170,107 @@ class Case:
                 self.open(namespace, length=length).clear()
 
         if self._lengths and self.shares and self.defines("clear"):
-            self.fork(clear).result()  # a child, since a backend that a test has broken may hang
+            self.fork(clear).result()  # in a child, since a backend that a test has broken may hang
 
     def _close_opened(self) -> None:
         for backend in self._opened:
             backend.close()
         self._opened = []
+
+
+# ---- processes
+
+
+class Child:
+    """A forked process that runs one function.
+
+    Args:
+        timeout: Seconds after which it counts as hung.
+        function: The function; it is not pickled.
+        *args: The function's arguments.
+    """
+
+    def __init__(self, timeout: float, function: Callable[..., Any], *args: Any) -> None:
+        self._timeout = timeout
+        context = multiprocessing.get_context("fork")
+        self._receiver, sender = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=_run, args=(sender, function, args), name="kappacore-suite", daemon=True
+        )
+        with forks_are_meant():
+            self._process.start()
+        sender.close()
+
+    def result(self) -> Any:
+        """Wait for the function to end and return its result; fail if it fails or hangs."""
+        if not self._receiver.poll(self._timeout):
+            self.kill()
+            pytest.fail(f"a process that uses the backend hung for {self._timeout:.0f} s")
+        try:
+            ok, result = self._receiver.recv()
+        except EOFError:
+            self._process.join()
+            ok, result = False, f"it ended with exit code {self._process.exitcode}"
+        self._process.join(self._timeout)
+        self.kill()
+        if not ok:
+            pytest.fail(f"in a child process: {result}")
+        return result
+
+    def kill(self) -> None:
+        """End the process with SIGKILL, if it has not ended yet."""
+        if self._process.pid is not None and self._process.is_alive():
+            os.kill(self._process.pid, signal.SIGKILL)
+        self._process.join()
+        self._receiver.close()
+
+
+@contextlib.contextmanager
+def forks_are_meant() -> Iterator[None]:
+    """Ignore Python 3.12's warning of forks beside threads, which is how DataLoaders fork."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
+        yield
+
+
+def _run(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        reply = (True, function(*args))
+    except BaseException:
+        reply = (False, traceback.format_exc())
+    sender.send(reply)
+    sender.close()
+
+
+_PROGRAM = """\
+import pickle, sys
+path, code, arguments = pickle.load(sys.stdin.buffer)
+sys.path[:] = path
+exec(compile(code, "<suite>", "exec"), {"arguments": pickle.loads(arguments)})
+"""
+
+
+def run_program(timeout: float, code: str, *arguments: Any) -> str:
+    """Run code in a new Python.
+
+    Args:
+        timeout: Seconds after which it counts as hung.
+        code: The program; its global ``arguments`` holds the arguments.
+        *arguments: Values that can be pickled.
+
+    Returns:
+        The program's output.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603 - this Python, and the suite's own code
+            [sys.executable, "-c", _PROGRAM],
+            input=pickle.dumps((sys.path, code, pickle.dumps(arguments))),
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"a process that uses the backend hung for {timeout:.0f} s")
+    if done.returncode:
+        pytest.fail(f"in another Python: {done.stderr.decode(errors='replace')}")
+    return done.stdout.decode()

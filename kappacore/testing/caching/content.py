@@ -1,4 +1,4 @@
-"""Values for tests: random ones, and ones that tell by themselves whether they are whole."""
+"""Values for tests: random ones, and sealed ones, which show whether they are whole."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _WORD = struct.Struct("=LL")  # key, version: repeated through the whole value
 
 
 def random_bytes(size: int, seed: int = 0) -> bytes:
-    """Return bytes that do not compress; the same ones for the same seed."""
+    """Return incompressible bytes, the same for the same seed."""
     return random.Random(f"{size} {seed}").randbytes(size)  # noqa: S311 - not a secret
 
 
 def sealed(key: int, version: int, words: int) -> list[Buffer]:
-    """Return the pieces of a value in which any 8 bytes of another one would be noticed.
+    """Return the pieces of a value in which any 8 bytes of another value would be noticed.
 
     Args:
-        key: its key.
-        version: tells apart what was stored under one key, one after the other.
-        words: the value has 24 + 8 · words bytes.
+        key: The key to store it under.
+        version: Distinguishes values that are stored under one key in turn.
+        words: The value has 24 + 8 · words bytes.
     """
     body = _WORD.pack(key, version) * words
     middle = len(body) // 2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kappacore.testing.caching.children import forks_are_meant, run_program
+from kappacore.testing.caching.case import forks_are_meant, run_program
 from kappacore.testing.caching.content import random_bytes
 
 if TYPE_CHECKING:

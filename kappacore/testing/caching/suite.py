@@ -8,13 +8,9 @@ import pytest
 
 from kappacore import plugins
 from kappacore.testing.caching.case import Case
-from kappacore.testing.caching.claims import ClaimTests
-from kappacore.testing.caching.concurrency import ConcurrencyTests
 from kappacore.testing.caching.datasets import DatasetTests
-from kappacore.testing.caching.lifetime import LifetimeTests
-from kappacore.testing.caching.namespaces import NamespaceTests
-from kappacore.testing.caching.processes import ProcessTests
-from kappacore.testing.caching.values import ValueTests
+from kappacore.testing.caching.sharing import ClaimTests, ConcurrencyTests, ProcessTests
+from kappacore.testing.caching.storing import LifetimeTests, NamespaceTests, ValueTests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,16 +30,16 @@ class CacheBackendSuite(
     """Tests a cache backend; derive from it in a test module and name the backend.
 
     A fixture ``backend_options`` (in the class, the module or a ``conftest.py``) returns the
-    options that it is opened with, such as the address of a server. What the backend's scope does
-    not promise, or a method that it does not define, is skipped. Every test uses namespaces of
-    its own and clears them; a backend that is stored in files should be given a new folder each
-    time. It takes about half a minute.
+    options to open it with, such as the address of a server. Tests of promises that the backend's
+    scope does not make, and of methods that it does not define, are skipped. Every test uses
+    namespaces of its own and clears them; give a backend that stores files a new folder each time.
+    The suite takes about half a minute.
 
     Attributes:
-        backend: name of the backend, installed or registered in code before the tests run.
-        limit_option: name of the option that limits the size in bytes; None where the backend has
-            none, and it is not tested that a full one refuses.
-        timeout: seconds after which a process that uses the backend is taken to hang.
+        backend: Name of the backend, installed or registered in code before the tests run.
+        limit_option: Name of the option that limits the size in bytes; None if the backend has
+            none, which skips the tests of a full backend.
+        timeout: Seconds after which a process that uses the backend counts as hung.
 
     Example::
 
@@ -61,7 +57,7 @@ class CacheBackendSuite(
 
     @pytest.fixture
     def case(self, request: pytest.FixtureRequest) -> Iterator[Case]:
-        """The backend under test, with all that a test opens and starts."""
+        """The backend under test, and everything that the test opens and starts."""
         ref = plugins.backend(self.backend, **_options(request))
         case = Case(ref, self.limit_option, self.timeout)
         yield case
@@ -72,7 +68,7 @@ def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
     try:
         options: dict[str, Any] = request.getfixturevalue("backend_options")
     except pytest.FixtureLookupError as error:
-        if error.argname != "backend_options":  # it is there, and something that it uses is not
+        if error.argname != "backend_options":  # it exists, but a fixture that it uses does not
             raise
         return {}
     return options

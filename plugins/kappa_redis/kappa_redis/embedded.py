@@ -26,7 +26,7 @@ from kappa_redis.address import read_address
 from kappa_redis.connections import open_server
 from kappacore.errors import InvalidOptionError, MissingDependencyError, StorageError
 from kappacore.plugin_api import (
-    Tenancy,
+    SharedFolderLease,
     available_memory,
     collect,
     format_size,
@@ -65,13 +65,13 @@ class PrivateServer:
         parent = user_folder("redis")
         collect(parent)
         with contextlib.ExitStack() as stack:
-            tenancy = Tenancy(parent / uuid.uuid4().hex[:12])
-            stack.callback(tenancy.leave)
-            socket = tenancy.folder / "socket"
+            lease = SharedFolderLease(parent / uuid.uuid4().hex[:12])
+            stack.callback(lease.release)
+            socket = lease.folder / "socket"
             self.url = f"unix://{quote(str(socket))}"
             self._process = _start(socket, capacity)
             stack.callback(_end, self._process)
-            self._wait(tenancy.folder / "log")
+            self._wait(lease.folder / "log")
             Finalize(self, stack.pop_all().close, exitpriority=_EXIT_PRIORITY)
 
     @property

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,7 @@ from kappa_shared.layout import (
     remove_strays,
     write_value,
 )
-from kappacore.plugin_api import locked, open_private, own_lock
+from kappacore.plugin_api import ClaimWords, locked, open_private, own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Arena"]
 
 _ASK_AFTER = 16 * 2**20  # bytes taken before the memory that is left is asked for again
-_OWNER_BITS = 20
-_OWNER = (1 << _OWNER_BITS) - 1
 # A value that a crash of the machine tore: empty, so it fails its check and is replaced. If it were
 # absent, it could not be claimed, and everybody would wait for it.
 _LOST = memoryview(b"")
@@ -61,7 +58,7 @@ class Arena:
     """This process's view of an arena.
 
     Args:
-        folder: The arena's folder, which this process already uses (see ``Tenancy``).
+        folder: The arena's folder, which this process already uses (see ``SharedFolderLease``).
         length: Number of keys.
         budget: What the arena may take; its capacity is used where the arena is new.
         grow: Raise an existing arena's limit to that capacity if it is lower.
@@ -89,7 +86,8 @@ class Arena:
         self.index = open_index(self.folder, length, capacity)
         # Read directly, since each hit takes them.
         self._words, self._values = self.index.words, self.index.values
-        self._claims = self.index.claims
+        self._claims = ClaimWords(self.index.claims, self._words[OWNERS])
+        self._words[OWNERS] += 1
         remove_strays(self.folder, self._words[GENERATION])
         if grow and capacity > self._words[CAPACITY]:
             self._words[CAPACITY] = capacity
@@ -98,8 +96,6 @@ class Arena:
         if self._words[BOOT] != boot():
             self._recover()
             self._words[BOOT] = boot()
-        self._owner = self._words[OWNERS] % _OWNER + 1
-        self._words[OWNERS] += 1
 
     # ---- reading: no lock
 
@@ -185,15 +181,9 @@ class Arena:
     @locked
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
         """Claim keys for this process; False where another one has, or the value is there."""
-        now = int(time.monotonic() * 1000)
-        claim = (now + int(ttl * 1000)) << _OWNER_BITS | self._owner
-        granted = []
-        for key in keys:
-            held = self._claims[key]
-            free = held & _OWNER == self._owner or held >> _OWNER_BITS <= now
-            granted.append(free and not self._values[key])
-            if granted[-1]:
-                self._claims[key] = claim
+        granted = self._claims.claim_many(keys, ttl, self._values)
+        for key, ok in zip(keys, granted, strict=True):
+            if ok:
                 self._claimed.setdefault(key, self._words[GENERATION])
         return granted
 
@@ -202,15 +192,14 @@ class Arena:
         """Give back this process's claims."""
         for key in keys:
             self._claimed.pop(key, None)
-            if self._claims[key] & _OWNER == self._owner:
-                self._claims[key] = 0
+        self._claims.release_many(keys)
 
     @locked
     def clear(self) -> None:
         """Remove all values, for all processes."""
         generation = make_data(self.folder, self._words[CAPACITY])
         np.asarray(self._values)[:] = 0
-        np.asarray(self._claims)[:] = 0
+        np.asarray(self._claims.words)[:] = 0
         # In this order: killed in between, nobody writes over what others still look at.
         self._words[GENERATION] = generation
         self._words[CURSOR] = ALIGN
@@ -242,7 +231,7 @@ class Arena:
         Its clock was another then. After a crash, the index on a disk may hold values that are
         newer than its cursor.
         """
-        np.asarray(self._claims)[:] = 0
+        np.asarray(self._claims.words)[:] = 0
         offsets = np.asarray(self._values)
         last = int(offsets[offsets < self._size].max(initial=0))
         if last:

@@ -13,10 +13,10 @@ from kappacore.plugin_api import (
     BackendInfo,
     CacheBackend,
     Scope,
-    Tenancy,
+    SharedFolderLease,
     collect,
     is_in_memory,
-    make_place,
+    make_base,
     remove,
     user_folder,
 )
@@ -83,10 +83,10 @@ class SharedBackend(CacheBackend):
         self._namespace = namespace
         self._advice = budget.warning
         self._note_at = time.monotonic() + _NOTE_USE
-        self._tenancy = Tenancy(folder, keep)
+        self._lease = SharedFolderLease(folder, keep)
         self._arena: Arena | None = None
         try:
-            if budget.warning and self._tenancy.first_to("report-budget"):
+            if budget.warning and self._lease.first_to("report-budget"):
                 warnings.warn(budget.warning, CacheWarning, stacklevel=2)
             self._arena = Arena(folder, length, budget, grow=max_bytes is not None)
         except BaseException:
@@ -119,7 +119,7 @@ class SharedBackend(CacheBackend):
 
     def _note_use(self) -> None:
         self._note_at = time.monotonic() + _NOTE_USE
-        self._tenancy.note_use()
+        self._lease.note_use()
 
     def put(self, key: int, value: Sequence[Buffer]) -> bool:
         return self.arena.put_many([(key, value)])[0]
@@ -138,7 +138,7 @@ class SharedBackend(CacheBackend):
 
     def close(self) -> None:
         self._arena = None
-        self._tenancy.leave()
+        self._lease.release()
 
     def info(self) -> BackendInfo:
         arena = self.arena
@@ -168,13 +168,13 @@ class SharedBackend(CacheBackend):
             return False
         if remove(folder, kept=True):
             return True
-        tenancy = Tenancy(folder)  # others use it, and while this process does, it stays
+        lease = SharedFolderLease(folder)  # others use it, and while this process does, it stays
         try:
             index = map_index(folder)
             if index is not None:
                 Arena(folder, index.length, Budget(capacity=1), grow=False).clear()
         finally:
-            tenancy.leave()
+            lease.release()
         return index is not None
 
     @classmethod
@@ -196,7 +196,7 @@ def _parent(path: str | os.PathLike[str] | None, *, make: bool = False) -> Path:
             f"path out."
         )
     if make and path is not None:
-        make_place(path)
+        make_base(path)
     return user_folder("shared", path, make=False)
 
 

@@ -8,8 +8,6 @@ long as the limit, and takes memory only where something was written.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
 import mmap
 import os
@@ -22,10 +20,11 @@ import numpy as np
 import xxhash
 
 from kappacore.errors import StorageError
-from kappacore.plugin_api import open_private
+from kappacore.plugin_api import NO_SPACE, boot_id, open_private
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from kappacore.plugin_api import Buffer
 
@@ -190,14 +189,12 @@ def write_value(fd: int, offset: int, key: int, size: int, value: Sequence[Buffe
             if done:
                 pieces[0] = pieces[0][done:]
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in NO_SPACE:
             return False
         raise
     return True
 
 
 def boot() -> int:
-    """Identify this boot of the machine; 0 where the system does not."""
-    with contextlib.suppress(FileNotFoundError):
-        return xxhash.xxh3_64_intdigest(Path("/proc/sys/kernel/random/boot_id").read_bytes())
-    return 0
+    """Return a digest of this boot's identifier."""
+    return xxhash.xxh3_64_intdigest(boot_id().encode())

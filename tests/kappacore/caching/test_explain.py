@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Subset
+from torch.utils.data import ConcatDataset, DataLoader, StackDataset, Subset
 
 from kappacore import CachedDataset, CacheWrapper, ModeWrapper, TransformWrapper, explain
 from kappacore.errors import CacheClosedError
@@ -44,14 +44,14 @@ def test_each_part_of_a_loaders_stack_is_a_line(log, backend):
     assert lines.index("        Images() of 10") > 4
 
 
-def test_each_cached_item_is_told(log):
+def test_each_cached_item_is_listed(log):
     with CacheWrapper(Images(log), items={"x": "shared", "class": "memory"}) as cached:
         text = explain(cached)
     assert "cache 'shared': 'x' of Images, raw" in text
     assert "cache 'memory': 'class' of Images, decoded" in text
 
 
-def test_both_tiers_are_told(log):
+def test_both_tiers_are_listed(log):
     with CachedDataset(Samples(log), ["memory", "shared"]) as cached:
         list(cached)
         text = explain(cached)
@@ -61,7 +61,12 @@ def test_both_tiers_are_told(log):
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda dataset: Subset(dataset, [1, 2]), lambda dataset: ConcatDataset([dataset] * 2)]
+    "wrap",
+    [
+        lambda dataset: Subset(dataset, [1, 2]),
+        lambda dataset: ConcatDataset([dataset] * 2),
+        lambda dataset: StackDataset(left=dataset),
+    ],
 )
 def test_a_cache_inside_torchs_own_wrappers_is_found(log, wrap):
     with CachedDataset(Samples(log), "memory", **SMALL) as cached:
@@ -94,20 +99,20 @@ def test_a_closed_cache_cannot_be_explained(log):
 # ---- a cache's own
 
 
-def test_the_parts_of_the_identity_are_told(log, backend):
+def test_the_parts_of_the_identity_are_listed(log, backend):
     with CacheWrapper(Images(log, known=True), backend, namespace="n", **SMALL) as cached:
         lines = cached.explain().splitlines()
         assert lines[0] == f"cache '{backend}': 'x' of Images, raw"
         assert lines[1] == "  namespace: n.x.raw.10.v1"
         assert lines[2] == "  fingerprint: images 0 x True"
     with CachedDataset(Samples(log), backend, namespace="n", **SMALL) as cached:
-        assert "fingerprint: unknown; only the namespace says what it holds" in cached.explain()
+        assert "fingerprint: unknown; only the namespace identifies it" in cached.explain()
         assert "private" not in cached.explain()
     with CachedDataset(Samples(log), backend, **SMALL) as cached:
         assert "(private to this object and its workers)" in cached.explain()
 
 
-def test_fill_budget_and_hit_rate_are_told(log, backend):
+def test_fill_budget_and_hit_rate_are_listed(log, backend):
     with CachedDataset(Samples(log), backend, **SMALL) as cached:
         assert "fill: 0 of 10 samples" in cached.explain()
         assert "use: nothing was read yet" in cached.explain()

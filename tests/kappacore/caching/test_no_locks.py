@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from kappacore.machine.lease import Tenancy, remove
+from kappacore.machine.lease import SharedFolderLease, remove
 from support.caching import start_script
 from support.noflock import NO_LOCKS, without_flock
 
@@ -62,7 +62,10 @@ def test_a_path_leaves_nothing_either(tmp_path, disk):
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("from kappacore.machine.lease import Tenancy\nTenancy(folder)", "users"),
+        (
+            "from kappacore.machine.lease import SharedFolderLease\nSharedFolderLease(folder)",
+            "users",
+        ),
         ("from kappacore.machine.lease import remove\nremove(folder, kept=True)", "users"),
         ("from kappacore.caching.stats import _take_slot\n_take_slot(folder)", "slot-0000"),
         (
@@ -78,7 +81,7 @@ def test_a_path_leaves_nothing_either(tmp_path, disk):
 def test_every_file_that_is_locked_is_named(tmp_path, disk, source, name):
     """Files that a machine with locks has made, or whose lock alone is refused."""
     path = disk / "kept" / name
-    assert not Tenancy(disk / "kept", keep=1000).leave()
+    assert not SharedFolderLease(disk / "kept", keep=1000).release()
     env = without_flock(tmp_path / "noflock.so", errno.EOPNOTSUPP, path)
     source = f"folder = pathlib.Path(sys.argv[1])\n{source}"
     assert refusal(tmp_path, source, disk / "kept", **env) == expected(path, errno.EOPNOTSUPP)

@@ -68,7 +68,7 @@ def test_a_bar_is_shown_on_a_terminal_only(tmp_path):
 # the copy cannot be complete before the main thread sees the signal.
 INTERRUPTED = """
 import os, signal, sys, time
-from kappacore.cli.main import main
+from kappacore.cli import main
 
 copied = 0
 

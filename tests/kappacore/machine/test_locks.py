@@ -46,12 +46,12 @@ def test_a_file_that_was_replaced_before_it_was_locked_is_not_taken_for_the_lock
     path = tmp_path / "lock"
     flock = locks.flock
 
-    def replace_and_lock(fd, operation, at):
+    def replace_and_lock(fd, at, **options):
         if at == path:
             monkeypatch.undo()
             path.unlink()
             path.touch()
-        flock(fd, operation, at)
+        flock(fd, at, **options)
 
     monkeypatch.setattr(locks, "flock", replace_and_lock)
     with try_lock(path) as lock:
@@ -75,5 +75,5 @@ def test_looking_whether_there_are_locks_leaves_nothing(tmp_path):
 
 def test_an_error_other_than_missing_locks_is_passed_on(tmp_path):
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
-        locks.flock(10**6, 2, tmp_path)
+        locks.flock(10**6, tmp_path)
     assert not isinstance(caught.value, StorageError)

@@ -46,7 +46,7 @@ BROKEN = [
     ("CannotClear", "what_outlives_the_process_can_be_cleared", "define clear()"),
     ("CountsPuts", "info_says_what_is_stored", "entries"),
     ("CountsNoBytes", "info_says_what_is_stored", "bytes"),
-    ("NeverFull", "a_full_backend_refuses_and_raises_nothing", "info() does not say full"),
+    ("NeverFull", "a_full_backend_refuses_and_raises_nothing", "info() does not report full"),
     ("RaisesWhenFull", "a_full_backend_refuses_and_raises_nothing", "No space left"),
     ("IgnoresTheLimit", "a_full_backend_refuses_and_raises_nothing", "128 values"),
     ("EvictsWhenFull", "a_full_backend_refuses_and_raises_nothing", "a full backend lost a value"),

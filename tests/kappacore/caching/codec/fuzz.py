@@ -31,9 +31,9 @@ import xxhash
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from kappacore.caching.codec import default_codec
-from kappacore.caching.codec._dtypes import DTYPES
-from kappacore.caching.codec._layout import DIGESTED_FROM, HEADER, HEADER_SIZE, seal
-from kappacore.caching.codec._reading import LAZY_READERS, READERS
+from kappacore.caching.codec.arrays import DTYPES
+from kappacore.caching.codec.layout import DIGESTED_FROM, HEADER, HEADER_SIZE, seal
+from kappacore.caching.codec.reading import LAZY_READERS, READERS
 from kappacore.errors import CorruptValueError, MissingDependencyError
 from support.codec_values import corpus
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from kappacore.caching.codec import default_codec
-from kappacore.caching.codec._layout import seal
+from kappacore.caching.codec.layout import seal
 from kappacore.errors import CorruptValueError
 
 

@@ -48,7 +48,7 @@ def test_a_missing_library_is_named_and_is_not_taken_for_damage(tmp_path: Path) 
 import sys
 import msgspec
 from kappacore.caching.codec import default_codec
-from kappacore.caching.codec._layout import seal
+from kappacore.caching.codec.layout import seal
 from kappacore.errors import CorruptValueError, MissingDependencyError
 
 sys.modules["torchvision"] = sys.modules["PIL"] = None  # as if they were not installed

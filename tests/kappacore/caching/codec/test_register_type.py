@@ -136,15 +136,16 @@ def test_a_reader_that_lacks_the_type_takes_the_value_for_a_miss_that_says_so(co
 
 def test_a_value_of_an_earlier_class_is_a_miss() -> None:
     old, new = Codec(), Codec()
-    old.register_type(dataclasses.make_dataclass("Box", ["x", "y"]), name="box")
+    earlier_box = dataclasses.make_dataclass("Box", ["x", "y"])
+    old.register_type(earlier_box, name="box")
     new.register_type(Box, name="box")
-    cls = old._types.of_name("box").cls
-    stored = b"".join(old.encode(cls(1, 2), 1))
+    stored = b"".join(old.encode(earlier_box(1, 2), 1))
     with pytest.raises(CorruptValueError, match=r"'box' raised .*fields \['x', 'y'\]"):
         new.decode(stored, 1)
-    old.register_type(enum.Enum("Split", "TRAIN OLD"), name="split")
+    earlier_split: Any = enum.Enum("Split", "TRAIN OLD")
+    old.register_type(earlier_split, name="split")
     new.register_type(Split, name="split")
-    stored = b"".join(old.encode(old._types.of_name("split").cls.OLD, 1))
+    stored = b"".join(old.encode(earlier_split.OLD, 1))
     with pytest.raises(CorruptValueError, match="'split' raised KeyError"):
         new.decode(stored, 1)
 

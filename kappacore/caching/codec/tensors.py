@@ -1,4 +1,4 @@
-"""Torch tensors. Imported only where a tensor is at hand."""
+"""Torch tensors. Imported only once torch is in use or a stored value holds a tensor."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kappacore.caching.codec._arrays import check_items, memory_of
-from kappacore.caching.codec._layout import MAX_NDIM
-from kappacore.caching.codec._reading import ALONE, READERS
-from kappacore.caching.codec._writing import WRITERS, Refusal
+from kappacore.caching.codec.arrays import check_items, memory_of
+from kappacore.caching.codec.layout import MAX_NDIM
+from kappacore.caching.codec.reading import ALONE, READERS
+from kappacore.caching.codec.writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
-#: dtypes that NumPy has too
+#: dtypes that NumPy has as well
 _SHARED = (
     "bool", "uint8", "int8", "int16", "int32", "int64",
     "float16", "float32", "float64", "complex64", "complex128",
 )  # fmt: skip
-#: dtypes whose bits travel as integers of the same size; an older torch lacks some
+#: dtypes whose bits are stored as integers of the same size; older versions of torch lack some
 _CARRIED = {
     "bfloat16": torch.int16, "uint16": torch.int16, "uint32": torch.int32, "uint64": torch.int64,
     "complex32": torch.int32, "float8_e4m3fn": torch.uint8, "float8_e5m2": torch.uint8,
@@ -38,7 +38,7 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     return torch.empty(0, dtype=dtype).numpy().dtype
 
 
-#: name -> dtype, NumPy's dtype for its bits, torch's dtype for those where it is another
+#: name -> dtype, NumPy's dtype for its bits, torch's dtype for its bits where that is another
 _DTYPES: dict[str, tuple[torch.dtype, np.dtype[Any], torch.dtype | None]] = {
     **{name: (getattr(torch, name), _numpy_dtype(getattr(torch, name)), None) for name in _SHARED},
     **{
@@ -49,19 +49,20 @@ _DTYPES: dict[str, tuple[torch.dtype, np.dtype[Any], torch.dtype | None]] = {
 }
 _NAMES = {dtype: (name, carrier) for name, (dtype, _, carrier) in _DTYPES.items()}
 
-# named dimensions are gone from newer torch
+# newer versions of torch have no named dimensions
 _has_names: Callable[[torch.Tensor], bool] = getattr(torch.Tensor, "has_names", lambda _: False)
 
-#: Layouts that keep the channels last in memory: letter -> the way back to where torch has them.
+#: Layouts with the channels last in memory: letter -> permutation to torch's order.
 _CHANNELS_LAST = {"L": (0, 3, 1, 2), "M": (0, 4, 1, 2, 3)}
 
 
 def write_tensor(writer: Writer, tensor: torch.Tensor) -> None:
     """Write a dense CPU tensor; `requires_grad`, hooks and attributes are not part of it."""
     named = _NAMES.get(tensor.dtype)
-    if named is None or tensor.layout is not torch.strided or not tensor.is_cpu:
-        raise Refusal(_why_not(tensor))
-    if tensor.is_nested or _has_names(tensor) or tensor.dim() > MAX_NDIM:
+    if (
+        named is None or tensor.layout is not torch.strided or not tensor.is_cpu
+        or tensor.is_nested or _has_names(tensor) or tensor.dim() > MAX_NDIM
+    ):  # fmt: skip
         raise Refusal(_why_not(tensor))
     writer.check_size(tensor.nbytes)
     name, carrier = named
@@ -108,14 +109,14 @@ def read_tensor(reader: Reader) -> torch.Tensor:
 
 
 def _view(array: np.ndarray[Any, Any]) -> torch.Tensor:
-    """Return a tensor on memory that is read-only."""
-    _say_nothing_of_read_only_memory()
+    """Return a tensor on read-only memory."""
+    _use_up_the_warning()
     return torch.from_numpy(array)
 
 
 @functools.cache
-def _say_nothing_of_read_only_memory() -> None:
-    # torch warns of the first such array of a process; here it is what the user has asked for.
+def _use_up_the_warning() -> None:
+    # torch warns of the first read-only array of a process; here the user has asked for it.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.from_numpy(np.ndarray(1, np.uint8, b"x"))

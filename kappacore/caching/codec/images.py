@@ -1,4 +1,4 @@
-"""PIL images. Imported only where Pillow is in use or a stored value holds an image."""
+"""PIL images. Imported only once Pillow is in use or a stored value holds an image."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from kappacore.caching.codec._reading import READERS
-from kappacore.caching.codec._writing import WRITERS, Refusal
+from kappacore.caching.codec.reading import READERS
+from kappacore.caching.codec.writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
 #: mode -> bits per pixel as `Image.tobytes` writes them
 _MODES = {
@@ -33,7 +33,7 @@ def _write_image(writer: Writer, image: Image.Image) -> None:
     width, height = image.size
     if width * height == 0:
         raise Refusal("it is an image without pixels")
-    image.load()  # brings a palette that was just set into its final form
+    image.load()  # gives a palette that was just set its final form
     palette_mode, palette = None, None
     if image.mode in ("P", "PA") and image.palette is not None:
         palette_mode = image.palette.mode
@@ -43,12 +43,8 @@ def _write_image(writer: Writer, image: Image.Image) -> None:
     writer.enter(image, 1)
     writer.put("I", image.mode, width, height, palette_mode, palette)
     writer.operands += (writer.put_blob(data), len(data))
-    try:
-        writer.write(image.info)
-    except Refusal as refusal:
-        refusal.add_step(image, ".info")
-        raise
-    writer.leave()
+    writer.write_part(image, ".info", image.info)
+    writer.depth -= 1
 
 
 def _read_image(reader: Reader) -> Image.Image:
@@ -68,10 +64,8 @@ def _read_image(reader: Reader) -> Image.Image:
             image.putpalette(colors, palette_mode)
             image.load()
     reader.enter()
-    copy, reader.copy = reader.copy, True  # whoever uses the info expects bytes
-    info = reader.read()
-    reader.copy = copy
-    reader.leave()
+    info = reader.read_copy()
+    reader.depth -= 1
     if type(info) is not dict:
         raise ValueError("the info of an image is a dict")
     image.info = info

@@ -1,11 +1,11 @@
-"""What ``kappacore cache`` shows and does, through whatever backends are installed."""
+"""The caches that installed backends keep: finding, removing and describing them."""
 
 from __future__ import annotations
 
 import fnmatch
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kappacore import plugins
@@ -20,72 +20,50 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from kappacore.caching.backends.base import BackendInfo
+    from kappacore.plugins import PluginRef
+
+    Found = tuple[PluginRef, BackendInfo]
 
 __all__ = [
-    "Place",
     "as_dict",
     "as_lines",
     "as_table",
+    "backend",
+    "backends_of_machine",
     "clear",
     "find",
     "gc",
     "gc_counters",
     "matches",
-    "place",
-    "places",
 ]
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 _HEADER = ("NAMESPACE", "DATASET", "ENTRIES", "SIZE", "USERS", "LAST USE", "KEPT", "BACKEND")
 
 
-@dataclass(frozen=True)
-class Place:
-    """A backend with the options that say where its entries are."""
-
-    name: str
-    backend: type[CacheBackend]
-    options: Mapping[str, Any]
-
-    def call(self, method: str, *arguments: str) -> Any:
-        """Call one of the backend's class methods; whatever it raises becomes a KappaError."""
-        try:
-            found = getattr(self.backend, method)(*arguments, **self.options)
-            return list(found) if method == "namespaces" else found
-        except KappaError:
-            raise
-        except Exception as error:
-            raise BrokenPluginError(
-                f"The cache backend {self.name!r} failed: {type(error).__name__}: {error}"
-            ) from error
-
-
-Found = tuple[Place, "BackendInfo"]
-
-
-def place(backend: str, options: Mapping[str, Any]) -> Place:
+def backend(name: str, options: Mapping[str, Any]) -> PluginRef:
     """Choose a backend by name.
 
     Raises:
-        InvalidOptionError: if it has nothing to list.
-        KappaError: if it cannot be used.
+        InvalidOptionError: If it does not list its namespaces.
+        KappaError: If it cannot be used.
     """
-    ref = plugins.as_ref("backend", backend, options)
+    ref = plugins.as_ref("backend", name, options)
     cls = backend_class(ref)
     if not _defines(cls, "namespaces"):
         raise InvalidOptionError(
-            f"The cache backend {backend!r} ({cls.__qualname__}, scope {cls.scope!r}) does not "
+            f"The cache backend {name!r} ({cls.__qualname__}, scope {cls.scope!r}) does not "
             f"list its namespaces: it defines no namespaces(). Leave --backend out to see the "
             f"caches of this machine, or name another one."
         )
-    return Place(ref.name, cls, options)
+    return ref
 
 
-def places(complain: Callable[[str], None]) -> list[Place]:
+def backends_of_machine(complain: Callable[[str], None]) -> list[PluginRef]:
     """Choose all backends that share entries within the machine and list them.
 
     Args:
-        complain: told of each backend that cannot be asked.
+        complain: Called with the reason for each backend that cannot be used.
     """
     found = []
     for info in plugins.all_plugins():
@@ -93,8 +71,9 @@ def places(complain: Callable[[str], None]) -> list[Place]:
             try:
                 ref = plugins.ref("backend", info.name, {})
                 if _defines(ref.load(), "namespaces"):
-                    found.append(Place(ref.name, backend_class(ref), {}))
-            except InvalidOptionError as error:  # it must be told where its entries are
+                    backend_class(ref)  # checks it
+                    found.append(ref)
+            except InvalidOptionError as error:  # an option without a default
                 complain(f"{error} Give it: --backend {info.name} --opt …=…")
             except KappaError as error:
                 complain(str(error))
@@ -106,45 +85,58 @@ def _defines(cls: Any, method: str) -> bool:
     return own is not None and own is not getattr(CacheBackend, method).__func__
 
 
-def find(at: Place, patterns: Sequence[str] = ("*",)) -> list[BackendInfo]:
+def _call(ref: PluginRef, method: str, *arguments: str) -> Any:
+    """Call a class method of a backend; whatever it raises becomes a KappaError."""
+    try:
+        found = getattr(backend_class(ref), method)(*arguments, **ref.options)
+        return list(found) if method == "namespaces" else found
+    except KappaError:
+        raise
+    except Exception as error:
+        raise BrokenPluginError(
+            f"The cache backend {ref.name!r} failed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def find(ref: PluginRef, patterns: Sequence[str] = ("*",)) -> list[BackendInfo]:
     """Return the namespaces of a backend that match one of the patterns."""
-    infos: list[BackendInfo] = at.call("namespaces")
+    infos: list[BackendInfo] = _call(ref, "namespaces")
     return [info for info in infos if any(matches(info, pattern) for pattern in patterns)]
 
 
 def matches(info: BackendInfo, pattern: str) -> bool:
-    """Return whether a namespace has a name, with or without ``*`` and ``?``.
+    """Return whether a pattern with ``*`` and ``?`` matches a namespace.
 
-    That is the whole one, or the one that the user gave as ``namespace=``.
+    It may match the whole name, or the part that the user gave as ``namespace=``.
     """
     names = (info.namespace, info.namespace.rsplit(".", 4)[0])
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def clear(at: Place, info: BackendInfo) -> tuple[bool, str]:
-    """Remove a namespace; return whether it is so, and what became of it."""
-    if not _defines(at.backend, "remove"):
+def clear(ref: PluginRef, info: BackendInfo) -> tuple[bool, str]:
+    """Remove a namespace; return whether its entries are gone, and what was done."""
+    cls = backend_class(ref)
+    if not _defines(cls, "remove"):
         raise InvalidOptionError(
-            f"The cache backend {at.name!r} ({at.backend.__qualname__}) cannot remove "
-            f"namespaces: it defines no remove()."
+            f"The cache backend {ref.name!r} ({cls.__qualname__}) cannot remove namespaces: it "
+            f"defines no remove()."
         )
-    if not at.call("remove", info.namespace):
-        if info.users:
-            return False, f"{info.namespace}: in use, and of a form that cannot be emptied"
-        return True, f"{info.namespace}: it is gone already"
-    if info.users:
+    removed = _call(ref, "remove", info.namespace)
+    if not info.users:
+        return True, f"{info.namespace}: {'removed' if removed else 'already gone'}"
+    if removed:
         return True, f"{info.namespace}: emptied, because it is in use"
-    return True, f"{info.namespace}: removed"
+    return False, f"{info.namespace}: in use, and of a form that cannot be emptied"
 
 
-def gc(at: Place) -> list[str]:
-    """Remove what nobody uses and nobody wants kept; return the names."""
-    removed: list[str] = at.call("collect")
+def gc(ref: PluginRef) -> list[str]:
+    """Remove the namespaces that are neither in use nor kept; return their names."""
+    removed: list[str] = _call(ref, "collect")
     return removed
 
 
 def gc_counters() -> None:
-    """Remove counters that killed processes have left; they belong to no backend."""
+    """Remove the counters of killed processes, which belong to no backend."""
     if is_supported():
         collect(user_folder("stats", make=False))
 
@@ -152,27 +144,22 @@ def gc_counters() -> None:
 # ---- for people and for programs
 
 
-def as_dict(at: Place, info: BackendInfo) -> dict[str, Any]:
+def as_dict(ref: PluginRef, info: BackendInfo) -> dict[str, Any]:
     """Return a namespace as plain data; ``kept_until`` may be ``"forever"``."""
     forever = {"kept_until": "forever"} if info.kept_until == math.inf else {}
-    return {"backend": at.name, **asdict(info), "entries": _entries(info), **forever}
+    return {"backend": ref.name, **asdict(info), "entries": _entries(info), **forever}
 
 
 def as_table(found: Iterable[Found]) -> str:
     """Return namespaces as text, a row each."""
-    now = time.time()
-    rows = [_HEADER, *(_row(at, info, now) for at, info in found)]
+    rows = [_HEADER, *(_row(ref, info) for ref, info in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def as_lines(at: Place, info: BackendInfo) -> str:
-    """Return all that is known of a namespace as text, a line each."""
-    now = time.time()
-    _, dataset, entries, size, users, used, kept, _ = _row(at, info, now)
+def as_lines(ref: PluginRef, info: BackendInfo) -> str:
+    """Return all that is known of a namespace as text, a line for each fact."""
+    _, dataset, entries, size, users, used, kept, _ = _row(ref, info)
     limit = "no limit" if info.capacity is None else f"limit {format_size(info.capacity)}"
     lines = {
         "namespace": info.namespace,
@@ -183,13 +170,14 @@ def as_lines(at: Place, info: BackendInfo) -> str:
         "last use": used + _date(info.last_used),
         "kept": kept + _date(info.kept_until),
         "where": info.where,
-        "backend": at.name,
+        "backend": ref.name,
         **({"advice": info.advice} if info.advice else {}),
     }
     return "\n".join(f"{name:<10} {value}" for name, value in lines.items())
 
 
-def _row(at: Place, info: BackendInfo, now: float) -> tuple[str, ...]:
+def _row(ref: PluginRef, info: BackendInfo) -> tuple[str, ...]:
+    now = time.time()
     if info.users:
         used = "now"
     else:
@@ -208,12 +196,12 @@ def _row(at: Place, info: BackendInfo, now: float) -> tuple[str, ...]:
         "?" if info.users is None else str(info.users),
         used,
         kept,
-        at.name,
+        ref.name,
     )
 
 
 def _entries(info: BackendInfo) -> int:
-    """Return the number of entries without the record that says whose they are."""
+    """Return the number of entries without the header that names their dataset."""
     return max(0, info.entries - bool(info.dataset))
 
 

@@ -11,9 +11,9 @@ import shutil
 import signal
 import time
 
-from kappacore.machine import lease as tenancy_module
+from kappacore.machine import lease as lease_module
 from kappacore.machine.folders import open_private
-from kappacore.machine.lease import Tenancy, collect, count_users
+from kappacore.machine.lease import SharedFolderLease, collect, count_users
 from support.caching import run_script, start_script
 
 fork = multiprocessing.get_context("fork")
@@ -22,15 +22,15 @@ fork = multiprocessing.get_context("fork")
 def test_users_are_counted_by_process(tmp_path):
     folder = tmp_path / "shared"
     assert count_users(folder) is None
-    mine = [Tenancy(folder), Tenancy(folder)]
+    mine = [SharedFolderLease(folder), SharedFolderLease(folder)]
     assert count_users(folder) == 1
     joined, stop = fork.Event(), fork.Event()
 
     def join():
-        tenancy = Tenancy(folder)
+        lease = SharedFolderLease(folder)
         joined.set()
         stop.wait()
-        tenancy.leave()
+        lease.release()
 
     child = fork.Process(target=join, daemon=True)
     child.start()
@@ -39,8 +39,8 @@ def test_users_are_counted_by_process(tmp_path):
     stop.set()
     child.join()
     assert count_users(folder) == 1
-    for tenancy in mine:
-        tenancy.leave()
+    for lease in mine:
+        lease.release()
 
 
 def test_what_a_killed_user_left_is_collected_by_the_next(tmp_path):
@@ -50,9 +50,9 @@ def test_what_a_killed_user_left_is_collected_by_the_next(tmp_path):
         """
         import sys, time
         from pathlib import Path
-        from kappacore.machine.lease import Tenancy
+        from kappacore.machine.lease import SharedFolderLease
 
-        tenancy = Tenancy(Path(sys.argv[1]))
+        lease = SharedFolderLease(Path(sys.argv[1]))
         print("ready", flush=True)
         time.sleep(60)
         """,
@@ -68,12 +68,12 @@ def test_what_a_killed_user_left_is_collected_by_the_next(tmp_path):
 
 def test_a_forked_child_does_not_hold_the_lock_of_a_parent_that_left(tmp_path):
     """Such as a worker of another DataLoader, which never uses this cache and lives on."""
-    kept = Tenancy(tmp_path / "kept", keep=math.inf)
+    kept = SharedFolderLease(tmp_path / "kept", keep=math.inf)
     stop = fork.Event()
     child = fork.Process(target=stop.wait, daemon=True)
     child.start()
-    kept.leave()
-    joiner = fork.Process(target=Tenancy, args=(tmp_path / "kept",), daemon=True)
+    kept.release()
+    joiner = fork.Process(target=SharedFolderLease, args=(tmp_path / "kept",), daemon=True)
     joiner.start()
     joiner.join(10)
     alive = joiner.is_alive()
@@ -83,17 +83,17 @@ def test_a_forked_child_does_not_hold_the_lock_of_a_parent_that_left(tmp_path):
     assert not alive, "joining waits for a process that has nothing to do with the folder"
 
 
-def test_a_forked_child_leaves_its_parents_tenancy_alone(tmp_path):
-    tenancy = Tenancy(tmp_path / "shared")
-    child = fork.Process(target=tenancy.leave, daemon=True)
+def test_a_forked_child_leaves_its_parents_lease_alone(tmp_path):
+    lease = SharedFolderLease(tmp_path / "shared")
+    child = fork.Process(target=lease.release, daemon=True)
     child.start()
     child.join()
     assert child.exitcode == 0
-    assert tenancy.folder.is_dir()
-    assert tenancy.leave()
+    assert lease.folder.is_dir()
+    assert lease.release()
 
 
-def test_a_worker_that_ends_normally_leaves(tmp_path):
+def test_a_worker_that_ends_normally_releases(tmp_path):
     child = fork.Process(target=join_and_return, args=(tmp_path / "shared",), daemon=True)
     child.start()
     child.join()
@@ -103,18 +103,18 @@ def test_a_worker_that_ends_normally_leaves(tmp_path):
 
 def join_and_return(folder):
     global _held
-    _held = Tenancy(folder)
+    _held = SharedFolderLease(folder)
 
 
-def test_a_program_that_ends_without_leaving_leaves_nothing(tmp_path):
+def test_a_program_that_ends_without_releasing_leaves_nothing(tmp_path):
     run_script(
         tmp_path,
         """
         import sys
         from pathlib import Path
-        from kappacore.machine.lease import Tenancy
+        from kappacore.machine.lease import SharedFolderLease
 
-        tenancy = Tenancy(Path(sys.argv[1]))
+        lease = SharedFolderLease(Path(sys.argv[1]))
         """,
         tmp_path / "shared",
     )
@@ -130,14 +130,14 @@ def come_and_go(parent, seconds, seed, problems):
         while time.monotonic() < end:
             if rng.random() < 0.3:
                 collect(parent)
-            tenancy = Tenancy(parent / "busy")
-            mine = tenancy.folder / f"user-{seed}"
+            lease = SharedFolderLease(parent / "busy")
+            mine = lease.folder / f"user-{seed}"
             mine.write_text(str(rounds))
             time.sleep(rng.choice([0, 0, 0.001, 0.003]))
             assert mine.read_text() == str(rounds)
-            assert (tenancy.folder / "users").exists()
+            assert (lease.folder / "users").exists()
             mine.unlink()
-            tenancy.leave()
+            lease.release()
             time.sleep(rng.choice([0, 0, 0.001]))
             rounds += 1
         assert rounds > 10
@@ -171,9 +171,9 @@ def test_processes_killed_at_random_moments_leave_nothing_that_the_next_cannot_c
         time.sleep(rng.uniform(0.01, 0.05))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        tenancy = Tenancy(tmp_path / "busy")
-        assert tenancy.folder.is_dir()
-        tenancy.leave()
+        lease = SharedFolderLease(tmp_path / "busy")
+        assert lease.folder.is_dir()
+        lease.release()
     collect(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -183,7 +183,7 @@ def test_processes_killed_at_random_moments_leave_nothing_that_the_next_cannot_c
 
 def test_who_waited_at_the_door_of_a_folder_that_was_removed_gets_a_new_one(tmp_path):
     folder = tmp_path / "shared"
-    Tenancy(folder, keep=100).leave()
+    SharedFolderLease(folder, keep=100).release()
     remover = open_private(folder / "users")
     fcntl.flock(remover, fcntl.LOCK_EX)
     joined = fork.SimpleQueue()
@@ -191,9 +191,9 @@ def test_who_waited_at_the_door_of_a_folder_that_was_removed_gets_a_new_one(tmp_
 
     def join():
         about_to_join.set()
-        tenancy = Tenancy(folder)
+        lease = SharedFolderLease(folder)
         joined.put((folder.is_dir(), (folder / "keep").exists()))
-        tenancy.leave()
+        lease.release()
 
     joiner = fork.Process(target=join, daemon=True)
     joiner.start()
@@ -210,17 +210,17 @@ def test_who_waited_at_the_door_of_a_folder_that_was_removed_gets_a_new_one(tmp_
 
 def test_who_tidies_up_does_not_remove_what_was_made_anew_meanwhile(tmp_path, monkeypatch):
     folder = tmp_path / "shared"
-    first = Tenancy(folder)
+    first = SharedFolderLease(folder)
     later = []
 
     def open_while_others_leave_and_come(path, *flags):
         fd = open_private(path, *flags)
         monkeypatch.undo()
-        first.leave()
-        later.append(Tenancy(folder))
+        first.release()
+        later.append(SharedFolderLease(folder))
         return fd
 
-    monkeypatch.setattr(tenancy_module, "open_private", open_while_others_leave_and_come)
+    monkeypatch.setattr(lease_module, "open_private", open_while_others_leave_and_come)
     assert collect(tmp_path) == []
     assert folder.is_dir()
-    assert later[0].leave()
+    assert later[0].release()

@@ -1,8 +1,8 @@
-"""Taking a value apart: a program of one letter per object, its operands, and buffers.
+"""Encoding a value: a program of one letter per object, its operands, and buffers.
 
-``(x, [1, 2], {"y": None})`` with an array ``x`` becomes the program ``taLD.``. Its operands are, in
-the order in which the letters ask for them: ``3``; dtype, shape and offset of the array; ``2 1 2``;
-``1 "y"``; ``None``. They are None, bool, int, float and str only: a flat list, which a parser reads
+``(x, [1, 2], {"y": None})`` with an array ``x`` becomes the program ``taLD.``. Its operands, in the
+order of the letters that take them: ``3``; dtype, shape and offset of the array; ``2 1 2``;
+``1 "y"``; ``None``. They are only None, bool, int, float and str: a flat list, which a parser reads
 without recursion.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kappacore.caching.codec._layout import (
+from kappacore.caching.codec.layout import (
     HEADER_SIZE,
     MAX_DEPTH,
     MAX_NODES,
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kappacore.caching.backends.base import Buffer
-    from kappacore.caching.codec._registry import TypeRegistry
+    from kappacore.caching.codec.registry import TypeRegistry
 
-#: How a value of exactly this type is written. Filled by the modules of the types.
+#: The writer of values of exactly this type. Filled by the modules of the types.
 WRITERS: dict[type, Callable[[Writer, Any], None]] = {}
 
-#: Types whose module is imported only once a program that uses them has imported it anyway.
+#: Library -> module with the writers of its types, imported once the library is.
 LAZY_WRITERS = {
-    "torch": "kappacore.caching.codec._tensors",
-    "PIL.Image": "kappacore.caching.codec._images",
-    "torchvision.tv_tensors": "kappacore.caching.codec._tv_tensors",
+    "torch": "kappacore.caching.codec.tensors",
+    "PIL.Image": "kappacore.caching.codec.images",
+    "torchvision.tv_tensors": "kappacore.caching.codec.tv_tensors",
 }
 
 _to_msgpack = msgspec.msgpack.Encoder().encode
 
 
 class Refusal(Exception):  # noqa: N818 - never leaves the codec
-    """Why a value cannot be kept; collects the steps to it on its way out."""
+    """Why a value cannot be encoded; collects the steps to it while it propagates."""
 
     def __init__(self, reason: str, value: Any = None) -> None:
         super().__init__(reason)
@@ -56,23 +56,23 @@ class Refusal(Exception):  # noqa: N818 - never leaves the codec
         self.steps: list[str] = []
 
     def add_step(self, container: Any, step: str) -> None:
-        """Note that the refused value was found in ``container`` under ``step``."""
+        """Record that the refused value was found in ``container`` under ``step``."""
         self.steps.append(step)
-        if self.value is container:  # what was too deep is also further up
+        if self.value is container:  # the value that was too deep is also further up
             self.reason = "it contains itself, and a cache keeps values, not references"
             self.steps.clear()
 
     @property
     def path(self) -> str:
-        """Return the place as Python would write it, from ``sample`` on."""
+        """The path to the value as a Python expression, starting with ``sample``."""
         return "sample" + "".join(reversed(self.steps))
 
 
 class Writer:
-    """The state of taking one value apart."""
+    """The state of encoding one value."""
 
-    __slots__ = ("_array_size", "_arrays", "_blob_size", "_blobs", "_depth", "_text_size",
-                 "operands", "program", "types")  # fmt: skip
+    __slots__ = ("_array_size", "_arrays", "_blob_size", "_blobs", "_text_size",
+                 "depth", "operands", "program", "types")  # fmt: skip
 
     def __init__(self, types: TypeRegistry) -> None:
         self.types = types
@@ -83,7 +83,7 @@ class Writer:
         self._array_size = 0
         self._blob_size = 0
         self._text_size = 0
-        self._depth = 0
+        self.depth = 0  # containers that are open
 
     def write(self, value: Any) -> None:
         """Write one value and everything in it."""
@@ -92,6 +92,14 @@ class Writer:
             write = self._find(value)
         write(self, value)
 
+    def write_part(self, container: Any, step: str, value: Any) -> None:
+        """Write a value inside a container; a refusal records the step to it."""
+        try:
+            self.write(value)
+        except Refusal as refusal:
+            refusal.add_step(container, step)
+            raise
+
     def put(self, letter: str, *operands: Operand) -> None:
         """Append one letter and its operands."""
         self.program.append(letter)
@@ -99,22 +107,27 @@ class Writer:
 
     def put_array(self, data: Buffer) -> int:
         """Append the memory of an array and return its offset among the arrays."""
-        offset = aligned(self._array_size)
-        self.check_size(offset + len(data))
-        _append(self._arrays, self._array_size, data)
+        offset = self._append(self._arrays, self._array_size, data)
         self._array_size = offset + len(data)
         return offset
 
     def put_blob(self, data: Buffer) -> int:
         """Append a byte string and return its offset among the byte strings."""
-        offset = aligned(self._blob_size)
-        self.check_size(offset + len(data))
-        _append(self._blobs, self._blob_size, data)
+        offset = self._append(self._blobs, self._blob_size, data)
         self._blob_size = offset + len(data)
         return offset
 
+    def _append(self, buffers: list[Buffer], size: int, data: Buffer) -> int:
+        """Append ``data`` to buffers that take ``size`` bytes; return its offset."""
+        offset = aligned(size)
+        self.check_size(offset + len(data))
+        if offset != size:
+            buffers.append(padding(size))
+        buffers.append(data)
+        return offset
+
     def check_size(self, size: int) -> None:
-        """Refuse before memory is spent on what is too large anyway."""
+        """Refuse a value that is too large before memory is spent on it."""
         if size > MAX_VALUE_BYTES:
             raise Refusal(
                 f"with it the sample takes {size} bytes, of {MAX_VALUE_BYTES} at most; is it an "
@@ -122,7 +135,7 @@ class Writer:
             )
 
     def add_text(self, size: int) -> None:
-        """Count a long string, which goes into the structure."""
+        """Count the size of a long string towards the limit of the structure."""
         self._text_size += size
         if self._text_size > MAX_STRUCTURE_BYTES:
             raise Refusal(
@@ -131,19 +144,18 @@ class Writer:
             )
 
     def enter(self, container: Any, children: int) -> None:
-        """Go one level down; refuse what is too deep, too large or contains itself."""
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
+        """Go one level down; refuse what is too deep, too large or contains itself.
+
+        The caller goes up again: ``writer.depth -= 1``.
+        """
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
             raise Refusal(f"it is nested more than {MAX_DEPTH} levels deep", container)
         if max(len(self.program), len(self.operands)) + children > MAX_NODES:
             raise Refusal(f"a sample holds at most {MAX_NODES} objects; put numbers into an array")
 
-    def leave(self) -> None:
-        """Go one level up."""
-        self._depth -= 1
-
     def finish(self, key: int, namespace: str) -> list[Buffer]:
-        """Return the pieces of the value that was written."""
+        """Return the pieces of the encoded value."""
         structure = _to_msgpack(["".join(self.program), *self.operands])
         self.add_text(len(structure) - self._text_size)
         buffers = self._arrays
@@ -156,7 +168,7 @@ class Writer:
     def _find(self, value: Any) -> Callable[[Writer, Any], None]:
         """Return the writer of a type that is registered, or whose library is loaded by now."""
         cls = type(value)
-        if cls in self.types:
+        if cls in self.types.by_class:
             return write_registered
         load_writers()
         if cls in WRITERS:
@@ -172,27 +184,16 @@ def load_writers() -> None:
 
 
 def write_registered(writer: Writer, value: Any) -> None:
-    """Write a value of a registered type: the type's name and what its encoder made of it."""
-    entry = writer.types.of_class(type(value))
+    """Write a value of a registered type: the type's name and what its encoder returned."""
+    entry = writer.types.by_class[type(value)]
     writer.enter(value, 1)
     writer.put("R", entry.name)
     try:
         plain = entry.encode(value)
     except Exception as error:
         raise Refusal(f"the encoder registered for {entry.name!r} raised {error!r}") from error
-    try:
-        writer.write(plain)
-    except Refusal as refusal:
-        refusal.add_step(value, "")
-        raise
-    writer.leave()
-
-
-def _append(buffers: list[Buffer], size: int, data: Buffer) -> None:
-    gap = padding(size)
-    if gap:
-        buffers.append(gap)
-    buffers.append(data)
+    writer.write_part(value, "", plain)
+    writer.depth -= 1
 
 
 def _why_not(cls: type) -> str:

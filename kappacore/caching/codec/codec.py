@@ -1,4 +1,4 @@
-"""The codec: a value to pieces of bytes, and bytes to the value."""
+"""The codec: encodes a value as pieces of bytes, and decodes bytes to the value."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 from xxhash import xxh3_64_intdigest
 
 from kappacore.caching.codec import (  # noqa: F401 - each adds its types
-    _arrays,
-    _containers,
-    _scalars,
-    _stdlib,
+    arrays,
+    containers,
+    scalars,
 )
-from kappacore.caching.codec._layout import (
+from kappacore.caching.codec.layout import (
     BYTES,
     BYTES_AND_INT,
     DIGESTED_FROM,
@@ -26,9 +25,9 @@ from kappacore.caching.codec._layout import (
     TREE,
     seal_bytes,
 )
-from kappacore.caching.codec._reading import READ_ERRORS, read_tree
-from kappacore.caching.codec._registry import DecoderError, TypeRegistry
-from kappacore.caching.codec._writing import Refusal, Writer
+from kappacore.caching.codec.reading import READ_ERRORS, read_tree
+from kappacore.caching.codec.registry import DecoderError, TypeRegistry, find_targets
+from kappacore.caching.codec.writing import WRITERS, Refusal, Writer, load_writers
 from kappacore.errors import (
     CorruptValueError,
     MissingDependencyError,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kappacore.caching.backends.base import Buffer
-    from kappacore.caching.codec._registry import Reference
+    from kappacore.caching.codec.registry import Reference
 
 __all__ = ["Codec", "default_codec", "register_type"]
 
@@ -49,40 +48,40 @@ _unpack_header = HEADER.unpack_from
 
 
 class Codec:
-    """Turns samples into bytes and back into exactly what they were.
+    """Encodes samples as bytes, and decodes them to exactly the same values.
 
-    Kept with their exact types, at any depth: None, bool, int, float, complex, str, bytes,
+    It keeps the exact types, at any depth, of None, bool, int, float, complex, str, bytes,
     bytearray, tuple, list, dict, set, frozenset, slice, range, date, datetime (without a time zone
-    or with a `datetime.timezone`), timedelta, pathlib's paths, NumPy arrays and scalars (but no
-    objects), dense CPU tensors, PIL images, torchvision's tv_tensors, and what was given to
-    :func:`register_type`. Anything else, subclasses of these included, is refused.
+    or with a `datetime.timezone`), timedelta, pathlib's paths, NumPy arrays and scalars (except
+    objects), dense CPU tensors, PIL images, torchvision's tv_tensors, and types given to
+    :func:`register_type`. Anything else, including subclasses of these, is refused.
 
-    Not part of a value: references (one list found twice comes back as two lists), strides other
-    than C order, Fortran order, channels_last and channels_last_3d, a tensor's `requires_grad`,
-    hooks and attributes, and a dtype's metadata.
+    Not part of a value: references (a list that occurs twice is decoded as two lists), strides
+    other than C order, Fortran order, channels_last and channels_last_3d, a tensor's
+    `requires_grad`, hooks and attributes, and a dtype's metadata.
 
-    A codec holds nothing but its registered types. Pickled, it carries them by reference, so the
-    workers of a DataLoader know them however they are started.
+    A codec holds only its registered types. When it is pickled they are sent by name, so that
+    DataLoader workers know them, however they are started.
     """
 
     def __init__(self) -> None:
         self._types = TypeRegistry()
 
     def encode(self, value: Any, key: int, namespace: str = "") -> list[Buffer]:
-        """Turn a value into bytes.
+        """Encode a value.
 
         Args:
-            value: the sample.
-            key: the key that it will be stored under; only the same key reads it.
-            namespace: the namespace that it will be stored in, likewise.
+            value: The sample.
+            key: The key to store it under; it can be decoded only with the same key.
+            namespace: The namespace to store it in, likewise.
 
         Returns:
-            The pieces of the stored value, to be written one behind the other. Large ones are the
+            The pieces of the stored value, to be written one after another. Large ones are the
             value's own memory: copy them before the value changes.
 
         Raises:
-            UncacheableValueError: the value cannot be given back exactly; the message names the
-                place, as in ``sample[1]["boxes"]``.
+            UncacheableValueError: If the value cannot be restored exactly; the message gives the
+                path to the reason, as in ``sample[1]["boxes"]``.
         """
         if type(value) is bytes:
             return seal_bytes(BYTES, value, key, namespace)
@@ -111,35 +110,35 @@ class Codec:
         verify: bool = True,
         copy: bool = True,
     ) -> Any:
-        """Turn bytes back into the value.
+        """Decode a value.
 
         Args:
-            buffer: the stored value, as one buffer of bytes.
-            key: the key that it was stored under.
-            namespace: the namespace that it was stored in.
-            verify: False leaves out the digest over the whole value. That the value belongs to
-                this key and namespace is checked either way, and so is everything that would be
-                unsafe to get wrong.
-            copy: True gives values of their own: arrays and tensors are writable, and those of
+            buffer: The stored value, as one buffer of bytes.
+            key: The key that it was stored under.
+            namespace: The namespace that it was stored in.
+            verify: False skips the digest over the whole value. Key, namespace and everything
+                that memory safety depends on are checked either way.
+            copy: True gives independent values: arrays and tensors are writable, and those of
                 one sample share one allocation. False leaves large data where it is: arrays are
                 read-only views, bytes and bytearrays read-only memoryviews, and **tensors are
                 views that torch takes for writable. Writing to one, in-place operations
                 included, changes the cached sample for every reader, or ends the process where
-                the memory is read-only.** The buffer must stay unchanged as long as a view lives.
+                the memory is read-only.** The buffer must stay unchanged while a view exists.
 
         Returns:
             The value.
 
         Raises:
-            CorruptValueError: the buffer is not what was written for this key and namespace by
-                this version of the format.
-            MissingDependencyError: the value needs a library that is not installed.
-            TypeRegistrationError: the value is intact, but the decoder registered for a type fails.
+            CorruptValueError: If the buffer was not written for this key and namespace by this
+                version of the format.
+            MissingDependencyError: If the value needs a library that is not installed.
+            TypeRegistrationError: If the value is intact, but the decoder registered for a type
+                fails.
         """
         view = buffer if type(buffer) is memoryview else memoryview(buffer)
         try:
             view = view.cast("B")
-        except TypeError:  # with gaps, or of items that are no single numbers
+        except TypeError:  # not contiguous, or not of single numbers
             view = memoryview(view.tobytes())
         size = len(view)
         if size < HEADER_SIZE:
@@ -172,7 +171,7 @@ class Codec:
                 raise
             if intact and isinstance(error, DecoderError):
                 raise TypeRegistrationError(
-                    f"The value stored for {_place(key, namespace)} is intact, but {error}. Repair "
+                    f"The value stored for {_where(key, namespace)} is intact, but {error}. Repair "
                     f"the decoder; or, if it no longer reads what an older encoder wrote, register "
                     f"the type under another name=."
                 ) from error
@@ -186,18 +185,24 @@ class Codec:
         *,
         name: str | None = None,
     ) -> None:
-        """Teach this codec a type; see :func:`register_type`."""
+        """Register a type with this codec; see :func:`register_type`."""
+        load_writers()
+        if isinstance(cls, type) and cls in WRITERS:
+            raise TypeRegistrationError(
+                f"{cls.__qualname__} is kept exactly as it is; there is nothing to register."
+            )
         self._types.register(cls, encode, decode, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self is _default, self._types.references())
+        types = [entry.reference() for entry in self._types.by_name.values()]
+        return _restore, (self is _default, types)
 
 
 _default = Codec()
 
 
 def default_codec() -> Codec:
-    """Return the codec of this process, which caches use unless they are given another."""
+    """Return the codec of this process, the default of all caches."""
     return _default
 
 
@@ -208,23 +213,24 @@ def register_type(
     *,
     name: str | None = None,
 ) -> None:
-    """Let samples hold values of a type of one's own.
+    """Allow values of a custom type in samples.
 
-    Do so before the cache is used. Workers of a DataLoader learn it from the dataset that they
-    are sent, so the type and both functions must be importable there: defined at the top level of
-    a module, neither a lambda nor inside another function.
+    Register a type before the cache is used. DataLoader workers receive the registration with the
+    dataset, so they must be able to import the type and both functions: define them at the top
+    level of a module, neither as a lambda nor inside another function.
 
     Args:
-        cls: the type; values of exactly this type, not of its subclasses.
-        encode: takes a value and returns it in terms of types that the codec knows. May be left
+        cls: The type. Subclasses are not included.
+        encode: Takes a value and returns it in terms of types that the codec knows. May be left
             out, with ``decode``, for enums (kept by member name), namedtuples (by position) and
             dataclasses (by field name; restored without a call of ``__init__``).
-        decode: takes what ``encode`` returned and gives the value back.
-        name: what stored values call the type; default its module and name. It must stay the same
-            as long as stored values are to be read.
+        decode: Takes the result of ``encode`` and returns the value.
+        name: The type's name in stored values; default its module and name. Values can be read
+            only as long as it stays the same.
 
     Raises:
-        TypeRegistrationError: the type is known already, the name is taken, or there is no default.
+        TypeRegistrationError: If the type or the name is registered already, or if ``encode`` and
+            ``decode`` are missing for a type without defaults.
 
     Example::
 
@@ -240,10 +246,11 @@ def register_type(
     _default.register_type(cls, encode, decode, name=name)
 
 
-def _restore(is_default: bool, types: tuple[Reference, ...]) -> Codec:
-    """Return the codec that a pickle carried: its types are those of the process that sent it."""
+def _restore(is_default: bool, types: list[Reference]) -> Codec:
+    """Return a codec from a pickle, with the types of the process that sent it."""
     codec = _default if is_default else Codec()
-    codec._types.add_references(types)
+    for reference in types:
+        codec.register_type(*find_targets(reference), name=reference[0])
     return codec
 
 
@@ -256,9 +263,9 @@ def _why_not_read(signature: int) -> str:
 
 def _corrupt(key: int, namespace: str, reason: str) -> CorruptValueError:
     return CorruptValueError(
-        f"The value stored for {_place(key, namespace)} cannot be used: {reason}."
+        f"The value stored for {_where(key, namespace)} cannot be used: {reason}."
     )
 
 
-def _place(key: int, namespace: str) -> str:
+def _where(key: int, namespace: str) -> str:
     return f"key {key} of namespace {namespace!r}" if namespace else f"key {key}"

@@ -1,8 +1,8 @@
-"""Putting a value together again from bytes that nobody vouches for.
+"""Decoding a value from untrusted bytes.
 
-Every count, size, offset and shape is checked as a Python int before memory is taken, and every
-buffer may be named once only, so a value never takes much more memory than its bytes. What does
-not fit raises `ValueError` (or what Python raises for such arguments: see `READ_ERRORS`), which
+Every count, size, offset and shape is checked as a Python int before memory is allocated, and every
+buffer may be used only once, so that a value never takes much more memory than its bytes. Malformed
+bytes raise `ValueError` (or what Python raises for such arguments: see `READ_ERRORS`), which
 :meth:`Codec.decode` turns into `CorruptValueError`.
 """
 
@@ -17,25 +17,26 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from kappacore.caching.codec._layout import HEADER_SIZE, MAX_DEPTH, MAX_NDIM, Operand, aligned
+from kappacore.caching.codec.layout import HEADER_SIZE, MAX_DEPTH, MAX_NDIM, Operand, aligned
 from kappacore.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kappacore.caching.codec._registry import TypeRegistry
+    from kappacore.caching.codec.registry import TypeRegistry
 
-#: How the value behind a letter is read. Filled by the modules of the types.
+#: The reader of a letter's value. Filled by the modules of the types.
 READERS: dict[str, Callable[[Reader], Any]] = {}
 
-#: Letters whose module is imported when a value needs it: names fixed here, never found in data.
+#: Letter -> module with its reader, imported on first use, and the package that it needs. The names
+#: are fixed here and never come from data.
 LAZY_READERS = {
-    "x": ("kappacore.caching.codec._tensors", "torch"),
-    "I": ("kappacore.caching.codec._images", "pillow"),
-    "v": ("kappacore.caching.codec._tv_tensors", "torchvision"),
+    "x": ("kappacore.caching.codec.tensors", "torch"),
+    "I": ("kappacore.caching.codec.images", "pillow"),
+    "v": ("kappacore.caching.codec.tv_tensors", "torchvision"),
 }
 
-#: What reading malformed bytes raises.
+#: The exceptions that malformed bytes raise.
 READ_ERRORS = (
     ValueError,
     TypeError,
@@ -45,19 +46,19 @@ READ_ERRORS = (
     msgspec.MsgspecError,
 )
 
-#: Refuses everything that nests before it allocates anything for it.
+#: Refuses nested data before it allocates anything for it.
 _from_msgpack = msgspec.msgpack.Decoder(list[Operand]).decode
 
-#: Samples that are one array: letter -> dtypes by name, and what is made of a copy and of a view.
+#: Samples that are one array: letter -> dtypes by name, and functions for a copy and for a view.
 ALONE: dict[
     str,
     tuple[dict[str, np.dtype[Any]], Callable[[Any], Any] | None, Callable[[Any], Any] | None],
 ] = {}
 
-#: Bytes of structure up to which it may be that of one array.
+#: The structure of a single array is no longer than this, in bytes.
 SMALL_STRUCTURE = 64
 
-#: What the largest numbers need; malloc gives as much.
+#: Alignment that the largest numbers need, and that malloc guarantees.
 ARRAY_ALIGNMENT = 16
 
 
@@ -88,15 +89,15 @@ def read_tree(
 
 @lru_cache(maxsize=1024)  # most samples of a dataset have the same structure
 def _array_alone(structure: bytes, array_bytes: int) -> Any:
-    """Return what reads a sample that is an array of numbers, else None.
+    """Return how to read a sample that is an array of numbers; None for other samples.
 
-    That is its dtype, its shape, whether it may lie at any address, and what is made of a copy and
-    of a view of it.
+    That is: dtype, shape, whether any address is aligned for it, and the functions to apply to a
+    copy and to a view.
     """
     operands: Any = _from_msgpack(structure)
     letter = operands[0]
     if letter in LAZY_READERS:
-        _find(letter)  # which may make it one of ALONE
+        _find(letter)  # may add it to ALONE
     if letter not in ALONE or len(operands) < 5:
         return None
     _, name, order, *numbers = operands
@@ -113,9 +114,9 @@ def _array_alone(structure: bytes, array_bytes: int) -> Any:
 
 
 class Reader:
-    """The state of putting one value together."""
+    """The state of decoding one value."""
 
-    _depth = 0
+    depth = 0  # containers that are open
     _array_end = 0
     _blob_end = 0
     _memory: np.ndarray[Any, Any] | None = None
@@ -146,25 +147,28 @@ class Reader:
             read = _find(letter)
         return read(self)
 
+    def read_copy(self) -> Any:
+        """Read one value as a copy: memoryviews are unfit for keys and for a library's metadata."""
+        copy, self.copy = self.copy, True
+        value = self.read()
+        self.copy = copy
+        return value
+
     def finish(self) -> None:
-        """Check that nothing is left over."""
+        """Check that everything was read."""
         if next(self._letters, None) is not None or next(self.operands, self) is not self:
             raise ValueError("its structure goes on after its end")
         if self._array_end != self._arrays:
             raise ValueError("it holds bytes that belong to nothing")
 
     def enter(self) -> None:
-        """Go one level down."""
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
+        """Go one level down; the caller goes up again: ``reader.depth -= 1``."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
             raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
 
-    def leave(self) -> None:
-        """Go one level up."""
-        self._depth -= 1
-
     def count(self) -> int:
-        """Read an operand that counts something."""
+        """Read an operand that is a non-negative int."""
         value = self.operand()
         if type(value) is not int or value < 0:
             raise ValueError(f"{value!r} is no count")
@@ -178,7 +182,7 @@ class Reader:
         return value
 
     def plain(self) -> list[Operand]:
-        """Read a count and as many operands."""
+        """Read a count and that many operands."""
         count = self.count()
         values = list(islice(self.operands, count))
         if len(values) != count:
@@ -186,7 +190,7 @@ class Reader:
         return values
 
     def shape(self) -> tuple[int, ...]:
-        """Read the number of dimensions and the size along each."""
+        """Read the number of dimensions, then the size of each."""
         ndim = self.operand()
         if type(ndim) is not int or not 0 <= ndim <= MAX_NDIM:
             raise ValueError(f"an array has at most {MAX_NDIM} dimensions, not {ndim!r}")
@@ -194,10 +198,10 @@ class Reader:
         for size in shape:
             if type(size) is not int or size < 0:
                 raise ValueError(f"an array has the size {size!r} along a dimension")
-        return shape  # type: ignore[return-value]  # all int, as just seen
+        return shape  # type: ignore[return-value]  # all int, as checked
 
     def blob(self) -> memoryview:
-        """Read an offset and a size and return that byte string, still in the stored value."""
+        """Read an offset and a size; return a view of that byte string."""
         offset, size = self.count(), self.count()
         start = aligned(self._arrays_start + self._arrays) + offset
         if offset != aligned(self._blob_end) or start + size > len(self._view):
@@ -206,11 +210,11 @@ class Reader:
         return self._view[start : start + size]
 
     def array(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        """Read an offset and return the array there, in C order.
+        """Read an offset; return the array there, in C order.
 
         Args:
-            dtype: of the array, from a fixed table.
-            shape: of the array, as read from the value.
+            dtype: The array's dtype, from a fixed table.
+            shape: The array's shape, as read from the value.
         """
         array: np.ndarray[Any, Any]
         offset = self.operand()
@@ -219,34 +223,35 @@ class Reader:
             array = np.ndarray(shape, dtype, bytearray())  # without memory, however large a dtype
             array.flags.writeable = self.copy
             return array
-        if type(offset) is not int or offset != aligned(self._array_end):
+        end = aligned(self._array_end) + size
+        if type(offset) is not int or offset + size != end or end > self._arrays:
             raise ValueError("an array is not where it should be")
-        if offset + size > self._arrays:
-            raise ValueError("an array is not where it should be")
-        self._array_end = offset + size
+        self._array_end = end
         if size == self._arrays and self.copy and dtype.names is None:
-            # the only one owns its memory; a copy of records would lose what is between fields
+            # a single array owns its memory; a copy of records would lose the bytes between fields
             array = np.ndarray(shape, dtype, self._view, self._arrays_start).copy()
             return array
-        if self._memory is None:
-            self._load_memory()
+        if self._memory is None:  # copied for all arrays at once, or viewed
+            stored = np.frombuffer(self._view, np.uint8, self._arrays, self._arrays_start)
+            address = stored.__array_interface__["data"][0]
+            # A view of a misaligned buffer would give misaligned numbers.
+            self._memory = stored.copy() if self.copy or address % ARRAY_ALIGNMENT else stored
+            self._memory.flags.writeable = self.copy
         array = np.ndarray(shape, dtype, self._memory, offset)
         return array
-
-    def _load_memory(self) -> None:
-        """Copy the memory of all arrays at once, or view it where it is."""
-        stored = np.frombuffer(self._view, np.uint8, self._arrays, self._arrays_start)
-        address = stored.__array_interface__["data"][0]
-        # No numbers may lie at an odd address, so such a buffer cannot be viewed.
-        self._memory = stored.copy() if self.copy or address % ARRAY_ALIGNMENT else stored
-        self._memory.flags.writeable = self.copy
 
 
 def _read_registered(reader: Reader) -> Any:
     reader.enter()
-    entry = reader.types.of_name(reader.text())
+    name = reader.text()
+    entry = reader.types.by_name.get(name)
+    if entry is None:
+        raise ValueError(
+            f"it holds a value of the type {name!r}, which is not registered here; call "
+            "kappacore.register_type for it first"
+        )
     value = entry.restore(reader.read())
-    reader.leave()
+    reader.depth -= 1
     return value
 
 
@@ -254,7 +259,7 @@ READERS["R"] = _read_registered
 
 
 def _find(letter: str) -> Callable[[Reader], Any]:
-    """Return the reader of a letter whose module is not loaded yet."""
+    """Return the reader of a letter, importing its module if needed."""
     if letter in LAZY_READERS:
         module, package = LAZY_READERS[letter]
         try:

@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
     from kappacore.caching.backends.base import Buffer
 
-#: What the flat structure of a value consists of.
+#: An element of the flat structure of a value.
 Operand = bool | int | float | str | None
 
 FORMAT_VERSION = 1
 
-#: Containers within containers, the outermost included; a reader enforces it too.
+#: Levels of nested containers, including the outermost; enforced by readers too.
 MAX_DEPTH = 64
-#: Python objects in one value. What has more of them belongs into an array.
+#: Python objects in one value. More of them belong in an array.
 MAX_NODES = 1 << 20
 #: The structure: all strings, numbers and short byte strings of a value together.
 MAX_STRUCTURE_BYTES = 1 << 28
-#: One value with everything in it. Above all a guard against `expand`ed and broadcast arrays.
+#: A whole value. Guards mainly against expanded and broadcast arrays.
 MAX_VALUE_BYTES = 1 << 34
 #: NumPy's own limit.
 MAX_NDIM = 64
 
 ALIGNMENT = 64
 
-#: Numbers in buffers have the byte order of the machine, so each order has its own.
+#: One for each byte order, because numbers in buffers have the byte order of the machine.
 MAGIC = b"KAPV" if sys.byteorder == "little" else b"KAPB"
 #: Magic and format version, which a reader compares as one number.
 SIGNATURE = int.from_bytes(MAGIC + FORMAT_VERSION.to_bytes(4, "little"), "little")
@@ -39,11 +39,11 @@ SIGNATURE = int.from_bytes(MAGIC + FORMAT_VERSION.to_bytes(4, "little"), "little
 #: the int of a (bytes, int), size of the arrays
 HEADER = struct.Struct("<QQQQIIqQ8x")
 HEADER_SIZE = 64
-#: The second digest covers everything behind itself: the later part of the header and the rest.
+#: The second digest covers everything after itself: the rest of the header and of the value.
 DIGESTED_FROM = 24
 _SEAL, _FIELDS = struct.Struct("<QQQ"), struct.Struct("<QIIqQ8x")
 
-#: Kinds of value: a structure with buffers, or one of two without a structure.
+#: Kinds of value: a structure with buffers, or one of the two without a structure.
 TREE, BYTES, BYTES_AND_INT = range(3)
 
 INT64_MIN, INT64_MAX, UINT64_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
@@ -84,7 +84,7 @@ def seal(
 
 
 def seal_bytes(kind: int, data: bytes, key: int, namespace: str, number: int = 0) -> list[Buffer]:
-    """Return what :func:`seal` does for a value that is one byte string, sooner."""
+    """Do the same as :func:`seal`, faster, for a value that is one byte string."""
     fields = _FIELDS.pack(HEADER_SIZE + len(data), kind, 0, number, 0)
     digest = xxh3_64(fields)
     digest.update(data)

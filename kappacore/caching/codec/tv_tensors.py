@@ -1,4 +1,4 @@
-"""torchvision's tv_tensors. Imported only where they are in use or a stored value holds one."""
+"""torchvision's tv_tensors. Imported only once they are in use or a stored value holds one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torchvision import tv_tensors  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-from kappacore.caching.codec._reading import READERS
-from kappacore.caching.codec._tensors import write_tensor
-from kappacore.caching.codec._writing import WRITERS, Refusal
+from kappacore.caching.codec.reading import READERS
+from kappacore.caching.codec.tensors import write_tensor
+from kappacore.caching.codec.writing import WRITERS
 
 if TYPE_CHECKING:
-    from kappacore.caching.codec._reading import Reader
-    from kappacore.caching.codec._writing import Writer
+    from kappacore.caching.codec.reading import Reader
+    from kappacore.caching.codec.writing import Writer
 
 _NAMES = ("Image", "Video", "Mask", "BoundingBoxes", "KeyPoints")
-#: What a tv_tensor may know beside its numbers; an older torchvision has less of both.
+#: Attributes of tv_tensors beside their numbers; older versions of torchvision have fewer.
 _ATTRIBUTES = ("canvas_size", "clamping_mode")
 _CLASSES = {name: getattr(tv_tensors, name) for name in _NAMES if hasattr(tv_tensors, name)}
 
@@ -27,13 +27,10 @@ def _write_tv_tensor(writer: Writer, value: Any) -> None:
     box_format = known["format"].name if "format" in known else None
     writer.enter(value, 2)
     writer.put("v", type(value).__name__, box_format)
-    try:
-        writer.write({name: known[name] for name in _ATTRIBUTES if name in known})
-    except Refusal as refusal:
-        refusal.add_step(value, ".__dict__")
-        raise
+    attributes = {name: known[name] for name in _ATTRIBUTES if name in known}
+    writer.write_part(value, ".__dict__", attributes)
     write_tensor(writer, value.as_subclass(torch.Tensor))
-    writer.leave()
+    writer.depth -= 1
 
 
 def _read_tv_tensor(reader: Reader) -> Any:
@@ -41,7 +38,7 @@ def _read_tv_tensor(reader: Reader) -> Any:
     box_format = reader.operand()
     reader.enter()
     attributes, tensor = reader.read(), reader.read()
-    reader.leave()
+    reader.depth -= 1
     if cls is None or type(attributes) is not dict or type(tensor) is not torch.Tensor:
         raise ValueError("a tv_tensor is malformed")
     value = tensor.as_subclass(cls)

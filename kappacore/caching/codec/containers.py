@@ -1,0 +1,179 @@
+"""Tuples, lists, sets and dicts; slices and ranges.
+
+A container whose elements are all operands has a letter of its own, which saves one letter and two
+calls per element: ``T`` for ``t``, ``L`` for ``l`` and so on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kappacore.caching.codec.layout import INT64_MIN, UINT64_MAX
+from kappacore.caching.codec.reading import READERS, Reader
+from kappacore.caching.codec.scalars import LONG_TEXT
+from kappacore.caching.codec.writing import WRITERS, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from kappacore.caching.codec.writing import Writer
+
+
+def _all_operands(values: Iterable[Any]) -> bool:
+    """Return whether every value can be an operand as it is."""
+    kinds = set(map(type, values))
+    if not kinds <= {type(None), bool, int, float, str}:
+        return False
+    if int in kinds:
+        for value in values:
+            if type(value) is int and not INT64_MIN <= value <= UINT64_MAX:
+                return False
+    if str in kinds:
+        for value in values:
+            if type(value) is str and (len(value) >= LONG_TEXT or not value.isascii()):
+                return False
+    return True
+
+
+def _order(value: Any) -> tuple[str, str]:
+    inner = sorted(map(_order, value)) if isinstance(value, frozenset) else value
+    return type(value).__name__, repr(inner)
+
+
+def _collection_writer(letter: str, *, is_set: bool = False) -> Callable[[Writer, Any], None]:
+    def write(writer: Writer, values: Collection[Any]) -> None:
+        writer.enter(values, len(values))
+        # A set's own order depends on the process, and caches compare bytes.
+        ordered = sorted(values, key=_order) if is_set else values
+        if _all_operands(values):
+            writer.put(letter.upper(), len(values), *ordered)
+        else:
+            writer.put(letter, len(values))
+            index = 0
+            try:
+                for index, value in enumerate(ordered):  # noqa: B007 - the step of a refusal
+                    writer.write(value)
+            except Refusal as refusal:
+                refusal.add_step(values, "{an element}" if is_set else f"[{index}]")
+                raise
+        writer.depth -= 1
+
+    return write
+
+
+def _collection_reader(
+    make: Callable[[Any], Any], read_value: Callable[[Reader], Any] = Reader.read
+) -> Callable[[Reader], Any]:
+    def read(reader: Reader) -> Any:
+        reader.enter()
+        values = [read_value(reader) for _ in range(reader.count())]
+        reader.depth -= 1
+        return make(values)
+
+    return read
+
+
+def _operands_reader(make: Callable[[Any], Any]) -> Callable[[Reader], Any]:
+    def read(reader: Reader) -> Any:
+        reader.enter()
+        values = make(reader.plain())
+        reader.depth -= 1
+        return values
+
+    return read
+
+
+# ---- dict; the keys of "D" are operands
+
+
+def _write_dict(writer: Writer, value: dict[Any, Any]) -> None:
+    writer.enter(value, 2 * len(value))
+    key: Any = None
+    step = ""
+    try:
+        if _all_operands(value):
+            writer.put("D", len(value), *value)
+            for key, child in value.items():  # noqa: B007 - the step of a refusal
+                writer.write(child)
+        else:
+            writer.put("d", len(value))
+            for key, child in value.items():
+                step = "{a key}"
+                writer.write(key)
+                step = ""
+                writer.write(child)
+    except Refusal as refusal:
+        refusal.add_step(value, step or f"[{_shown(key)}]")
+        raise
+    writer.depth -= 1
+
+
+def _shown(key: Any) -> str:
+    """Return a key as a Python expression, shortened."""
+    if type(key) is int and key.bit_length() > 64:
+        return "a large int"
+    text = f'"{key}"' if type(key) is str and '"' not in key else repr(key)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _read_dict(reader: Reader) -> dict[Any, Any]:
+    reader.enter()
+    result = {reader.read_copy(): reader.read() for _ in range(reader.count())}
+    reader.depth -= 1
+    return result
+
+
+def _read_plain_dict(reader: Reader) -> dict[Any, Any]:
+    reader.enter()
+    result = {key: reader.read() for key in reader.plain()}
+    reader.depth -= 1
+    return result
+
+
+# ---- slice and range
+
+
+def _bounds_writer(letter: str) -> Callable[[Writer, Any], None]:
+    def write(writer: Writer, value: slice | range) -> None:
+        writer.enter(value, 3)
+        writer.put(letter)
+        for name in ("start", "stop", "step"):
+            writer.write_part(value, f".{name}", getattr(value, name))
+        writer.depth -= 1
+
+    return write
+
+
+def _bounds_reader(make: Callable[[Any, Any, Any], Any]) -> Callable[[Reader], Any]:
+    def read(reader: Reader) -> Any:
+        reader.enter()
+        bounds = make(reader.read(), reader.read(), reader.read())
+        reader.depth -= 1
+        return bounds
+
+    return read
+
+
+WRITERS |= {
+    tuple: _collection_writer("t"),
+    list: _collection_writer("l"),
+    set: _collection_writer("s", is_set=True),
+    frozenset: _collection_writer("z", is_set=True),
+    dict: _write_dict,
+    slice: _bounds_writer(":"),
+    range: _bounds_writer("r"),
+}
+READERS |= {
+    "t": _collection_reader(tuple),
+    "l": _collection_reader(list),
+    "s": _collection_reader(set, Reader.read_copy),
+    "z": _collection_reader(frozenset, Reader.read_copy),
+    "T": _operands_reader(tuple),
+    "L": _operands_reader(list),
+    "S": _operands_reader(set),
+    "Z": _operands_reader(frozenset),
+    "D": _read_plain_dict,
+    "d": _read_dict,
+    ":": _bounds_reader(slice),
+    "r": _bounds_reader(range),
+}
