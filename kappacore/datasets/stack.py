@@ -11,7 +11,14 @@ from kappacore.errors import EmptyDatasetError, KappaError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["describe", "describe_stack", "find_wrapper", "iter_wrappers", "refuse_empty"]
+__all__ = [
+    "describe",
+    "describe_stack",
+    "find_wrapper",
+    "inner_datasets",
+    "iter_wrappers",
+    "refuse_empty",
+]
 
 T = TypeVar("T")
 
@@ -32,7 +39,7 @@ def iter_wrappers(dataset: Any) -> Iterator[Any]:
 
         [type(wrapper).__name__ for wrapper in iter_wrappers(train)]
     """
-    inside = _inside(dataset)
+    inside = inner_datasets(dataset)
     if inside:
         yield dataset
     for part in inside:
@@ -56,7 +63,7 @@ def find_wrapper(dataset: Any, kind: type[T]) -> T | None:
 def describe_stack(dataset: Any, depth: int = 0) -> str:
     """Return a dataset and what is inside it as text, one part a line."""
     lines = [f"{'  ' * depth}{describe(dataset)}"]
-    lines += [describe_stack(part, depth + 1) for part in _inside(dataset)]
+    lines += [describe_stack(part, depth + 1) for part in inner_datasets(dataset)]
     return "\n".join(lines)
 
 
@@ -80,7 +87,7 @@ def refuse_empty(dataset: Any) -> None:
     for part in iter_wrappers(dataset):
         if not getattr(type(part), "_kd_chooses", False) or len(part):
             continue
-        before = sum(len(inner) for inner in _inside(part))
+        before = sum(len(inner) for inner in inner_datasets(part))
         if before:
             raise EmptyDatasetError(
                 f"There is no sample to read: {describe(part)} left none of the {before} below it. "
@@ -88,12 +95,15 @@ def refuse_empty(dataset: Any) -> None:
             )
 
 
-def _inside(dataset: Any) -> list[Any]:
+def inner_datasets(dataset: Any) -> list[Any]:
+    """Return the datasets directly inside another: that of a wrapper, those of a concatenation."""
     if hasattr(type(dataset), "_kd_inside"):
         inside: list[Any] = dataset._kd_inside()
         return inside
     attributes = getattr(dataset, "__dict__", {})
     several = attributes.get("datasets")
+    if isinstance(several, dict):  # of torch's StackDataset
+        return list(several.values())
     if isinstance(several, (list, tuple)):
         return list(several)
     inner = attributes.get("dataset")

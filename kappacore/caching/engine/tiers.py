@@ -1,4 +1,4 @@
-"""Two caches, one behind the other: a fast one near by, a large or shared one behind it."""
+"""Two caches, one behind the other: a fast one in front, a large or shared one behind it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kappacore.caching.backends.base import BackendInfo, Scope
-    from kappacore.caching.engine.cache import Load, SampleCache
+    from kappacore.caching.engine.cache import SampleCache
+    from kappacore.caching.engine.loader import Load
     from kappacore.caching.stats import CacheStats
 
 __all__ = ["TieredCache", "tier_stats"]
@@ -22,12 +23,12 @@ __all__ = ["TieredCache", "tier_stats"]
 class TieredCache:
     """Reads the first cache, then the second, then the source; what is read fills both.
 
-    The second cache is the first one's source. So a hit behind is promoted, each tier verifies and
-    claims by its own rules, and neither knows of the other.
+    The second cache is the source of the first. So a hit in the second is stored in the first,
+    each tier verifies and claims by its own rules, and neither knows of the other.
 
     Args:
-        first: the cache that is asked first.
-        second: the cache that is asked for what the first one lacks.
+        first: The cache that is asked first.
+        second: The cache that is asked for what the first one lacks.
     """
 
     def __init__(self, first: SampleCache, second: SampleCache) -> None:
@@ -83,14 +84,14 @@ class TieredCache:
         first, second = self.tiers
         return first.column(lambda indices: second.fetch(indices, load))
 
-    def attach(self, load: Load, check: bool = True) -> None:
-        """Open both backends and check what they hold, as :meth:`SampleCache.attach` does."""
+    def verify_identity(self, load: Load, check: bool = True) -> None:
+        """Open both backends and verify what they hold; see :meth:`SampleCache.verify_identity`."""
         first, second = self.tiers
-        first.attach(load, check, known=second.attach(load, check))
+        first.verify_identity(load, check, known=second.verify_identity(load, check))
 
     @property
     def scope(self) -> Scope:
-        """Who shares the entries, at the widest."""
+        """Who shares the entries of the second tier, whose scope is the wider one."""
         return self.tiers[1].scope
 
     def stats(self) -> CacheStats:
@@ -109,12 +110,12 @@ class TieredCache:
         return [info for tier in self.tiers for info in tier.infos()]
 
     def clear(self) -> None:
-        """Remove all samples from both; first from the one that the other is filled from."""
+        """Remove all samples, from the second tier first, because the first is filled from it."""
         for tier in reversed(self.tiers):
             tier.clear()
 
     def close(self) -> None:
-        """Let go of both."""
+        """Close both."""
         for tier in self.tiers:
             tier.close()
 
@@ -123,7 +124,7 @@ def tier_stats(cache: SampleCache | TieredCache, tier: int | None = None) -> Cac
     """Return the counters of one tier, or of all as one.
 
     Raises:
-        InvalidOptionError: if there is no such tier.
+        InvalidOptionError: If there is no such tier.
     """
     if tier is None:
         return cache.stats()

@@ -9,7 +9,7 @@ import pytest
 import kappacore
 from kappacore import plugins
 from kappacore.caching.backends.base import backend_class
-from kappacore.caching.engine.client import Session
+from kappacore.caching.engine.client import BackendClient
 from kappacore.errors import (
     BrokenPluginError,
     CacheWarning,
@@ -247,7 +247,7 @@ def test_the_warning_of_a_full_cache_comes_once_for_all_its_users():
 def test_a_session_that_cannot_open_its_backend_leaves_nothing(cache_folder):
     ref = plugins.as_ref("backend", "server", {})
     with pytest.raises(BrokenPluginError):
-        Session(ref, "name", 3, keep=0, strict=False)
+        BackendClient(ref, "name", 3, keep=0, strict=False)
     import gc
 
     gc.collect()

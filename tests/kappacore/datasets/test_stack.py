@@ -51,6 +51,18 @@ def test_datasets_of_torch_and_caches_are_looked_into():
         assert names(cached) == ["CachedDataset", "ModeWrapper", "AdaptedDataset", "Subset"]
 
 
+def test_a_cache_over_torchs_stack_lists_its_parts():
+    image, label = ([0, 1], [2, 3])
+    for stacked in (
+        torch.utils.data.StackDataset(image, label),
+        torch.utils.data.StackDataset(image=image, label=label),
+    ):
+        with CachedDataset(stacked, "memory") as cached:
+            lines = ["CachedDataset(backend='memory') of 2", "  StackDataset of 2", "    list of 2"]
+            parts = [line.replace("()", "") for line in repr(cached).splitlines()]
+            assert parts == [*lines, "    list of 2"]
+
+
 def test_a_wrapper_is_found_by_its_type():
     inner = TransformWrapper(Numbers(), add_one)
     outer = TransformWrapper(RepeatWrapper(inner, 2), add_one, "y")
