@@ -129,7 +129,7 @@ def prefill(
                 if stats.refused and all(info and info.full for info in cache.infos()):
                     log.info("prefill ends after %d samples: the cache is full", done)
                     break
-                if cache.failing:
+                if all(tier.failing for tier in cache.tiers):
                     log.warning("prefill ends after %d samples: the cache fails", done)
                     break
         except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import InvalidOptionError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["TieredCache", "tier_stats"]
 
 
+@dataclass(eq=False, repr=False)
 class TieredCache:
     """Reads the first cache, then the second, then the source; what is read fills both.
 
@@ -31,24 +32,38 @@ class TieredCache:
         second: The cache that is asked for what the first one lacks.
     """
 
-    def __init__(self, first: SampleCache, second: SampleCache) -> None:
-        self.tiers = (first, second)
-        self.identity = first.identity
-        self.length = first.length
+    first: SampleCache
+    second: SampleCache
+
+    @property
+    def tiers(self) -> tuple[SampleCache, SampleCache]:
+        """Both, the one that is asked first first."""
+        return self.first, self.second
+
+    @property
+    def length(self) -> int:
+        """The number of samples."""
+        return self.first.length
+
+    @property
+    def scope(self) -> Scope:
+        """Who shares the entries of the second tier."""
+        return self.second.scope
 
     def fetch(self, indices: Sequence[int], load: Load) -> list[Any]:
         """Return samples, as :meth:`SampleCache.fetch` does."""
-        first, second = self.tiers
-        return first.fetch(indices, lambda missing: second.fetch(missing, load))
+        return self.first.fetch(indices, lambda missing: self.second.fetch(missing, load))
 
     def fetch_one(self, index: int, load: Load) -> Any:
         """Return one sample, as :meth:`SampleCache.fetch_one` does."""
-        first, second = self.tiers
-        return first.fetch_one(index, lambda missing: second.fetch(missing, load))
+        return self.first.fetch_one(index, lambda missing: self.second.fetch(missing, load))
+
+    def column(self, load: Load) -> np.ndarray[Any, Any] | None:
+        """Return all values as one array, as :meth:`SampleCache.column` does."""
+        return self.first.column(lambda missing: self.second.fetch(missing, load))
 
     def fill(self, indices: Sequence[int], load: Load) -> int:
         """Load what is missing in either, as :meth:`SampleCache.fill` does."""
-        first, second = self.tiers
         loaded = 0
 
         def count(missing: list[int]) -> Sequence[Any]:
@@ -57,46 +72,26 @@ class TieredCache:
             return load(missing)
 
         def take(missing: list[int]) -> Sequence[Any]:
-            found = first.take_cached(missing)
+            found = self.first.take_cached(missing)
             rest = [index for index in missing if index not in found]
             if rest:
                 found.update(zip(rest, count(rest), strict=True))
             return [found[index] for index in missing]
 
-        if not first.full_lately:
-            first.fill(indices, lambda missing: second.fetch(missing, count))
-        if not second.full_lately:
-            second.fill(indices, take)
+        if not self.first.full_lately:
+            self.first.fill(indices, lambda missing: self.second.fetch(missing, count))
+        if not self.second.full_lately:
+            self.second.fill(indices, take)
         return loaded
-
-    @property
-    def full_lately(self) -> bool:
-        """Whether a sample found no room in either a moment ago."""
-        return all(tier.full_lately for tier in self.tiers)
-
-    @property
-    def failing(self) -> bool:
-        """Whether both backends failed a moment ago."""
-        return all(tier.failing for tier in self.tiers)
-
-    def column(self, load: Load) -> np.ndarray[Any, Any] | None:
-        """Return all values as one array, as :meth:`SampleCache.column` does."""
-        first, second = self.tiers
-        return first.column(lambda indices: second.fetch(indices, load))
 
     def verify_identity(self, load: Load, check: bool = True) -> None:
         """Open both backends and verify what they hold; see :meth:`SampleCache.verify_identity`."""
-        first, second = self.tiers
-        first.verify_identity(load, check, known=second.verify_identity(load, check))
-
-    @property
-    def scope(self) -> Scope:
-        """Who shares the entries of the second tier, whose scope is the wider one."""
-        return self.tiers[1].scope
+        known = self.second.verify_identity(load, check)
+        self.first.verify_identity(load, check, known=known)
 
     def stats(self) -> CacheStats:
         """Return the counters as if both were one cache."""
-        first, second = (tier.stats() for tier in self.tiers)
+        first, second = self.first.stats(), self.second.stats()
         return replace(
             first + second,
             misses=second.misses,
@@ -107,17 +102,17 @@ class TieredCache:
 
     def infos(self) -> list[BackendInfo | None]:
         """Return how full each tier is."""
-        return [info for tier in self.tiers for info in tier.infos()]
+        return self.first.infos() + self.second.infos()
 
     def clear(self) -> None:
         """Remove all samples, from the second tier first, because the first is filled from it."""
-        for tier in reversed(self.tiers):
-            tier.clear()
+        self.second.clear()
+        self.first.clear()
 
     def close(self) -> None:
         """Close both."""
-        for tier in self.tiers:
-            tier.close()
+        self.first.close()
+        self.second.close()
 
 
 def tier_stats(cache: SampleCache | TieredCache, tier: int | None = None) -> CacheStats:
