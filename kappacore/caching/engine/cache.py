@@ -47,6 +47,7 @@ __all__ = ["SampleCache"]
 class _Opened:
     """What a cache consists of in one process."""
 
+    pid: int
     client: BackendClient
     store: Store
     claims: Claims
@@ -135,11 +136,11 @@ class SampleCache:
         if not 0 <= index < self.length:
             return self.fetch([index], load)[0]
         sample = opened.store.get(index)
+        if type(sample) is not Absence:
+            return sample
         if sample is Absence.MISSING:
             return self._load(opened, [index], [], load)[index]
-        if sample is Absence.CORRUPT:
-            return self._load(opened, [], [index], load)[index]
-        return sample
+        return self._load(opened, [], [index], load)[index]
 
     def _load(
         self, opened: _Opened, missing: list[int], corrupt: list[int], load: Load
@@ -212,12 +213,12 @@ class SampleCache:
             )
         pid = os.getpid()
         opened = self._current
-        if opened is not None and opened.client.pid == pid:
+        if opened is not None and opened.pid == pid:
             return opened
         # A lock of this process: at a fork another thread may hold the parent's.
         with self._opening.setdefault(pid, threading.Lock()):
             opened = self._current
-            if opened is None or opened.client.pid != pid:
+            if opened is None or opened.pid != pid:
                 opened = self._current = self._open_here()
         return opened
 
@@ -244,7 +245,7 @@ class SampleCache:
         claims = Claims(client)
         if self.alone:
             _warn_if_useless(store)
-        return _Opened(client, store, claims, IntegerColumn(store, claims))
+        return _Opened(os.getpid(), client, store, claims, IntegerColumn(store, claims))
 
     def clear(self) -> None:
         """Remove all samples, for all users of the namespace."""

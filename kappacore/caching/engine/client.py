@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -81,7 +80,6 @@ class BackendClient:
                 f"(pip install kappa-shared), or leave keep out."
             )
         _keep_freed_memory()
-        self.pid = os.getpid()
         self.name = ref.name
         self.scope = cls.scope
         self.length = length
@@ -129,8 +127,15 @@ class BackendClient:
 
     def get(self, key: int) -> Buffer | None:
         """Look one key up; absent if the backend fails."""
-        buffer: Buffer | None = self._guard("get", key)
-        return buffer
+        if self._down_until and self.failing:
+            return None
+        try:  # as _guard, which would cost a small sample a tenth more
+            with self._lock:
+                backend = self.backend
+                return (self._open() if backend is None else backend).get(key)
+        except Exception as error:
+            self._fail(error)
+            return None
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
         """Look keys up; all absent if the backend fails."""

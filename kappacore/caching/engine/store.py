@@ -89,8 +89,11 @@ class Store:
         if buffer is None:
             self.counters.add(seconds_get=got - started)
             return Absence.MISSING
+        verify = self.client.verify_always or not self._checked[key]
         try:
-            sample = self._decode(buffer, key, self.copy)
+            sample = self.codec.decode(
+                buffer, key, self._digest_name, verify=verify, copy=self.copy
+            )
         except CorruptValueError:
             self.counters.add(corrupt=1)
             return Absence.CORRUPT
@@ -115,21 +118,19 @@ class Store:
         started = clock()
         buffers = self.client.get_many(keys)
         got = clock()
-        # As _decode, whose call would cost a tenth of a small sample's time.
         decode, name, copy = self.codec.decode, self._digest_name, self.copy
         always = self.client.verify_always
-        checked, after_check = self._checked, self._after_check
+        seen, after_check = self._checked, self._after_check
         for key, buffer in zip(keys, buffers, strict=True):
             if buffer is None:
                 missing.append(key)
                 continue
-            verify = always or not checked[key]
             try:
-                samples[key] = decode(buffer, key, name, verify=verify, copy=copy)
+                samples[key] = decode(buffer, key, name, verify=always or not seen[key], copy=copy)
             except CorruptValueError:
                 corrupt.append(key)
                 continue
-            checked[key] = after_check
+            seen[key] = after_check
             size += len(buffer)
         self.counters.add_hits(len(samples), size, got - started, clock() - got)
         if corrupt:
@@ -178,10 +179,6 @@ class Store:
         pieces = self.codec.encode(sample, key, self._digest_name)
         return self.codec.decode(b"".join(pieces), key, self._digest_name, verify=False)
 
-    def _decode(self, buffer: Buffer, key: int, copy: bool) -> Any:
-        verify = self.client.verify_always or not self._checked[key]
-        return self.codec.decode(buffer, key, self._digest_name, verify=verify, copy=copy)
-
     # ---- what is not a sample
 
     def get_buffers(self, keys: Sequence[int]) -> list[Buffer | None]:
@@ -194,8 +191,9 @@ class Store:
         buffer = self.client.get(key)
         if buffer is None:
             return Absence.MISSING
+        verify = self.client.verify_always or not self._checked[key]
         try:
-            values = self._decode(buffer, key, copy=False)
+            values = self.codec.decode(buffer, key, self._digest_name, verify=verify, copy=False)
             if values is not None and np.shape(values) != (self.length,):
                 raise CorruptValueError(f"A column of {self.length} integers is {values!r:.200}.")
         except CorruptValueError:
