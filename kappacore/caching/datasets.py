@@ -356,7 +356,7 @@ class _CachedItem(Item):
     def _decode(self, idx: int, value: Any, ctx: Ctx | None) -> Any:
         try:
             return self._item.decode(value, ctx)
-        except KappaError:  # said on purpose: the source may know what to do about it
+        except KappaError:  # raised on purpose: the source may handle it
             return self._item.get(idx, ctx)
         except Exception:
             self._item.get(idx, ctx)  # raises the same, but knows what is read: the file's name
@@ -366,7 +366,7 @@ class _CachedItem(Item):
         column = self._item.get_all()
         if column is not None or self.has_raw or self.reads_samples or not self.cache.length:
             return column
-        # Only a column of integers is worth an array of its own; one value tells.
+        # Only a column of integers is worth an array of its own; one value shows it.
         return self.cache.column(self.load) if type(self.get(0)) is int else None
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:

@@ -208,7 +208,7 @@ def refuse_random(dataset: Any) -> None:
 
 
 def check_samples(dataset: Any) -> None:
-    """Raise UseModeWrapperError if the dataset has items but does not say what a sample is."""
+    """Raise UseModeWrapperError if the dataset has items but no samples."""
     if isinstance(dataset, KDDataset) and type(dataset).__getitem__ is KDDataset.__getitem__:
         raise UseModeWrapperError(
             f"{type(dataset).__name__} has items but no samples. Cache items with "

@@ -292,7 +292,7 @@ class SampleCache:
         return opened.client.counters.total()
 
     def infos(self) -> list[BackendInfo | None]:
-        """Return how full the backend is, as a list of one; None if it cannot say."""
+        """Return how full the backend is, as a list of one; None if unknown."""
         return [self._open().store.info()]
 
     @property

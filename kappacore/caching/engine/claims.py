@@ -130,7 +130,7 @@ class Claims:
             try:
                 while not done.wait(CLAIM_TTL / 3):
                     self.renew_many(keys)
-            except Exception as error:  # raised below, in the thread that can tell the user
+            except Exception as error:  # raised below, in the thread of the caller
                 failed.append(error)
 
         thread = threading.Thread(target=renew, name="kappacore-claims", daemon=True)

@@ -164,7 +164,7 @@ class BackendClient:
         self._guard("release_many", keys)
 
     def info(self) -> BackendInfo | None:
-        """Return how full the namespace is; None if the backend fails or cannot say."""
+        """Return how full the namespace is; None if unknown."""
         info: BackendInfo | None = self._guard("info")
         return info
 

@@ -1,4 +1,4 @@
-"""The header of a namespace: it says whose samples lie there, and every newcomer compares."""
+"""The header of a namespace: whose samples these are, compared by everyone who opens it."""
 
 from __future__ import annotations
 

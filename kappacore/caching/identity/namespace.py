@@ -125,7 +125,7 @@ def split(namespace: str) -> list[str]:
 
 
 def samples_in(namespace: str) -> int | None:
-    """Return the number of samples that a namespace is for; None if its name does not say."""
+    """Return the number of samples that a namespace is for; None if unknown."""
     match = re.fullmatch(r".*\.(\d+)\.v\d+", namespace)
     return int(match[1]) if match else None
 

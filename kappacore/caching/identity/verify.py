@@ -53,7 +53,7 @@ def verify_identity(
     """
     identity = entries.identity
     source = Source(load, entries.codec, identity)
-    named = identity.fingerprint is None and not identity.private  # only a name says what it holds
+    named = identity.fingerprint is None and not identity.private  # a name alone identifies it
     proved: SampleDigests | None = None
 
     def prove() -> SampleDigests:

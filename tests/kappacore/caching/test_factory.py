@@ -80,7 +80,7 @@ def test_a_backend_may_have_an_option_verify(log, recording):
     assert ("verify", "a certificate") in recording.take_calls()
 
 
-def test_a_limit_below_one_sample_is_told_so(log, backend):
+def test_a_limit_below_one_sample_is_an_error(log, backend):
     with (
         CachedDataset(Samples(log, size=10_000), backend, max_bytes="2KiB") as cached,
         pytest.raises(SizeLimitError, match=r"may take 2048 bytes .* one sample needs 10"),

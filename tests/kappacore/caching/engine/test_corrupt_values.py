@@ -50,7 +50,7 @@ def test_a_value_of_another_key_is_a_miss(cache):
     assert cache.fetch([1], load) == [[1, b"x" * 50]]
 
 
-def test_a_corrupt_record_is_written_anew(recording):
+def test_a_corrupt_header_is_written_anew(recording):
     recording.values[10] = b"garbage"
     cache = open_cache("recording")
     cache.close()
