@@ -78,7 +78,7 @@ def overhead(backend: str, size: int, rounds: int) -> tuple[float, float]:
         batches = [list(range(start, start + BATCH)) for start in range(0, len(samples), BATCH)]
         for batch in batches:
             dataset.__getitems__(batch)
-        bare = cache._session().backend
+        bare = cache._open().client.backend
         decode, name = cache.codec.decode, cache.identity.digest_name
 
         def by_hand() -> None:
@@ -127,7 +127,7 @@ def main() -> None:
     print("One epoch over a source that waits 2 ms a sample, 2 workers; ratio against no cache")
     source = Waiting(photos)
     with kappacore.CachedDataset(source, "shared") as cached:
-        cached.prefill(workers=16)
+        cached.prefill(threads=16)
         none, hot = rate_once(source), rate_once(cached)
     print(f"  {hot:,.0f} samples/s, {hot / none:.1f}x")
 

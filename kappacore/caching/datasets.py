@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
 
-from kappacore.caching.cached_item import CachedItem
+from kappacore.caching.codec import Codec, default_codec
 from kappacore.caching.engine.tiers import tier_stats
 from kappacore.caching.explain import explain_cache
 from kappacore.caching.factory import (
+    backend_of_items,
     check_samples,
     is_raw,
     open_cache,
@@ -24,17 +24,18 @@ from kappacore.datasets.base import check_map_style
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.stack import PassThrough, describe_stack
-from kappacore.errors import InvalidOptionError, UnknownItemError
+from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from typing_extensions import Self
+    import numpy as np
+    from typing_extensions import Never, Self
 
-    from kappacore.caching.codec import Codec
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.engine.tiers import TieredCache
     from kappacore.caching.factory import BackendChoice
+    from kappacore.datasets.items import Ctx
 
 __all__ = ["CacheWrapper", "CachedDataset", "cache"]
 
@@ -45,23 +46,23 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     Public attributes of the dataset (``classes``, ``targets``, …) pass through.
 
     Args:
-        dataset: a map-style dataset (torchvision, Hugging Face, your own, a ``ModeWrapper``).
-        backend: name of a cache backend, a choice made by :func:`kappacore.backend`, or
+        dataset: A map-style dataset (torchvision, Hugging Face, your own, a ``ModeWrapper``).
+        backend: The name of a cache backend, a choice made by :func:`kappacore.backend`, or
             ``{"use": name, **options}``; or a pair of these, read one after the other and both
             filled. ``"auto"``: ``"shared"`` where installed, else ``"memory"``.
-        transform: called with each sample after the cache, so it may be random.
-        namespace: names the cached content across processes and runs, where the dataset has no
-            fingerprint to tell; or ``kappacore.PRIVATE``.
-        keep: what becomes of the entries after the last user left: False (removed), True (stay),
+        transform: Called with each sample after the cache, so it may be random.
+        namespace: Names the cached content across processes and runs, where no fingerprint of the
+            dataset identifies it; or ``kappacore.PRIVATE``.
+        keep: What becomes of the entries after the last user left: False (removed), True (stay),
             or a duration such as ``"7d"``.
-        check: load a few samples twice before the first is stored, and refuse what differs;
-            compare two entries with the source where only a name says what a namespace holds.
-        strict: raise what a failing backend raises, instead of reading from the source.
-        codec: turns samples into bytes and back.
-        verify: check a value's digest on its ``"first"`` read in a process, ``"always"``, or
-            ``"never"``.
+        check: Read a few samples twice before the first is stored, and refuse those that differ;
+            compare two entries with the source where only a name identifies the content.
+        strict: Raise what a failing backend raises, instead of reading from the source.
+        codec: Turns samples into bytes and back.
+        check_digests: Check a value's digest on its ``"first"`` read in a process, ``"always"``,
+            or ``"never"``.
         copy: False gives read-only views of the cache where the type allows it.
-        **options: the backend's, such as ``max_bytes="64GiB"``.
+        **options: The backend's, such as ``max_bytes="64GiB"``.
 
     Example::
 
@@ -79,7 +80,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         check: bool = True,
         strict: bool = False,
         codec: Codec | None = None,
-        verify: str = "first",
+        check_digests: str = "first",
         copy: bool = True,
         **options: Any,
     ) -> None:
@@ -104,7 +105,10 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             namespace=namespace,
             keep=keep,
             check=check,
-            settings={"strict": strict, "codec": codec, "verify": verify, "copy": copy},
+            strict=strict,
+            codec=codec or default_codec(),
+            check_digests=check_digests,
+            copy=copy,
         )
 
     def __len__(self) -> int:
@@ -140,24 +144,30 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         """Whether the same index may give different values: any transform is taken to."""
         return self.transform is not None
 
-    def prefill(self, *, progress: bool = True, shard: object = "auto", workers: int = 0) -> int:
-        """Read all samples that are not cached yet; return how many that were.
+    def prefill(
+        self, *, progress: bool = True, shard: object = "auto", threads: int = 0, **unknown: Never
+    ) -> int:
+        """Read all samples that are not cached yet; return their number.
 
-        It may be interrupted at any time and goes on from there.
+        It may be interrupted at any time; the next call goes on from there.
 
         Args:
-            progress: show a bar, on a terminal and on the first rank.
+            progress: Show a bar, on a terminal and on the first rank.
             shard: ``"auto"``: where several ranks share the cache, each reads its part; None: all;
                 or ``(number, parts)``.
-            workers: number of threads, for sources that wait on storage and can be read by several.
+            threads: The number of threads, for sources that wait on storage and can be read by
+                several.
+            **unknown: Refused.
         """
-        return prefill(self._cache, self._load, progress=progress, shard=shard, workers=workers)
+        return prefill(
+            self._cache, self._load, progress=progress, shard=shard, threads=threads, **unknown
+        )
 
     def stats(self, tier: int | None = None) -> CacheStats:
         """Return the counters, summed over all processes of the machine that use the cache.
 
         Args:
-            tier: number of one of two backends, 0 the one that is read first; default both as one.
+            tier: The number of one of two backends, 0 the one that is read first; default both.
         """
         return tier_stats(self._cache, tier)
 
@@ -170,7 +180,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         self._cache.clear()
 
     def close(self) -> None:
-        """Let go of the cache; what is not kept goes with its last user. Closes a dataset below."""
+        """Close the cache, and the dataset below; what is not kept goes with its last user."""
         self._cache.close()
         if isinstance(self.dataset, KDDataset | ModeWrapper | CachedDataset):
             self.dataset.close()
@@ -195,26 +205,19 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
 
 
 class CacheWrapper(KDWrapper):
-    """Chosen items of a ``KDDataset`` cached; the others are read from the dataset as ever.
+    """Chosen items of a ``KDDataset`` cached; the others are read from the dataset as before.
 
-    Where an item has a raw form (an image's compressed bytes) that is what is kept, and it is
-    decoded on the way out.
+    Where an item has a raw form (an image's compressed bytes), that form is cached, and decoded
+    after the cache.
 
     Args:
-        dataset: the dataset to cache.
-        backend: see :class:`CachedDataset`.
-        items: names of the items to cache, as ``"x"``, ``"x y"`` or ``["x", "y"]``; or
+        dataset: The dataset to cache.
+        backend: As for :class:`CachedDataset`, like all options that are not listed here.
+        items: The names of the items to cache, as ``"x"``, ``"x y"`` or ``["x", "y"]``; or
             ``{"x": "shared", "class": "memory"}``, each with a backend of its own.
         form: ``"raw"`` keeps items as they are stored, ``"decoded"`` as the values they turn into;
             default raw where there is such a form.
-        namespace: see :class:`CachedDataset`; one name serves all items.
-        keep: see :class:`CachedDataset`, as for all that follow.
-        check: look whether the source is deterministic, and the namespace this dataset's.
-        strict: raise what a failing backend raises.
-        codec: turns samples into bytes and back.
-        verify: when to check values' digests.
-        copy: False gives read-only views of the cache where the type allows it.
-        **options: the backend's.
+        namespace: One name serves all items.
 
     Example::
 
@@ -234,7 +237,7 @@ class CacheWrapper(KDWrapper):
         check: bool = True,
         strict: bool = False,
         codec: Codec | None = None,
-        verify: str = "first",
+        check_digests: str = "first",
         copy: bool = True,
         **options: Any,
     ) -> None:
@@ -242,7 +245,7 @@ class CacheWrapper(KDWrapper):
         refuse_random(dataset)
         self._backend, self._items = backend, items
         self._caches: dict[str, tuple[SampleCache | TieredCache, bool]] = {}
-        for name, choice in _backends(items, backend, options).items():
+        for name, choice in backend_of_items(items, backend, options).items():
             item = find_item(dataset, name)
             raw = is_raw(item, name, form)
             cache = open_cache(
@@ -256,25 +259,31 @@ class CacheWrapper(KDWrapper):
                 namespace=namespace,
                 keep=keep,
                 check=check,
-                settings={"strict": strict, "codec": codec, "verify": verify, "copy": copy},
+                strict=strict,
+                codec=codec or default_codec(),
+                check_digests=check_digests,
+                copy=copy,
             )
             self._caches[name] = (cache, raw)
 
-    def prefill(self, *, progress: bool = True, shard: object = "auto", workers: int = 0) -> int:
+    def prefill(
+        self, *, progress: bool = True, shard: object = "auto", threads: int = 0, **unknown: Never
+    ) -> int:
         """Read all samples of the cached items; see :meth:`CachedDataset.prefill`."""
-        loaded = 0
-        for name in self._caches:
-            item = find_item(self, name)
-            if isinstance(item, CachedItem):
-                loaded += prefill(
-                    item.cache,
-                    item.load,
-                    progress=progress,
-                    shard=shard,
-                    workers=workers,
-                    name=name,
-                )
-        return loaded
+        items = {name: find_item(self, name) for name in self._caches}
+        return sum(
+            prefill(
+                item.cache,
+                item.load,
+                progress=progress,
+                shard=shard,
+                threads=threads,
+                name=name,
+                **unknown,
+            )
+            for name, item in items.items()
+            if isinstance(item, _CachedItem)
+        )
 
     def explain(self) -> str:
         """Return what identifies each cached item, what it holds and how it is used, as text."""
@@ -285,7 +294,7 @@ class CacheWrapper(KDWrapper):
 
         Args:
             tier: see :meth:`CachedDataset.stats`.
-            item: name of a cached item; default all of them.
+            item: The name of a cached item; default all of them.
         """
         if item is not None and item not in self._caches:
             raise UnknownItemError(
@@ -300,49 +309,83 @@ class CacheWrapper(KDWrapper):
             cache.clear()
 
     def close(self) -> None:
-        """Let go of the caches and close the dataset below."""
+        """Close the caches and the dataset below."""
         for cache, _ in self._caches.values():
             cache.close()
         super().close()
 
     def _kd_item(self, name: str) -> Item | None:
         own = own_item(self, name)
-        if own is not None:  # of a subclass: what it makes of the item is not what is cached
+        if own is not None:  # of a subclass: its item is not the one that is cached
             return own
         item = self.dataset._kd_item(name)
         if name in self._caches and item is not None:
-            return CachedItem(item, *self._caches[name])
+            return _CachedItem(item, *self._caches[name])
         return item
 
 
+class _CachedItem(Item):
+    """An item read through a cache."""
+
+    def __init__(self, item: Item, cache: SampleCache | TieredCache, raw: bool) -> None:
+        self._item = item
+        self.cache = cache
+        self.load = item.get_raw_batch if raw else item.get_batch
+        self.has_raw = raw
+        self.reads_samples = item.reads_samples
+
+    def get(self, idx: int, ctx: Ctx | None = None) -> Any:
+        idx = check_index(idx, self.cache.length, "a cached item")
+        value = self.cache.fetch_one(idx, self.load)
+        return self._decode(idx, value, ctx) if self.has_raw else value
+
+    def get_batch(
+        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
+    ) -> list[Any]:
+        indices = check_batch(indices, self.cache.length, "a cached item")
+        values = self.cache.fetch(indices, self.load)
+        if not self.has_raw:
+            return values
+        each = [None] * len(values) if ctxs is None else ctxs
+        return [
+            self._decode(idx, value, ctx)
+            for idx, value, ctx in zip(indices, values, each, strict=True)
+        ]
+
+    def _decode(self, idx: int, value: Any, ctx: Ctx | None) -> Any:
+        try:
+            return self._item.decode(value, ctx)
+        except KappaError:  # raised on purpose: the source may handle it
+            return self._item.get(idx, ctx)
+        except Exception:
+            self._item.get(idx, ctx)  # raises the same, but knows what is read: the file's name
+            raise
+
+    def get_all(self) -> Sequence[Any] | np.ndarray[Any, Any] | None:
+        column = self._item.get_all()
+        if column is not None or self.has_raw or self.reads_samples or not self.cache.length:
+            return column
+        # Only a column of integers is worth an array of its own; one value shows it.
+        return self.cache.column(self.load) if type(self.get(0)) is int else None
+
+    def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
+        indices = check_batch(indices, self.cache.length, "a cached item")
+        return self.cache.fetch(indices, self.load)
+
+    def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:
+        return self._item.decode(raw, ctx)
+
+    def fingerprint(self, raw: bool = False) -> str | None:
+        return self._item.fingerprint(raw)
+
+
 def cache(dataset: Any, backend: BackendChoice = "auto", **options: Any) -> Any:
-    """Put a cache above a dataset: the wrapper ``cache`` that is chosen by name.
+    """Put a cache above a dataset: the wrapper that is chosen by the name ``cache``.
 
     Args:
-        dataset: a ``KDDataset`` (its items are cached) or any map-style dataset (its samples are).
-        backend: see :class:`CachedDataset`.
-        **options: those of :class:`CacheWrapper` or :class:`CachedDataset`, and the backend's.
+        dataset: A ``KDDataset`` (its items are cached) or any map-style dataset (its samples are).
+        backend: See :class:`CachedDataset`.
+        **options: Those of :class:`CacheWrapper` or :class:`CachedDataset`, and the backend's.
     """
     kind = CacheWrapper if isinstance(dataset, KDDataset) else CachedDataset
     return kind(dataset, backend, **options)
-
-
-def _backends(items: Any, backend: BackendChoice, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the items to cache, each with its backend."""
-    if isinstance(items, Mapping):
-        if backend != "auto" or options:
-            raise InvalidOptionError(
-                f"items={dict(items)!r} names a backend for each item, so backend= and its options "
-                f"have no meaning beside it. Give the options there: "
-                f"items={{'x': kappacore.backend('shared', max_bytes='64GiB')}}."
-            )
-        chosen = dict(items)
-    elif isinstance(items, Iterable):
-        chosen = dict.fromkeys(items.split() if isinstance(items, str) else items, backend)
-    else:
-        chosen = {}
-    if not chosen:
-        raise InvalidOptionError(
-            f"items={items!r} names no item to cache. Give for example items='x'."
-        )
-    return chosen

@@ -172,7 +172,7 @@ def _advice(caches: list[Any], above: float, workers: int | None) -> str:
     if stats.hit_rate < _MOST_HITS and source > half:
         return (
             "The epoch waits for the source, as a first one does: later epochs will not, and "
-            "prefill(workers=…) reads ahead of the first."
+            "prefill(threads=…) reads ahead of the first."
         )
     if above > half:
         more = "more workers" if not workers else f"more than {workers} workers"

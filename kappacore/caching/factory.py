@@ -1,8 +1,9 @@
-"""Opening a cache for a dataset: which backend, which identity, and what is refused."""
+"""Opening a cache for a dataset: its backends, its identity, and the datasets that are refused."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,10 @@ from kappacore.errors import (
 from kappacore.sizes import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from kappacore.caching.backends.base import CacheBackend
+    from kappacore.caching.backends.base import Scope
+    from kappacore.caching.engine.loader import Load
     from kappacore.plugins import PluginRef
 
     BackendChoice = str | PluginRef | dict[str, Any] | Sequence[str | PluginRef | dict[str, Any]]
@@ -36,87 +38,116 @@ if TYPE_CHECKING:
 _TIERS = 2
 _OWN_OPTIONS = (
     "backend, items and form (CacheWrapper) or transform (CachedDataset), namespace, keep, check, "
-    "strict, codec, verify, copy"
+    "strict, codec, check_digests, copy"
 )
 
 log = logging.getLogger("kappacore.cache")
 
-__all__ = ["check_samples", "is_raw", "open_cache", "refuse_random", "sample_fingerprint"]
+__all__ = [
+    "backend_of_items",
+    "check_samples",
+    "is_raw",
+    "open_cache",
+    "refuse_random",
+    "sample_fingerprint",
+]
 
 
-def open_cache(
+def open_cache(  # noqa: D417 - CachedDataset describes the others
     dataset: Any,
     *,
     item: str,
     form: str,
     fingerprint: str | None,
-    load: Callable[[list[int]], Sequence[Any]],
+    load: Load,
     backend: BackendChoice,
     options: dict[str, Any],
     namespace: object,
     keep: bool | float | str,
     check: bool,
-    settings: dict[str, Any],
+    **settings: Any,
 ) -> SampleCache | TieredCache:
-    """Open the cache for one item of a dataset, or for its whole samples, and check what it holds.
+    """Open the cache for one item of a dataset, or for its whole samples, and verify its identity.
+
+    Options that are not listed are those of :class:`CachedDataset`.
 
     Args:
-        dataset: the dataset.
-        item: name of the item; ``"sample"`` for whole samples.
+        dataset: The dataset.
+        item: The name of the item; ``"sample"`` for whole samples.
         form: ``"raw"``, ``"decoded"`` or ``"sample"``.
-        fingerprint: identifies the content; None if unknown.
-        load: reads values at a list of indices from the dataset.
-        backend: as the user chose it; ``"auto"`` is ``shared`` where installed, else ``memory``.
-        options: the backend's.
-        namespace: as the user gave it.
-        keep: as the user gave it.
-        check: whether to compare with the source what only a name identifies.
-        settings: further arguments of :class:`SampleCache`.
+        fingerprint: Identifies the content; None if unknown.
+        load: Reads values at a list of indices from the dataset.
+        options: The backend's.
+        **settings: Further arguments of :class:`SampleCache`.
     """
     refs = _choose(backend, options)
-    scopes = {_check(ref).scope for ref in refs}
+    scopes = [_scope(ref) for ref in refs]
+    kind = type(dataset).__qualname__
     identity = identify(
-        dataset=type(dataset).__qualname__,
+        dataset=kind,
         item=item,
         form=form,
         length=len(dataset),
         fingerprint=fingerprint,
         namespace=namespace,
-        shared="process" not in scopes or len(scopes) > 1,
+        shared=set(scopes) != {"process"},
     )
     duration = parse_duration(keep)
     if identity.private:
         if duration:
             raise InvalidOptionError(
-                f"keep={keep!r} was given, but nothing identifies the content of "
-                f"{type(dataset).__qualname__}, so nobody could find it again. Name it: "
-                f"namespace='my-dataset-train'."
+                f"keep={keep!r} was given, but nothing identifies the content of {kind}, so "
+                f"nobody could find it again. Name it: namespace='my-dataset-train'."
             )
         log.info(
             "The cache of %s is private to this object and its workers: nothing identifies what "
             "it holds. Give it a namespace= to share it.",
-            type(dataset).__qualname__,
+            kind,
         )
     tiers = [
         SampleCache(
             replace(ref, options=backend_class(ref).prepare(**ref.options)),
             identity,
             len(dataset),
-            keep=_kept(ref, duration, refs),
+            # Memory of the process cannot keep anything; where another tier can, that one does.
+            keep=0.0 if scope == "process" and len(set(scopes)) > 1 else duration,
             columns=form == "decoded",
             alone=len(refs) == 1,
             # What lies behind is stored in front: as values of their own, not as views.
             **(settings if ref is refs[0] else {**settings, "copy": True}),
         )
-        for ref in refs
+        for ref, scope in zip(refs, scopes, strict=True)
     ]
     cache = tiers[0] if len(tiers) == 1 else TieredCache(*tiers)
-    cache.attach(load, check)
+    cache.verify_identity(load, check)
     return cache
 
 
+def backend_of_items(
+    items: Any, backend: BackendChoice, options: dict[str, Any]
+) -> Mapping[str, BackendChoice]:
+    """Return the items to cache, each with its backend."""
+    if isinstance(items, Mapping):
+        if backend != "auto" or options:
+            raise InvalidOptionError(
+                f"items={dict(items)!r} names a backend for each item, so backend= and its options "
+                f"have no meaning beside it. Give the options there: items="
+                f"{{'x': kappacore.backend('shared', max_bytes='64GiB')}}.{_renamed(options)}"
+            )
+        chosen = dict(items)
+    elif isinstance(items, Iterable):
+        chosen = dict.fromkeys(items.split() if isinstance(items, str) else items, backend)
+    else:
+        chosen = {}
+    if not chosen:
+        raise InvalidOptionError(
+            f"items={items!r} names no item to cache. Give for example items='x'."
+        )
+    return chosen
+
+
 def _choose(backend: BackendChoice, options: dict[str, Any]) -> list[PluginRef]:
-    """Turn what the user wrote into one choice of a backend, or two for tiers."""
+    """Return the chosen backend, or two of them for tiers."""
     if not isinstance(backend, list | tuple):
         if backend == "auto":
             backend = "shared" if plugins.has("backend", "shared") else "memory"
@@ -130,21 +161,22 @@ def _choose(backend: BackendChoice, options: dict[str, Any]) -> list[PluginRef]:
         raise InvalidOptionError(
             f"The options {', '.join(options)} were given beside a pair of backends, so they could "
             f"belong to either. Give them with their backend: kappacore.backend(name, …)."
+            f"{_renamed(options)}"
         )
     return [plugins.as_ref("backend", choice) for choice in backend]
 
 
-def _check(ref: PluginRef) -> type[CacheBackend]:
+def _scope(ref: PluginRef) -> Scope:
     try:
-        return backend_class(ref)
+        return backend_class(ref).scope
     except UnknownOptionError as error:
-        raise UnknownOptionError(f"{error} The cache itself takes: {_OWN_OPTIONS}.") from None
+        raise UnknownOptionError(
+            f"{error} The cache itself takes: {_OWN_OPTIONS}.{_renamed(ref.options)}"
+        ) from None
 
 
-def _kept(ref: PluginRef, keep: float, refs: list[PluginRef]) -> float:
-    """A tier in the process's memory cannot keep anything; where another one can, it does."""
-    able = [each for each in refs if backend_class(each).scope != "process"]
-    return keep if ref in able or not able else 0.0
+def _renamed(options: Mapping[str, Any]) -> str:
+    return " The cache's own verify= is called check_digests= now." if "verify" in options else ""
 
 
 def is_raw(item: Item, name: str, form: str | None) -> bool:
@@ -165,7 +197,7 @@ def is_raw(item: Item, name: str, form: str | None) -> bool:
 
 def refuse_random(dataset: Any) -> None:
     """Raise RandomSourceError if the dataset, or one inside it, is random."""
-    for part in inside(dataset):  # a wrapper may say False above what is random
+    for part in inside(dataset):  # a wrapper may be True or False, whatever is below it
         refuse_random(part)
     if getattr(dataset, "is_random", False):
         raise RandomSourceError(
@@ -176,7 +208,7 @@ def refuse_random(dataset: Any) -> None:
 
 
 def check_samples(dataset: Any) -> None:
-    """Raise UseModeWrapperError if the dataset has items but does not say what a sample is."""
+    """Raise UseModeWrapperError if the dataset has items but no samples."""
     if isinstance(dataset, KDDataset) and type(dataset).__getitem__ is KDDataset.__getitem__:
         raise UseModeWrapperError(
             f"{type(dataset).__name__} has items but no samples. Cache items with "
@@ -186,7 +218,7 @@ def check_samples(dataset: Any) -> None:
 
 
 def sample_fingerprint(dataset: Any) -> str | None:
-    """Identify the content of whole samples; None if nothing says."""
+    """Identify the content of whole samples; None if unknown."""
     if isinstance(dataset, torch.utils.data.Subset):
         inner = sample_fingerprint(dataset.dataset)
         if inner is None or type(dataset) is not torch.utils.data.Subset:
@@ -204,7 +236,7 @@ def sample_fingerprint(dataset: Any) -> str | None:
 
 
 def _identifies_samples(cls: type) -> bool:
-    """Whether no class below the one that declares the fingerprint changes the samples."""
+    """Return whether no subclass of the class that declares the fingerprint changes samples."""
     for base in cls.__mro__:
         if "sample_fingerprint" in vars(base):
             return True

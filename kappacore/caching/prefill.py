@@ -1,4 +1,4 @@
-"""Filling a cache before it is needed, with a bar that says how far it is."""
+"""Filling a cache before it is needed, with a progress bar."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from kappacore._progress import progress_bar
-from kappacore.errors import InvalidOptionError
+from kappacore.errors import InvalidOptionError, UnknownOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from kappacore.caching.engine.cache import Load, SampleCache
+    from kappacore.caching.engine.cache import SampleCache
+    from kappacore.caching.engine.loader import Load
     from kappacore.caching.engine.tiers import TieredCache
 
 __all__ = ["prefill", "shard_of"]
@@ -31,15 +32,15 @@ _GLOBAL = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 
 def shard_of(scope: str, shard: object = "auto") -> tuple[int, int]:
-    """Return which part of the samples this process fills: (its number, number of parts).
+    """Return the part of the samples that this process fills: (its number, number of parts).
 
     Args:
-        scope: the backend's: ranks of the machine share one filling where it is ``"machine"``,
-            all ranks where it is ``"network"``; where it is ``"process"`` each fills all.
+        scope: The backend's. Ranks of one machine share the work if it is ``"machine"``, all ranks
+            if it is ``"network"``; with ``"process"`` each rank fills everything.
         shard: ``"auto"``, None for everything, or ``(number, parts)``.
 
     Raises:
-        InvalidOptionError: if ``shard`` is none of these.
+        InvalidOptionError: If ``shard`` is none of these.
     """
     if shard is None or (shard == "auto" and scope == "process"):
         return 0, 1
@@ -60,7 +61,7 @@ def shard_of(scope: str, shard: object = "auto") -> tuple[int, int]:
 
 
 def _count(text: str) -> int:
-    """Return a number of tasks; SLURM lists one for each node, as in ``4(x2),3``."""
+    """Return the number of tasks on this node; SLURM lists one a node, as in ``4(x2),3``."""
     each: list[int] = []
     for part in text.split(","):
         found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
@@ -77,36 +78,47 @@ def prefill(
     *,
     progress: bool = True,
     shard: object = "auto",
-    workers: int = 0,
+    threads: int = 0,
     name: str = "",
+    **unknown: object,
 ) -> int:
-    """Load all samples that are not cached yet, until the cache is full; none is read again.
+    """Load all samples that are not cached yet, until the cache is full; none is read twice.
 
     Args:
-        cache: the cache.
-        load: reads samples from the source; called from several threads if ``workers`` > 1.
-        progress: show a bar, on a terminal and on the first rank.
-        shard: see :func:`shard_of`.
-        workers: number of threads, for sources that wait on storage; 0 or 1: this one.
-        name: what the bar calls it.
+        cache: The cache.
+        load: Reads samples from the source; called from several threads if ``threads`` > 1.
+        progress: Show a bar, on a terminal and on the first rank.
+        shard: See :func:`shard_of`.
+        threads: The number of threads, for sources that wait on storage; 0 or 1: this one.
+        name: The name of the item, for the bar.
+        **unknown: Refused.
 
     Returns:
         Number of samples loaded.
+
+    Raises:
+        InvalidOptionError: If an option has a value that it cannot have.
+        UnknownOptionError: If there is no such option.
     """
-    if not isinstance(workers, int) or workers < 0:
+    for option in unknown:
+        hint = " It is called threads= now." if option == "workers" else ""
+        raise UnknownOptionError(
+            f"prefill() has no option {option!r}.{hint} Its options: progress, shard, threads."
+        )
+    if not isinstance(threads, int) or threads < 0:
         raise InvalidOptionError(
-            f"workers={workers!r} is not a number of threads. Give 0 or a positive integer."
+            f"threads={threads!r} is not a number of threads. Give 0 or a positive integer."
         )
     number, parts = shard_of(cache.scope, shard)
     start, stop = cache.length * number // parts, cache.length * (number + 1) // parts
-    size = _BATCH if workers <= 1 else _THREAD_BATCH
+    size = _BATCH if threads <= 1 else _THREAD_BATCH
     batches = [range(first, min(first + size, stop)) for first in range(start, stop, size)]
     loaded, done = 0, 0
     show = None if progress and number == 0 else False  # None: if there is a terminal
     before = cache.stats()
     with (
         progress_bar(f"Caching {name}".rstrip(), stop - start, "sample", show=show) as bar,
-        closing(_run(lambda batch: cache.fill(batch, load), batches, workers)) as runs,
+        closing(_run(lambda batch: cache.fill(batch, load), batches, threads)) as runs,
     ):
         try:
             for count, size in runs:
@@ -119,7 +131,7 @@ def prefill(
                 if stats.refused and all(info and info.full for info in cache.infos()):
                     log.info("prefill ends after %d samples: the cache is full", done)
                     break
-                if cache.failing:
+                if all(tier.failing for tier in cache.tiers):
                     log.warning("prefill ends after %d samples: the cache fails", done)
                     break
         except KeyboardInterrupt:
@@ -132,19 +144,19 @@ def prefill(
 
 
 def _run(
-    fill: Callable[[Sequence[int]], int], batches: Iterable[Sequence[int]], workers: int
+    fill: Callable[[Sequence[int]], int], batches: Iterable[Sequence[int]], threads: int
 ) -> Generator[tuple[int, int], None, None]:
-    """Give (samples loaded, samples seen) for each batch as it is done."""
-    if workers <= 1:
+    """Yield (samples loaded, samples seen) for each batch when it is done."""
+    if threads <= 1:
         for batch in batches:
             yield fill(batch), len(batch)
         return
     running: dict[Future[int], int] = {}
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="kappacore-prefill")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="kappacore-prefill")
     try:
         for batch in batches:
             running[pool.submit(fill, batch)] = len(batch)
-            if len(running) >= 2 * workers:
+            if len(running) >= 2 * threads:
                 yield from _finished(running)
         while running:
             yield from _finished(running)

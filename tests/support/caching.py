@@ -118,7 +118,7 @@ def open_cache(
     )
     ref = plugins.as_ref("backend", backend, options or {})
     cache = SampleCache(ref, identity, length, **settings)
-    cache.attach(load or load_bytes(), check)
+    cache.verify_identity(load or load_bytes(), check)
     return cache
 
 

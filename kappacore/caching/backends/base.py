@@ -1,4 +1,4 @@
-"""What a cache backend is: bytes under integer keys, in one namespace."""
+"""The interface of cache backends: bytes under integer keys, in one namespace."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ class BackendInfo:
     """How full one namespace of a backend is.
 
     Args:
-        namespace: the namespace.
-        entries: number of values stored.
-        bytes: memory taken by the values and their bookkeeping, in bytes.
-        capacity: the limit on ``bytes``; None if there is none.
+        namespace: The namespace.
+        entries: The number of values stored.
+        bytes: The memory taken by the values and their bookkeeping, in bytes.
+        capacity: The limit on ``bytes``; None if there is none.
         full: True once a value was refused for want of room.
-        where: where the values are, for people: a folder, an address, a process.
-        dataset: whose samples they are, for people; empty if unknown.
-        users: processes that use the namespace now; None if unknown, as are the next two.
-        last_used: when it was used last, in seconds since 1970.
-        kept_until: when it goes if nobody uses it any more, in seconds since 1970; ``0``: with its
-            last user, ``inf``: when it is cleared.
-        advice: what hurts there and what to do about it, for people; empty if nothing does.
+        where: Where the values are, for people: a folder, an address, a process.
+        dataset: The dataset of the samples, for people; empty if unknown.
+        users: The number of processes that use the namespace now; None if unknown, as are the
+            next two.
+        last_used: When it was used last, in seconds since 1970.
+        kept_until: When it is removed if nobody uses it any more, in seconds since 1970; ``0``:
+            with its last user, ``inf``: only when cleared.
+        advice: What slows it down and what to do about it, for people; empty if nothing does.
     """
 
     namespace: str
@@ -58,18 +59,18 @@ class CacheBackend(ABC):
 
     Only :meth:`get` and :meth:`put` must be written, and :meth:`clear` where entries outlive the
     process. The engine opens one instance per process and never uses it in a forked child; it
-    calls one method at a time unless ``thread_safe`` is True. A buffer that was returned stays
-    valid and unchanged as long as somebody holds it, across put, clear and close.
+    calls one method at a time unless ``thread_safe`` is True. A returned buffer stays valid and
+    unchanged as long as it is referenced, across put, clear and close.
 
-    An ``__init__`` with a parameter ``keep`` takes the lifetime of the entries into its own hands:
-    it is given the number of seconds that entries stay after their last user (``0``: not at all,
-    ``inf``: until they are cleared). Elsewhere the engine clears the entries when the last process
-    of the machine that used them leaves.
+    A backend whose ``__init__`` has a parameter ``keep`` removes its entries itself: ``keep`` is
+    the number of seconds that they stay after their last user (``0``: not at all, ``inf``: until
+    they are cleared). Otherwise the engine clears the entries when the last process of the machine
+    that used them leaves.
 
     Args:
-        namespace: matches ``[a-z0-9._-]{1,100}``; nothing is shared between namespaces.
-        length: number of keys.
-        **options: the backend's own, as the user gave them.
+        namespace: Matches ``[a-z0-9._-]{1,100}``; nothing is shared between namespaces.
+        length: The number of keys.
+        **options: The backend's own, as the user gave them.
 
     Example::
 
@@ -100,24 +101,24 @@ class CacheBackend(ABC):
 
     @classmethod
     def prepare(cls, **options: Any) -> dict[str, Any]:
-        """Return the options to open instances with, once where a cache is made.
+        """Return the options to open instances with; called once, where a cache is made.
 
-        What it returns goes to all processes that use the cache; so does the address of something
-        that was found or started here. Errors that only the user can mend are best raised here.
+        All processes that use the cache open it with these options, which may hold the address of
+        something that was found or started here. Raise here the errors that only the user can fix.
 
         Args:
-            **options: as the user gave them, already checked against the signature.
+            **options: As the user gave them, already checked against the signature.
         """
         return options
 
     @classmethod
     def is_temporary(cls, **options: Any) -> bool:  # noqa: ARG003
-        """Return whether all entries go with the process that made the cache.
+        """Return whether all entries disappear with the process that made the cache.
 
-        Where so, the engine keeps no note of a private namespace that a kill may leave behind.
+        If so, the engine does not record private namespaces for clearing after a kill.
 
         Args:
-            **options: what :meth:`prepare` has returned.
+            **options: As returned by :meth:`prepare`.
         """
         return False
 
@@ -130,7 +131,7 @@ class CacheBackend(ABC):
         """Store the pieces of one value as one, replacing an older one.
 
         Returns:
-            False if there is no room. That is no error: the sample is read from its source.
+            False if there is no room. That is not an error: the sample is read from its source.
         """
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
@@ -142,14 +143,14 @@ class CacheBackend(ABC):
         return [self.put(key, value) for key, value in items]
 
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:  # noqa: ARG002
-        """Say that this process is about to load ``keys``; again by the same process: renew.
+        """Claim ``keys`` before loading them, or renew the claims of this process.
 
-        Where a backend does not define it, the engine keeps claims among the processes of one
-        machine. So only a backend that several machines share gains by doing so.
+        If a backend does not define it, the engine keeps claims among the processes of one
+        machine. So only a backend that several machines share needs it.
 
         Args:
-            keys: keys that were found absent.
-            ttl: seconds after which a claim that nobody renewed is void.
+            keys: Keys that were found absent.
+            ttl: Seconds after which a claim that was not renewed is void.
 
         Returns:
             For each key False if another process is loading it or has stored it meanwhile.
@@ -157,7 +158,7 @@ class CacheBackend(ABC):
         return [True] * len(keys)
 
     def release_many(self, keys: Sequence[int]) -> None:  # noqa: B027 - optional
-        """Give back claims of this process, whether the values were stored or not."""
+        """Release claims of this process, whether the values were stored or not."""
 
     def clear(self) -> None:
         """Remove all entries of this namespace, for all its users, and nothing else."""
@@ -167,24 +168,24 @@ class CacheBackend(ABC):
         )
 
     def close(self) -> None:  # noqa: B027 - optional
-        """Let go of all resources. May be called more than once."""
+        """Release all resources. May be called more than once."""
 
     def info(self) -> BackendInfo | None:
-        """Return how full this namespace is; None if the backend cannot say."""
+        """Return how full this namespace is; None if unknown."""
         return None
 
     # ---- for ``kappacore cache``: without an instance, and without counting as a user
 
     @classmethod
     def namespaces(cls, **options: Any) -> Iterable[BackendInfo]:  # noqa: ARG003
-        """Return the namespaces that there are, used or not.
+        """Return all namespaces, used or not.
 
-        Looking at them does not count as use, so it prolongs no life.
-        :func:`kappacore.caching.identity.header.dataset_of` says whose samples a namespace holds.
+        Listing them does not count as use, so it does not extend their ``keep``.
+        :func:`kappacore.caching.identity.header.dataset_of` returns the dataset of a namespace.
 
         Args:
-            **options: those of ``__init__``, already checked against its signature. Name those
-                that say where entries are, such as a path, and ignore the others.
+            **options: Those of ``__init__``, already checked against its signature. Name those
+                that locate the entries, such as a path, and ignore the others.
 
         Example::
 
@@ -197,13 +198,13 @@ class CacheBackend(ABC):
 
     @classmethod
     def remove(cls, namespace: str, **options: Any) -> bool:  # noqa: ARG003
-        """Remove one namespace with everything that belongs to it, though it is to be kept.
+        """Remove one namespace with everything that belongs to it, even if it is to be kept.
 
         Processes that use it find it empty, as after :meth:`clear`.
 
         Args:
-            namespace: its name.
-            **options: as for :meth:`namespaces`.
+            namespace: Its name.
+            **options: As for :meth:`namespaces`.
 
         Returns:
             False if there was none of that name.
@@ -215,12 +216,12 @@ class CacheBackend(ABC):
 
     @classmethod
     def collect(cls, **options: Any) -> list[str]:  # noqa: ARG003
-        """Remove what nobody uses and nobody wants kept, such as after a kill.
+        """Remove the namespaces that nobody uses and that are not to be kept, as after a kill.
 
-        Needed only where the place of storage does not do that by itself.
+        Needed only where the storage does not do that itself.
 
         Args:
-            **options: as for :meth:`namespaces`.
+            **options: As for :meth:`namespaces`.
 
         Returns:
             The names of the removed namespaces.
@@ -232,8 +233,8 @@ def backend_class(ref: PluginRef) -> type[CacheBackend]:
     """Import the backend that ``ref`` names and check the options given with it.
 
     Raises:
-        BrokenPluginError: if it cannot be imported or is no :class:`CacheBackend`.
-        UnknownOptionError: if the backend does not take one of the options.
+        BrokenPluginError: If it cannot be imported or is no :class:`CacheBackend`.
+        UnknownOptionError: If the backend does not take one of the options.
     """
     cls = ref.load()
     if not (isinstance(cls, type) and issubclass(cls, CacheBackend)):
@@ -252,5 +253,5 @@ def backend_class(ref: PluginRef) -> type[CacheBackend]:
 
 
 def takes_keep(cls: type[CacheBackend]) -> bool:
-    """Return whether the backend looks after the lifetime of its entries itself."""
+    """Return whether the backend removes its entries itself."""
     return "keep" in inspect.signature(cls).parameters

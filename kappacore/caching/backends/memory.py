@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakValueDictionary
 
 from kappacore.caching.backends.base import BackendInfo, Buffer, CacheBackend, Scope
 from kappacore.sizes import available_memory, parse_size
@@ -21,23 +21,22 @@ class _Store:
     values: dict[int, bytes] = field(default_factory=dict)
     used: int = 0
     full: bool = False
-    users: int = 0
 
 
 # One store per namespace, so that what was filled before a fork is found after it.
-_stores: dict[str, _Store] = {}
+_stores: WeakValueDictionary[str, _Store] = WeakValueDictionary()
 
 
 class MemoryBackend(CacheBackend):
     """Keeps samples in the memory of this process.
 
     Workers started by ``fork`` see what was there at that moment (prefill first); what they add is
-    theirs alone and goes with them. To share among workers and ranks use the backend ``shared``.
+    theirs alone and goes with them. To share among workers and ranks, use the backend ``shared``.
 
     Args:
-        namespace: see :class:`CacheBackend`.
-        length: number of keys.
-        max_bytes: limit on the values' size in bytes, as ``"8GiB"``, a number of bytes, or a
+        namespace: See :class:`CacheBackend`.
+        length: The number of keys.
+        max_bytes: The limit on the size of the values: ``"8GiB"``, a number of bytes, or a
             fraction of the memory available now; default half of it.
     """
 
@@ -48,16 +47,11 @@ class MemoryBackend(CacheBackend):
     ) -> None:
         del length  # a dict needs none
         self._namespace = namespace
-        store = _stores.get(namespace)
-        if store is None:
-            available = available_memory()
-            capacity = parse_size(0.5 if max_bytes is None else max_bytes, available)
-            store = _stores[namespace] = _Store(capacity)
-        elif max_bytes is not None:
-            store.capacity = max(store.capacity, parse_size(max_bytes, available_memory()))
-        store.users += 1
-        self._store = store
-        self._finalize = weakref.finalize(self, _release, namespace, store)
+        given = 0.5 if max_bytes is None else max_bytes
+        capacity = parse_size(given, available_memory())
+        self._store = _stores.setdefault(namespace, _Store(capacity))
+        if max_bytes is not None:
+            self._store.capacity = max(self._store.capacity, capacity)
 
     def get(self, key: int) -> Buffer | None:
         return self._store.values.get(key)
@@ -79,7 +73,7 @@ class MemoryBackend(CacheBackend):
         self._store.full = False
 
     def close(self) -> None:
-        self._finalize()
+        self._store = _Store(0)  # the last user's goes from _stores by itself
 
     def info(self) -> BackendInfo:
         store = self._store
@@ -91,9 +85,3 @@ class MemoryBackend(CacheBackend):
             full=store.full,
             where="this process",
         )
-
-
-def _release(namespace: str, store: _Store) -> None:
-    store.users -= 1
-    if store.users == 0 and _stores.get(namespace) is store:
-        del _stores[namespace]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-import time
 import uuid
+from dataclasses import KW_ONLY, dataclass, field
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
-from kappacore.caching.codec import default_codec
-from kappacore.caching.engine.client import VERIFY, Session, warn_if_useless
-from kappacore.caching.engine.integer_column import read_column, take_from_column
+from kappacore._warn import warn
+from kappacore.caching.codec import Codec, default_codec
+from kappacore.caching.engine.claims import Claims
+from kappacore.caching.engine.client import BackendClient
+from kappacore.caching.engine.integer_column import IntegerColumn
 from kappacore.caching.engine.loader import load_claimed, load_missing
-from kappacore.caching.identity.verify import attach, refresh
+from kappacore.caching.engine.store import CHECK_DIGESTS, Absence, Store
+from kappacore.caching.identity.namespace import EXTRA_KEYS
+from kappacore.caching.identity.verify import rewrite_header, verify_identity
 from kappacore.errors import (
     CacheClosedError,
-    CorruptValueError,
+    CacheWarning,
     IndexOutOfRangeError,
     InvalidOptionError,
     UncacheableValueError,
@@ -24,75 +29,74 @@ from kappacore.errors import (
 from kappacore.machine.folders import default_base, set_default_base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
 
     from kappacore.caching.backends.base import BackendInfo, Scope
-    from kappacore.caching.codec import Codec
-    from kappacore.caching.identity.determinism import Evidence
+    from kappacore.caching.engine.loader import Load
+    from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
     from kappacore.caching.stats import CacheStats
     from kappacore.plugins import PluginRef
 
-    Load = Callable[[list[int]], Sequence[Any]]
-
 __all__ = ["SampleCache"]
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """What a cache consists of in one process."""
+
+    pid: int
+    client: BackendClient
+    store: Store
+    claims: Claims
+    column: IntegerColumn
+
+
+@dataclass(eq=False, repr=False)
 class SampleCache:
     """A backend, a codec, a namespace and counters: what stands between a dataset and its source.
 
     It opens its backend anew in every process that uses it and pickles as its description.
 
     Args:
-        ref: the backend and its options.
-        identity: what is cached.
-        length: number of samples.
-        codec: turns samples into bytes and back; default :func:`default_codec`.
-        keep: seconds that entries stay after their last user left; ``inf``: for ever.
-        strict: raise what a failing backend raises instead of reading the source.
-        verify: check a value's digest on its ``"first"`` read in a process, ``"always"`` or
+        ref: The backend and its options.
+        identity: What is cached.
+        length: The number of samples.
+        codec: Turns samples into bytes and back.
+        keep: How long entries stay after their last user left, in seconds; ``inf``: for ever.
+        strict: Raise what a failing backend raises instead of reading the source.
+        check_digests: Check a value's digest on its ``"first"`` read in a process, ``"always"`` or
             ``"never"``; values from the network are always checked.
-        copy: see :meth:`Codec.decode`.
-        columns: whether the values may be integers, and :meth:`column` be called.
-        alone: whether no other cache lies behind this one.
+        copy: See :meth:`Codec.decode`.
+        columns: Whether the values may be integers, and :meth:`column` be called.
+        alone: Whether no other cache lies behind this one.
     """
 
-    def __init__(
-        self,
-        ref: PluginRef,
-        identity: Identity,
-        length: int,
-        *,
-        codec: Codec | None = None,
-        keep: float = 0.0,
-        strict: bool = False,
-        verify: str = "first",
-        copy: bool = True,
-        columns: bool = False,
-        alone: bool = True,
-    ) -> None:
-        if verify not in VERIFY:
+    ref: PluginRef
+    identity: Identity
+    length: int
+    _: KW_ONLY
+    codec: Codec = field(default_factory=default_codec)
+    keep: float = 0.0
+    strict: bool = False
+    check_digests: str = "first"
+    copy: bool = True
+    columns: bool = False
+    alone: bool = True
+
+    def __post_init__(self) -> None:
+        if self.check_digests not in CHECK_DIGESTS:
             raise InvalidOptionError(
-                f"verify={verify!r} is not known. Use one of {', '.join(map(repr, VERIFY))}."
+                f"check_digests={self.check_digests!r} is not known. Use one of "
+                f"{', '.join(map(repr, CHECK_DIGESTS))}."
             )
-        self.ref = ref
-        self.identity = identity
-        self.length = length
-        self.codec = default_codec() if codec is None else codec
-        self.keep = keep
-        self.strict = strict
-        self.verify = verify
-        self.copy = copy
-        self.columns = columns
-        self.alone = alone
-        self.digest_name = identity.digest_name
-        self._evidence: Evidence = {}
+        self._digests: SampleDigests = {}
         self._token = uuid.uuid4().hex  # of this object and its copies in workers
         self._closed = False
-        self._attached = False
-        self._current: Session | None = None
+        self._verified = False
+        self._current: _Opened | None = None
         self._opening: dict[int, threading.Lock] = {}
         self._place = default_base()
 
@@ -101,143 +105,55 @@ class SampleCache:
     def fetch(self, indices: Sequence[int], load: Load) -> list[Any]:
         """Return the samples at ``indices``; those that are not cached come from ``load``.
 
-        The order is fixed, so that processes never wait for each other in a circle: look all up,
-        claim the misses, load, store and release what was claimed, and only then wait for what
-        others have claimed, as long as their claims live.
-
         Args:
-            indices: (N,) positions of the samples, ``0 … length - 1``; may repeat.
-            load: reads the samples at the given positions from the source, in one call.
+            indices: (N,) indices of the samples, ``0 … length - 1``; may repeat.
+            load: Reads the samples at the given indices from the source, in one call.
 
         Returns:
             N samples. Repeated ones are independent of each other.
         """
-        session = self._session()
+        opened = self._open()
         keys = list(dict.fromkeys(indices))
         if keys and not (min(keys) >= 0 and max(keys) < self.length):
             raise IndexOutOfRangeError(
                 f"The indices {keys} are not all in range for {self.length} samples."
             )
-        samples: dict[int, Any] = {}
-        missing, corrupt = self.look_up(session, keys, samples)
+        samples, missing, corrupt = opened.store.get_many(keys)
         if missing or corrupt:
-            self._complete(session, missing, corrupt, load, samples)
+            samples |= self._load(opened, missing, corrupt, load)
         if len(keys) == len(indices):
             return [samples[key] for key in keys]
-        return self._repeat(indices, samples, load)
+        return self._repeat(opened.store, indices, samples, load)
 
     def fetch_one(self, index: int, load: Load) -> Any:
         """Return the sample at ``index``: what :meth:`fetch` gives for a batch of one, sooner.
 
         Args:
-            index: position of the sample, ``0 … length - 1``.
-            load: as for :meth:`fetch`.
+            index: The index of the sample, ``0 … length - 1``.
+            load: As for :meth:`fetch`.
         """
-        session = self._session()
+        opened = self._open()
         if not 0 <= index < self.length:
             return self.fetch([index], load)[0]
-        clock = time.perf_counter
-        started = clock()
-        buffer = session.get(index)
+        sample = opened.store.get(index)
+        if type(sample) is not Absence:
+            return sample
+        if sample is Absence.MISSING:
+            return self._load(opened, [index], [], load)[index]
+        return self._load(opened, [], [index], load)[index]
+
+    def _load(
+        self, opened: _Opened, missing: list[int], corrupt: list[int], load: Load
+    ) -> dict[int, Any]:
+        """Return samples that the store does not have."""
         samples: dict[int, Any] = {}
-        if buffer is None:
-            session.counters.add(seconds_get=clock() - started)
-            self._complete(session, [index], [], load, samples)
-            return samples[index]
-        got = clock()
-        verified = session.verified
-        try:
-            sample = self.codec.decode(
-                buffer,
-                index,
-                self.digest_name,
-                verify=not verified[index],
-                copy=self.copy,
-            )
-        except CorruptValueError:
-            session.counters.add(corrupt=1)
-            self._complete(session, [], [index], load, samples)
-            return samples[index]
-        verified[index] = session.after_check
-        session.counters.add_hits(1, len(buffer), got - started, clock() - got)
-        return sample
-
-    def look_up(
-        self, session: Session, keys: list[int], samples: dict[int, Any]
-    ) -> tuple[list[int], list[int]]:
-        """Put what is cached into ``samples``; return the missing and the corrupt keys."""
-        missing: list[int] = []
-        corrupt: list[int] = []
-        size = 0
-        clock = time.perf_counter
-        started = clock()
-        buffers = session.get_many(keys)
-        got = clock()
-        decode, name, copy = self.codec.decode, self.digest_name, self.copy
-        verified, after_check = session.verified, session.after_check
-        for key, buffer in zip(keys, buffers, strict=True):
-            if buffer is None:
-                missing.append(key)
-                continue
-            try:
-                samples[key] = decode(buffer, key, name, verify=not verified[key], copy=copy)
-            except CorruptValueError:
-                corrupt.append(key)
-                continue
-            verified[key] = after_check
-            size += len(buffer)
-        hits = len(keys) - len(missing) - len(corrupt)
-        session.counters.add_hits(hits, size, got - started, clock() - got)
-        if corrupt:
-            session.counters.add(corrupt=len(corrupt))
-        return missing, corrupt
-
-    def _complete(
-        self,
-        session: Session,
-        missing: list[int],
-        corrupt: list[int],
-        load: Load,
-        samples: dict[int, Any],
-    ) -> None:
-        """Put what was not found into ``samples``, in the order that :meth:`fetch` promises."""
         if self.columns and missing:
-            missing = take_from_column(self, session, missing, samples)
-        load_missing(self, session, missing, corrupt, load, samples)
+            missing = opened.column.take(missing, samples)
+        return samples | load_missing(opened.store, opened.claims, missing, corrupt, load)
 
-    @property
-    def full_lately(self) -> bool:
-        """Whether a sample found no room a moment ago."""
-        return self._session().fullness.lately
-
-    @property
-    def failing(self) -> bool:
-        """Whether the backend failed a moment ago."""
-        return self._session().failing
-
-    def take_cached(self, indices: Sequence[int]) -> dict[int, Any]:
-        """Return those of the samples that are cached."""
-        samples: dict[int, Any] = {}
-        self.look_up(self._session(), list(indices), samples)
-        return samples
-
-    def fill(self, indices: Sequence[int], load: Load) -> int:
-        """Load what is neither cached nor being loaded by another process; decode nothing.
-
-        Returns:
-            Number of samples loaded.
-        """
-        session = self._session()
-        keys = list(dict.fromkeys(indices))
-        found = session.get_many(keys)
-        missing = [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
-        return load_claimed(self, session, missing, [], load, {})[0]
-
-    def column(self, load: Load) -> np.ndarray[Any, Any] | None:
-        """Return all values as one int64 array, read once and kept as such; None if not all int."""
-        return read_column(self, self._session(), load)
-
-    def _repeat(self, indices: Sequence[int], samples: dict[int, Any], load: Load) -> list[Any]:
+    def _repeat(
+        self, store: Store, indices: Sequence[int], samples: dict[int, Any], load: Load
+    ) -> list[Any]:
         """Lay the samples out by index; a sample's second occurrence is another object."""
         result = []
         seen: set[int] = set()
@@ -245,10 +161,7 @@ class SampleCache:
             sample = samples[key]
             if key in seen:
                 try:
-                    pieces = self.codec.encode(sample, key, self.digest_name)
-                    sample = self.codec.decode(
-                        b"".join(pieces), key, self.digest_name, verify=False
-                    )
+                    sample = store.duplicate(sample, key)
                 except UncacheableValueError:
                     if self.copy:
                         raise
@@ -257,78 +170,96 @@ class SampleCache:
             result.append(sample)
         return result
 
-    def attach(self, load: Load, check: bool = True, *, known: Evidence | None = None) -> Evidence:
-        """Open the backend and make sure that its namespace holds this dataset's samples.
+    def take_cached(self, indices: Sequence[int]) -> dict[int, Any]:
+        """Return those of the samples that are cached."""
+        return self._open().store.get_many(list(indices))[0]
 
-        See :func:`kappacore.caching.identity.verify.attach`.
+    def fill(self, indices: Sequence[int], load: Load) -> int:
+        """Load what is neither cached nor being loaded by another process; decode nothing.
+
+        Returns:
+            Number of samples loaded.
         """
-        self._evidence = attach(self, self._session(), load, check, known)
-        self._attached = True
-        return self._evidence
+        opened = self._open()
+        keys = list(dict.fromkeys(indices))
+        found = opened.store.get_buffers(keys)
+        missing = [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
+        return len(load_claimed(opened.store, opened.claims, missing, [], load)[0])
 
-    # ---- lifetime
+    def column(self, load: Load) -> np.ndarray[Any, Any] | None:
+        """Return all values as one int64 array, read once and kept as such; None if not all int."""
+        return self._open().column.read(load)
 
-    def _session(self) -> Session:
+    # ---- opening and closing
+
+    def verify_identity(
+        self, load: Load, check: bool = True, *, known: SampleDigests | None = None
+    ) -> SampleDigests:
+        """Open the backend and verify that its namespace holds this dataset's samples.
+
+        See :func:`kappacore.caching.identity.verify.verify_identity`.
+        """
+        opened = self._open()
+        self._digests = verify_identity(opened.store, opened.claims, load, check=check, known=known)
+        self._verified = True
+        return self._digests
+
+    def _open(self) -> _Opened:
+        """Return the parts of this process, opened at the first call."""
         if self._closed:
             raise CacheClosedError(
                 f"The cache of {self.identity.description['dataset']} was closed. "
                 f"Make a new one to go on reading."
             )
         pid = os.getpid()
-        session = self._current
-        if session is not None and session.pid == pid:
-            return session
-        # Of this process: at a fork another thread may hold the parent's.
+        opened = self._current
+        if opened is not None and opened.pid == pid:
+            return opened
+        # A lock of this process: at a fork another thread may hold the parent's.
         with self._opening.setdefault(pid, threading.Lock()):
-            session = self._current
-            if session is None or session.pid != pid:
-                session = Session(
-                    self.ref,
-                    self.identity.namespace,
-                    self.length,
-                    keep=self.keep,
-                    strict=self.strict,
-                    verify=self.verify,
-                    columns=self.columns,
-                    private=self.identity.private,
-                    token=self._token,
-                    required=not self._attached,
-                )
-                if self.alone:
-                    warn_if_useless(session)
-                self._current = session
-        return session
+            opened = self._current
+            if opened is None or opened.pid != pid:
+                opened = self._current = self._open_here()
+        return opened
 
-    def stats(self) -> CacheStats:
-        """Return the counters, summed over all processes of the machine that use the cache."""
-        session = self._current if self._closed and self._current else self._session()
-        return session.counters.total()
-
-    def infos(self) -> list[BackendInfo | None]:
-        """Return how full the backend is, as a list of one; None if it cannot say."""
-        return [self._session().info()]
-
-    @property
-    def tiers(self) -> tuple[SampleCache]:
-        """This cache, as the only tier."""
-        return (self,)
-
-    @property
-    def scope(self) -> Scope:
-        """Who shares the entries: this process, the machine, or the network."""
-        return self._session().scope
+    def _open_here(self) -> _Opened:
+        client = BackendClient(
+            self.ref,
+            self.identity.namespace,
+            self.length + EXTRA_KEYS,
+            keep=self.keep,
+            strict=self.strict,
+            private=self.identity.private,
+            token=self._token,
+            required=not self._verified,
+        )
+        store = Store(
+            client,
+            self.codec,
+            self.identity,
+            self.length,
+            check_digests=self.check_digests,
+            copy=self.copy,
+            columns=self.columns,
+        )
+        claims = Claims(client)
+        if self.alone:
+            _warn_if_useless(store)
+        return _Opened(os.getpid(), client, store, claims, IntegerColumn(store, claims))
 
     def clear(self) -> None:
         """Remove all samples, for all users of the namespace."""
-        session = self._session()
-        session.clear()
-        refresh(self, session, self._evidence)
+        opened = self._open()
+        opened.client.clear()
+        opened.store.forget()
+        opened.column.forget()
+        rewrite_header(opened.store, opened.claims, self._digests)
 
     def close(self) -> None:
-        """Let go of the backend; entries that are not kept go with their last user."""
+        """Close the backend; entries that are not kept go with their last user."""
         self._closed = True
         if self._current is not None:
-            self._current.close()
+            self._current.client.close()
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_current": None, "_opening": {}}
@@ -342,3 +273,49 @@ class SampleCache:
             set_default_base(self._place)
         else:
             self._place = default_base()
+
+    # ---- what users see of it
+
+    @property
+    def full_lately(self) -> bool:
+        """Whether a sample found no room a moment ago."""
+        return self._open().store.capacity.refused_lately
+
+    @property
+    def failing(self) -> bool:
+        """Whether the backend failed a moment ago."""
+        return self._open().client.failing
+
+    def stats(self) -> CacheStats:
+        """Return the counters, summed over all processes of the machine that use the cache."""
+        opened = self._current if self._closed and self._current else self._open()
+        return opened.client.counters.total()
+
+    def infos(self) -> list[BackendInfo | None]:
+        """Return how full the backend is, as a list of one; None if unknown."""
+        return [self._open().store.info()]
+
+    @property
+    def tiers(self) -> tuple[SampleCache]:
+        """This cache, as the only tier."""
+        return (self,)
+
+    @property
+    def scope(self) -> Scope:
+        """Who shares the entries: this process, the machine, or the network."""
+        return self._open().client.scope
+
+
+def _warn_if_useless(store: Store) -> None:
+    """Warn once that a worker's own, empty cache will hardly ever hit."""
+    data = sys.modules.get("torch.utils.data")
+    if store.client.scope != "process" or data is None or data.get_worker_info() is None:
+        return
+    info = store.info()
+    if info is not None and not info.entries and store.counters.first_to("report-unfilled"):
+        warn(
+            f"The cache backend {store.name!r} keeps samples in each DataLoader worker apart: "
+            f"every worker reads the source for itself, and again in every epoch unless "
+            f"persistent_workers=True. Use the backend 'shared' (pip install kappa-shared).",
+            CacheWarning,
+        )

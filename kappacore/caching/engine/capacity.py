@@ -1,4 +1,4 @@
-"""A backend that has no room left: what still fits, and what the user is told."""
+"""The capacity of a backend: what still fits, and what the user must know once it is full."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from kappacore.caching.backends.base import BackendInfo
     from kappacore.caching.stats import Counters
 
-__all__ = ["Fullness"]
+__all__ = ["CapacityTracker"]
 
-_REFUSALS = 3  # of samples, with none stored, until it is taken for an error
-_RETRY_AFTER = 5.0  # seconds that a full backend is not asked again for what is no smaller
+_REFUSALS = 3  # of samples, with none stored, before it counts as an error
+_RETRY_AFTER = 5.0  # seconds until a full backend is offered values of that size again
 
 
-class Fullness:
-    """What one process knows of the room that a namespace has left.
+class CapacityTracker:
+    """The room left in a namespace, as far as one process knows.
 
     Args:
-        name: the backend's.
-        length: number of samples.
-        counters: of the namespace; they see to it that one process warns.
+        name: The backend's name.
+        length: The number of samples.
+        counters: Those of the namespace; they make sure that only one process warns.
     """
 
     def __init__(self, name: str, length: int, counters: Counters) -> None:
@@ -37,17 +37,17 @@ class Fullness:
         self._refused_until = 0.0
         self._refusals = 0
 
-    def note(self, size: int, info: BackendInfo | None, *, record: bool = False) -> None:
-        """Take note that a value of ``size`` bytes found no room; warn once.
+    def note_refusal(self, size: int, info: BackendInfo | None, *, header: bool = False) -> None:
+        """Note that the backend had no room for a value, and warn once.
 
         Args:
-            size: in bytes.
-            info: how full the backend is; None if it cannot say.
-            record: whether it was the record.
+            size: The size of the value in bytes.
+            info: How full the backend is; None if unknown.
+            header: Whether the value is the namespace's header.
 
         Raises:
-            SizeLimitError: if the limit is below a sample: the first few were all larger, or even
-                the record does not fit.
+            SizeLimitError: If the limit is too low for any sample: the first few were all larger,
+                or even the header does not fit.
         """
         self._refusals += 1
         self._smallest_refused = min(self._smallest_refused, size)
@@ -56,9 +56,9 @@ class Fullness:
             return
         held = info.entries
         if not held and size > info.capacity - info.bytes:
-            if not record and self._refusals < min(_REFUSALS, self._length):
+            if not header and self._refusals < min(_REFUSALS, self._length):
                 return  # others may be smaller
-            what = "what the cache notes about itself" if record else "one sample"
+            what = "what the cache notes about itself" if header else "one sample"
             raise SizeLimitError(
                 f"The cache {self._name!r} may take {info.capacity} bytes "
                 f"({format_size(info.capacity)}), but {what} needs {size} bytes "
@@ -81,10 +81,10 @@ class Fullness:
             )
 
     def has_room_for(self, size: int) -> bool:
-        """Return whether it is worth trying to store so many bytes."""
+        """Return whether a value of ``size`` bytes is worth offering to the backend."""
         return size < self._smallest_refused or time.monotonic() > self._refused_until
 
     @property
-    def lately(self) -> bool:
-        """Whether a value found no room a moment ago."""
+    def refused_lately(self) -> bool:
+        """Whether a value was refused a moment ago."""
         return time.monotonic() <= self._refused_until

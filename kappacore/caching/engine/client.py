@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kappacore._warn import warn
-from kappacore.caching.backends.base import (
-    BackendInfo,
-    Buffer,
-    CacheBackend,
-    backend_class,
-    takes_keep,
-)
-from kappacore.caching.engine.allocator import keep_freed_memory
-from kappacore.caching.engine.capacity import Fullness
-from kappacore.caching.engine.claims import Claims
-from kappacore.caching.engine.cleanup import open_lifetime
-from kappacore.caching.engine.integer_column import Column
+from kappacore.caching.backends.base import CacheBackend, backend_class, takes_keep
+from kappacore.caching.engine.cleanup import LastUserCleanup
 from kappacore.caching.stats import Counters
 from kappacore.errors import (
     BrokenPluginError,
@@ -35,44 +24,39 @@ from kappacore.errors import (
     KappaError,
     StorageError,
 )
-from kappacore.machine.claims import open_claims
+from kappacore.machine.locks import is_supported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappacore.caching.engine.cleanup import Lifetime
+    from kappacore.caching.backends.base import BackendInfo, Buffer
     from kappacore.plugins import PluginRef
 
-__all__ = ["VERIFY", "Session", "warn_if_useless"]
+__all__ = ["BackendClient"]
 
 log = logging.getLogger("kappacore.cache")
 
-#: When a value's digest is checked: the mark of one that was not read yet, and of one that was.
-VERIFY = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
-
 _RETRY_AFTER = 5.0  # seconds that a failing backend is left alone
-# Before the leases of counters and backends end by themselves (see machine.lease).
-_EXIT_PRIORITY = -5
+_EXIT_PRIORITY = -5  # before the leases of counters and backends end by themselves
+_BLOCK = 31 * 2**20  # just below glibc's DEFAULT_MMAP_THRESHOLD_MAX, above which it is ignored
 
 
-class Session:
+class BackendClient:
     """This process's handle on one namespace of a backend.
 
     A backend that fails costs its samples' time, not the run: the operation counts as a miss, one
     warning is given, and the backend is left alone for some seconds before it is tried again.
 
     Args:
-        ref: the backend and its options.
-        namespace: the namespace.
-        length: number of samples; the backend is opened with two keys more, for the record and
-            for a column of labels.
-        keep: seconds that entries stay after the last user left.
-        strict: raise what a failing backend raises.
-        verify: one of :data:`VERIFY`; ``"always"`` where the backend or its scope demands it.
-        columns: whether there may be a column.
-        private: whether the namespace is this object's alone, so that its entries go with it.
-        token: tells caches apart that share a namespace but, each in a process's memory, no entry.
-        required: raise if the backend cannot be opened, instead of trying again later.
+        ref: The backend and its options.
+        namespace: The namespace.
+        length: The number of keys.
+        keep: How long entries stay after the last user left, in seconds.
+        strict: Raise what a failing backend raises.
+        private: Whether the namespace belongs to one object alone, and its entries go with it.
+        token: Keeps apart the counters of caches that share a namespace but, each in its process's
+            memory, no entry.
+        required: Raise if the backend cannot be opened, instead of trying again later.
     """
 
     def __init__(
@@ -83,8 +67,6 @@ class Session:
         *,
         keep: float,
         strict: bool,
-        verify: str = "first",
-        columns: bool = False,
         private: bool = False,
         token: str = "",
         required: bool = True,
@@ -97,40 +79,31 @@ class Session:
                 f"outlive the process. Use a backend that can, such as 'shared' "
                 f"(pip install kappa-shared), or leave keep out."
             )
-        keep_freed_memory()
-        self.pid = os.getpid()
+        _keep_freed_memory()
         self.name = ref.name
         self.scope = cls.scope
-        self.strict = strict
         self.length = length
-        self.columns = columns
-        self.column = Column()
+        self.has_claims = cls.claim_many is not CacheBackend.claim_many
+        self.verify_always = cls.scope == "network"
         owner = f".{token}" if cls.scope == "process" else ""
         self.counters = Counters(f"{ref.name}.{namespace}{owner}")
-        of_backend = cls.claim_many is not CacheBackend.claim_many
-        without = not of_backend and cls.scope != "process"
-        self.claims = Claims(
-            of_backend=of_backend,
-            of_machine=open_claims(self.counters.folder, length + 2) if without else None,
-        )
-        self.before_check, self.after_check = VERIFY[verify]
-        # A byte a value: whether its digest needs no check (any more).
-        self.verified = bytearray([self.before_check]) * (length + 2)
-        self.fullness = Fullness(self.name, length, self.counters)
+        self._strict = strict
         self._lock: AbstractContextManager[Any] = (
             nullcontext() if cls.thread_safe else threading.Lock()
         )
         self._down_until = 0.0
         self._closed = False
-        self._open_backend = partial(ref.open, namespace, length + 2, **given)
-        opened: list[CacheBackend] = []
-        self._opened = opened
-        lifetime = None
+        self._open_backend = partial(ref.open, namespace, length, **given)
+        self._opened: list[CacheBackend] = []
         forgotten = cls.scope == "network" and private and not cls.is_temporary(**ref.options)
-        if (cls.scope == "machine" and not given) or forgotten:
-            lifetime = open_lifetime(ref, namespace, keep, collects=required)
+        cleanup = None
+        if is_supported() and ((cls.scope == "machine" and not given) or forgotten):
+            cleanup = LastUserCleanup(ref, namespace, keep, collects=required)
         self._end = Finalize(
-            self, _end, args=(opened, self.counters, lifetime, strict), exitpriority=_EXIT_PRIORITY
+            self,
+            _end,
+            args=(self._opened, self.counters, cleanup, strict),
+            exitpriority=_EXIT_PRIORITY,
         )
         self.backend: CacheBackend | None = None
         try:
@@ -148,11 +121,7 @@ class Session:
             )
         backend: CacheBackend = self._open_backend()
         self._opened.append(backend)
-        if self.scope == "network":
-            backend.verify_always = True
-        if backend.verify_always:
-            self.before_check, self.after_check = VERIFY["always"]
-            self.verified = bytearray(len(self.verified))
+        self.verify_always = self.verify_always or backend.verify_always
         self.backend = backend
         return backend
 
@@ -160,7 +129,7 @@ class Session:
         """Look one key up; absent if the backend fails."""
         if self._down_until and self.failing:
             return None
-        try:
+        try:  # as _guard, which would cost a small sample a tenth more
             with self._lock:
                 backend = self.backend
                 return (self._open() if backend is None else backend).get(key)
@@ -170,55 +139,42 @@ class Session:
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
         """Look keys up; all absent if the backend fails."""
-        found: list[Buffer | None] | None = self._guard("get_many", keys)
-        if found is None:
-            return [None] * len(keys)
-        self._check_answer("get_many", found, len(keys))
-        return found
+        found: list[Buffer | None] | None = self._guard_many("get_many", keys)
+        return [None] * len(keys) if found is None else found
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool] | None:
         """Store values; None if the backend fails."""
-        stored: list[bool] | None = self._guard("put_many", items)
-        if stored is not None:
-            self._check_answer("put_many", stored, len(items))
-            if not all(isinstance(answer, bool) for answer in stored):
-                raise BrokenPluginError(
-                    f"The cache backend {self.name!r} answered {stored!r} to put; expected True "
-                    f"(stored) or False (no room) for each value."
-                )
+        stored: list[bool] | None = self._guard_many("put_many", items)
+        if stored is not None and not all(isinstance(answer, bool) for answer in stored):
+            raise BrokenPluginError(
+                f"The cache backend {self.name!r} answered {stored!r} to put; expected True "
+                f"(stored) or False (no room) for each value."
+            )
         return stored
 
-    def claim_in_backend(self, keys: Sequence[int], ttl: float) -> list[bool] | None:
-        """Claim keys by the backend's own claims; None if the backend fails."""
-        granted: list[bool] | None = self._guard("claim_many", keys, ttl)
-        if granted is not None:
-            self._check_answer("claim_many", granted, len(keys))
-        return granted
+    def claim_many(self, keys: list[int], ttl: float) -> list[int]:
+        """Return the keys that the backend's own claims grant; all of them if it fails."""
+        granted = self._guard_many("claim_many", keys, ttl)
+        if granted is None:
+            return keys
+        return [key for key, ok in zip(keys, granted, strict=True) if ok]
 
-    def release_in_backend(self, keys: Sequence[int]) -> None:
-        """Give the backend's own claims back."""
+    def release_many(self, keys: Sequence[int]) -> None:
+        """Release the backend's own claims."""
         self._guard("release_many", keys)
 
     def info(self) -> BackendInfo | None:
-        """Return how full the namespace is, its entries being the samples alone."""
+        """Return how full the namespace is; None if unknown."""
         info: BackendInfo | None = self._guard("info")
-        if info is None:
-            return None
-        others = 1  # the record
-        if self.columns and self.get(self.length + 1) is not None:
-            others = 2
-        return replace(info, entries=min(max(0, info.entries - others), self.length))
+        return info
 
     def clear(self) -> None:
         """Remove all entries; a failure is raised, because the caller relies on it."""
         with self._lock:
             (self._open() if self.backend is None else self.backend).clear()
-        self.verified = bytearray([self.before_check]) * len(self.verified)
-        self.column = Column()
-        self.fullness = Fullness(self.name, self.length, self.counters)
 
     def close(self) -> None:
-        """Close the backend, but not while another thread of this process is at it."""
+        """Close the backend, but not while another thread of this process uses it."""
         with self._lock:
             self._closed = True
             self.backend = None
@@ -229,12 +185,15 @@ class Session:
         """Whether the backend failed a moment ago."""
         return time.monotonic() < self._down_until
 
-    def _check_answer(self, method: str, answer: Any, expected: int) -> None:
-        if not isinstance(answer, list) or len(answer) != expected:
+    def _guard_many(self, method: str, keys: Sequence[Any], *arguments: Any) -> Any:
+        """Call the backend and check that there is an answer for each key."""
+        answer = self._guard(method, keys, *arguments)
+        if answer is not None and (not isinstance(answer, list) or len(answer) != len(keys)):
             raise BrokenPluginError(
                 f"The cache backend {self.name!r} answered {answer!r:.200} to {method} for "
-                f"{expected} keys; expected a list with one entry for each."
+                f"{len(keys)} keys; expected a list with one entry for each."
             )
+        return answer
 
     def _guard(self, method: str, *arguments: Any) -> Any:
         """Call the backend; None if it fails, or did so a moment ago."""
@@ -249,15 +208,16 @@ class Session:
             return None
 
     def _fail(self, error: Exception) -> None:
-        """Leave the backend alone for a while; raise what is not for this to pass over."""
+        """Leave the backend alone for a while; raise the errors that need the user."""
         misused = isinstance(error, KappaError) and not isinstance(error, StorageError)
-        if self.strict or misused:
+        if self._strict or misused:
             raise error
         self._down_until = time.monotonic() + _RETRY_AFTER
         self.counters.add(backend_errors=1)
         if self.counters.first_to("report-failure"):
+            reason = f"{type(error).__name__}: {error}".rstrip(".")
             warn(
-                f"The cache backend {self.name!r} failed: {_said(error)}. "
+                f"The cache backend {self.name!r} failed: {reason}. "
                 f"Samples are read from the source meanwhile; it is tried again every "
                 f"{_RETRY_AFTER:.0f} s. strict=True would raise instead.",
                 CacheWarning,
@@ -265,38 +225,30 @@ class Session:
         log.info("cache backend %r failed", self.name, exc_info=error)
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(".")
-
-
 def _end(
-    opened: list[CacheBackend], counters: Counters, lifetime: Lifetime | None, strict: bool
+    opened: list[CacheBackend], counters: Counters, cleanup: LastUserCleanup | None, strict: bool
 ) -> None:
     counters.close()
     try:
-        if lifetime is not None:
-            lifetime.leave(opened[-1] if opened else None)
+        if cleanup is not None:
+            cleanup.leave(opened[-1] if opened else None)
     except Exception as error:
         if strict:
             raise
-        log.warning("a cache could not be cleared at its end, and is when next opened: %s", error)
+        log.warning(
+            "a cache could not be cleared at its end; the next one to open it will: %s", error
+        )
     finally:
         for backend in opened:
             backend.close()
 
 
-def warn_if_useless(session: Session) -> None:
-    """Say once that a worker's own, empty cache will hardly ever hit."""
-    if session.scope != "process":
-        return
-    data = sys.modules.get("torch.utils.data")
-    if data is None or data.get_worker_info() is None:
-        return
-    info = session.info()
-    if info is not None and not info.entries and session.counters.first_to("report-unfilled"):
-        warn(
-            f"The cache backend {session.name!r} keeps samples in each DataLoader worker apart: "
-            f"every worker reads the source for itself, and again in every epoch unless "
-            f"persistent_workers=True. Use the backend 'shared' (pip install kappa-shared).",
-            CacheWarning,
-        )
+def _keep_freed_memory() -> None:
+    """Have the C allocator keep up to 62 MiB that this process has freed.
+
+    glibc gives free memory above 128 KiB at the end of the heap back at once, so a DataLoader
+    worker that frees a batch faults all its pages in again for the next one, which costs several
+    times the copying of the samples. Freeing one large block raises that limit to twice its size
+    (mallopt(3), "dynamic mmap threshold"). Elsewhere this does nothing.
+    """
+    np.empty(_BLOCK, np.uint8)  # freed at once; its pages are never touched

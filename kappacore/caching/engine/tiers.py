@@ -1,8 +1,8 @@
-"""Two caches, one behind the other: a fast one near by, a large or shared one behind it."""
+"""Two caches, one behind the other: a fast one in front, a large or shared one behind it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import InvalidOptionError
@@ -13,41 +13,57 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kappacore.caching.backends.base import BackendInfo, Scope
-    from kappacore.caching.engine.cache import Load, SampleCache
+    from kappacore.caching.engine.cache import SampleCache
+    from kappacore.caching.engine.loader import Load
     from kappacore.caching.stats import CacheStats
 
 __all__ = ["TieredCache", "tier_stats"]
 
 
+@dataclass(eq=False, repr=False)
 class TieredCache:
     """Reads the first cache, then the second, then the source; what is read fills both.
 
-    The second cache is the first one's source. So a hit behind is promoted, each tier verifies and
-    claims by its own rules, and neither knows of the other.
+    The second cache is the source of the first. So a hit in the second is stored in the first,
+    each tier verifies and claims by its own rules, and neither knows of the other.
 
     Args:
-        first: the cache that is asked first.
-        second: the cache that is asked for what the first one lacks.
+        first: The cache that is asked first.
+        second: The cache that is asked for what the first one lacks.
     """
 
-    def __init__(self, first: SampleCache, second: SampleCache) -> None:
-        self.tiers = (first, second)
-        self.identity = first.identity
-        self.length = first.length
+    first: SampleCache
+    second: SampleCache
+
+    @property
+    def tiers(self) -> tuple[SampleCache, SampleCache]:
+        """Both, the one that is asked first first."""
+        return self.first, self.second
+
+    @property
+    def length(self) -> int:
+        """The number of samples."""
+        return self.first.length
+
+    @property
+    def scope(self) -> Scope:
+        """Who shares the entries of the second tier."""
+        return self.second.scope
 
     def fetch(self, indices: Sequence[int], load: Load) -> list[Any]:
         """Return samples, as :meth:`SampleCache.fetch` does."""
-        first, second = self.tiers
-        return first.fetch(indices, lambda missing: second.fetch(missing, load))
+        return self.first.fetch(indices, lambda missing: self.second.fetch(missing, load))
 
     def fetch_one(self, index: int, load: Load) -> Any:
         """Return one sample, as :meth:`SampleCache.fetch_one` does."""
-        first, second = self.tiers
-        return first.fetch_one(index, lambda missing: second.fetch(missing, load))
+        return self.first.fetch_one(index, lambda missing: self.second.fetch(missing, load))
+
+    def column(self, load: Load) -> np.ndarray[Any, Any] | None:
+        """Return all values as one array, as :meth:`SampleCache.column` does."""
+        return self.first.column(lambda missing: self.second.fetch(missing, load))
 
     def fill(self, indices: Sequence[int], load: Load) -> int:
         """Load what is missing in either, as :meth:`SampleCache.fill` does."""
-        first, second = self.tiers
         loaded = 0
 
         def count(missing: list[int]) -> Sequence[Any]:
@@ -56,46 +72,26 @@ class TieredCache:
             return load(missing)
 
         def take(missing: list[int]) -> Sequence[Any]:
-            found = first.take_cached(missing)
+            found = self.first.take_cached(missing)
             rest = [index for index in missing if index not in found]
             if rest:
                 found.update(zip(rest, count(rest), strict=True))
             return [found[index] for index in missing]
 
-        if not first.full_lately:
-            first.fill(indices, lambda missing: second.fetch(missing, count))
-        if not second.full_lately:
-            second.fill(indices, take)
+        if not self.first.full_lately:
+            self.first.fill(indices, lambda missing: self.second.fetch(missing, count))
+        if not self.second.full_lately:
+            self.second.fill(indices, take)
         return loaded
 
-    @property
-    def full_lately(self) -> bool:
-        """Whether a sample found no room in either a moment ago."""
-        return all(tier.full_lately for tier in self.tiers)
-
-    @property
-    def failing(self) -> bool:
-        """Whether both backends failed a moment ago."""
-        return all(tier.failing for tier in self.tiers)
-
-    def column(self, load: Load) -> np.ndarray[Any, Any] | None:
-        """Return all values as one array, as :meth:`SampleCache.column` does."""
-        first, second = self.tiers
-        return first.column(lambda indices: second.fetch(indices, load))
-
-    def attach(self, load: Load, check: bool = True) -> None:
-        """Open both backends and check what they hold, as :meth:`SampleCache.attach` does."""
-        first, second = self.tiers
-        first.attach(load, check, known=second.attach(load, check))
-
-    @property
-    def scope(self) -> Scope:
-        """Who shares the entries, at the widest."""
-        return self.tiers[1].scope
+    def verify_identity(self, load: Load, check: bool = True) -> None:
+        """Open both backends and verify what they hold; see :meth:`SampleCache.verify_identity`."""
+        known = self.second.verify_identity(load, check)
+        self.first.verify_identity(load, check, known=known)
 
     def stats(self) -> CacheStats:
         """Return the counters as if both were one cache."""
-        first, second = (tier.stats() for tier in self.tiers)
+        first, second = self.first.stats(), self.second.stats()
         return replace(
             first + second,
             misses=second.misses,
@@ -106,24 +102,24 @@ class TieredCache:
 
     def infos(self) -> list[BackendInfo | None]:
         """Return how full each tier is."""
-        return [info for tier in self.tiers for info in tier.infos()]
+        return self.first.infos() + self.second.infos()
 
     def clear(self) -> None:
-        """Remove all samples from both; first from the one that the other is filled from."""
-        for tier in reversed(self.tiers):
-            tier.clear()
+        """Remove all samples, from the second tier first, because the first is filled from it."""
+        self.second.clear()
+        self.first.clear()
 
     def close(self) -> None:
-        """Let go of both."""
-        for tier in self.tiers:
-            tier.close()
+        """Close both."""
+        self.first.close()
+        self.second.close()
 
 
 def tier_stats(cache: SampleCache | TieredCache, tier: int | None = None) -> CacheStats:
     """Return the counters of one tier, or of all as one.
 
     Raises:
-        InvalidOptionError: if there is no such tier.
+        InvalidOptionError: If there is no such tier.
     """
     if tier is None:
         return cache.stats()

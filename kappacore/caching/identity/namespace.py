@@ -1,4 +1,4 @@
-"""What a cache's content is, and the namespace that keeps it apart from everything else."""
+"""What a cache holds, and the namespace that keeps it apart from everything else."""
 
 from __future__ import annotations
 
@@ -10,17 +10,28 @@ from typing import Any
 
 import xxhash
 
-from kappacore.errors import InvalidOptionError, NamespaceMismatchError, NamespaceRequiredError
+from kappacore.errors import InvalidOptionError, NamespaceRequiredError
 
-__all__ = ["PRIVATE", "Identity", "count_ranks", "identify", "split"]
+__all__ = [
+    "EXTRA_KEYS",
+    "PRIVATE",
+    "Identity",
+    "count_ranks",
+    "identify",
+    "samples_in",
+    "split",
+]
 
-#: Version of how samples are laid out under keys; another one is another namespace.
+#: Keys behind those of the samples: the header, and a column of integers.
+EXTRA_KEYS = 2
+
+#: Version of how samples are laid out under keys; each version has namespaces of its own.
 _FORMAT = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
 
 class _Private:
-    """Asks for a namespace that is this object's and its workers' alone."""
+    """Asks for a namespace that belongs to one object and its workers alone."""
 
     def __repr__(self) -> str:
         return "kappacore.PRIVATE"
@@ -37,10 +48,10 @@ class Identity:
     """What one cache holds.
 
     Args:
-        namespace: the backend's namespace.
-        fingerprint: identifies the content; None if unknown.
-        private: nobody else can know the namespace.
-        description: the parts of the identity for people, compared part by part on a mismatch.
+        namespace: The backend's namespace.
+        fingerprint: Identifies the content; None if unknown.
+        private: True if nobody else can know the namespace.
+        description: The parts of the identity for people, compared one by one on a mismatch.
     """
 
     namespace: str
@@ -50,33 +61,8 @@ class Identity:
 
     @property
     def digest_name(self) -> str:
-        """Goes into the digest of every value, so that content of another identity is a miss."""
+        """Part of every value's digest, so that content of another identity is a miss."""
         return f"{self.namespace}\n{self.fingerprint or ''}"
-
-    def record(self) -> dict[str, Any]:
-        """Return what is stored beside the samples to recognise them."""
-        return {"fingerprint": self.fingerprint, **self.description}
-
-    def check(self, record: object) -> None:
-        """Compare with the record found in the namespace.
-
-        Raises:
-            NamespaceMismatchError: if it is another one's; the message says what differs.
-        """
-        found = record if isinstance(record, dict) else {"record": record}
-        if found.get("fingerprint", "") == self.fingerprint:
-            return
-        own = self.record()
-        differences = "".join(
-            f"\n  {part}: the cache has {found.get(part)!r}, this dataset has {own.get(part)!r}"
-            for part in [*own, *(part for part in found if part not in own)]
-            if found.get(part) != own.get(part)
-        )
-        raise NamespaceMismatchError(
-            f"The cache namespace {self.namespace!r} holds samples of another dataset:"
-            f"{differences}\n"
-            f"Give this dataset another namespace=."
-        )
 
 
 def identify(
@@ -89,20 +75,20 @@ def identify(
     namespace: object = None,
     shared: bool = True,
 ) -> Identity:
-    """Find the namespace for one item of a dataset.
+    """Return the identity of one item of a dataset.
 
     Args:
-        dataset: the dataset's type, for people.
-        item: name of the item.
+        dataset: The dataset's type, for people.
+        item: The name of the item.
         form: ``"raw"``, ``"decoded"``, or ``"sample"`` for whole samples.
-        length: number of samples.
-        fingerprint: identifies the content; None if unknown.
-        namespace: the user's name for the slot, ``PRIVATE``, or None.
-        shared: whether the backend is shared with other processes at all.
+        length: The number of samples.
+        fingerprint: Identifies the content; None if unknown.
+        namespace: The user's name for the content, ``PRIVATE``, or None.
+        shared: Whether the backend is shared with other processes.
 
     Raises:
-        InvalidOptionError: if ``namespace`` is no valid name.
-        NamespaceRequiredError: if several ranks run and nothing tells them that they mean the same.
+        InvalidOptionError: If ``namespace`` is not a valid name.
+        NamespaceRequiredError: If several ranks run and nothing identifies the content.
     """
     private = namespace is PRIVATE
     if namespace is None and fingerprint is not None:
@@ -134,18 +120,24 @@ def identify(
 
 
 def split(namespace: str) -> list[str]:
-    """Return what a namespace consists of: fingerprint or name, item, form, length, version."""
+    """Return the parts of a namespace: fingerprint or name, item, form, length, version."""
     return namespace.rsplit(".", 4)
 
 
+def samples_in(namespace: str) -> int | None:
+    """Return the number of samples that a namespace is for; None if unknown."""
+    match = re.fullmatch(r".*\.(\d+)\.v\d+", namespace)
+    return int(match[1]) if match else None
+
+
 def count_ranks() -> int:
-    """Return how many ranks run, as torchrun or SLURM says; 1 if neither does."""
+    """Return the number of ranks according to torchrun or SLURM; 1 without either."""
     counts = [os.environ.get(name, "") for name in ("WORLD_SIZE", "SLURM_NTASKS")]
     return max([int(count) for count in counts if count.isdigit()], default=1)
 
 
 def _slug(item: str) -> str:
-    """Fit an item's name into a namespace; distinct names stay distinct."""
+    """Return an item's name as part of a namespace; different names stay different."""
     if re.fullmatch(r"[a-z0-9_]{1,20}", item):
         return item
     readable = re.sub(r"[^a-z0-9_]", "_", item.lower())[:10]

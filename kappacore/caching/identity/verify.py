@@ -1,87 +1,133 @@
-"""Attaching a cache to its namespace: does it hold this dataset's samples, and none else's?"""
+"""Verifying that a namespace holds the samples of the dataset at hand, and no other's."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from kappacore.caching.identity.determinism import (
-    compare_stored,
-    compare_with_source,
-    look_at_source,
+    Source,
+    check_determinism,
+    random_states_restored,
 )
-from kappacore.caching.identity.header import agree
+from kappacore.caching.identity.header import read_or_write_header
 from kappacore.errors import CacheError, NamespaceMismatchError
 
 if TYPE_CHECKING:
-    from kappacore.caching.engine.cache import Load, SampleCache
-    from kappacore.caching.engine.client import Session
-    from kappacore.caching.identity.determinism import Evidence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
-__all__ = ["attach", "refresh"]
+    from kappacore.caching.identity.header import Entries, KeyClaims, SampleDigests
+    from kappacore.caching.identity.namespace import Identity
+
+__all__ = ["rewrite_header", "verify_identity"]
+
+_COMPARED = 2  # samples
+_PROBED = 1024  # keys looked up at once
 
 
-def attach(
-    cache: SampleCache, session: Session, load: Load, check: bool, known: Evidence | None
-) -> Evidence:
-    """Make sure that a namespace holds the samples of the cache's dataset.
+def verify_identity(
+    entries: Entries,
+    claims: KeyClaims,
+    load: Callable[[list[int]], Sequence[Any]],
+    *,
+    check: bool = True,
+    known: SampleDigests | None = None,
+) -> SampleDigests:
+    """Verify that a namespace holds the samples of its user's dataset.
 
     Args:
-        cache: the cache.
-        session: this process's use of its backend.
-        load: reads samples from the source.
-        check: whether to load a few samples twice before the first is stored; and to compare
-            two entries with the source where only a name, and no fingerprint, says what the
-            namespace holds.
-        known: what the samples look like, where that was looked at already.
+        entries: The entries of the namespace.
+        claims: Claims on their keys.
+        load: Reads samples from the source.
+        check: Whether to read a few samples twice before the first is stored, and to compare two
+            entries with the source where only a name, and no fingerprint, identifies the content.
+        known: Digests of the source's samples, where they were taken already.
 
     Returns:
-        What the samples look like.
+        Digests of a few samples.
 
     Raises:
-        NondeterministicSourceError: if a sample differs between two reads.
-        NamespaceMismatchError: if the namespace holds another dataset's.
-        CacheError: if that cannot be found out, because the backend fails.
+        NondeterministicSourceError: If two reads of a sample differ.
+        NamespaceMismatchError: If the namespace holds another dataset's samples.
+        CacheError: If the backend fails, and only a name identifies the content.
     """
-    identity, codec, length = cache.identity, cache.codec, cache.length
-    named = identity.fingerprint is None and not identity.private  # only a name says what it holds
-    proved: Evidence | None = None
+    identity = entries.identity
+    source = Source(load, entries.codec, identity)
+    named = identity.fingerprint is None and not identity.private  # a name alone identifies it
+    proved: SampleDigests | None = None
 
-    def look() -> Evidence:
+    def prove() -> SampleDigests:
         nonlocal proved
         proved = known
         if proved is None:
-            proved = look_at_source(load, codec, identity, length) if check else {}
-        if check and named:  # entries without a record: it was lost
-            compare_stored(session, load, codec, identity, length)
+            proved = check_determinism(source, entries.length) if check else {}
+        if check and named:  # there may be entries whose header was lost
+            _compare_entries(entries, source)
         return proved
 
-    found = agree(session, codec, identity, length, look)
-    evidence = found or {}
+    found = read_or_write_header(entries, claims, prove)
+    digests = found or {}
     if not named:
-        return evidence  # content of another identity is a miss
-    if found is None and session.failing:
+        return digests  # content of another identity is a miss
+    if found is None and entries.failing:
         raise CacheError(
-            f"The cache backend {session.name!r} fails (the log says how), and only the name "
+            f"The cache backend {entries.name!r} fails (the log says how), and only the name "
             f"{identity.namespace!r} says what it holds, which cannot be checked now. "
             f"Repair it, or let the dataset define fingerprint(item, raw)."
         )
     if check and proved is None:
-        if evidence:
-            compare_with_source(evidence, load, codec, identity)
-        else:  # whoever made it did not look, or what was noted is lost
-            compare_stored(session, load, codec, identity, length)
-    return evidence
+        if digests:
+            _compare_digests(digests, source)
+        else:  # the header was written with check=False, or is lost
+            _compare_entries(entries, source)
+    return digests
 
 
-def refresh(cache: SampleCache, session: Session, evidence: Evidence) -> None:
-    """Write the record anew after the namespace was cleared.
+def rewrite_header(entries: Entries, claims: KeyClaims, digests: SampleDigests) -> None:
+    """Write the header again after the namespace was cleared.
 
     Raises:
-        NamespaceMismatchError: if another dataset has taken the name meanwhile.
+        NamespaceMismatchError: If another dataset has taken the namespace meanwhile.
     """
-    found = agree(session, cache.codec, cache.identity, cache.length, lambda: evidence)
-    if found is not None and evidence and found and found != evidence:
+    found = read_or_write_header(entries, claims, lambda: digests)
+    if found is not None and digests and found and found != digests:
         raise NamespaceMismatchError(
-            f"The cache namespace {cache.identity.namespace!r} was cleared, and another dataset "
+            f"The cache namespace {entries.identity.namespace!r} was cleared, and another dataset "
             f"has taken it at that moment. Give one of the two another namespace=."
         )
+
+
+def _compare_digests(digests: SampleDigests, source: Source) -> None:
+    """Compare the digests in a header with the source."""
+    with random_states_restored():
+        for idx in sorted(digests)[:: max(1, len(digests) - 1)][:_COMPARED]:
+            if source.digest(idx) != digests[idx]:
+                raise _mismatch(source.identity, idx)
+
+
+def _compare_entries(entries: Entries, source: Source) -> None:
+    """Compare two entries of a namespace, if it has any, with the source."""
+    info = entries.info()
+    if info is not None and not info.entries:
+        return
+    compared = 0
+    with random_states_restored():
+        for start in range(0, entries.length, _PROBED):
+            keys = range(start, min(start + _PROBED, entries.length))
+            for idx, stored in zip(keys, entries.get_buffers(list(keys)), strict=True):
+                if stored is None:
+                    continue
+                if b"".join(source.encode(idx)) != bytes(stored):
+                    raise _mismatch(source.identity, idx)
+                compared += 1
+                if compared == _COMPARED:
+                    return
+
+
+def _mismatch(identity: Identity, idx: int) -> NamespaceMismatchError:
+    return NamespaceMismatchError(
+        f"The cache namespace {identity.namespace!r} holds other samples than this dataset: "
+        f"sample {idx} differs. Either it was filled from another dataset (give this one another "
+        f"namespace=), or the dataset returns something new at each read (cache what is below the "
+        f"random part). check=False skips this comparison."
+    )

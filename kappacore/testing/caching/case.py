@@ -136,7 +136,9 @@ class Case:
         settings = {"namespace": self.new_namespace(), "strict": True, **settings}
         dataset = CachedDataset(samples, self.ref, **settings)
         self._datasets.append(dataset)
-        self._lengths[dataset._cache.identity.namespace] = len(samples) + 2  # as the engine
+        self._lengths[dataset._cache.tiers[0].identity.namespace] = (
+            len(samples) + 2
+        )  # as the engine
         return dataset
 
     def fork(self, function: Callable[..., Any], *args: Any) -> Child:

@@ -40,7 +40,7 @@ class DatasetTests:
         assert (stats.hits, stats.corrupt, stats.refused) == (2 * len(_PLAIN), 0, 0)
 
     def test_views_of_the_cache_are_exact_too(self, case: Case) -> None:
-        dataset = case.dataset(_SAMPLES, copy=False, verify="always")
+        dataset = case.dataset(_SAMPLES, copy=False, check_digests="always")
         assert dataset.__getitems__(range(len(_SAMPLES))) == _SAMPLES
         held = dataset.__getitems__(range(len(_SAMPLES)))
         if case.defines("clear"):

@@ -43,7 +43,7 @@ def recording():
 
 @pytest.fixture
 def cache(recording):
-    """A cache of 10 samples in the recording backend, its record already written."""
+    """A cache of 10 samples in the recording backend, its header already written."""
     with_record = open_cache("recording")
     recording.take_calls()
     yield with_record

@@ -272,7 +272,7 @@ def test_negative_indices_are_counted_from_the_end(cached, images):
     assert images.reads() == {9: 1}
 
 
-# ---- by name, lifetime
+# ---- by name, closing
 
 
 def test_it_is_the_wrapper_named_cache(images, tmp_path):

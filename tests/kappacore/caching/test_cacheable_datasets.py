@@ -1,4 +1,4 @@
-"""Which datasets and values can be cached, and what those are told that cannot."""
+"""Which datasets and values can be cached, and the errors for those that cannot."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_is_no_dataset_is_refused(dataset):
         CachedDataset(dataset, "memory")
 
 
-def test_a_dataset_of_items_is_told_what_to_do(log):
+def test_a_dataset_of_items_is_an_error_that_says_what_to_do(log):
     expected = r"Images has items but no samples. Cache items with CacheWrapper.*ModeWrapper"
     with pytest.raises(UseModeWrapperError, match=expected):
         CachedDataset(Images(log), "memory")
@@ -98,7 +98,7 @@ def test_a_random_dataset_is_refused_however_it_is_wrapped(log, wrap):
         CachedDataset(dataset, "memory")
 
 
-def test_a_value_that_cannot_be_cached_is_told_by_its_place(log):
+def test_a_value_that_cannot_be_cached_is_named_by_its_path(log):
     class Objects(Samples):
         def sample(self, idx):
             return (idx, {"here": object()})

@@ -148,7 +148,7 @@ def test_a_first_epoch_over_a_slow_source(log, backend):
         cached.__getitems__([0, 1, 2, 3])
         assert last_line(cached) == (
             "The epoch waits for the source, as a first one does: later epochs will not, and "
-            "prefill(workers=…) reads ahead of the first."
+            "prefill(threads=…) reads ahead of the first."
         )
 
 

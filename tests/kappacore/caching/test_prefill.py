@@ -7,17 +7,17 @@ import warnings
 
 import pytest
 
-from kappacore import CachedDataset, CacheWrapper
-from kappacore.errors import CacheWarning, InvalidOptionError
+from kappacore import CachedDataset, CacheWrapper, as_kd
+from kappacore.errors import CacheWarning, InvalidOptionError, UnknownOptionError
 from support.cache_sources import SMALL, BatchSamples, Images, Samples
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
-def test_every_sample_is_loaded_once_and_a_second_time_none(log, backend, workers):
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_every_sample_is_loaded_once_and_a_second_time_none(log, backend, threads):
     with CachedDataset(Samples(log, 100), backend, **SMALL) as cached:
-        assert cached.prefill(workers=workers) == 100
+        assert cached.prefill(threads=threads) == 100
         assert cached.dataset.log.count() == dict.fromkeys(range(100), 1)
-        assert cached.prefill(workers=workers) == 0
+        assert cached.prefill(threads=threads) == 0
         assert list(cached) == [cached.dataset.sample(idx) for idx in range(100)]
         assert cached.dataset.log.count() == dict.fromkeys(range(100), 1)
         stats = cached.stats()
@@ -66,13 +66,13 @@ class MeetingSamples(Samples):
         return [self[idx] for idx in indices]
 
 
-def test_workers_read_that_many_batches_at_the_same_time(log, backend):
+def test_threads_read_that_many_batches_at_the_same_time(log, backend):
     with CachedDataset(MeetingSamples(log, 8 * 32, 4), backend, **SMALL) as cached:
-        assert cached.prefill(workers=4) == 256
+        assert cached.prefill(threads=4) == 256
         assert cached.dataset.log.count() == dict.fromkeys(range(256), 1)
 
 
-def test_without_workers_the_source_is_read_in_this_thread(log):
+def test_without_threads_the_source_is_read_in_this_thread(log):
     class Threads(Samples):
         def sample(self, idx):
             return threading.current_thread().name
@@ -82,8 +82,8 @@ def test_without_workers_the_source_is_read_in_this_thread(log):
         assert set(cached) == {threading.main_thread().name}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_of_the_source_ends_it_and_what_was_read_stays(log, backend, workers):
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_error_of_the_source_ends_it_and_what_was_read_stays(log, backend, threads):
     class Flaky(Samples):
         def sample(self, idx):
             if idx == 70 and broken:
@@ -93,24 +93,37 @@ def test_an_error_of_the_source_ends_it_and_what_was_read_stays(log, backend, wo
     broken = True
     with CachedDataset(Flaky(log, 96), backend, **SMALL) as cached:
         with pytest.raises(OSError, match="flaky storage"):
-            cached.prefill(workers=workers)
+            cached.prefill(threads=threads)
         broken = False
         stored = cached.stats().stores
-        if workers:  # the batches that threads were given by then, without the one that failed
-            assert 64 <= stored <= 64 + 8 * (2 * workers - 1)
+        if threads:  # the batches that threads were given by then, without the one that failed
+            assert 64 <= stored <= 64 + 8 * (2 * threads - 1)
         else:
             assert stored == 64
-        assert cached.prefill(workers=workers) == 96 - stored  # so no claim was left either
+        assert cached.prefill(threads=threads) == 96 - stored  # so no claim was left either
 
 
-@pytest.mark.parametrize("workers", [-1, "4", 1.5, None])
-def test_a_bad_number_of_workers_is_refused(log, workers):
-    expected = rf"^workers={workers!r} is not a number of threads. Give 0 or a positive integer\.$"
+@pytest.mark.parametrize("threads", [-1, "4", 1.5, None])
+def test_a_bad_number_of_threads_is_refused(log, threads):
+    expected = rf"^threads={threads!r} is not a number of threads. Give 0 or a positive integer\.$"
     with (
         CachedDataset(Samples(log), "memory", **SMALL) as cached,
         pytest.raises(InvalidOptionError, match=expected),
     ):
-        cached.prefill(workers=workers)
+        cached.prefill(threads=threads)
+
+
+@pytest.mark.parametrize("make", [CachedDataset, lambda *of: CacheWrapper(as_kd(of[0]), of[1])])
+def test_the_old_name_of_threads_is_refused_with_the_new_one(log, make):
+    expected = (
+        r"^prefill\(\) has no option 'workers'. It is called threads= now. "
+        r"Its options: progress, shard, threads\.$"
+    )
+    cached = make(Samples(log), "memory")
+    with cached, pytest.raises(UnknownOptionError, match=expected):
+        cached.prefill(workers=4)
+    with pytest.raises(UnknownOptionError, match=r"no option 'thread'\. Its options: progress"):
+        cached.prefill(thread=4)
 
 
 # ---- a full cache

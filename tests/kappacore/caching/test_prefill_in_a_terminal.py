@@ -74,19 +74,19 @@ INTERRUPTED = """
     )
     print("ready", flush=True)
     try:
-        cached.prefill(workers=int(sys.argv[2]))
+        cached.prefill(threads=int(sys.argv[2]))
     except KeyboardInterrupt:
         print(cached.stats().stores, flush=True)
         sys.stdin.read()  # alive, as an interpreter in a terminal
     """
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_interrupt_leaves_what_was_read_and_the_next_call_goes_on(tmp_path, log, workers):
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_interrupt_leaves_what_was_read_and_the_next_call_goes_on(tmp_path, log, threads):
     options = {"max_bytes": "4MiB", "namespace": "n", "check": False}
     with (
         CachedDataset(Samples(log, 2000), "shared", **options) as cached,
-        start_script(tmp_path, INTERRUPTED, log, workers) as other,
+        start_script(tmp_path, INTERRUPTED, log, threads) as other,
     ):
         assert other.stdout.readline() == "ready\n", other.stderr.read()
         deadline = time.monotonic() + 20
@@ -106,4 +106,4 @@ def test_an_interrupt_leaves_what_was_read_and_the_next_call_goes_on(tmp_path, l
         assert cached.prefill() == 2000 - stored  # the other one lives, but holds no claim
         other.kill()
         again = [idx for idx, count in cached.dataset.log.count().items() if count > 1]
-        assert len(again) <= 32 * max(1, workers)  # what was on its way
+        assert len(again) <= 32 * max(1, threads)  # what was on its way

@@ -98,7 +98,7 @@ def test_a_cache_filled_by_threads_holds_what_the_samples_draw():
     fixed = TransformWrapper(Numbers(40), slow_draws, seed=0, fixed=True)
     expected = list(ModeWrapper(fixed, "x"))
     with CacheWrapper(fixed, "memory", namespace=kappacore.PRIVATE) as cached:
-        cached.prefill(progress=False, workers=4)
+        cached.prefill(progress=False, threads=4)
         assert list(ModeWrapper(cached, "x")) == expected
 
 

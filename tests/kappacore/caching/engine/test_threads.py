@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kappacore.caching.engine import loader as loading
+from kappacore.caching.engine import claims
 from support.caching import Log, load_bytes, open_cache
 
 
@@ -38,7 +38,7 @@ def test_threads_may_share_a_cache(tmp_path):
 
 @pytest.mark.parametrize("backend", ["memory", "shared"])
 def test_threads_wait_for_each_other_however_slow_the_source_is(tmp_path, monkeypatch, backend):
-    monkeypatch.setattr(loading, "CLAIM_TTL", 0.2)
+    monkeypatch.setattr(claims, "CLAIM_TTL", 0.2)
     log = Log(tmp_path / "reads")
 
     def slow(indices):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kappacore
+from kappacore.caching.identity.header import NamespaceHeader
 from kappacore.caching.identity.namespace import identify
 from kappacore.errors import InvalidOptionError, NamespaceMismatchError, NamespaceRequiredError
 
@@ -121,13 +122,16 @@ def test_one_rank_or_a_variable_that_says_nothing_is_one_rank(monkeypatch, value
     assert identity(fingerprint=None).private
 
 
-def test_the_record_of_the_same_content_agrees():
-    identity().check(identity(dataset="Renamed").record())
-    identity(fingerprint=None).check(identity(fingerprint=None).record())
+def header(**changes):
+    return NamespaceHeader.of(identity(**changes))
 
 
-def test_another_record_is_refused_part_by_part():
-    mine = identity(namespace="n")
+def test_the_header_of_the_same_content_agrees():
+    header(dataset="Renamed").check(identity())
+    header(fingerprint=None).check(identity(fingerprint=None))
+
+
+def test_another_header_is_refused_part_by_part():
     expected = (
         r"^The cache namespace 'n.x.raw.10.v1' holds samples of another dataset:\n"
         r"  fingerprint: the cache has 'old', this dataset has 'abc'\n"
@@ -135,16 +139,25 @@ def test_another_record_is_refused_part_by_part():
         r"Give this dataset another namespace=\.$"
     )
     with pytest.raises(NamespaceMismatchError, match=expected):
-        mine.check(identity(namespace="n", fingerprint="old", dataset="Trees").record())
+        header(namespace="n", fingerprint="old", dataset="Trees").check(identity(namespace="n"))
 
 
-@pytest.mark.parametrize("record", [None, "text", 5, [], {}, {"fingerprint": None}])
-def test_a_record_that_does_not_say_the_same_is_refused(record):
+@pytest.mark.parametrize("stored", [None, "text", 5, [], {}, {"fingerprint": None}])
+def test_a_header_that_does_not_say_the_same_is_refused(stored):
+    codec = kappacore.caching.default_codec()
+    found = NamespaceHeader.decode(codec, b"".join(codec.encode(stored, 10, "n")), 10, "n")
     with pytest.raises(NamespaceMismatchError):
-        identity().check(record)
+        found.check(identity())
+
+
+def test_a_header_is_read_as_it_was_written():
+    codec = kappacore.caching.default_codec()
+    written = NamespaceHeader.of(identity(), {0: "digest"})
+    found = NamespaceHeader.decode(codec, b"".join(written.encode(codec, 10, "n")), 10, "n")
+    assert found == written
 
 
 @pytest.mark.parametrize(("one", "two"), [("abc", None), (None, "abc")])
 def test_known_and_unknown_content_do_not_agree(one, two):
     with pytest.raises(NamespaceMismatchError):
-        identity(fingerprint=one).check(identity(fingerprint=two).record())
+        header(fingerprint=two).check(identity(fingerprint=one))

@@ -38,7 +38,7 @@ def test_a_failing_release_does_not_hide_what_the_source_raised(recording):
 
 
 @pytest.mark.parametrize("given", [[], ["a"], ["a", "b", "c"]])
-def test_a_source_that_returns_another_number_of_samples_is_told_so(cache, given):
+def test_a_source_that_returns_another_number_of_samples_is_an_error(cache, given):
     expected = (
         rf"^The dataset Tests returned {len(given)} samples when asked for a batch of 2; "
         rf"expected one for each index\.$"

@@ -9,7 +9,7 @@ import pytest
 import kappacore
 from kappacore import plugins
 from kappacore.caching.backends.base import backend_class
-from kappacore.caching.engine.client import Session
+from kappacore.caching.engine.client import BackendClient
 from kappacore.errors import (
     BrokenPluginError,
     CacheWarning,
@@ -104,7 +104,7 @@ def test_keep_is_refused_where_entries_cannot_outlive_the_process():
         open_cache("memory", keep=60.0)
 
 
-# ---- the lifetime of entries of a backend that knows nothing of lifetimes
+# ---- when entries are cleared, for a backend that never clears them itself
 
 
 def test_the_last_user_clears_what_is_not_kept():
@@ -195,7 +195,7 @@ def test_one_sample_above_the_limit_hinders_no_others_whatever_comes_first(backe
 
 
 @pytest.mark.parametrize("backend", ["memory", "shared"])
-def test_a_limit_below_the_record_is_the_same_error_at_once(backend):
+def test_a_limit_below_the_header_is_the_same_error_at_once(backend):
     with pytest.raises(
         SizeLimitError, match=r"may take 10 bytes .* what the cache notes about itself needs"
     ):
@@ -241,13 +241,13 @@ def test_the_warning_of_a_full_cache_comes_once_for_all_its_users():
     two.close()
 
 
-# ---- what a session leaves
+# ---- what a client leaves
 
 
-def test_a_session_that_cannot_open_its_backend_leaves_nothing(cache_folder):
+def test_a_client_that_cannot_open_its_backend_leaves_nothing(cache_folder):
     ref = plugins.as_ref("backend", "server", {})
     with pytest.raises(BrokenPluginError):
-        Session(ref, "name", 3, keep=0, strict=False)
+        BackendClient(ref, "name", 3, keep=0, strict=False)
     import gc
 
     gc.collect()

@@ -111,7 +111,7 @@ def test_single_labels_and_the_array_live_side_by_side(log, backend):
         assert cached.getall_class().tolist() == [5, 6, 7]
         assert [cached.getitem_class(idx) for idx in (0, 2)] == [5, 7]
         assert cached.getall_class().tolist() == [5, 6, 7]
-        with labelled(log, backend, [5, 6, 7]) as again:  # the record is not taken for the array
+        with labelled(log, backend, [5, 6, 7]) as again:  # the header is not taken for the array
             assert again.getall_class().tolist() == [5, 6, 7]
 
 

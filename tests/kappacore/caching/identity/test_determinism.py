@@ -148,7 +148,7 @@ def test_clearing_does_not_ask_again(log, backend):
         assert cached.dataset.log.count() == {}
 
 
-def test_a_refusal_leaves_no_record_so_the_next_one_is_checked_too(log, cache_folder):
+def test_a_refusal_leaves_no_header_so_the_next_one_is_checked_too(log, cache_folder):
     options = {**SMALL, "namespace": "n", "keep": True}
     for _ in range(2):
         with pytest.raises(NondeterministicSourceError):
@@ -160,7 +160,7 @@ def test_a_refusal_leaves_no_record_so_the_next_one_is_checked_too(log, cache_fo
     remove_kept(cache_folder)
 
 
-def test_a_source_that_raises_leaves_no_record_either(log, cache_folder):
+def test_a_source_that_raises_leaves_no_header_either(log, cache_folder):
     class Broken(Samples):
         def sample(self, idx):
             raise OSError("no such bucket")
@@ -178,7 +178,7 @@ def test_a_source_that_raises_leaves_no_record_either(log, cache_folder):
 KILLED = """
     import sys, time
     from kappacore import CachedDataset
-    from kappacore.caching.identity import header as record
+    from kappacore.caching.engine import claims
     from support.cache_sources import Samples
 
     class Slow(Samples):
@@ -186,7 +186,7 @@ KILLED = """
             print("loading", flush=True)
             time.sleep(60)
 
-    record.CLAIM_TTL = 0.5  # what the next one has to wait for
+    claims.CLAIM_TTL = 0.5  # what the next one has to wait for
     CachedDataset(Slow(sys.argv[1]), "shared", max_bytes="1MiB", namespace="n", keep=True)
     """
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from kappacore.caching.engine import loader as loading
+from kappacore.caching.engine import claims
 from support.caching import Log, load_bytes, open_cache, start_script
 
 pytest.importorskip("kappa_shared")
@@ -19,10 +19,10 @@ OPTIONS = {"max_bytes": "4MiB"}
 FETCH = """
     import sys, time
     from support.caching import Log, load_bytes, open_cache
-    from kappacore.caching.engine import loader as loading
+    from kappacore.caching.engine import claims
 
     log, ttl, delay, *keys = sys.argv[1:]
-    loading.CLAIM_TTL = float(ttl)
+    claims.CLAIM_TTL = float(ttl)
     cache = open_cache(options={"max_bytes": "4MiB"})
     counted = load_bytes(Log(log))
 
@@ -107,7 +107,7 @@ def test_who_comes_while_another_is_loading_waits_for_it(tmp_path):
 
 
 def test_claims_are_renewed_while_a_source_is_slower_than_they_last(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "CLAIM_TTL", 0.15)
+    monkeypatch.setattr(claims, "CLAIM_TTL", 0.15)
     log = Log(tmp_path / "reads")
     with start_script(tmp_path, FETCH, log.path, 0.15, 0.4, 1, 2) as other:
         assert other.stdout.readline() == "loading\n", other.stderr.read()
@@ -121,7 +121,7 @@ def test_claims_are_renewed_while_a_source_is_slower_than_they_last(tmp_path, mo
 
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
 def test_the_claims_of_a_process_that_was_killed_or_stopped_expire(tmp_path, signal, monkeypatch):
-    monkeypatch.setattr(loading, "CLAIM_TTL", 0.5)
+    monkeypatch.setattr(claims, "CLAIM_TTL", 0.5)
     log = Log(tmp_path / "reads")
     with start_script(tmp_path, FETCH, log.path, 0.5, 20, 1, 2) as other:
         assert other.stdout.readline() == "loading\n", other.stderr.read()
@@ -153,7 +153,7 @@ def test_a_source_that_raises_in_one_process_is_read_by_the_next_at_once(tmp_pat
     )
     process.start()
     process.join()
-    assert time.monotonic() - started < loading.CLAIM_TTL / 2
+    assert time.monotonic() - started < claims.CLAIM_TTL / 2
     assert problems.empty()
     assert cache.fetch([1, 2], fail) == load_bytes()([1, 2])
     cache.close()

@@ -50,7 +50,7 @@ def test_a_value_of_another_key_is_a_miss(cache):
     assert cache.fetch([1], load) == [[1, b"x" * 50]]
 
 
-def test_a_corrupt_record_is_written_anew(recording):
+def test_a_corrupt_header_is_written_anew(recording):
     recording.values[10] = b"garbage"
     cache = open_cache("recording")
     cache.close()
@@ -80,12 +80,12 @@ def test_the_codec_is_asked_once_a_value(cache):
 # ---- when a digest is checked
 
 
-@pytest.mark.parametrize(("verify", "found"), [("first", 1), ("always", 2), ("never", 0)])
-def test_verify_says_when_a_digest_is_checked(recording, verify, found):
-    cache = open_cache("recording", verify=verify)
+@pytest.mark.parametrize(("check", "found"), [("first", 1), ("always", 2), ("never", 0)])
+def test_check_digests_chooses_when_digests_are_checked(recording, check, found):
+    cache = open_cache("recording", check_digests=check)
     cache.fetch([1, 2], load_bytes())
     cache.close()
-    cache = open_cache("recording", verify=verify)
+    cache = open_cache("recording", check_digests=check)
     spoil(recording.values, 1)
     cache.fetch([1, 2], load_bytes())  # the first read of both
     spoil(recording.values, 2)
@@ -106,7 +106,7 @@ def network(recording):
 
 
 def test_values_from_the_network_are_always_checked(network):
-    cache = open_cache("network", verify="never")
+    cache = open_cache("network", check_digests="never")
     cache.fetch([1], load_bytes())
     spoil(network.values, 1)
     assert cache.fetch([1], load_bytes()) == load_bytes()([1])
@@ -125,5 +125,7 @@ def test_a_value_that_was_replaced_is_checked_anew(cache):
 
 
 def test_another_way_to_verify_is_refused():
-    with pytest.raises(InvalidOptionError, match=r"verify='sometimes' is not known. Use one of 'f"):
-        open_cache("memory", verify="sometimes")
+    with pytest.raises(
+        InvalidOptionError, match=r"check_digests='sometimes' is not known. Use one of 'f"
+    ):
+        open_cache("memory", check_digests="sometimes")

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 import kappacore
-from kappacore import CachedDataset
+from kappacore import CachedDataset, CacheWrapper
 from kappacore.errors import (
     CacheClosedError,
     InvalidOptionError,
@@ -16,7 +16,7 @@ from kappacore.errors import (
     UnknownPluginError,
 )
 from support.cache_sources import SMALL, Samples
-from support.caching import namespaces_in
+from support.caching import RecordingBackend, namespaces_in
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,41 @@ def test_an_unknown_backend_and_unknown_options_are_refused(log):
         CachedDataset(Samples(log), "shared", keep="a while")
     with pytest.raises(InvalidOptionError, match="max_bytes='a lot' is not a size"):
         CachedDataset(Samples(log), "shared", max_bytes="a lot")
-    with pytest.raises(InvalidOptionError, match="verify='no' is not known"):
-        CachedDataset(Samples(log), "memory", verify="no")
+    with pytest.raises(InvalidOptionError, match="check_digests='no' is not known"):
+        CachedDataset(Samples(log), "memory", check_digests="no")
 
 
-def test_a_limit_below_one_sample_is_told_so(log, backend):
+def test_the_old_name_of_check_digests_is_refused_with_the_new_one(log):
+    expected = r"no option 'verify'.* The cache's own verify= is called check_digests= now\.$"
+    for given in ({}, {"namespace": "n"}):
+        with pytest.raises(UnknownOptionError, match=expected):
+            CachedDataset(Samples(log), "memory", verify="always", **given)
+    dataset = kappacore.as_kd(Samples(log))
+    with pytest.raises(UnknownOptionError, match=expected):
+        CacheWrapper(dataset, "memory", verify="always")
+    expected = r"verify= is called check_digests= now\.$"
+    with pytest.raises(InvalidOptionError, match=expected):
+        CachedDataset(Samples(log), ["memory", "shared"], verify="always")
+    with pytest.raises(InvalidOptionError, match=expected):
+        CacheWrapper(dataset, items={"x": "memory"}, verify="always")
+
+
+class Verifying(RecordingBackend):
+    """A backend with an option of that name."""
+
+    def __init__(self, namespace, length, *, verify):
+        super().__init__(namespace, length)
+        self._note("verify", verify)
+
+
+def test_a_backend_may_have_an_option_verify(log, recording):
+    kappacore.register_cache_backend("verifying", Verifying)
+    CachedDataset(Samples(log), "verifying", verify="a certificate").close()
+    kappacore.unregister_cache_backend("verifying")
+    assert ("verify", "a certificate") in recording.take_calls()
+
+
+def test_a_limit_below_one_sample_is_an_error(log, backend):
     with (
         CachedDataset(Samples(log, size=10_000), backend, max_bytes="2KiB") as cached,
         pytest.raises(SizeLimitError, match=r"may take 2048 bytes .* one sample needs 10"),

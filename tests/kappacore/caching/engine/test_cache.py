@@ -53,7 +53,7 @@ def test_a_sample_by_itself_is_read_as_a_batch_of_one_is(cache):
     assert (done.hits, done.misses, done.source_reads, done.stores) == (1, 1, 1, 1)
     assert done.bytes_read == len(RecordingBackend.values[1])
     with pytest.raises(IndexOutOfRangeError):
-        cache.fetch_one(10, load)  # where the record is
+        cache.fetch_one(10, load)  # where the header is
     cache.close()
     with pytest.raises(CacheClosedError):
         cache.fetch_one(1, load)

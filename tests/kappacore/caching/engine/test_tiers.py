@@ -144,10 +144,10 @@ def test_where_the_first_is_full_the_second_serves(log):
 # ---- one fails
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_where_one_fails_the_other_serves(source, recording, place):
+@pytest.mark.parametrize("tier", [0, 1])
+def test_where_one_fails_the_other_serves(source, recording, tier):
     pair = ["memory", "memory"]
-    pair[place] = "recording"
+    pair[tier] = "recording"
     with CachedDataset(source, pair, check=False) as cached:
         recording.failing.update({"get", "put", "claim", "release"})
         with pytest.warns(CacheWarning, match=r"backend 'recording' failed: ConnectionError: get"):
@@ -155,8 +155,8 @@ def test_where_one_fails_the_other_serves(source, recording, place):
         for _ in range(2):
             assert read(cached) == [source.sample(idx) for idx in range(10)]
         assert source.log.count() == dict.fromkeys(range(10), 1)
-        assert tiers(cached)[place].backend_errors >= 1
-        assert tiers(cached)[1 - place].stores == 10
+        assert tiers(cached)[tier].backend_errors >= 1
+        assert tiers(cached)[1 - tier].stores == 10
 
 
 def test_strict_raises_what_either_raises(source, recording):

@@ -8,7 +8,7 @@ import pytest
 
 import kappacore
 from kappacore.caching.backends.base import CacheBackend
-from kappacore.caching.engine import client as session
+from kappacore.caching.engine import client
 from kappacore.errors import BrokenPluginError, CacheClosedError, CacheWarning
 from support.caching import RecordingBackend, load_bytes, open_cache
 from support.recording import load
@@ -37,7 +37,7 @@ def test_a_backend_that_fails_for_one_sample_costs_no_sample(cache):
 
 
 def test_a_backend_that_recovers_is_used_again(cache, monkeypatch):
-    monkeypatch.setattr(session, "_RETRY_AFTER", 0.0)
+    monkeypatch.setattr(client, "_RETRY_AFTER", 0.0)
     RecordingBackend.failing.add("get")
     with pytest.warns(CacheWarning):
         cache.fetch([1], load)
@@ -106,12 +106,12 @@ class Away(RecordingBackend):
 
 
 def test_a_backend_that_is_away_when_a_worker_starts_costs_no_sample(recording, monkeypatch):
-    monkeypatch.setattr(session, "_RETRY_AFTER", 0.0)
+    monkeypatch.setattr(client, "_RETRY_AFTER", 0.0)
     kappacore.register_cache_backend("away", Away)
     try:
         Away.away = True
         with pytest.raises(ConnectionError, match="refused"):
-            open_cache("away")  # the first to come is told
+            open_cache("away")  # an error for the first to come
         Away.away = False
         cache = open_cache("away")
         Away.away = True

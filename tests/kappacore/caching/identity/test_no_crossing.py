@@ -48,7 +48,7 @@ def test_modes_of_one_dataset_do_not_meet_where_one_string_identifies_all_items(
 
 
 @pytest.mark.parametrize("backend", ["memory", "shared"])
-def test_two_datasets_that_open_an_empty_slot_are_told_apart(backend):
+def test_two_datasets_that_open_an_empty_slot_are_kept_apart(backend):
     train, val = [f"train{i}" for i in range(5)], [f"val{i}" for i in range(5)]
     with CachedDataset(train, backend, namespace="n", **SMALL) as cached:
         with pytest.raises(NamespaceMismatchError, match="sample 0 differs"):
@@ -56,7 +56,7 @@ def test_two_datasets_that_open_an_empty_slot_are_told_apart(backend):
         assert cached[1] == "train1"
 
 
-def test_a_slot_filled_here_and_there_is_told_apart():
+def test_a_slot_filled_here_and_there_is_kept_apart():
     with CachedDataset([f"a{i}" for i in range(3000)], "shared", namespace="n", **SMALL) as cached:
         assert cached[[1, 2, 17]] == ["a1", "a2", "a17"]
         with pytest.raises(NamespaceMismatchError):

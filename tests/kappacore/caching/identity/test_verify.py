@@ -43,7 +43,7 @@ def test_raw_and_decoded_do_not_meet(log, backend, known):
     decoded.close()
 
 
-def test_train_and_val_of_one_length_under_one_name_are_told_apart_by_fingerprint(log, backend):
+def test_train_and_val_of_one_length_under_one_name_are_kept_apart_by_fingerprint(log, backend):
     with CacheWrapper(Images(log, known=True), backend, namespace="n", **SMALL) as train:
         expected = (
             r"(?s)The cache namespace 'n.x.raw.10.v1' holds samples of another dataset:\n"
@@ -54,7 +54,7 @@ def test_train_and_val_of_one_length_under_one_name_are_told_apart_by_fingerprin
         read(ModeWrapper(train, "x"))
 
 
-def test_train_and_val_of_one_length_under_one_name_are_told_apart_by_content(log, backend):
+def test_train_and_val_of_one_length_under_one_name_are_kept_apart_by_content(log, backend):
     train = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
     read(train)
     before = train.stats()
@@ -102,7 +102,7 @@ def test_the_comparison_costs_two_reads_and_is_not_counted(log, backend):
 
 
 @pytest.mark.parametrize("filled", [[], [3], [0], [9], [4, 5]])
-def test_content_is_told_apart_however_much_is_filled(log, backend, filled):
+def test_content_is_kept_apart_however_much_is_filled(log, backend, filled):
     train = CachedDataset(Samples(log), backend, namespace="n", **SMALL)
     for idx in filled:
         train[idx]

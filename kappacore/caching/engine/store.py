@@ -1,0 +1,231 @@
+"""Samples by key: turned into bytes and back, and kept by a backend."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import KW_ONLY, dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kappacore.caching.engine.capacity import CapacityTracker
+from kappacore.errors import CorruptValueError, UncacheableValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kappacore.caching.backends.base import BackendInfo, Buffer
+    from kappacore.caching.codec import Codec
+    from kappacore.caching.engine.client import BackendClient
+    from kappacore.caching.identity.namespace import Identity
+
+__all__ = ["CHECK_DIGESTS", "Absence", "Store"]
+
+#: When a value's digest is checked: the mark of a value not read yet, and of one that was.
+CHECK_DIGESTS = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
+
+
+class Absence(Enum):
+    """Why a store has no sample."""
+
+    MISSING = 0
+    CORRUPT = 1
+
+
+@dataclass(eq=False)
+class Store:
+    """One process's samples of one namespace.
+
+    Everything that turns keys into samples is here: a batch is looked up, checked, decoded and
+    counted as a whole. Locating a batch in the backend's memory, to gather it without decoding
+    sample by sample, belongs beside :meth:`get_many`.
+
+    Args:
+        client: This process's use of the backend.
+        codec: Turns samples into bytes and back.
+        identity: What is cached.
+        length: The number of samples.
+        check_digests: One of :data:`CHECK_DIGESTS`; ``"always"`` where the backend demands it.
+        copy: See :meth:`Codec.decode`.
+        columns: Whether the namespace may hold a column of integers.
+    """
+
+    client: BackendClient
+    codec: Codec
+    identity: Identity
+    length: int
+    _: KW_ONLY
+    check_digests: str
+    copy: bool
+    columns: bool
+
+    def __post_init__(self) -> None:
+        self.name = self.client.name
+        self.counters = self.client.counters
+        self._digest_name = self.identity.digest_name
+        self._before_check, self._after_check = CHECK_DIGESTS[self.check_digests]
+        self.forget()
+
+    def forget(self) -> None:
+        """Start over with a namespace that was cleared."""
+        # A byte a value: whether its digest needs no check (any more).
+        self._checked = bytearray([self._before_check]) * self.client.length
+        self.capacity = CapacityTracker(self.name, self.length, self.counters)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the backend failed a moment ago."""
+        return self.client.failing
+
+    # ---- samples
+
+    def get(self, key: int) -> Any:
+        """Return one sample, or an :class:`Absence`; sooner than :meth:`get_many` does."""
+        clock = time.perf_counter
+        started = clock()
+        buffer = self.client.get(key)
+        got = clock()
+        if buffer is None:
+            self.counters.add(seconds_get=got - started)
+            return Absence.MISSING
+        verify = self.client.verify_always or not self._checked[key]
+        try:
+            sample = self.codec.decode(
+                buffer, key, self._digest_name, verify=verify, copy=self.copy
+            )
+        except CorruptValueError:
+            self.counters.add(corrupt=1)
+            return Absence.CORRUPT
+        self._checked[key] = self._after_check
+        self.counters.add_hits(1, len(buffer), got - started, clock() - got)
+        return sample
+
+    def get_many(self, keys: list[int]) -> tuple[dict[int, Any], list[int], list[int]]:
+        """Look samples up.
+
+        Args:
+            keys: Distinct keys.
+
+        Returns:
+            The samples found, by key; the missing keys; the keys of corrupt values.
+        """
+        samples: dict[int, Any] = {}
+        missing: list[int] = []
+        corrupt: list[int] = []
+        size = 0
+        clock = time.perf_counter
+        started = clock()
+        buffers = self.client.get_many(keys)
+        got = clock()
+        decode, name, copy = self.codec.decode, self._digest_name, self.copy
+        always = self.client.verify_always
+        seen, after_check = self._checked, self._after_check
+        for key, buffer in zip(keys, buffers, strict=True):
+            if buffer is None:
+                missing.append(key)
+                continue
+            try:
+                samples[key] = decode(buffer, key, name, verify=always or not seen[key], copy=copy)
+            except CorruptValueError:
+                corrupt.append(key)
+                continue
+            seen[key] = after_check
+            size += len(buffer)
+        self.counters.add_hits(len(samples), size, got - started, clock() - got)
+        if corrupt:
+            self.counters.add(corrupt=len(corrupt))
+        return samples, missing, corrupt
+
+    def put_many(self, samples: dict[int, Any]) -> None:
+        """Store samples by their keys; those without room are counted as refused.
+
+        Raises:
+            UncacheableValueError: If one holds what the codec cannot keep.
+        """
+        items: list[tuple[int, Sequence[Buffer]]] = []
+        sizes: list[int] = []
+        for key, sample in samples.items():
+            try:
+                pieces = self.codec.encode(sample, key, self._digest_name)
+            except UncacheableValueError as error:
+                raise UncacheableValueError(
+                    f"Sample {key} of {self.identity.description['dataset']}: {error}"
+                ) from error
+            size = sum(map(len, pieces))
+            if self.capacity.has_room_for(size):
+                items.append((key, pieces))
+                sizes.append(size)
+        stored = self.client.put_many(items) if items else []
+        if stored is None:
+            return
+        good = sum(stored)
+        self.counters.add(
+            stores=good,
+            refused=len(samples) - good,
+            bytes_stored=sum(size for size, ok in zip(sizes, stored, strict=True) if ok),
+        )
+        for (key, _), size, ok in zip(items, sizes, stored, strict=True):
+            self._checked[key] = self._before_check
+            if not ok:
+                self.capacity.note_refusal(size, self.info())
+
+    def duplicate(self, sample: Any, key: int) -> Any:
+        """Return a copy that shares nothing with the sample.
+
+        Raises:
+            UncacheableValueError: If it holds what the codec cannot keep, such as views.
+        """
+        pieces = self.codec.encode(sample, key, self._digest_name)
+        return self.codec.decode(b"".join(pieces), key, self._digest_name, verify=False)
+
+    # ---- what is not a sample
+
+    def get_buffers(self, keys: Sequence[int]) -> list[Buffer | None]:
+        """Return what is stored under keys, as bytes."""
+        return self.client.get_many(keys)
+
+    def get_column(self) -> Any:
+        """Return what is stored as the column: an array of shape (N,), None, or an absence."""
+        key = self.length + 1
+        buffer = self.client.get(key)
+        if buffer is None:
+            return Absence.MISSING
+        verify = self.client.verify_always or not self._checked[key]
+        try:
+            values = self.codec.decode(buffer, key, self._digest_name, verify=verify, copy=False)
+            if values is not None and np.shape(values) != (self.length,):
+                raise CorruptValueError(f"A column of {self.length} integers is {values!r:.200}.")
+        except CorruptValueError:
+            self.counters.add(corrupt=1)
+            return Absence.CORRUPT
+        self._checked[key] = self._after_check
+        return values
+
+    def put_column(self, values: Any) -> bool:
+        """Store an array of shape (N,), or None, as the column; return False if that fails."""
+        key = self.length + 1
+        stored = self.client.put_many([(key, self.codec.encode(values, key, self._digest_name))])
+        self._checked[key] = self._before_check
+        return bool(stored and stored[0])
+
+    def put_header(self, pieces: Sequence[Buffer]) -> bool:
+        """Store the header of the namespace; return False if that fails.
+
+        Raises:
+            SizeLimitError: If the backend has no room even for that.
+        """
+        stored = self.client.put_many([(self.length, pieces)])
+        if stored == [False]:
+            self.capacity.note_refusal(sum(map(len, pieces)), self.info(), header=True)
+        return stored == [True]
+
+    def info(self) -> BackendInfo | None:
+        """Return how full the backend is, its entries being the samples alone."""
+        info = self.client.info()
+        if info is None:
+            return None
+        others = 1  # the header
+        if self.columns and self.client.get(self.length + 1) is not None:
+            others = 2
+        return replace(info, entries=min(max(0, info.entries - others), self.length))
