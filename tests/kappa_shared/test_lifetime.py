@@ -243,7 +243,7 @@ KILLED = """
 
 @pytest.mark.slow  # a worker looks for its parent every 5 seconds
 def test_workers_leave_nothing_when_the_program_is_killed(tmp_path, cache_folder):
-    with start_script(tmp_path, KILLED, "fork") as program:
+    with start_script(tmp_path, KILLED, "fork", warm=True) as program:
         assert program.wait() == -signal.SIGKILL
     deadline = time.monotonic() + 90
     while namespaces_in(cache_folder) and time.monotonic() < deadline:

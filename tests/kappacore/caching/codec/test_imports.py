@@ -6,6 +6,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import torch
+
+from kappacore.caching.codec import Codec
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -80,16 +84,8 @@ for letter in "vI":
 
 
 def test_a_tensor_is_read_by_a_process_that_had_not_imported_torch(tmp_path: Path) -> None:
-    for sample in ("torch.arange(3)", "[torch.arange(3), b'x']"):
-        run(
-            f"""
-import torch
-from kappacore.caching.codec import default_codec
-with open({str(tmp_path / "stored")!r}, "wb") as file:
-    file.write(b"".join(default_codec().encode({sample}, 1)))
-""",
-            tmp_path,
-        )
+    for sample in (torch.arange(3), [torch.arange(3), b"x"]):
+        (tmp_path / "stored").write_bytes(b"".join(Codec().encode(sample, 1)))
         printed = run(
             f"""
 import sys
