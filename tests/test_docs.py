@@ -27,6 +27,7 @@ def test_the_readme_has_examples():
     assert len(examples("README.md")) >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if examples(page)])
 def test_examples_run(page, tmp_path):
     """Each page in one process, each example with names of its own, in a folder with data/train."""

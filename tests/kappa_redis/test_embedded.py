@@ -149,6 +149,7 @@ def test_the_server_ends_with_an_owner_that_is_killed_among_its_workers(tmp_path
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_an_owner_that_just_ends(tmp_path):
     run_script(tmp_path, OWNER, warm=True)
     assert private_processes() == {}

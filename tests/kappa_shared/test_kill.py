@@ -40,6 +40,7 @@ def write_for_ever(seed):
             backend.clear()
 
 
+@pytest.mark.slow
 def test_no_wrong_value_is_left_by_writers_killed_at_random():
     backend = SharedBackend("killed", KEYS, max_bytes="24MiB")
     rng = random.Random(1)

@@ -179,6 +179,7 @@ def test_a_class_under_the_main_guard_is_refused_by_the_worker(tmp_path, method)
     assert "move it above that line, or into a module" in result[method]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["-c", "stdin"])
 def test_a_class_of_a_notebook_works_forked_and_is_refused_elsewhere(how):
     text = script(DECORATED)

@@ -14,6 +14,8 @@ import sys
 import termios
 import time
 
+import pytest
+
 from support.staging import SMALL, make_tree, run_stage, staged_json, tree_of
 
 
@@ -66,6 +68,7 @@ def test_a_bar_is_shown_on_a_terminal_only(tmp_path):
     assert re.search(r"Staging t: 100%.* 7\.8\dk/7\.8\dk .*B/s.*5 of 5 files", shown), shown
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_copied_and_says_so(tmp_path):
     files = {f"{number % 50}/{number}.jpg": b"x" * 1000 for number in range(6000)}
     source, target = make_tree(tmp_path / "s", files), tmp_path / "t"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 
 from kappacore.caching.codec import Codec
@@ -46,6 +47,7 @@ print([name for name in ("torch", "PIL", "torchvision", "pickle5") if name in sy
     assert printed == "[]\n"
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_named_and_is_not_taken_for_damage(tmp_path: Path) -> None:
     printed = run(
         """
@@ -83,6 +85,7 @@ for letter in "vI":
     assert "pip install pillow" in lines[4]
 
 
+@pytest.mark.slow
 def test_a_tensor_is_read_by_a_process_that_had_not_imported_torch(tmp_path: Path) -> None:
     for sample in (torch.arange(3), [torch.arange(3), b"x"]):
         (tmp_path / "stored").write_bytes(b"".join(Codec().encode(sample, 1)))

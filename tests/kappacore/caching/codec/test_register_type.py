@@ -314,6 +314,7 @@ def test_workers_know_types_that_only_the_parent_registered(tmp_path: Any, start
     )
 
 
+@pytest.mark.slow
 def test_a_class_under_the_main_guard_fails_in_the_worker_with_the_reason(tmp_path: Any) -> None:
     script = tmp_path / "train.py"
     guarded = 'if __name__ == "__main__":' + textwrap.indent(CLASS, "    ")
