@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -15,6 +16,9 @@ from support.caching import namespaces_in
 # Of the suite for authors of backends, whose tests bear no marks of this project.
 _SLOW = {"test_a_writer_may_be_killed_at_any_moment"}
 _NEW_PYTHONS = {"spawn", "forkserver"}  # each takes seconds to import torch
+
+# Once in a server, not in each of its workers; which know nothing of kappacore, as ever.
+multiprocessing.set_forkserver_preload(["torch.utils.data"])
 
 _failed = pytest.StashKey[bool]()
 
