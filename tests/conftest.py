@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -12,7 +13,38 @@ import pytest
 
 from support.caching import namespaces_in
 
+# Of the suite for authors of backends, whose tests bear no marks of this project.
+_SLOW = {"test_a_writer_may_be_killed_at_any_moment"}
+_NEW_PYTHONS = {"spawn", "forkserver"}  # each takes seconds to import torch
+
+# Once in a server, not in each of its workers; which know nothing of kappacore, as ever.
+multiprocessing.set_forkserver_preload(["torch.utils.data"])
+
 _failed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks are selected
+def pytest_collection_modifyitems(items):
+    """Each process of pytest begins with its share of the slow tests, so that none ends with one.
+
+    Where there are several, pytest-xdist gives each an equal part of the list, in order.
+    """
+    for item in items:
+        params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        starts = {param for param in params if isinstance(param, str)}
+        if item.originalname in _SLOW or starts & _NEW_PYTHONS:
+            item.add_marker(pytest.mark.slow)
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes == 1:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    bounds = [len(fast) * number // processes for number in range(processes + 1)]
+    items[:] = [
+        item
+        for number in range(processes)
+        for item in (*slow[number::processes], *fast[bounds[number] : bounds[number + 1]])
+    ]
 
 
 @pytest.hookimpl(wrapper=True)

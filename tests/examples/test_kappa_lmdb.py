@@ -69,6 +69,7 @@ def test_samples_are_read_once_and_go_with_their_last_user(tmp_path):
             assert dataset.stats().source_reads == len(SAMPLES)
 
 
+@pytest.mark.slow
 def test_samples_stay_for_the_next_run_where_asked(tmp_path, cache_folder):
     with open_cache(tmp_path, keep=True) as dataset:
         assert list(dataset) == SAMPLES

@@ -19,6 +19,7 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_it_makes_the_index_that_opens_the_folder(tmp_path):
     root = make_tree(tmp_path / "data", ["1/a.jpg", "10/b.png", "2/c.jpg"])
     (root / "bare").mkdir()
@@ -39,6 +40,7 @@ def test_it_makes_the_index_that_opens_the_folder(tmp_path):
     assert ds.classes == ["1", "2", "10", "bare"]
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf8_can_be_shown(tmp_path, monkeypatch):
     root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     try:
@@ -51,6 +53,7 @@ def test_a_name_that_is_not_utf8_can_be_shown(tmp_path, monkeypatch):
     assert r"/caf\udce9/.kappa_imagefolder-" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_reported(tmp_path):
     done = run("index", tmp_path / "missing")
     assert done.returncode == 1

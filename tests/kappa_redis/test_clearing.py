@@ -100,12 +100,12 @@ if sys.argv[3:]:
 def test_private_samples_go_with_a_program_that_just_ends(alone, cluster, tmp_path, kind):
     nodes = cluster if kind == "cluster" else [alone]
     before = size(nodes)
-    run_script(tmp_path, OWNER, nodes[0].url, "yes" if kind == "cluster" else "no")
+    run_script(tmp_path, OWNER, nodes[0].url, "yes" if kind == "cluster" else "no", warm=True)
     assert size(nodes) == before
 
 
 def test_private_samples_of_a_killed_program_go_when_somebody_comes(alone, tmp_path, cache_folder):
-    owner = start_script(tmp_path, OWNER, alone.url, "no", "wait")
+    owner = start_script(tmp_path, OWNER, alone.url, "no", "wait", warm=True)
     assert owner.stdout.readline() == "read\n"
     owner.kill()
     owner.communicate()
@@ -124,7 +124,7 @@ def test_private_samples_of_a_killed_program_go_when_somebody_comes(alone, tmp_p
 
 def test_a_private_server_that_is_killed_leaves_no_note_of_what_it_held(tmp_path, cache_folder):
     script = OWNER.replace(", url=sys.argv[1]", "").replace('sys.argv[2] == "yes"', "False")
-    owner = start_script(tmp_path, script, "", "", "wait")
+    owner = start_script(tmp_path, script, "", "", "wait", warm=True)
     assert owner.stdout.readline() == "read\n"
     owner.kill()
     owner.communicate()

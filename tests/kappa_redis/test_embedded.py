@@ -133,7 +133,7 @@ if sys.argv[1:] == ["wait"]:
 
 
 def test_the_server_ends_with_an_owner_that_is_killed_among_its_workers(tmp_path, cache_folder):
-    owner = start_script(tmp_path, OWNER, "wait")
+    owner = start_script(tmp_path, OWNER, "wait", warm=True)
     assert owner.stdout.readline() == "reading\n"
     assert len(private_processes()) == 2
     owner.kill()
@@ -152,8 +152,9 @@ def test_the_server_ends_with_an_owner_that_is_killed_among_its_workers(tmp_path
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_an_owner_that_just_ends(tmp_path):
-    run_script(tmp_path, OWNER)
+    run_script(tmp_path, OWNER, warm=True)
     assert private_processes() == {}
 
 

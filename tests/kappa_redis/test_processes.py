@@ -22,6 +22,7 @@ def read(loader):
         return [sample for batch in loader for sample in batch]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["server", "cluster"])
 def test_workers_may_be_forked_while_threads_use_the_cache(node, cluster, tmp_path, kind):
     options = {"url": node.url} if kind == "server" else {"url": cluster[0].url, "cluster": True}

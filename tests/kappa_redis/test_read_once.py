@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from functools import cache
 
+import pytest
+
 from support.caching import Log, start_script
 
 LENGTH = 200
@@ -36,6 +38,7 @@ def network_of_its_own():
     return []
 
 
+@pytest.mark.slow
 def test_interpreters_in_networks_of_their_own_read_each_sample_once(node, tmp_path):
     log = Log(tmp_path / "log")
     readers = [

@@ -43,6 +43,7 @@ def test_nothing_is_left_after_a_program_that_keeps_nothing(tmp_path, cache_fold
     assert namespaces_in(cache_folder) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["close", "forget"])
 def test_a_kept_cache_is_read_by_a_new_interpreter_without_the_source(
     tmp_path, cache_folder, ending
@@ -56,6 +57,7 @@ def test_a_kept_cache_is_read_by_a_new_interpreter_without_the_source(
     assert len(remove_kept(cache_folder)) == 1
 
 
+@pytest.mark.slow
 def test_a_kept_cache_expires(tmp_path, cache_folder):
     log = Log(tmp_path / "reads")
     run_script(tmp_path, FILL, 3600, "close", log.path)
@@ -245,7 +247,7 @@ KILLED = """
 
 
 def test_workers_leave_nothing_when_the_program_is_killed(tmp_path, cache_folder):
-    with start_script(tmp_path, KILLED, "fork") as program:
+    with start_script(tmp_path, KILLED, "fork", warm=True) as program:
         assert program.wait() == -signal.SIGKILL
     deadline = time.monotonic() + 90
     while namespaces_in(cache_folder) and time.monotonic() < deadline:

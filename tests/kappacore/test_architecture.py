@@ -17,7 +17,7 @@ TABLE = (ROOT / "docs" / "wrappers.md").read_text(encoding="utf-8")
 PATHS = sorted(set(re.findall(r"\b(?:kappacore|tests|docs)/[\w/.]*\w", PAGE)))
 WRAPPERS = [name for name in stub_names("kappacore.wrappers") if name.endswith("Wrapper")]
 #: Bases of wrappers, which are not wrappers themselves.
-BASES = {"RandomWrapper", "SelectionWrapper"}
+BASES = {"FractionWrapper", "RandomWrapper", "SelectionWrapper"}
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kappacore.caching.backends.base import BackendInfo, Buffer, CacheBackend, Scope
+from support.warm import WarmProgram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -235,7 +236,8 @@ def start_script(
     prefix: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     stderr: int = subprocess.PIPE,
-) -> subprocess.Popen[str]:
+    warm: bool = False,
+) -> subprocess.Popen[str] | WarmProgram:
     """Start a Python program in a process of its own.
 
     Args:
@@ -245,10 +247,13 @@ def start_script(
         prefix: a command that it is run by.
         env: environment variables beside those there are.
         stderr: a file descriptor for its errors.
+        warm: fork it from a process that has torch imported, which takes seconds otherwise.
     """
     number = len(list(folder.glob("script-*.py")))
     path = folder / f"script-{number}.py"
     path.write_text(textwrap.dedent(source), encoding="utf-8")
+    if warm:
+        return WarmProgram(path, *args, env=env, stderr=stderr)
     python_path = os.pathsep.join([str(_TESTS), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [*prefix, sys.executable, "-W", "error::ResourceWarning", str(path), *map(str, args)],
@@ -260,9 +265,11 @@ def start_script(
     )
 
 
-def run_script(folder: Path, source: str, *args: object, prefix: Sequence[str] = ()) -> str:
+def run_script(
+    folder: Path, source: str, *args: object, prefix: Sequence[str] = (), warm: bool = False
+) -> str:
     """Run a Python program to its end and return what it printed; it must be silent otherwise."""
-    process = start_script(folder, source, *args, prefix=prefix)
+    process = start_script(folder, source, *args, prefix=prefix, warm=warm)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, f"exit code {process.returncode}\n{out}\n{err}"
     assert err == "", err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,13 @@ def interrupts(call: Callable[[], Any]) -> Iterator[KeyboardInterrupt]:
                     raise KeyboardInterrupt
 
         try:
+            gc.disable()  # whose callbacks, as Hypothesis has one, let no error through
             sys.setprofile(interrupt)
             try:
                 call()
             finally:
                 sys.setprofile(None)
+                gc.enable()
         except KeyboardInterrupt as error:
             yield error
         else:

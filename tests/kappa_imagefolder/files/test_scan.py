@@ -150,6 +150,7 @@ def test_a_tilde_in_the_root_is_expanded(tmp_path, monkeypatch):
     assert ds.samples == [(f"{tmp_path}/data/x/a.jpg", 0)]
 
 
+@pytest.mark.slow
 def test_listing_asks_no_file_for_its_state(tmp_path):
     """Names in a folder that may be listed but not entered can be read; a stat would fail."""
     root = Path(tempfile.mkdtemp(prefix="kappa-imagefolder-test-"))

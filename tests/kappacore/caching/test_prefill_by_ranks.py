@@ -95,6 +95,7 @@ def test_two_ranks_fill_a_half_each(tmp_path, log):
                 tmp_path,
                 RANK,
                 logs[rank].path,
+                warm=True,
                 env={"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"},
             )
             for rank in range(2)

@@ -31,7 +31,7 @@ def run_on_a_terminal(folder, *args):
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     seen = b""
-    with start_script(folder, BAR, *args, stderr=end) as process:
+    with start_script(folder, BAR, *args, stderr=end, warm=True) as process:
         os.close(end)
         try:
             while chunk := os.read(terminal, 1024):
@@ -57,7 +57,7 @@ def test_it_is_shown_by_one_rank_and_not_at_all_if_not_wanted(tmp_path, log, opt
 
 
 def test_it_is_quiet_where_there_is_no_terminal(tmp_path, log):
-    assert run_script(tmp_path, BAR, log, "{}") == ""  # and nothing on stderr
+    assert run_script(tmp_path, BAR, log, "{}", warm=True) == ""  # and nothing on stderr
 
 
 # ---- interrupted
@@ -86,7 +86,7 @@ def test_an_interrupt_leaves_what_was_read_and_the_next_call_goes_on(tmp_path, l
     options = {"max_bytes": "4MiB", "namespace": "n", "check": False}
     with (
         CachedDataset(Samples(log, 2000), "shared", **options) as cached,
-        start_script(tmp_path, INTERRUPTED, log, threads) as other,
+        start_script(tmp_path, INTERRUPTED, log, threads, warm=True) as other,
     ):
         assert other.stdout.readline() == "ready\n", other.stderr.read()
         deadline = time.monotonic() + 20

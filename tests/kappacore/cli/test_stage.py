@@ -12,6 +12,8 @@ import subprocess
 import sys
 import termios
 
+import pytest
+
 from support.staging import SMALL, make_tree, run_stage, staged_json, tree_of
 
 
@@ -86,6 +88,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_copied_and_reports_it(tmp_path):
     files = {f"{number % 50}/{number}.jpg": b"x" * 1000 for number in range(6000)}
     source, target = make_tree(tmp_path / "s", files), tmp_path / "t"

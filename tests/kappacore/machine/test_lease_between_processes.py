@@ -11,6 +11,8 @@ import shutil
 import signal
 import time
 
+import pytest
+
 from kappacore.machine import lease as lease_module
 from kappacore.machine.folders import open_private
 from kappacore.machine.lease import SharedFolderLease, collect, count_users
@@ -146,6 +148,7 @@ def come_and_go(parent, seconds, seed, problems):
         raise
 
 
+@pytest.mark.slow
 def test_processes_that_come_and_go_at_random_never_find_a_half_removed_folder(tmp_path):
     problems = fork.SimpleQueue()
     processes = [

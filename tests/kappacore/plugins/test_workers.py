@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from support.fake_plugins import run_python
+from support.warm import run_warm
 
 START_METHODS = ("fork", "spawn", "forkserver")
 
@@ -76,7 +77,7 @@ def outcomes(completed):
 def run_script(tmp_path, text, *methods):
     path = tmp_path / "train.py"
     path.write_text(text)
-    return outcomes(run_python(str(path), *methods))
+    return outcomes(run_warm(path, *methods))
 
 
 CACHE = """
@@ -134,9 +135,10 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", START_METHODS)
 def test_a_backend_defined_in_the_script_caches_in_workers(tmp_path, method):
-    (tmp_path / "train.py").write_text(CACHE)
+    script = tmp_path / "train.py"
+    script.write_text(CACHE)
     log = tmp_path / "log"
-    done = run_python("-W", "ignore", str(tmp_path / "train.py"), method, str(log))
+    done = run_warm(script, method, log)
     assert done.returncode == 0, done.stderr
     *epochs, main_process = done.stdout.splitlines()
     assert epochs == ["[0, 1, 4, 9]"] * 2
@@ -177,6 +179,7 @@ def test_a_class_under_the_main_guard_is_refused_by_the_worker(tmp_path, method)
     assert "move it above that line, or into a module" in result[method]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["-c", "stdin"])
 def test_a_class_of_a_notebook_works_forked_and_is_refused_elsewhere(how):
     text = script(DECORATED)

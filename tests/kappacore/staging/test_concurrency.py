@@ -48,6 +48,7 @@ def results(children):
     return found
 
 
+@pytest.mark.slow
 def test_of_eight_processes_one_copies_and_all_see_everything(tmp_path):
     files = {f"{number % 10}/{number}.jpg": os.urandom(20_000) for number in range(500)}
     source = make_tree(tmp_path / "s", files)
@@ -73,6 +74,7 @@ def test_threads_of_one_process_wait_for_each_other_too(tmp_path):
     assert sorted(result.copied for result in found) == [False] * 3 + [True]
 
 
+@pytest.mark.slow
 def test_parts_and_the_whole_at_the_same_time(tmp_path):
     files = {f"{split}/{number}.jpg": os.urandom(5000) for split in "abcd" for number in range(200)}
     source = make_tree(tmp_path / "s", files)

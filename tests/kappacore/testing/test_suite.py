@@ -60,6 +60,7 @@ class Test{name.title()}(CacheBackendSuite):
     return f"test_{name}.py"
 
 
+@pytest.mark.slow
 def test_a_plugin_that_costs_time_when_plugins_are_looked_for_is_noticed(tmp_path):
     modules = [
         make_plugin(tmp_path, "good"),
@@ -110,6 +111,7 @@ class TestLocal(CacheBackendSuite):
         assert reason in skipped
 
 
+@pytest.mark.slow
 def test_the_options_may_come_from_the_class_the_module_or_nowhere(tmp_path):
     shutil.copy(HERE / "folder_backend.py", tmp_path / "folder_backend.py")
     (tmp_path / "test_options.py").write_text(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -86,6 +87,7 @@ def check(dataset, model, data):
         assert ModeWrapper(dataset, "x class").__getitems__(indices) == wanted
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(VALUES, st.lists(st.sampled_from(sorted(WRAPPERS)), max_size=6), st.data())
 def test_any_order_of_nesting_gives_what_a_list_would(values, names, data):

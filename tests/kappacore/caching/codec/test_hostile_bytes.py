@@ -31,6 +31,7 @@ def refuse_structure(structure: bytes, buffers: bytes = b"", arrays: int = 0) ->
     assert time.perf_counter() - start < 1
 
 
+@pytest.mark.slow
 def test_the_fuzzer_finds_nothing() -> None:
     program = Path(__file__).with_name("fuzz.py")
     done = subprocess.run(

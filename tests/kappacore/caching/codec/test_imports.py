@@ -6,6 +6,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+import torch
+
+from kappacore.caching.codec import Codec
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -42,6 +47,7 @@ print([name for name in ("torch", "PIL", "torchvision", "pickle5") if name in sy
     assert printed == "[]\n"
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_named_and_is_not_taken_for_damage(tmp_path: Path) -> None:
     printed = run(
         """
@@ -79,17 +85,10 @@ for letter in "vI":
     assert "pip install pillow" in lines[4]
 
 
+@pytest.mark.slow
 def test_a_tensor_is_read_by_a_process_that_had_not_imported_torch(tmp_path: Path) -> None:
-    for sample in ("torch.arange(3)", "[torch.arange(3), b'x']"):
-        run(
-            f"""
-import torch
-from kappacore.caching.codec import default_codec
-with open({str(tmp_path / "stored")!r}, "wb") as file:
-    file.write(b"".join(default_codec().encode({sample}, 1)))
-""",
-            tmp_path,
-        )
+    for sample in (torch.arange(3), [torch.arange(3), b"x"]):
+        (tmp_path / "stored").write_bytes(b"".join(Codec().encode(sample, 1)))
         printed = run(
             f"""
 import sys

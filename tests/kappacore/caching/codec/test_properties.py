@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -114,12 +115,14 @@ values = st.recursive(
 many = settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.slow
 @many
 @given(values)
 def test_every_value_comes_back_with_the_same_types_and_bits(value: Any) -> None:
     assert_identical(value, there_and_back(value))
 
 
+@pytest.mark.slow
 @settings(many, max_examples=300)
 @given(values, st.data())
 def test_one_changed_byte_anywhere_is_noticed(value: Any, data: st.DataObject) -> None:
@@ -133,6 +136,7 @@ def test_one_changed_byte_anywhere_is_noticed(value: Any, data: st.DataObject) -
     raise AssertionError(f"a change at byte {position} of {len(stored)} went unnoticed")
 
 
+@pytest.mark.slow
 @settings(many, max_examples=300)
 @given(values)
 def test_arrays_lie_at_multiples_of_64_bytes_in_what_is_stored(value: Any) -> None:

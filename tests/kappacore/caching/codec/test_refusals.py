@@ -129,6 +129,7 @@ def test_depth_and_number_of_objects_are_limited() -> None:
     refuse([None] * (MAX_NODES + 1), f"at most {MAX_NODES} objects", "array")
 
 
+@pytest.mark.slow
 def test_shared_references_that_unfold_without_end_are_refused() -> None:
     value: list[Any] = [object.__name__]
     for _ in range(60):

@@ -22,6 +22,7 @@ from kappacore.errors import (
     TypeRegistrationError,
     UncacheableValueError,
 )
+from support.warm import run_warm
 
 
 class Split(enum.Enum):
@@ -308,29 +309,18 @@ if __name__ == "__main__":
 def test_workers_know_types_that_only_the_parent_registered(tmp_path: Any, start: str) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(the_class=CLASS))
-    done = subprocess.run(
-        [sys.executable, str(script), start],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = run_warm(script, start)
     assert done.stdout.split("\n")[:4] == [f"Boxes [{i + 1}, {i + 1}]" for i in range(4)], (
         done.stderr
     )
 
 
+@pytest.mark.slow
 def test_a_class_under_the_main_guard_fails_in_the_worker_with_the_reason(tmp_path: Any) -> None:
     script = tmp_path / "train.py"
     guarded = 'if __name__ == "__main__":' + textwrap.indent(CLASS, "    ")
     script.write_text(SCRIPT.format(the_class=guarded))
-    done = subprocess.run(
-        [sys.executable, str(script), "spawn"],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = run_warm(script, "spawn")
     assert done.returncode != 0
     assert "cannot be used in this process: '__main__:Boxes' cannot be found" in done.stderr
     assert "not below `if __name__" in done.stderr

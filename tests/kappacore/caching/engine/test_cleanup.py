@@ -56,10 +56,11 @@ def test_the_longest_wish_counts_and_runs_out(log, options):
         assert "0 of 10 samples" in cached.explain()
 
 
+@pytest.mark.slow
 def test_what_killed_processes_left_goes_when_the_place_is_opened_next(tmp_path, log, options):
     lmdb = pytest.importorskip("lmdb")
     for _ in range(3):  # private namespaces, which nobody will open again
-        process = start_script(tmp_path, KILLED, log, options["path"])
+        process = start_script(tmp_path, KILLED, log, options["path"], warm=True)
         assert process.stdout.readline() == "read\n", process.stderr.read()
         process.kill()
         process.communicate()

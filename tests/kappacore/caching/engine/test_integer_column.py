@@ -137,6 +137,7 @@ def test_two_processes_read_the_labels_once(log, tmp_path):
                 print(cached.getall_class().tolist() == list(range(300)))
             """,
             log,
+            warm=True,
         )
         assert out == "True\n"
         assert cached.getall_class().tolist() == list(range(300))

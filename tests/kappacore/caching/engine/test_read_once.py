@@ -55,6 +55,7 @@ def test_ranks_and_workers_that_read_the_same_at_the_same_time_read_it_once(
             log,
             LENGTH,
             json.dumps(options),
+            warm=True,
             env={
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),

@@ -183,6 +183,7 @@ def test_the_source_is_looked_at_once_for_both(log, tmp_path):
             CacheWrapper(Images(sys.argv[1], known=True), ["memory", "shared"]).close()
             """,
             log,
+            warm=True,
         )
         assert images.reads() == {0: 2, 5: 2, 9: 2}
 

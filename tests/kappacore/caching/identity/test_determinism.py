@@ -137,7 +137,7 @@ def test_the_second_to_open_a_namespace_reads_nothing(log, backend, tmp_path):
         with CacheWrapper(images, backend, **SMALL):
             assert images.reads() == {}
         if backend == "shared":
-            run_script(tmp_path, SECOND, log)
+            run_script(tmp_path, SECOND, log, warm=True)
             assert images.reads() == {}
 
 
@@ -192,7 +192,7 @@ KILLED = """
 
 
 def test_one_that_is_killed_while_it_looks_leaves_it_to_the_next(tmp_path, cache_folder):
-    with start_script(tmp_path, KILLED, tmp_path / "first") as first:
+    with start_script(tmp_path, KILLED, tmp_path / "first", warm=True) as first:
         assert first.stdout.readline() == "loading\n", first.stderr.read()
         first.kill()
     log = Log(tmp_path / "second")

@@ -78,6 +78,7 @@ def test_private_is_one_object_that_prints_and_pickles_as_its_name():
     assert pickle.loads(pickle.dumps(kappacore.PRIVATE)) is kappacore.PRIVATE
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
 def test_every_item_gives_a_namespace_that_backends_take_and_that_is_its_own(one, two):
     first, second = identity(item=one).namespace, identity(item=two).namespace

@@ -232,7 +232,7 @@ def test_a_second_process_of_the_same_identity_reads_at_most_two_to_compare(tmp_
         source.log.clear()
         read(ModeWrapper(x, "x"))
         read(samples)
-        out = run_script(tmp_path, SECOND, images.log.path, source.log.path)
+        out = run_script(tmp_path, SECOND, images.log.path, source.log.path, warm=True)
         assert out == "10 10\n10 10\n"
     assert images.reads() == dict.fromkeys(range(10), 1)
     assert sum(source.log.count().values()) == 12

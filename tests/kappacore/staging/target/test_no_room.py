@@ -38,6 +38,7 @@ def test_inodes_are_counted_too(tmp_path):
         assert not (disk / "t").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "zip", "tgz"])
 def test_a_disk_that_becomes_full_keeps_what_was_copied(tmp_path, source, kind):
     """Something else fills it after the check; the next try, with room, goes on."""
