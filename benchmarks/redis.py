@@ -92,7 +92,7 @@ def opened(source: BytesAndIndex, backend: Any, namespace: str = "bytes", **opti
 
 def peers(dataset: Any, node: Node, *, unix: bool) -> dict[str, Callable[[], object]]:
     """Return readers of what the dataset has stored, by other means."""
-    space = dataset._cache._session().backend._space
+    space = dataset._cache._open().client.backend._space
     codec, identity = dataset._cache.codec, dataset._cache.identity.digest_name
     names = space.layout.values(0, space.current([0])[0], list(range(len(dataset))))
     url = node.socket_url if unix else node.url
