@@ -9,7 +9,7 @@ import time
 import pytest
 
 import kappacore
-from kappacore.caching.engine import client
+from kappacore.caching.engine import client as engine
 from kappacore.errors import CacheWarning
 from support.valkey import start_cluster, start_node
 
@@ -34,7 +34,7 @@ class Source:
 @pytest.fixture(autouse=True)
 def tried_again_soon(monkeypatch):
     """Seconds for which the engine leaves a failing backend alone."""
-    monkeypatch.setattr(client, "_RETRY_AFTER", 0.3)
+    monkeypatch.setattr(engine, "_RETRY_AFTER", 0.3)
 
 
 def open_dataset(node, *, size=1000, **options):
@@ -66,7 +66,7 @@ def expect_warning():
 
 
 def test_a_server_that_is_killed_in_an_epoch_and_comes_back_empty(monkeypatch):
-    monkeypatch.setattr(client, "_RETRY_AFTER", 3)  # longer than the rest of an epoch
+    monkeypatch.setattr(engine, "_RETRY_AFTER", 3)  # longer than the rest of an epoch
     with start_node() as node, open_dataset(node) as ds:
         assert read_epoch(ds).stores == LENGTH
         assert read_epoch(ds).hits == LENGTH
@@ -212,7 +212,7 @@ def test_a_cluster_that_is_down_as_a_whole_is_left_alone(monkeypatch):
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
         time.sleep(0.5)
-        monkeypatch.setattr(client, "_RETRY_AFTER", 60)  # longer than an epoch
+        monkeypatch.setattr(engine, "_RETRY_AFTER", 60)  # longer than an epoch
         stats = read_epoch(ds)
         assert (stats.hits, stats.backend_errors) == (0, 1)
 

@@ -142,7 +142,7 @@ def test_a_password_shows_nowhere_but_in_what_workers_get(guarded, caplog, tmp_p
             assert list(ds) == WORDS
             cache = ds._cache
             shown = [repr(ds), repr(cache.ref), str(cache.ref), ds.explain(), repr(cache.infos())]
-            shown += [repr(vars(cache._session().backend)), str(ds.stats())]
+            shown += [repr(vars(cache._open().client.backend)), str(ds.stats())]
             assert not [text for text in shown if PASSWORD in text]
             assert list(pickle.loads(pickle.dumps(ds))) == WORDS
             with guarded.client() as client:
@@ -186,7 +186,12 @@ def test_a_username_shows_nowhere_either(node, caplog):
     for options in ({"url": node.url, "username": "jane-doe", "password": "x"}, {"url": url}):
         with kappacore.CachedDataset(WORDS, "redis", namespace="users", **options) as ds:
             assert list(ds) == WORDS
-            shown = [repr(ds), repr(ds._cache.ref), ds.explain(), repr(vars(ds._cache._session()))]
+            shown = [
+                repr(ds),
+                repr(ds._cache.ref),
+                ds.explain(),
+                repr(vars(ds._cache._open().client)),
+            ]
             assert not [text for text in shown if "jane-doe" in text]
     with pytest.raises(InvalidOptionError) as caught:
         kappacore.CachedDataset(WORDS, "redis", url=url.replace("jane", "john"))
