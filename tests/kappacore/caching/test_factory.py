@@ -76,7 +76,7 @@ class Verifying(RecordingBackend):
 def test_a_backend_may_have_an_option_verify(log, recording):
     kappacore.register_cache_backend("verifying", Verifying)
     CachedDataset(Samples(log), "verifying", verify="a certificate").close()
-    kappacore.unregister_cache_backend("verifying")
+    kappacore.plugins.unregister_cache_backend("verifying")
     assert ("verify", "a certificate") in recording.take_calls()
 
 
