@@ -59,9 +59,8 @@ def main() -> None:
             run(*build, "--outdir", dist, project, cwd=work)
         venv.create(work / "venv")
         python = work / "venv" / "bin" / "python"
-        pip = [sys.executable, "-m", "pip", "--python", python]
-        pip += ["--quiet", "--disable-pip-version-check"]
-        install = [*pip, "install", "--no-compile", "--find-links", dist, "-c", LOCK]
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+        install = [*pip, "install", "--quiet", "--no-compile", "--find-links", dist, "-c", LOCK]
 
         print("core alone", flush=True)
         run(*install, "kappacore", cwd=work)
@@ -76,7 +75,7 @@ def main() -> None:
                 [*pip, "list", "--format=json"], capture_output=True, text=True, check=True
             )
             check_versions(listed.stdout, ["kappacore", *(p.replace("_", "-") for p in plugins)])
-            run(*pip, "uninstall", "--yes", distribution, cwd=work)
+            run(*pip, "uninstall", "--quiet", "--yes", distribution, cwd=work)
 
 
 if __name__ == "__main__":
