@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,10 @@ _NEW_PYTHONS = {"spawn", "forkserver"}  # each takes seconds to import torch
 
 # Once in a server, not in each of its workers; which know nothing of kappacore, as ever.
 multiprocessing.set_forkserver_preload(["torch.utils.data"])
+
+# A shell ignores Ctrl-C for what it starts in the background, and so would every child of a test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _failed = pytest.StashKey[bool]()
 
