@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import redis
 
 import kappacore
 from kappacore.caching.engine import client as engine
@@ -241,7 +242,12 @@ def test_slots_that_move_to_another_node_are_followed():
         first, second = nodes[:2]
         with first.client() as source, second.client() as target:
             to = target.execute_command("CLUSTER", "MYID")
-            source.execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", "0", "5000", "NODE", to)
+            try:
+                source.execute_command(
+                    "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", "0", "5000", "NODE", to
+                )
+            except redis.ResponseError as error:
+                pytest.skip(f"this server moves no slots by itself: {error}")
             deadline = time.monotonic() + 20
             while source.dbsize() > 5:
                 assert time.monotonic() < deadline
