@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-__all__ = ["add_cache"]
-
 Answer = TypeVar("Answer")
 
 

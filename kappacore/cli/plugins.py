@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from kappacore.plugins.info import PluginInfo
 
-__all__ = ["add_plugins"]
-
 _FIELDS = (
     "kind",
     "name",

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["ClaimWords", "MachineClaims", "open_claims"]
-
 _CHUNK = 1 << 20  # bytes
 _OWNER_BITS = 20
 _OWNER_MASK = (1 << _OWNER_BITS) - 1

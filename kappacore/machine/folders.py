@@ -10,17 +10,6 @@ from pathlib import Path
 
 from kappacore.errors import StorageError
 
-__all__ = [
-    "check_private",
-    "default_base",
-    "make_base",
-    "make_private",
-    "open_private",
-    "prune",
-    "set_default_base",
-    "user_folder",
-]
-
 _OWN = "kappacore-"  # followed by the user's number
 _VARIABLE = "KAPPACORE_DIR"
 

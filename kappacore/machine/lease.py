@@ -23,15 +23,6 @@ from kappacore.machine.locks import check_locks, flock, is_at, keep_from_childre
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "SharedFolderLease",
-    "collect",
-    "count_users",
-    "kept_until",
-    "last_used",
-    "remove",
-]
-
 _USERS = "users"
 _KEEP = "keep-"  # followed by a number of seconds
 _ONCE = "once-"  # followed by what was done

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-__all__ = ["NO_SPACE", "boot_id"]
-
 #: Error numbers of a write that found no space: disk or memory full, quota, limit on file sizes.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

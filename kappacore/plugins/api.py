@@ -13,16 +13,6 @@ if TYPE_CHECKING:
     from kappacore.plugins.plugin_ref import PluginRef
     from kappacore.plugins.specs import Scope
 
-__all__ = [
-    "backend",
-    "register_cache_backend",
-    "register_source",
-    "register_wrapper",
-    "unregister_cache_backend",
-    "unregister_source",
-    "unregister_wrapper",
-]
-
 T = TypeVar("T")
 
 

@@ -30,8 +30,6 @@ from kappacore.plugins.registry import as_ref, available
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["build", "load_dataset", "wrap"]
-
 _KEYS = ("source", "wrappers", "mode")
 _TARGET = "_target_"
 

@@ -20,8 +20,6 @@ from kappacore.plugins.specs import API, CacheBackendSpec, PluginSpec, SourceSpe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["AUTOLOAD", "autoload", "discover"]
-
 GROUP = "kappacore"
 DISABLE = "KAPPACORE_DISABLE_PLUGINS"
 AUTOLOAD = "KAPPACORE_PLUGIN_AUTOLOAD"

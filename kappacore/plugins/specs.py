@@ -12,8 +12,6 @@ from typing import Any, Literal, get_args
 
 from kappacore.errors import InvalidOptionError
 
-__all__ = ["API", "SCOPES", "CacheBackendSpec", "PluginSpec", "Scope", "SourceSpec", "WrapperSpec"]
-
 #: The version of the plugin contract that this kappacore implements.
 API = 1
 

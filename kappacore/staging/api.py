@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from kappacore.staging.options import Verify
     from kappacore.staging.progress import StageProgress
 
-__all__ = ["stage"]
-
 logger = logging.getLogger("kappacore.staging")
 
 

@@ -15,8 +15,6 @@ from kappacore.staging.target.paths import MANIFEST, UNFINISHED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CopyResult", "copy_folder_from_global_to_local"]
-
 
 class CopyResult(NamedTuple):
     """What :func:`copy_folder_from_global_to_local` did.

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.progress import StageProgress
 
-__all__ = ["Options", "Verify", "as_path", "checked_relative", "default_workers"]
-
 logger = logging.getLogger("kappacore.staging")
 
 Verify = Literal["none", "size", "hash", "reread"]

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.options import Options
 
-__all__ = ["run"]
-
 
 def run(source_path: Path, paths: StagePaths, state: TargetState, options: Options) -> StageResult:
     """Copy what a target lacks of a source, and publish it.

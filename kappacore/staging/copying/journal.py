@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["Journal", "read_journal"]
-
 
 class Journal:
     """Records the files that are complete. A kill may come at any moment: lines are appended.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.base import Source
 
-__all__ = ["LargeFile"]
-
 _MARK = struct.Struct("<BI16s")  # which sums are known, CRC-32, digest
 _DONE, _WITH_CRC, _WITH_DIGEST = 1, 2, 4
 

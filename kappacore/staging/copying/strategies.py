@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.base import Stream
 
-__all__ = ["CopyStrategy", "DamagedError", "TooShortError"]
-
 _FICLONE = 0x40049409
 _BUFFER = 1 << 20  # bytes
 _RANGE = 1 << 23  # bytes for one call of copy_file_range

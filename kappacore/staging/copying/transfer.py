@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from kappacore.staging.sources.base import Source
     from kappacore.staging.target.paths import StagePaths
 
-__all__ = ["Transfer"]
-
 _BATCH_FILES = 32
 _BATCH_BYTES = 1 << 23
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -15,8 +15,6 @@ from kappacore.staging.target.paths import is_bookkeeping
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Archive", "ArchiveLimits", "MemberNames"]
-
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SMALL = 1 << 24  # bytes that any archive may unpack to, whatever its ratio
 

@@ -10,18 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = [
-    "Content",
-    "Deflated",
-    "Entry",
-    "Extent",
-    "Source",
-    "Stream",
-    "parent_of",
-    "stamp_of",
-    "visible_names",
-]
-
 
 class Entry(NamedTuple):
     """One file or folder of a dataset."""

@@ -14,8 +14,6 @@ from kappacore.staging.target.paths import is_bookkeeping
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FolderSource"]
-
 # A folder to list: its relative path, and (device, inode) of each folder from the top to it.
 _Folder = tuple[str, tuple[tuple[int, int], ...]]
 

@@ -20,8 +20,6 @@ from kappacore.staging.sources.base import Entry, Extent, Stream
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["TarSource"]
-
 _LONGEST_HEADER = 1 << 20  # bytes of names and attributes; tarfile reads them into memory
 _LATEST = 1 << 62  # nanoseconds
 _BROKEN = (

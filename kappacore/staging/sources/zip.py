@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["ZipSource", "ZipsSource"]
-
 _ENCRYPTED = 0x1 | 0x40
 _UTF8 = 0x800
 _PATCHED = 0x20

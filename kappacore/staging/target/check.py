@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from kappacore.staging.progress import StageProgress
     from kappacore.staging.target.manifest import FileRecord
 
-__all__ = ["CheckReport", "Problem", "check_staged", "problems_in"]
-
 _BLOCK = 1 << 20  # bytes
 _BATCH = 64  # files
 

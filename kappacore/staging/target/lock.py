@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.target.paths import StagePaths
 
-__all__ = ["release_lock", "target_lock", "wait_until_free"]
-
 _LOG_AGAIN = 60.0  # seconds
 _POLL = 0.05  # seconds
 

@@ -26,18 +26,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.base import Entry
 
-__all__ = [
-    "FileRecord",
-    "Manifest",
-    "is_unchanged",
-    "line_of",
-    "read_lines",
-    "read_manifest",
-    "read_summary",
-    "same_time",
-    "write_manifest",
-]
-
 _FORMAT = "kappacore-manifest"
 _VERSION = 1
 _TAIL = 1 << 16  # more than the last line ever needs

@@ -19,16 +19,6 @@ import xxhash
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = [
-    "KAPPADATA_END",
-    "KAPPADATA_START",
-    "MANIFEST",
-    "UNFINISHED",
-    "StagePaths",
-    "has_work",
-    "is_bookkeeping",
-]
-
 MANIFEST = ".kappacore-manifest"  # in a complete target: lists its files
 UNFINISHED = ".kappacore-manifest.unfinished"  # in a target being completed: lists its files
 KAPPADATA_START = "autocopy_start.txt"

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
 
-__all__ = ["publish", "replace_manifest", "set_aside", "sync_disk"]
-
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUSY)
 _STAYS = (errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR)
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-__all__ = ["Status", "TargetState", "inspect_target", "known_files", "staged_folders"]
-
 
 class Status(Enum):
     """How far a target is, and whose it is."""

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from kappacore.staging.sources.base import Entry, Source
     from kappacore.staging.target.manifest import FileRecord
 
-__all__ = ["WorkFolder", "is_same", "remove_leftovers"]
-
-
 _LINES = 256  # bytes of journal and manifest for each file
 
 

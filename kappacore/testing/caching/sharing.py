@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from kappacore.caching.backends.base import CacheBackend
     from kappacore.testing.caching.case import Case
 
-__all__ = ["ClaimTests", "ConcurrencyTests", "ProcessTests"]
-
 _BATCH = 4  # values written at once
 _BATCHES, _SECONDS = 300, 1.0  # by each writer at most
 _WORDS = (0, 1, 100, 1000, 8000)  # up to 64 KB a value

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from kappacore.caching.backends.base import Buffer, CacheBackend
     from kappacore.testing.caching.case import Case
 
-__all__ = ["LifetimeTests", "NamespaceTests", "ValueTests"]
-
 
 class ValueTests:
     """What get and put promise, one value or a batch at a time."""

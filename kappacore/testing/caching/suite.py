@@ -15,8 +15,6 @@ from kappacore.testing.caching.storing import LifetimeTests, NamespaceTests, Val
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CacheBackendSuite"]
-
 
 class CacheBackendSuite(
     ValueTests,
