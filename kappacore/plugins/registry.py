@@ -6,6 +6,7 @@ import difflib
 import importlib
 import multiprocessing
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -85,17 +86,15 @@ def available(kind: str) -> dict[str, PluginInfo]:
         kind: ``"backend"``, ``"wrapper"`` or ``"source"``.
     """
     check_kind(kind)
-    claims: dict[str, list[PluginInfo]] = {}
-    for info in installed():
-        if info.kind == kind:
-            for name in info.names:
-                claims.setdefault(name, []).append(info)
+    of_kind = [info for info in installed() if info.kind == kind]
+    claims = Counter(name for info in of_kind for name in info.names)
     usable = {
-        name: infos[0]
-        for name, infos in claims.items()
-        if len(infos) == 1 and infos[0].status != "incompatible"
+        name: info
+        for info in of_kind
+        for name in info.names
+        if claims[name] == 1 and info.status != "incompatible"
     }
-    in_code = {name: info for (of_kind, name), info in _in_code.items() if of_kind == kind}
+    in_code = {info.name: info for info in _in_code.values() if info.kind == kind}
     return dict(sorted({**usable, **in_code}.items()))
 
 

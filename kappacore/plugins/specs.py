@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from kappacore.errors import InvalidOptionError
 
@@ -70,6 +70,7 @@ class PluginSpec:
         InvalidOptionError: If a field has an invalid value.
     """
 
+    kind: ClassVar[str]
     name: str
     target: str
     api: int
@@ -116,6 +117,7 @@ class CacheBackendSpec(PluginSpec):
         )
     """
 
+    kind = "backend"
     scope: Scope
 
     def __post_init__(self) -> None:
@@ -127,7 +129,11 @@ class CacheBackendSpec(PluginSpec):
 class WrapperSpec(PluginSpec):
     """A dataset wrapper: a callable ``(dataset, **options)`` that returns a dataset."""
 
+    kind = "wrapper"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec(PluginSpec):
     """A source dataset: a callable ``(**options)`` that returns a dataset."""
+
+    kind = "source"
