@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, cast
 
 import xxhash
@@ -16,7 +16,7 @@ from kappacore.staging.sources.base import Entry, Extent
 from kappacore.staging.target.manifest import FileRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from kappacore.staging.sources.base import Source
@@ -43,8 +43,6 @@ class LargeFile:
         self._with_crc = entry.crc is not None
         self._known = _DONE + _WITH_CRC * self._with_crc + _WITH_DIGEST * strategy.with_digest
         self._lock = threading.Lock()
-        self._content: Extent | None = None
-        self._fd = self._marks = -1
         self._sums: dict[int, Sums] = self._kept()
         chunks = range(-(-entry.size // CHUNK))
         # At least one chunk is copied, by the thread that then moves the file.
@@ -66,25 +64,25 @@ class LargeFile:
 
     def copy(self, index: int, source: Source, moved: Callable[[int], None]) -> FileRecord | None:
         """Copy a chunk; return the record of the file if it was the last one."""
-        content = self._open(source)
-        offset = index * CHUNK
-        chunk = Extent(content.fd, content.offset + offset, self._size_of(index))
-        sums = self._strategy.copy(chunk, self._fd, offset, with_crc=self._with_crc, moved=moved)
-        mark = _MARK.pack(self._known, sums.crc or 0, sums.digest or b"")
-        os.pwrite(self._marks, mark, index * _MARK.size)
+        entry, offset = self.entry, index * CHUNK
+        content = cast("Extent", source.open(entry))
+        try:
+            chunk = Extent(content.fd, content.offset + offset, self._size_of(index))
+            with _opened(self.path, entry.mode | 0o600) as file:
+                os.ftruncate(file, entry.size)
+                sums = self._strategy.copy(
+                    chunk, file, offset, with_crc=self._with_crc, moved=moved
+                )
+        finally:
+            source.release(content)
+        with _opened(self._marks_path, 0o600) as marks:
+            mark = _MARK.pack(self._known, sums.crc or 0, sums.digest or b"")
+            os.pwrite(marks, mark, index * _MARK.size)
         with self._lock:
             self._sums[index] = sums
             self._left -= 1
             last = self._left == 0
         return self._record() if last else None
-
-    def close(self, source: Source) -> None:
-        """Close its files."""
-        if self._content is not None:
-            source.release(self._content)
-            os.close(self._fd)
-            os.close(self._marks)
-            self._content = None
 
     def discard(self) -> None:
         """Remove what was copied so far."""
@@ -100,19 +98,6 @@ class LargeFile:
     def _size_of(self, index: int) -> int:
         return min(CHUNK, self.entry.size - index * CHUNK)
 
-    def _open(self, source: Source) -> Extent:
-        with self._lock:
-            if self._content is None:
-                content = cast("Extent", source.open(self.entry))
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._fd = os.open(self.path, flags, self.entry.mode | 0o600)
-                os.ftruncate(self._fd, self.entry.size)
-                self._marks = os.open(self._marks_path, flags, 0o600)
-                if not self._sums:  # marks of a file that is gone
-                    os.ftruncate(self._marks, 0)
-                self._content = content
-            return self._content
-
     def _record(self) -> FileRecord:
         """Return the record of the complete file, whose CRC is checked."""
         entry = self.entry
@@ -124,18 +109,28 @@ class LargeFile:
                 raise DamagedError("its bytes do not have the CRC that the archive stores")
         if self._strategy.with_digest:
             digest = combine_digests([sums.digest or b"" for sums in chunks])
-        os.utime(self._fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        os.utime(self.path, ns=(entry.mtime_ns, entry.mtime_ns))
         return FileRecord(entry.size, entry.mtime_ns, Sums(crc, digest).text())
 
     def _kept(self) -> dict[int, Sums]:
         """Return the chunks that an earlier try has copied, with all sums needed now."""
+        if not self.path.exists() or self.path.stat().st_size != self.entry.size:
+            self._marks_path.unlink(missing_ok=True)
         marks = b""
         with suppress(FileNotFoundError):
-            if self.path.stat().st_size == self.entry.size:
-                marks = self._marks_path.read_bytes()
+            marks = self._marks_path.read_bytes()
         kept = {}
         for index in range(len(marks) // _MARK.size):
             known, crc, digest = _MARK.unpack_from(marks, index * _MARK.size)
             if known & self._known == self._known:
                 kept[index] = Sums(crc, digest)
         return kept
+
+
+@contextmanager
+def _opened(path: Path, mode: int) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

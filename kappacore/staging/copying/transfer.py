@@ -18,7 +18,7 @@ from kappacore.machine.system import NO_SPACE
 from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.copying.large_files import LargeFile
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError, TooShortError
-from kappacore.staging.sources.base import Entry, Extent, parent_of
+from kappacore.staging.sources.base import Entry, parent_of
 from kappacore.staging.target.manifest import FileRecord
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Transfer:
         batch: list[Entry] = []
         size = 0
         for entry in entries:
-            if entry.size > CHUNK and not self.source.ordered and self._is_extent(entry):
+            if entry.size > CHUNK and not (self.source.ordered or entry.deflated):
                 file = LargeFile(entry, self.paths.large, self._strategy)
                 self._large.append(file)
                 self._work.extend(_Chunk(file, index) for index in file.missing)
@@ -116,17 +116,9 @@ class Transfer:
                 finally:
                     self._stopped.set()
         finally:
-            for file in self._large:
-                file.close(self.source)
             os.close(self._tree)
         for worker in workers:
             worker.result()
-
-    def _is_extent(self, entry: Entry) -> bool:
-        with self._errors_explained(entry):
-            content = self.source.open(entry)
-        self.source.release(content)
-        return isinstance(content, Extent)
 
     def _run_worker(self) -> None:
         try:
@@ -195,7 +187,6 @@ class Transfer:
             self.journal.write([(entry.path, record)])
             with _opened_folder(self._tree, parent_of(entry.path)) as folder:
                 file.move(folder)
-            file.close(self.source)
             self.records[entry.path] = record
             self.progress.add(1, 0)
 

@@ -20,6 +20,7 @@ class Entry(NamedTuple):
     mode: int  # permission bits
     crc: int | None = None  # CRC-32 of the content, if the archive stores it
     where: Any = None  # what the source needs to find the content
+    deflated: bool = False  # whether the archive stores the content so
 
     @property
     def is_folder(self) -> bool:

@@ -33,9 +33,7 @@ class _Where(NamedTuple):
     header: int  # offset of the member's own header
     stop: int  # offset of the next one, or of the directory
     packed: int  # bytes
-    deflated: bool
     name: bytes  # as the directory spells it
-    archive: int = 0  # index of the archive in a folder
 
 
 class ZipSource(Archive):
@@ -74,14 +72,11 @@ class ZipSource(Archive):
             if is_folder:
                 continue
             mode = self._permissions(member.external_attr >> 16)
-            where = _Where(
-                member.header_offset,
-                stops[member.header_offset],
-                member.compress_size,
-                member.compress_type == zipfile.ZIP_DEFLATED,
-                raw,
-            )
-            files.append(Entry(path, member.file_size, _time_of(member), mode, member.CRC, where))
+            start, packed = member.header_offset, member.compress_size
+            where = _Where(start, stops[start], packed, raw)
+            deflated = member.compress_type == zipfile.ZIP_DEFLATED
+            time = _time_of(member)
+            files.append(Entry(path, member.file_size, time, mode, member.CRC, where, deflated))
         return self._listing(names, files)
 
     def open(self, entry: Entry) -> Extent | Deflated:
@@ -98,7 +93,7 @@ class ZipSource(Archive):
             self._refuse_member(entry.path, "has the header of another member")
         if start + where.packed > where.stop:
             self._refuse_member(entry.path, "overlaps the next one")
-        if where.deflated:
+        if entry.deflated:
             return Deflated(self._fd, start, where.packed, entry.size)
         return Extent(self._fd, start, entry.size)
 
@@ -166,17 +161,18 @@ class ZipsSource(Source):
     def scan(self) -> list[Entry]:
         names = MemberNames(self.path)
         found = []
-        for number, archive in enumerate(self._zips):
+        for archive in self._zips:
             top = names.add(archive.path.name[: -len(".zip")], is_folder=False)
             found.append(Entry(top, -1, 0, archive.mode))
             for entry in archive.scan():
-                where = entry.where and entry.where._replace(archive=number)
+                where = (archive, entry.where)
                 found.append(entry._replace(path=f"{top}/{entry.path}", where=where))
         return found
 
     def open(self, entry: Entry) -> Extent | Deflated:
-        where: _Where = entry.where
-        return self._zips[where.archive].open(entry)
+        archive, where = entry.where
+        content: Extent | Deflated = archive.open(entry._replace(where=where))
+        return content
 
     def changes(self, entries: list[Entry]) -> list[str]:
         known = {archive.path.name for archive in self._zips}
