@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
-    from kappacore.staging.result import StageResult
+    from kappacore.staging.run import StageResult
     from kappacore.staging.target.check import CheckReport
 
 _SHOWN = 20  # problems that are listed

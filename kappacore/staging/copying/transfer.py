@@ -24,10 +24,10 @@ from kappacore.staging.target.manifest import FileRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kappacore.staging.copying.journal import Journal
     from kappacore.staging.options import Options
     from kappacore.staging.progress import Progress
     from kappacore.staging.sources.base import Source
+    from kappacore.staging.target.manifest import Journal
     from kappacore.staging.target.paths import StagePaths
 
 _BATCH_FILES = 32
