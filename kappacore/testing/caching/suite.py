@@ -15,6 +15,8 @@ from kappacore.testing.caching.storing import LifetimeTests, NamespaceTests, Val
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kappacore.caching.backends.base import CacheBackend
+
 
 class CacheBackendSuite(
     ValueTests,
@@ -60,6 +62,11 @@ class CacheBackendSuite(
         case = Case(ref, self.limit_option, self.timeout)
         yield case
         case.end()
+
+    @pytest.fixture
+    def store(self, case: Case) -> CacheBackend:
+        """The backend, opened for the case's own namespace."""
+        return case.open()
 
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
