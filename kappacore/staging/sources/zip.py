@@ -50,34 +50,24 @@ class ZipSource(Archive):
         super().__init__(path, limits)
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def scan(self) -> list[Entry]:
-        try:
-            with os.fdopen(os.dup(self._fd), "rb") as file, zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                stop = archive.start_dir
-        except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, struct.error) as error:
-            raise StagingError(
-                f"'{self.path}' cannot be read as a zip file: {error}. It may be incomplete: copy "
-                f"or pack it again."
-            ) from error
+    def _members(self) -> Iterator[Entry]:
+        with os.fdopen(os.dup(self._fd), "rb") as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            end = archive.start_dir
         self.check_size(sum(member.file_size for member in members), len(members))
-        stops = self._stops(members, stop)
-        names = MemberNames(self.path)
-        files = []
+        stops = self._stops(members, end)
         for member in members:
             raw = _raw_name(member)
             name = _name_of(member, raw)
-            is_folder = self._is_folder(member, name)
-            path = names.add(name, is_folder)
-            if is_folder:
+            if self._is_folder(member, name):
+                yield Entry(name, -1, 0, self.mode)
                 continue
             mode = self._permissions(member.external_attr >> 16)
             start, packed = member.header_offset, member.compress_size
             where = _Where(start, stops[start], packed, raw)
             deflated = member.compress_type == zipfile.ZIP_DEFLATED
             time = _time_of(member)
-            files.append(Entry(path, member.file_size, time, mode, member.CRC, where, deflated))
-        return self._listing(names, files)
+            yield Entry(name, member.file_size, time, mode, member.CRC, where, deflated)
 
     def open(self, entry: Entry) -> Extent | Deflated:
         where: _Where = entry.where
