@@ -188,9 +188,7 @@ def _join(folder: Path) -> int:
             if is_at(fd, folder / _USERS):
                 os.utime(fd)
                 return fd
-        except (
-            BaseException
-        ):  # such as an interrupt: the folder would stay in use with this process
+        except BaseException:  # an interrupt would leave the folder in use with this process
             os.close(fd)
             raise
         os.close(fd)

@@ -199,23 +199,20 @@ def register(
     kind: str, name: str, target: Any, *, scope: str | None = None, override: bool = False
 ) -> None:
     """Register a target, or the name of one, in this process."""
-    if isinstance(target, str):
-        info = PluginInfo(kind=kind, name=name, target=check_target(target), scope=scope or "")
-    elif callable(target):
-        summary = (getattr(target, "__doc__", None) or "").strip().partition("\n")[0]
-        info = PluginInfo(
-            kind=kind,
-            name=name,
-            target=name_of(target),
-            scope=scope or getattr(target, "scope", None) or "",
-            summary=summary,
-            registered=target,
-        )
-    else:
+    is_name = isinstance(target, str)
+    if not (is_name or callable(target)):
         raise InvalidOptionError(
             f"{target!r} cannot be registered as {KINDS[kind]} {name!r}: expected a class, a "
             "function or 'package.module:attribute'."
         )
+    info = PluginInfo(
+        kind=kind,
+        name=name,
+        target=check_target(target) if is_name else name_of(target),
+        scope=scope or getattr(target, "scope", None) or "",
+        summary="" if is_name else (target.__doc__ or "").strip().partition("\n")[0],
+        registered=None if is_name else target,
+    )
     if kind == "backend":
         _check_scope(info)
     if not override:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import xxhash
 
+from kappacore.machine.system import opened
 from kappacore.staging.copying.digests import CHUNK, Sums, combine_crcs, combine_digests
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError
 from kappacore.staging.sources.base import Entry, Extent
 from kappacore.staging.target.manifest import FileRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from kappacore.staging.sources.base import Source
 
 _MARK = struct.Struct("<BI16s")  # which sums are known, CRC-32, digest
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 _DONE, _WITH_CRC, _WITH_DIGEST = 1, 2, 4
 
 
@@ -65,17 +67,12 @@ class LargeFile:
     def copy(self, index: int, source: Source, moved: Callable[[int], None]) -> FileRecord | None:
         """Copy a chunk; return the record of the file if it was the last one."""
         entry, offset = self.entry, index * CHUNK
-        content = cast("Extent", source.open(entry))
-        try:
-            chunk = Extent(content.fd, content.offset + offset, self._size_of(index))
-            with _opened(self.path, entry.mode | 0o600) as file:
-                os.ftruncate(file, entry.size)
-                sums = self._strategy.copy(
-                    chunk, file, offset, with_crc=self._with_crc, moved=moved
-                )
-        finally:
-            source.release(content)
-        with _opened(self._marks_path, 0o600) as marks:
+        with source.open(entry) as content, opened(self.path, _FLAGS, entry.mode | 0o600) as file:
+            whole = cast("Extent", content)
+            chunk = Extent(whole.fd, whole.offset + offset, self._size_of(index))
+            os.ftruncate(file, entry.size)
+            sums = self._strategy.copy(chunk, file, offset, with_crc=self._with_crc, moved=moved)
+        with opened(self._marks_path, _FLAGS) as marks:
             mark = _MARK.pack(self._known, sums.crc or 0, sums.digest or b"")
             os.pwrite(marks, mark, index * _MARK.size)
         with self._lock:
@@ -125,12 +122,3 @@ class LargeFile:
             if known & self._known == self._known:
                 kept[index] = Sums(crc, digest)
         return kept
-
-
-@contextmanager
-def _opened(path: Path, mode: int) -> Iterator[int]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

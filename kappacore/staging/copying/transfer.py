@@ -158,8 +158,7 @@ class Transfer:
     def _copy(self, entry: Entry, folder: int) -> FileRecord:
         name = entry.path.rpartition("/")[2]
         moved = self._moved if entry.size > _BATCH_BYTES else lambda _: None
-        content = self.source.open(entry)
-        try:
+        with self.source.open(entry) as content:
             fd = os.open(name, _NEW_FILE, entry.mode | 0o600, dir_fd=folder)
             try:
                 sums = self._strategy.copy(content, fd, with_crc=entry.crc is not None, moved=moved)
@@ -171,8 +170,6 @@ class Transfer:
                 raise
             finally:
                 os.close(fd)
-        finally:
-            self.source.release(content)
         return FileRecord(entry.size, entry.mtime_ns, sums.text())
 
     def _copy_chunk(self, chunk: _Chunk) -> None:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 
@@ -75,11 +76,8 @@ class Source(ABC):
         """List all files and folders; each folder precedes its contents."""
 
     @abstractmethod
-    def open(self, entry: Entry) -> Content:
+    def open(self, entry: Entry) -> AbstractContextManager[Content]:
         """Open the content of a file."""
-
-    def release(self, content: Content) -> None:  # noqa: B027 - most share a descriptor
-        """Close what :meth:`open` returned."""
 
     @abstractmethod
     def changes(self, entries: list[Entry]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits
@@ -57,11 +58,13 @@ class TarSource(Archive):
             self._check_end(archive.offset)
         self.file.seek(0)
 
-    def open(self, entry: Entry) -> Extent | Stream:
-        if not self.ordered:
-            return Extent(self._raw.fileno(), entry.where, entry.size)
-        self.file.seek(entry.where)  # forward, which reads what lies between
-        return Stream(self.file, entry.size)
+    @contextmanager
+    def open(self, entry: Entry) -> Iterator[Extent | Stream]:
+        if self.ordered:
+            self.file.seek(entry.where)  # forward, which reads what lies between
+            yield Stream(self.file, entry.size)
+        else:
+            yield Extent(self._raw.fileno(), entry.where, entry.size)
 
     def close(self) -> None:
         self.file.close()

@@ -11,6 +11,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from kappacore.errors import StagingError
@@ -19,6 +20,7 @@ from kappacore.staging.sources.base import Deflated, Entry, Extent, Source, visi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _ENCRYPTED = 0x1 | 0x40
@@ -69,7 +71,8 @@ class ZipSource(Archive):
             time = _time_of(member)
             yield Entry(name, member.file_size, time, mode, member.CRC, where, deflated)
 
-    def open(self, entry: Entry) -> Extent | Deflated:
+    @contextmanager
+    def open(self, entry: Entry) -> Iterator[Extent | Deflated]:
         where: _Where = entry.where
         header = os.pread(self._fd, _HEADER.size + len(where.name), where.header)
         try:
@@ -84,8 +87,9 @@ class ZipSource(Archive):
         if start + where.packed > where.stop:
             self._refuse_member(entry.path, "overlaps the next one")
         if entry.deflated:
-            return Deflated(self._fd, start, where.packed, entry.size)
-        return Extent(self._fd, start, entry.size)
+            yield Deflated(self._fd, start, where.packed, entry.size)
+        else:
+            yield Extent(self._fd, start, entry.size)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -159,10 +163,10 @@ class ZipsSource(Source):
                 found.append(entry._replace(path=f"{top}/{entry.path}", where=where))
         return found
 
-    def open(self, entry: Entry) -> Extent | Deflated:
+    def open(self, entry: Entry) -> AbstractContextManager[Extent | Deflated]:
+        archive: ZipSource
         archive, where = entry.where
-        content: Extent | Deflated = archive.open(entry._replace(where=where))
-        return content
+        return archive.open(entry._replace(where=where))
 
     def changes(self, entries: list[Entry]) -> list[str]:
         known = {archive.path.name for archive in self._zips}

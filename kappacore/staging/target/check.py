@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
+from kappacore.machine.system import opened
 from kappacore.staging.copying.digests import SumsOfContent
 from kappacore.staging.options import as_path, default_workers
 from kappacore.staging.progress import Progress, display
@@ -175,13 +176,10 @@ def _digest_of(path: str, like: str) -> str | None:
     buffer = memoryview(bytearray(_BLOCK))
     with_crc = like.startswith("crc32:")
     sums = SumsOfContent(with_crc=with_crc, with_digest=not with_crc)
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         while count := os.readv(fd, [buffer]):
             sums.update(buffer[:count])
-    finally:
-        os.close(fd)
     return sums.value().text()
 
 

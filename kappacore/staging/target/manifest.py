@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import xxhash
 
 from kappacore.errors import StagingError
+from kappacore.machine.system import opened
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -129,14 +130,11 @@ class Journal:
 def read_summary(path: Path) -> dict[str, Any] | None:
     """Return the last line of a manifest, reading no other; None if it is damaged or missing."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with opened(path, os.O_RDONLY | os.O_NOFOLLOW) as fd:
+            size = os.fstat(fd).st_size
+            tail = os.pread(fd, _TAIL, max(0, size - _TAIL))
     except FileNotFoundError:
         return None
-    try:
-        size = os.fstat(fd).st_size
-        tail = os.pread(fd, _TAIL, max(0, size - _TAIL))
-    finally:
-        os.close(fd)
     return _summary_in(tail, path)
 
 

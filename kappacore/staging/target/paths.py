@@ -12,12 +12,12 @@ They are *in* the target if that is a mount point or its parent is not writable.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from pathlib import Path
 
 import xxhash
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from kappacore.machine.system import opened
 
 MANIFEST = ".kappacore-manifest"  # in a complete target: lists its files
 UNFINISHED = ".kappacore-manifest.unfinished"  # in a target being completed: lists its files
@@ -78,14 +78,7 @@ def _mount_of(folder: Path) -> str:
     Nothing else shows a folder that is mounted from elsewhere on the same disk, and nothing can be
     renamed into it from outside.
     """
-    try:
-        fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-    except PermissionError:
-        return ""
-    try:
-        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:  # noqa: PTH123
-            return next((line for line in info if line.startswith("mnt_id:")), "")
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)
+    with suppress(PermissionError), opened(folder, os.O_PATH) as fd, suppress(OSError):
+        lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
+        return next((line for line in lines if line.startswith("mnt_id:")), "")
+    return ""
