@@ -8,6 +8,7 @@ import multiprocessing
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kappacore._importable import name_of
@@ -23,7 +24,7 @@ from kappacore.errors import (
 )
 from kappacore.plugins.info import KINDS, PluginInfo, normalize
 from kappacore.plugins.plugin_ref import PluginRef
-from kappacore.plugins.specs import check_scope, check_target
+from kappacore.plugins.specs import check_name, check_scope, check_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -197,8 +198,11 @@ def as_ref(kind: str, choice: Any, options: Mapping[str, Any] | None = None) -> 
 
 def register(
     kind: str, name: str, target: Any, *, scope: str | None = None, override: bool = False
-) -> None:
-    """Register a target, or the name of one, in this process."""
+) -> Any:
+    """Register a target, or the name of one, in this process; without one, return a decorator."""
+    check_name(name)
+    if target is None:
+        return partial(register, kind, name, scope=scope, override=override)
     is_name = isinstance(target, str)
     if not (is_name or callable(target)):
         raise InvalidOptionError(
@@ -218,6 +222,7 @@ def register(
     if not override:
         _refuse_clash(info)
     _in_code[kind, name] = info
+    return target
 
 
 def unregister(kind: str, name: str) -> None:

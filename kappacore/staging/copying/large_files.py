@@ -86,10 +86,9 @@ class LargeFile:
         for path in (self.path, self._marks_path):
             path.unlink(missing_ok=True)
 
-    def move(self, folder_fd: int) -> None:
-        """Move the complete file to the folder that it belongs to."""
-        name = self.entry.path.rpartition("/")[2]
-        os.rename(self.path, name, dst_dir_fd=folder_fd)
+    def move(self, path: Path) -> None:
+        """Move the complete file to where it belongs."""
+        self.path.rename(path)
         self._marks_path.unlink()
 
     def _size_of(self, index: int) -> int:
