@@ -67,10 +67,9 @@ def make_base(base: str | os.PathLike[str]) -> None:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         pass
-    except FileNotFoundError as error:
-        raise _unusable(folder, f"{folder.parent} does not exist") from error
     except OSError as error:
-        raise _unusable(folder, error) from error
+        missing = isinstance(error, FileNotFoundError)
+        raise _unusable(folder, f"{folder.parent} does not exist" if missing else error) from error
 
 
 def make_private(folder: Path) -> None:
@@ -86,13 +85,12 @@ def make_private(folder: Path) -> None:
                 with contextlib.suppress(FileExistsError):
                     part.mkdir(mode=0o700)
                 check_private(part)
+            return
         except StorageError:
             raise
         except OSError as error:
             if not (isinstance(error, FileNotFoundError) and base.is_dir()):
                 raise _unusable(folder, error) from error
-        else:
-            return
 
 
 def _unusable(folder: Path, reason: object) -> StorageError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kappacore.errors import StagingError
 from kappacore.machine.system import opened
 from kappacore.staging.copying.digests import SumsOfContent
-from kappacore.staging.options import as_path, default_workers
+from kappacore.staging.options import Options, as_path
 from kappacore.staging.progress import Progress, display
 from kappacore.staging.target.manifest import read_manifest, same_time
 from kappacore.staging.target.paths import MANIFEST, UNFINISHED, is_bookkeeping
@@ -85,9 +85,10 @@ def check_staged(
 
     Raises:
         StagingError: If the folder has no complete manifest.
-        InvalidOptionError: If ``target`` is not a path.
+        InvalidOptionError: If an option is invalid.
     """
     root = as_path(target, "target").resolve()
+    threads = Options(workers=workers).threads
     unfinished = (root / UNFINISHED).exists()
     found = read_manifest(root / MANIFEST)
     if found is None or unfinished:
@@ -104,7 +105,7 @@ def check_staged(
     size = sum(record.size for record in found.files.values())
     counts = Progress(len(found.files), size)
     with display(counts, progress, f"Checking {root.name}") as tick:
-        problems = tuple(problems_in(root, found.files, workers or default_workers(), counts, tick))
+        problems = tuple(problems_in(root, found.files, threads, counts, tick))
     return CheckReport(
         root,
         len(found.files),

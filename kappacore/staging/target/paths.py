@@ -33,6 +33,11 @@ def is_bookkeeping(name: str) -> bool:
     return name in _MARKS or (name.startswith(".") and name.endswith(_SUFFIXES))
 
 
+def is_marked(folder: str | os.PathLike[str]) -> bool:
+    """Return whether staging has completed a folder, or is completing it."""
+    return any(os.path.lexists(f"{os.fspath(folder)}/{name}") for name in (MANIFEST, UNFINISHED))
+
+
 class StagePaths:
     """The files and folders of one target.
 

@@ -19,6 +19,7 @@ from kappacore.staging.target.paths import (
     MANIFEST,
     UNFINISHED,
     is_bookkeeping,
+    is_marked,
 )
 
 if TYPE_CHECKING:
@@ -185,7 +186,5 @@ def _items(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _is_staged(folder: str) -> bool:
-    if os.path.lexists(f"{folder}/{MANIFEST}") or os.path.lexists(f"{folder}/{UNFINISHED}"):
-        return True
     marks = (KAPPADATA_START, KAPPADATA_END)
-    return all(os.path.lexists(f"{folder}/{mark}") for mark in marks)
+    return is_marked(folder) or all(os.path.lexists(f"{folder}/{mark}") for mark in marks)
