@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["name_of", "resolve", "why_not_importable"]
-
 
 def name_of(value: Any) -> str:
     """Return ``"module:qualified.name"`` of an object, or a description if it has no name.

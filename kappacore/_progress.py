@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["progress_bar"]
-
 
 def progress_bar(
     name: str, total: int, unit: str, *, show: bool | None = None, done: int = 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 
-__all__ = ["warn"]
-
 # Packages between the user's line and the warning.
 _BETWEEN = {"kappacore", "torch"}
 

@@ -7,45 +7,6 @@ the main process with the worker's traceback.
 
 from __future__ import annotations
 
-__all__ = [
-    "BrokenPluginError",
-    "CacheClosedError",
-    "CacheError",
-    "CacheWarning",
-    "ConfigError",
-    "CorruptValueError",
-    "DatasetTypeError",
-    "EmptyDatasetError",
-    "IncompatiblePluginError",
-    "IndexOutOfRangeError",
-    "InvalidIndexError",
-    "InvalidItemError",
-    "InvalidOptionError",
-    "KappaError",
-    "MissingDependencyError",
-    "MissingLabelsError",
-    "ModeError",
-    "NamespaceMismatchError",
-    "NamespaceRequiredError",
-    "NondeterministicSourceError",
-    "NotEnoughSpaceError",
-    "PluginConflictError",
-    "PluginError",
-    "RandomSourceError",
-    "SizeLimitError",
-    "SourceChangedError",
-    "StagingError",
-    "StagingTimeoutError",
-    "StorageError",
-    "TypeRegistrationError",
-    "UncacheableValueError",
-    "UnknownItemError",
-    "UnknownOptionError",
-    "UnknownPluginError",
-    "UnsafeArchiveError",
-    "UseModeWrapperError",
-]
-
 
 class KappaError(Exception):
     """Base of all errors of kappacore and its plugins."""
@@ -204,3 +165,7 @@ class SourceChangedError(StagingError):
 
 class UnsafeArchiveError(StagingError, ValueError):
     """An archive has members outside its folder, or exceeds a limit."""
+
+
+# Whatever is defined above.
+__all__ = sorted(name for name, value in globals().items() if isinstance(value, type))

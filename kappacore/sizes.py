@@ -12,16 +12,6 @@ from pathlib import Path
 
 from kappacore.errors import InvalidOptionError
 
-__all__ = [
-    "available_memory",
-    "disk_space",
-    "format_size",
-    "is_in_memory",
-    "memory_limits",
-    "parse_duration",
-    "parse_size",
-]
-
 _UNITS = {
     "": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
     "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40,

@@ -20,8 +20,6 @@ from kappacore.errors import KappaError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["main"]
-
 _DESCRIPTION = "A plugin framework for PyTorch datasets that makes slow data fast."
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-__all__ = ["add_cache"]
-
 Answer = TypeVar("Answer")
 
 
@@ -74,39 +72,33 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _cache_ls(args: argparse.Namespace) -> int:
-    from kappacore.caching import inventory as commands
+    from kappacore.caching import inventory
 
-    found, code = _find(args, args.names or ["*"])
-    if args.json:
-        _print_json([commands.as_dict(ref, info) for ref, info in found])
-    elif found:
-        print(commands.as_table(found))
-    else:
+    found, code = _show(args, inventory.as_table)
+    if not found and not args.json:
         _complain(_none(args.names))
     return code
 
 
 def _cache_info(args: argparse.Namespace) -> int:
-    from kappacore.caching import inventory as commands
+    from kappacore.caching import inventory
 
-    found, code = _find(args, args.names or ["*"])
-    if args.json:
-        _print_json([commands.as_dict(ref, info) for ref, info in found])
-    elif found:
-        print("\n\n".join(commands.as_lines(ref, info) for ref, info in found))
+    found, code = _show(
+        args, lambda found: "\n\n".join(inventory.as_lines(*each) for each in found)
+    )
     return _name_missing(args, found) or code
 
 
 def _cache_clear(args: argparse.Namespace) -> int:
-    from kappacore.caching import inventory as commands
+    from kappacore.caching import inventory
 
     if bool(args.names) == args.all:
         args.usage("name the caches to remove, or --all")
-    found, code = _find(args, args.names or ["*"])
+    found, code = _find(args)
     done = []
     for ref, info in found:
         with contextlib.redirect_stdout(sys.stderr):
-            ok, text = commands.clear(ref, info)
+            ok, text = inventory.clear(ref, info)
         if not ok:
             code = 1
             _complain(text)
@@ -120,10 +112,10 @@ def _cache_clear(args: argparse.Namespace) -> int:
 
 
 def _cache_gc(args: argparse.Namespace) -> int:
-    from kappacore.caching import inventory as commands
+    from kappacore.caching import inventory
 
-    removed, code = _ask(args, commands.gc)
-    commands.gc_counters()
+    removed, code = _ask(args, inventory.gc)
+    inventory.gc_counters()
     if args.json:
         _print_json([{"backend": ref.name, "namespace": name} for ref, name in removed])
     else:
@@ -134,17 +126,31 @@ def _cache_gc(args: argparse.Namespace) -> int:
     return code
 
 
-def _find(args: argparse.Namespace, patterns: list[str]) -> tuple[list[Found], int]:
-    from kappacore.caching import inventory as commands
+def _show(
+    args: argparse.Namespace, as_text: Callable[[list[Found]], str]
+) -> tuple[list[Found], int]:
+    """Print the caches that were asked for; return them, and the exit code so far."""
+    from kappacore.caching import inventory
 
-    return _ask(args, lambda ref: commands.find(ref, patterns))
+    found, code = _find(args)
+    if args.json:
+        _print_json([inventory.as_dict(ref, info) for ref, info in found])
+    elif found:
+        print(as_text(found))
+    return found, code
+
+
+def _find(args: argparse.Namespace) -> tuple[list[Found], int]:
+    from kappacore.caching import inventory
+
+    return _ask(args, lambda ref: inventory.find(ref, args.names or ["*"]))
 
 
 def _ask(
     args: argparse.Namespace, question: Callable[[PluginRef], list[Answer]]
 ) -> tuple[list[tuple[PluginRef, Answer]], int]:
     """Return what the backends answer, each with its backend, and the exit code so far."""
-    from kappacore.caching import inventory as commands
+    from kappacore.caching import inventory
     from kappacore.errors import KappaError
 
     if args.opt and args.backend is None:
@@ -153,9 +159,9 @@ def _ask(
     answers: list[tuple[PluginRef, Answer]] = []
     with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of the list
         if args.backend is not None:
-            ref = commands.backend(args.backend, dict(args.opt))
+            ref = inventory.backend(args.backend, dict(args.opt))
             return [(ref, answer) for answer in question(ref)], 0
-        for ref in commands.backends_of_machine(problems.append):
+        for ref in inventory.backends_of_machine(problems.append):
             try:
                 answers += [(ref, answer) for answer in question(ref)]
             except KappaError as error:  # noqa: PERF203 - one that fails does not hide the others
@@ -167,10 +173,10 @@ def _ask(
 
 def _name_missing(args: argparse.Namespace, found: list[Found]) -> int:
     """Say which names there are no caches for; return the exit code for that."""
-    from kappacore.caching import inventory as commands
+    from kappacore.caching import inventory
 
     missing = [
-        name for name in args.names if not any(commands.matches(info, name) for _, info in found)
+        name for name in args.names if not any(inventory.matches(info, name) for _, info in found)
     ]
     if found and not missing:
         return 0

@@ -17,21 +17,7 @@ if TYPE_CHECKING:
 
     from kappacore.plugins.info import PluginInfo
 
-__all__ = ["add_plugins"]
-
-_FIELDS = (
-    "kind",
-    "name",
-    "distribution",
-    "version",
-    "target",
-    "scope",
-    "status",
-    "summary",
-    "reason",
-    "aliases",
-    "requires",
-)
+_UNLISTED = ("error", "registered")  # fields that are not plain data
 
 
 def add_plugins(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,7 +47,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.check:
             infos = [_checked(info) if info.status == "ok" else info for info in infos]
     if args.json:
-        rows = [{field: getattr(info, field) for field in _FIELDS} for info in infos]
+        rows = [{k: v for k, v in vars(info).items() if k not in _UNLISTED} for info in infos]
         print(json.dumps(rows, indent=2))
     else:
         print(_as_table(infos))

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
-    from kappacore.staging.result import StageResult
+    from kappacore.staging.run import StageResult
     from kappacore.staging.target.check import CheckReport
-
-__all__ = ["add_stage"]
 
 _SHOWN = 20  # problems that are listed
 _LIMITS: dict[str, type] = {"max_ratio": float, "max_bytes": int, "max_members": int}

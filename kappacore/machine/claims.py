@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["ClaimWords", "MachineClaims", "open_claims"]
-
-_CHUNK = 1 << 20  # bytes
 _OWNER_BITS = 20
 _OWNER_MASK = (1 << _OWNER_BITS) - 1
 
@@ -95,10 +92,8 @@ class MachineClaims:
     @locked
     def _open(self, length: int) -> None:
         size = 8 * (length + 1)
-        missing = size - os.fstat(self._lock_fd).st_size
-        # Written, so that missing space is an error here rather than a bus error at first use.
-        while missing > 0:
-            missing -= os.pwrite(self._lock_fd, bytes(min(missing, _CHUNK)), size - missing)
+        # So that missing space is an error here rather than a bus error at first use.
+        os.posix_fallocate(self._lock_fd, 0, size)
         words = memoryview(mmap.mmap(self._lock_fd, size)).cast("Q")
         self._claims = ClaimWords(words, words[length])
         words[length] += 1  # the last word counts the users

@@ -10,17 +10,6 @@ from pathlib import Path
 
 from kappacore.errors import StorageError
 
-__all__ = [
-    "check_private",
-    "default_base",
-    "make_base",
-    "make_private",
-    "open_private",
-    "prune",
-    "set_default_base",
-    "user_folder",
-]
-
 _OWN = "kappacore-"  # followed by the user's number
 _VARIABLE = "KAPPACORE_DIR"
 
@@ -78,10 +67,9 @@ def make_base(base: str | os.PathLike[str]) -> None:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         pass
-    except FileNotFoundError as error:
-        raise _unusable(folder, f"{folder.parent} does not exist") from error
     except OSError as error:
-        raise _unusable(folder, error) from error
+        missing = isinstance(error, FileNotFoundError)
+        raise _unusable(folder, f"{folder.parent} does not exist" if missing else error) from error
 
 
 def make_private(folder: Path) -> None:
@@ -97,13 +85,12 @@ def make_private(folder: Path) -> None:
                 with contextlib.suppress(FileExistsError):
                     part.mkdir(mode=0o700)
                 check_private(part)
+            return
         except StorageError:
             raise
         except OSError as error:
             if not (isinstance(error, FileNotFoundError) and base.is_dir()):
                 raise _unusable(folder, error) from error
-        else:
-            return
 
 
 def _unusable(folder: Path, reason: object) -> StorageError:

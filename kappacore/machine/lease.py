@@ -23,15 +23,6 @@ from kappacore.machine.locks import check_locks, flock, is_at, keep_from_childre
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "SharedFolderLease",
-    "collect",
-    "count_users",
-    "kept_until",
-    "last_used",
-    "remove",
-]
-
 _USERS = "users"
 _KEEP = "keep-"  # followed by a number of seconds
 _ONCE = "once-"  # followed by what was done
@@ -197,9 +188,7 @@ def _join(folder: Path) -> int:
             if is_at(fd, folder / _USERS):
                 os.utime(fd)
                 return fd
-        except (
-            BaseException
-        ):  # such as an interrupt: the folder would stay in use with this process
+        except BaseException:  # an interrupt would leave the folder in use with this process
             os.close(fd)
             raise
         os.close(fd)

@@ -23,18 +23,6 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-__all__ = [
-    "check_locks",
-    "flock",
-    "is_at",
-    "is_supported",
-    "keep_from_children",
-    "locked",
-    "own_lock",
-    "try_lock",
-    "unlock",
-]
-
 Method = TypeVar("Method", bound="Callable[..., Any]")
 
 # What a file system without locks answers, such as NFS without its lock daemon.

@@ -5,23 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kappacore.plugins.registry import ref, register, unregister
-from kappacore.plugins.specs import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kappacore.plugins.plugin_ref import PluginRef
     from kappacore.plugins.specs import Scope
-
-__all__ = [
-    "backend",
-    "register_cache_backend",
-    "register_source",
-    "register_wrapper",
-    "unregister_cache_backend",
-    "unregister_source",
-    "unregister_wrapper",
-]
 
 T = TypeVar("T")
 
@@ -83,7 +72,7 @@ def register_cache_backend(
             scope = "process"
             ...
     """
-    return _register("backend", name, target, scope=scope, override=override)
+    return register("backend", name, target, scope=scope, override=override)
 
 
 @overload
@@ -100,7 +89,7 @@ def register_wrapper(name: str, target: Any = None, *, override: bool = False) -
         target: A callable ``(dataset, **options)``, or ``"package.module:attribute"``.
         override: Replace a plugin that has the name already.
     """
-    return _register("wrapper", name, target, override=override)
+    return register("wrapper", name, target, override=override)
 
 
 @overload
@@ -117,7 +106,7 @@ def register_source(name: str, target: Any = None, *, override: bool = False) ->
         target: A callable ``(**options)``, or ``"package.module:attribute"``.
         override: Replace a plugin that has the name already.
     """
-    return _register("source", name, target, override=override)
+    return register("source", name, target, override=override)
 
 
 def unregister_cache_backend(name: str) -> None:
@@ -133,11 +122,3 @@ def unregister_wrapper(name: str) -> None:
 def unregister_source(name: str) -> None:
     """Remove a source registered in code; raise UnknownPluginError if there is none."""
     unregister("source", name)
-
-
-def _register(kind: str, name: str, target: Any, **how: Any) -> Any:
-    check_name(name)
-    if target is None:
-        return lambda decorated: _register(kind, name, decorated, **how)
-    register(kind, name, target, **how)
-    return target

@@ -30,8 +30,6 @@ from kappacore.plugins.registry import as_ref, available
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["build", "load_dataset", "wrap"]
-
 _KEYS = ("source", "wrappers", "mode")
 _TARGET = "_target_"
 
@@ -211,18 +209,14 @@ def _call(options: dict[Any, Any], key: str) -> Any:
                 "its arguments are expected."
             )
     target = _import(name, f"{key}.{_TARGET}")
-    try:
-        check_options(str(name), target, options)
-        return target(**options)
-    except OSError:
-        raise
-    except Exception as error:
-        if not isinstance(error, KappaError):
-            reason = f"{name} raised {type(error).__name__}: {error}"
-            raise ConfigError(f"{key}: {reason}") from error
-        if len(error.args) == 1:
-            error.args = (f"{key}: {error.args[0]}",)
-        raise
+    with _errors_at(key):
+        try:
+            check_options(str(name), target, options)
+            return target(**options)
+        except (KappaError, OSError):
+            raise
+        except Exception as error:
+            raise ConfigError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
 def _import(name: Any, key: str) -> Any:

@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 
     from kappacore.plugins.specs import CacheBackendSpec, SourceSpec, WrapperSpec
 
-__all__ = [
-    "hookimpl",
-    "hookspec",
-    "kappacore_cache_backends",
-    "kappacore_sources",
-    "kappacore_wrappers",
-]
-
 hookspec = pluggy.HookspecMarker("kappacore")
 hookimpl = pluggy.HookimplMarker("kappacore")
 

@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["KINDS", "PluginInfo", "Status", "normalize"]
-
 #: Kind -> its name in messages.
 KINDS = {"backend": "cache backend", "wrapper": "wrapper", "source": "source"}
 

@@ -21,8 +21,6 @@ from kappacore.plugins.options import check_options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PluginRef"]
-
 
 @dataclass(frozen=True)
 class PluginRef:

@@ -6,7 +6,9 @@ import difflib
 import importlib
 import multiprocessing
 import threading
+from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kappacore._importable import name_of
@@ -22,7 +24,7 @@ from kappacore.errors import (
 )
 from kappacore.plugins.info import KINDS, PluginInfo, normalize
 from kappacore.plugins.plugin_ref import PluginRef
-from kappacore.plugins.specs import check_scope, check_target
+from kappacore.plugins.specs import check_name, check_scope, check_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,17 +87,15 @@ def available(kind: str) -> dict[str, PluginInfo]:
         kind: ``"backend"``, ``"wrapper"`` or ``"source"``.
     """
     check_kind(kind)
-    claims: dict[str, list[PluginInfo]] = {}
-    for info in installed():
-        if info.kind == kind:
-            for name in info.names:
-                claims.setdefault(name, []).append(info)
+    of_kind = [info for info in installed() if info.kind == kind]
+    claims = Counter(name for info in of_kind for name in info.names)
     usable = {
-        name: infos[0]
-        for name, infos in claims.items()
-        if len(infos) == 1 and infos[0].status != "incompatible"
+        name: info
+        for info in of_kind
+        for name in info.names
+        if claims[name] == 1 and info.status != "incompatible"
     }
-    in_code = {name: info for (of_kind, name), info in _in_code.items() if of_kind == kind}
+    in_code = {info.name: info for info in _in_code.values() if info.kind == kind}
     return dict(sorted({**usable, **in_code}.items()))
 
 
@@ -198,30 +198,31 @@ def as_ref(kind: str, choice: Any, options: Mapping[str, Any] | None = None) -> 
 
 def register(
     kind: str, name: str, target: Any, *, scope: str | None = None, override: bool = False
-) -> None:
-    """Register a target, or the name of one, in this process."""
-    if isinstance(target, str):
-        info = PluginInfo(kind=kind, name=name, target=check_target(target), scope=scope or "")
-    elif callable(target):
-        summary = (getattr(target, "__doc__", None) or "").strip().partition("\n")[0]
-        info = PluginInfo(
-            kind=kind,
-            name=name,
-            target=name_of(target),
-            scope=scope or getattr(target, "scope", None) or "",
-            summary=summary,
-            registered=target,
-        )
-    else:
+) -> Any:
+    """Register a target, or the name of one, in this process; without one, return a decorator."""
+    check_name(name)
+    if target is None:
+        return partial(register, kind, name, scope=scope, override=override)
+    is_name = isinstance(target, str)
+    if not (is_name or callable(target)):
         raise InvalidOptionError(
             f"{target!r} cannot be registered as {KINDS[kind]} {name!r}: expected a class, a "
             "function or 'package.module:attribute'."
         )
+    info = PluginInfo(
+        kind=kind,
+        name=name,
+        target=check_target(target) if is_name else name_of(target),
+        scope=scope or getattr(target, "scope", None) or "",
+        summary="" if is_name else (target.__doc__ or "").strip().partition("\n")[0],
+        registered=None if is_name else target,
+    )
     if kind == "backend":
         _check_scope(info)
     if not override:
         _refuse_clash(info)
     _in_code[kind, name] = info
+    return target
 
 
 def unregister(kind: str, name: str) -> None:

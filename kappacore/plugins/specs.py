@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from kappacore.errors import InvalidOptionError
-
-__all__ = ["API", "SCOPES", "CacheBackendSpec", "PluginSpec", "Scope", "SourceSpec", "WrapperSpec"]
 
 #: The version of the plugin contract that this kappacore implements.
 API = 1
@@ -72,6 +70,7 @@ class PluginSpec:
         InvalidOptionError: If a field has an invalid value.
     """
 
+    kind: ClassVar[str]
     name: str
     target: str
     api: int
@@ -118,6 +117,7 @@ class CacheBackendSpec(PluginSpec):
         )
     """
 
+    kind = "backend"
     scope: Scope
 
     def __post_init__(self) -> None:
@@ -129,7 +129,11 @@ class CacheBackendSpec(PluginSpec):
 class WrapperSpec(PluginSpec):
     """A dataset wrapper: a callable ``(dataset, **options)`` that returns a dataset."""
 
+    kind = "wrapper"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec(PluginSpec):
     """A source dataset: a callable ``(**options)`` that returns a dataset."""
+
+    kind = "source"

@@ -2,7 +2,7 @@ from .api import stage as stage
 from .kappadata import CopyResult as CopyResult
 from .kappadata import copy_folder_from_global_to_local as copy_folder_from_global_to_local
 from .progress import StageProgress as StageProgress
-from .result import StageResult as StageResult
+from .run import StageResult as StageResult
 from .sources.archive_safety import ArchiveLimits as ArchiveLimits
 from .target.check import CheckReport as CheckReport
 from .target.check import Problem as Problem

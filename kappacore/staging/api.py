@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.errors import KappaError, NotEnoughSpaceError, StagingError
 from kappacore.machine.system import NO_SPACE
 from kappacore.staging.options import Options, as_path, checked_relative
-from kappacore.staging.result import StageResult
-from kappacore.staging.run import run
+from kappacore.staging.run import StageResult, run
 from kappacore.staging.sources.archive_safety import ArchiveLimits
 from kappacore.staging.sources.base import stamp_of
 from kappacore.staging.sources.find import find_source, without_suffix
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.options import Verify
     from kappacore.staging.progress import StageProgress
-
-__all__ = ["stage"]
 
 logger = logging.getLogger("kappacore.staging")
 

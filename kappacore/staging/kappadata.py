@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,12 +9,11 @@ from kappacore.staging.api import stage
 from kappacore.staging.options import as_path, checked_relative
 from kappacore.staging.sources.find import find_source, without_suffix
 from kappacore.staging.target.manifest import read_summary
-from kappacore.staging.target.paths import MANIFEST, UNFINISHED
+from kappacore.staging.target.paths import MANIFEST, UNFINISHED, is_marked
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
-
-__all__ = ["CopyResult", "copy_folder_from_global_to_local"]
 
 
 class CopyResult(NamedTuple):
@@ -79,16 +77,12 @@ def copy_folder_from_global_to_local(
 
 def _has_parts(named: Path, local: Path, source: Path) -> bool:
     """Return whether ``named`` contains parts of a source, or the whole made from them."""
-    if _is_marked(local):
+    if is_marked(local):
         return False
     found = find_source(source)
     if found is None or not named.is_dir():
-        return _is_marked(named)
+        return is_marked(named)
     return any(_is_from(top, found) for top in (named, *named.iterdir()) if top.is_dir())
-
-
-def _is_marked(folder: Path) -> bool:
-    return os.path.lexists(folder / MANIFEST) or os.path.lexists(folder / UNFINISHED)
 
 
 def _is_from(folder: Path, source: Path) -> bool:

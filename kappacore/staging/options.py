@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.progress import StageProgress
 
-__all__ = ["Options", "Verify", "as_path", "checked_relative", "default_workers"]
-
 logger = logging.getLogger("kappacore.staging")
 
 Verify = Literal["none", "size", "hash", "reread"]
@@ -56,8 +54,8 @@ class Options:
 
     @property
     def threads(self) -> int:
-        """The number of threads that copy."""
-        return self.workers or default_workers()
+        """The number of threads: more than CPUs, because they wait on storage."""
+        return self.workers or min(32, 4 + 2 * len(os.sched_getaffinity(0)))
 
     @property
     def with_digest(self) -> bool:
@@ -69,11 +67,6 @@ class Options:
         logger.info("%s", line)
         if self.log is not None:
             self.log(line)
-
-
-def default_workers() -> int:
-    """Return the default number of threads: more than CPUs, because they wait on storage."""
-    return min(32, 4 + 2 * len(os.sched_getaffinity(0)))
 
 
 def as_path(value: str | os.PathLike[str], option: str) -> Path:

@@ -13,8 +13,6 @@ from kappacore._progress import progress_bar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Progress", "StageProgress", "display"]
-
 
 @dataclass(frozen=True)
 class StageProgress:

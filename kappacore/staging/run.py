@@ -6,20 +6,20 @@ import os
 import shutil
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import kappacore
 from kappacore.errors import NotEnoughSpaceError, SourceChangedError, StagingError
 from kappacore.sizes import format_size
-from kappacore.staging.copying.journal import Journal
 from kappacore.staging.copying.transfer import Transfer
 from kappacore.staging.progress import Progress, display
-from kappacore.staging.result import StageResult
 from kappacore.staging.sources.base import Entry, Source, stamp_of
 from kappacore.staging.sources.find import has_parts, open_source
 from kappacore.staging.target.check import problems_in
 from kappacore.staging.target.manifest import (
     FileRecord,
+    Journal,
     Manifest,
     is_unchanged,
     read_manifest,
@@ -35,7 +35,43 @@ if TYPE_CHECKING:
 
     from kappacore.staging.options import Options
 
-__all__ = ["run"]
+
+@dataclass(frozen=True)
+class StageResult:
+    """Where a dataset is now, and what that took. Usable as a path.
+
+    Attributes:
+        path: The folder that contains the dataset.
+        copied: Whether this call copied anything.
+        repaired: Whether an incomplete or outdated copy was completed.
+        found: Whether it was there and was left as it is, because it was copied by hand or by
+            KappaData, or is part of a larger folder that was staged.
+        kind: What the source is: ``"folder"``, ``"zip"``, ``"zips"`` (a folder of zip files),
+            ``"tar"`` or ``"tar.gz"``; None if the source was not opened.
+        files: Number of files in the dataset; None if kappacore did not stage it.
+        bytes: Their bytes.
+        copied_files: Number of files copied by this call.
+        copied_bytes: Bytes copied by this call.
+        kept_bytes: Bytes left by earlier tries and used.
+        seconds: How long it took, including the wait for others.
+        sync_seconds: How much of that the disk took to write everything.
+    """
+
+    path: Path
+    copied: bool = False
+    repaired: bool = False
+    found: bool = False
+    kind: str | None = None
+    files: int | None = None
+    bytes: int | None = None
+    copied_files: int = 0
+    copied_bytes: int = 0
+    kept_bytes: int = 0
+    seconds: float = 0.0
+    sync_seconds: float = 0.0
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
 
 
 def run(source_path: Path, paths: StagePaths, state: TargetState, options: Options) -> StageResult:

@@ -20,6 +20,6 @@ except ImportError as error:
 # Before it is imported, so that failures show the values that were compared.
 pytest.register_assert_rewrite("kappacore.testing.caching")
 
-from kappacore.testing.caching import CacheBackendSuite  # noqa: E402
+from kappacore.testing.caching.suite import CacheBackendSuite  # noqa: E402
 
 __all__ = ["CacheBackendSuite"]

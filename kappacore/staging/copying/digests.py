@@ -10,8 +10,6 @@ import xxhash
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CHUNK", "Sums", "SumsOfContent", "combine_crcs", "combine_digests"]
-
 CHUNK = 1 << 26  # bytes; part of the format, since digests depend on it
 
 

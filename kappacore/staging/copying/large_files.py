@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import xxhash
 
+from kappacore.machine.system import opened
 from kappacore.staging.copying.digests import CHUNK, Sums, combine_crcs, combine_digests
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError
 from kappacore.staging.sources.base import Entry, Extent
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.base import Source
 
-__all__ = ["LargeFile"]
-
 _MARK = struct.Struct("<BI16s")  # which sums are known, CRC-32, digest
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 _DONE, _WITH_CRC, _WITH_DIGEST = 1, 2, 4
 
 
@@ -45,8 +45,6 @@ class LargeFile:
         self._with_crc = entry.crc is not None
         self._known = _DONE + _WITH_CRC * self._with_crc + _WITH_DIGEST * strategy.with_digest
         self._lock = threading.Lock()
-        self._content: Extent | None = None
-        self._fd = self._marks = -1
         self._sums: dict[int, Sums] = self._kept()
         chunks = range(-(-entry.size // CHUNK))
         # At least one chunk is copied, by the thread that then moves the file.
@@ -68,52 +66,33 @@ class LargeFile:
 
     def copy(self, index: int, source: Source, moved: Callable[[int], None]) -> FileRecord | None:
         """Copy a chunk; return the record of the file if it was the last one."""
-        content = self._open(source)
-        offset = index * CHUNK
-        chunk = Extent(content.fd, content.offset + offset, self._size_of(index))
-        sums = self._strategy.copy(chunk, self._fd, offset, with_crc=self._with_crc, moved=moved)
-        mark = _MARK.pack(self._known, sums.crc or 0, sums.digest or b"")
-        os.pwrite(self._marks, mark, index * _MARK.size)
+        entry, offset = self.entry, index * CHUNK
+        with source.open(entry) as content, opened(self.path, _FLAGS, entry.mode | 0o600) as file:
+            whole = cast("Extent", content)
+            chunk = Extent(whole.fd, whole.offset + offset, self._size_of(index))
+            os.ftruncate(file, entry.size)
+            sums = self._strategy.copy(chunk, file, offset, with_crc=self._with_crc, moved=moved)
+        with opened(self._marks_path, _FLAGS) as marks:
+            mark = _MARK.pack(self._known, sums.crc or 0, sums.digest or b"")
+            os.pwrite(marks, mark, index * _MARK.size)
         with self._lock:
             self._sums[index] = sums
             self._left -= 1
             last = self._left == 0
         return self._record() if last else None
 
-    def close(self, source: Source) -> None:
-        """Close its files."""
-        if self._content is not None:
-            source.release(self._content)
-            os.close(self._fd)
-            os.close(self._marks)
-            self._content = None
-
     def discard(self) -> None:
         """Remove what was copied so far."""
         for path in (self.path, self._marks_path):
             path.unlink(missing_ok=True)
 
-    def move(self, folder_fd: int) -> None:
-        """Move the complete file to the folder that it belongs to."""
-        name = self.entry.path.rpartition("/")[2]
-        os.rename(self.path, name, dst_dir_fd=folder_fd)
+    def move(self, path: Path) -> None:
+        """Move the complete file to where it belongs."""
+        self.path.rename(path)
         self._marks_path.unlink()
 
     def _size_of(self, index: int) -> int:
         return min(CHUNK, self.entry.size - index * CHUNK)
-
-    def _open(self, source: Source) -> Extent:
-        with self._lock:
-            if self._content is None:
-                content = cast("Extent", source.open(self.entry))
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._fd = os.open(self.path, flags, self.entry.mode | 0o600)
-                os.ftruncate(self._fd, self.entry.size)
-                self._marks = os.open(self._marks_path, flags, 0o600)
-                if not self._sums:  # marks of a file that is gone
-                    os.ftruncate(self._marks, 0)
-                self._content = content
-            return self._content
 
     def _record(self) -> FileRecord:
         """Return the record of the complete file, whose CRC is checked."""
@@ -126,15 +105,16 @@ class LargeFile:
                 raise DamagedError("its bytes do not have the CRC that the archive stores")
         if self._strategy.with_digest:
             digest = combine_digests([sums.digest or b"" for sums in chunks])
-        os.utime(self._fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        os.utime(self.path, ns=(entry.mtime_ns, entry.mtime_ns))
         return FileRecord(entry.size, entry.mtime_ns, Sums(crc, digest).text())
 
     def _kept(self) -> dict[int, Sums]:
         """Return the chunks that an earlier try has copied, with all sums needed now."""
+        if not self.path.exists() or self.path.stat().st_size != self.entry.size:
+            self._marks_path.unlink(missing_ok=True)
         marks = b""
         with suppress(FileNotFoundError):
-            if self.path.stat().st_size == self.entry.size:
-                marks = self._marks_path.read_bytes()
+            marks = self._marks_path.read_bytes()
         kept = {}
         for index in range(len(marks) // _MARK.size):
             known, crc, digest = _MARK.unpack_from(marks, index * _MARK.size)

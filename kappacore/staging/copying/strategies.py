@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import threading
 import zlib
@@ -18,16 +17,13 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.base import Stream
 
-__all__ = ["CopyStrategy", "DamagedError", "TooShortError"]
-
-_FICLONE = 0x40049409
 _BUFFER = 1 << 20  # bytes
 _RANGE = 1 << 23  # bytes for one call of copy_file_range
 # Errors that mean: these two files cannot be copied this way.
 _NO_WAY = frozenset(
     {
-        errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM,
-        errno.EBADF, errno.ETXTBSY,
+        errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF,
+        errno.ETXTBSY,
     }
 )  # fmt: skip
 _local = threading.local()
@@ -44,8 +40,8 @@ class DamagedError(StagingError):
 class CopyStrategy:
     """The ways of copying between two file systems, best first; a way that fails is not retried.
 
-    FICLONE shares the blocks; copy_file_range leaves copying to the kernel or the storage; reading
-    and writing always works, and is needed to compute CRCs and digests.
+    copy_file_range shares the blocks, or leaves copying to the storage or the kernel; reading and
+    writing always works, and is needed to compute CRCs and digests.
 
     Args:
         with_digest: Whether to compute digests.
@@ -53,7 +49,6 @@ class CopyStrategy:
 
     def __init__(self, *, with_digest: bool = False) -> None:
         self.with_digest = with_digest
-        self.clones = True
         self.ranges = hasattr(os, "copy_file_range")
 
     def copy(
@@ -79,9 +74,7 @@ class CopyStrategy:
             DamagedError: If it does not unpack to its size.
         """
         if isinstance(content, Extent) and not with_crc and not self.with_digest:
-            done = self._clone(content, target, offset, moved)
-            if not done:
-                done = self._copy_ranges(content, target, offset, moved)
+            done = self._copy_ranges(content, target, offset, moved)
             content = Extent(content.fd, content.offset + done, content.size - done)
             offset += done
         sums = SumsOfContent(with_crc=with_crc, with_digest=self.with_digest)
@@ -94,22 +87,6 @@ class CopyStrategy:
                 offset += count
             moved(len(block))
         return sums.value()
-
-    def _clone(self, source: Extent, target: int, offset: int, moved: Callable[[int], None]) -> int:
-        """Share all blocks of a file, and return its size; 0 if that is not possible."""
-        if not self.clones or source.offset or offset or not source.size:
-            return 0
-        try:
-            fcntl.ioctl(target, _FICLONE, source.fd)
-        except OSError as error:
-            if error.errno not in _NO_WAY:
-                raise
-            self.clones = False
-            return 0
-        if os.fstat(target).st_size != source.size:
-            raise TooShortError("its size differs from when it was listed")
-        moved(source.size)
-        return source.size
 
     def _copy_ranges(
         self, source: Extent, target: int, offset: int, moved: Callable[[int], None]

@@ -11,36 +11,31 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING
 
 from kappacore.errors import KappaError, SourceChangedError, StagingError
-from kappacore.machine.system import NO_SPACE
+from kappacore.machine.system import NO_SPACE, opened
 from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.copying.large_files import LargeFile
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError, TooShortError
-from kappacore.staging.sources.base import Entry, Extent, parent_of
+from kappacore.staging.sources.base import Entry, parent_of
 from kappacore.staging.target.manifest import FileRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kappacore.staging.copying.journal import Journal
     from kappacore.staging.options import Options
     from kappacore.staging.progress import Progress
     from kappacore.staging.sources.base import Source
+    from kappacore.staging.target.manifest import Journal
     from kappacore.staging.target.paths import StagePaths
-
-__all__ = ["Transfer"]
 
 _BATCH_FILES = 32
 _BATCH_BYTES = 1 << 23
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TICK = 0.1  # seconds between two updates of the progress
-
-
-class _Chunk(NamedTuple):
-    file: LargeFile
-    number: int
 
 
 class _StoppedError(Exception):
@@ -68,8 +63,7 @@ class Transfer:
     def __post_init__(self) -> None:
         self.records: dict[str, FileRecord] = {}
         self._strategy = CopyStrategy(with_digest=self.options.with_digest)
-        self._tree = -1
-        self._work: deque[list[Entry] | _Chunk] = deque()
+        self._work: deque[Callable[[], None]] = deque()
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
 
@@ -79,20 +73,20 @@ class Transfer:
         batch: list[Entry] = []
         size = 0
         for entry in entries:
-            if entry.size > CHUNK and not self.source.ordered and self._is_extent(entry):
+            if entry.size > CHUNK and not (self.source.ordered or entry.deflated):
                 file = LargeFile(entry, self.paths.large, self._strategy)
                 self._large.append(file)
-                self._work.extend(_Chunk(file, index) for index in file.missing)
+                self._work += [partial(self._copy_chunk, file, index) for index in file.missing]
                 kept += file.kept_bytes
                 continue
             full = len(batch) >= _BATCH_FILES or size + entry.size > _BATCH_BYTES
             if batch and (full or parent_of(batch[0].path) != parent_of(entry.path)):
-                self._work.append(batch)
+                self._work.append(partial(self._copy_batch, batch))
                 batch, size = [], 0
             batch.append(entry)
             size += entry.size
         if batch:
-            self._work.append(batch)
+            self._work.append(partial(self._copy_batch, batch))
         LargeFile.keep_only(self._large, self.paths.large)
         return kept
 
@@ -105,30 +99,18 @@ class Transfer:
         Raises:
             StagingError: The first error; complete files are in the journal.
         """
-        self._tree = os.open(self.paths.tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         count = 1 if self.source.ordered else self.options.threads
-        try:
-            with ThreadPoolExecutor(count, "kappacore-stage") as pool:
-                try:
-                    workers = [
-                        pool.submit(self._run_worker) for _ in range(min(count, len(self._work)))
-                    ]
-                    while wait(workers, _TICK).not_done:
-                        tick()
-                finally:
-                    self._stopped.set()
-        finally:
-            for file in self._large:
-                file.close(self.source)
-            os.close(self._tree)
+        with ThreadPoolExecutor(count, "kappacore-stage") as pool:
+            try:
+                workers = [
+                    pool.submit(self._run_worker) for _ in range(min(count, len(self._work)))
+                ]
+                while wait(workers, _TICK).not_done:
+                    tick()
+            finally:
+                self._stopped.set()
         for worker in workers:
             worker.result()
-
-    def _is_extent(self, entry: Entry) -> bool:
-        with self._errors_explained(entry):
-            content = self.source.open(entry)
-        self.source.release(content)
-        return isinstance(content, Extent)
 
     def _run_worker(self) -> None:
         try:
@@ -137,10 +119,7 @@ class Transfer:
                     work = self._work.popleft()
                 except IndexError:  # another thread has just taken the last
                     return
-                if isinstance(work, _Chunk):
-                    self._copy_chunk(work)
-                else:
-                    self._copy_batch(work)
+                work()
         except _StoppedError:
             pass
         except BaseException:  # raised again by the thread that waits
@@ -151,7 +130,7 @@ class Transfer:
         """Copy files of one folder."""
         done: list[tuple[str, FileRecord]] = []
         try:
-            with _opened_folder(self._tree, parent_of(batch[0].path)) as folder:
+            with opened(self.paths.tree / parent_of(batch[0].path), _FOLDER) as folder:
                 for entry in batch:
                     if self._stopped.is_set():
                         break
@@ -168,8 +147,7 @@ class Transfer:
     def _copy(self, entry: Entry, folder: int) -> FileRecord:
         name = entry.path.rpartition("/")[2]
         moved = self._moved if entry.size > _BATCH_BYTES else lambda _: None
-        content = self.source.open(entry)
-        try:
+        with self.source.open(entry) as content:
             fd = os.open(name, _NEW_FILE, entry.mode | 0o600, dir_fd=folder)
             try:
                 sums = self._strategy.copy(content, fd, with_crc=entry.crc is not None, moved=moved)
@@ -181,23 +159,19 @@ class Transfer:
                 raise
             finally:
                 os.close(fd)
-        finally:
-            self.source.release(content)
         return FileRecord(entry.size, entry.mtime_ns, sums.text())
 
-    def _copy_chunk(self, chunk: _Chunk) -> None:
-        file, entry = chunk.file, chunk.file.entry
+    def _copy_chunk(self, file: LargeFile, index: int) -> None:
+        entry = file.entry
         with self._errors_explained(entry):
             try:
-                record = file.copy(chunk.number, self.source, self._moved)
+                record = file.copy(index, self.source, self._moved)
             except DamagedError:
                 file.discard()
                 raise
         if record is not None:
             self.journal.write([(entry.path, record)])
-            with _opened_folder(self._tree, parent_of(entry.path)) as folder:
-                file.move(folder)
-            file.close(self.source)
+            file.move(self.paths.tree / entry.path)
             self.records[entry.path] = record
             self.progress.add(1, 0)
 
@@ -230,17 +204,3 @@ class Transfer:
                 f"{file} cannot be copied: {error.strerror}. What was copied is kept for the next "
                 f"try."
             ) from error
-
-
-@contextmanager
-def _opened_folder(root: int, path: str) -> Iterator[int]:
-    """Open a folder below a descriptor without following links."""
-    fd = os.dup(root)
-    try:
-        for part in path.split("/") if path else ():
-            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-            os.close(fd)
-            fd = below
-        yield fd
-    finally:
-        os.close(fd)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+import struct
+import tarfile
 import unicodedata
+import zipfile
+import zlib
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from kappacore.errors import InvalidOptionError, UnsafeArchiveError
+from kappacore.errors import InvalidOptionError, StagingError, UnsafeArchiveError
 from kappacore.staging.sources.base import Entry, Source, parent_of, stamp_of
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-__all__ = ["Archive", "ArchiveLimits", "MemberNames"]
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SMALL = 1 << 24  # bytes that any archive may unpack to, whatever its ratio
+# What the readers of zip and tar files raise for damaged ones.
+_BROKEN = (
+    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError,
+    ValueError, OverflowError, NotImplementedError, RecursionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,16 +73,31 @@ class Archive(Source):
         self._limits = limits
         self._stamp = stamp_of(path, "archive")
 
+    @abstractmethod
+    def _members(self) -> Iterator[Entry]:
+        """Yield the members that are plain files and folders, by the names that they have there."""
+
+    def scan(self) -> list[Entry]:
+        """List all folders, then the files that are not staging's own."""
+        names = MemberNames(self.path)
+        files = []
+        try:
+            for entry in self._members():
+                path = names.add(entry.path, entry.is_folder)
+                if not (entry.is_folder or any(map(is_bookkeeping, path.split("/")))):
+                    files.append(entry._replace(path=path))
+        except StagingError:
+            raise
+        except _BROKEN as error:
+            raise StagingError(
+                f"'{self.path}' cannot be read as a {self.kind} file: {error}. It may be "
+                f"incomplete: copy or pack it again."
+            ) from error
+        return [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
+
     def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
         same = self.path.exists() and stamp_of(self.path, "archive") == self._stamp
         return [] if same else [f"'{self.path}' was written to"]
-
-    def _listing(self, names: MemberNames, files: list[Entry]) -> list[Entry]:
-        """Return all folders, then the files that are not staging's own."""
-        folders = [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)]
-        return folders + [
-            file for file in files if not any(map(is_bookkeeping, file.path.split("/")))
-        ]
 
     def _permissions(self, mode: int) -> int:
         """Return the permission bits of a member, no wider than the archive's own."""

@@ -8,19 +8,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
-
-__all__ = [
-    "Content",
-    "Deflated",
-    "Entry",
-    "Extent",
-    "Source",
-    "Stream",
-    "parent_of",
-    "stamp_of",
-    "visible_names",
-]
 
 
 class Entry(NamedTuple):
@@ -32,6 +21,7 @@ class Entry(NamedTuple):
     mode: int  # permission bits
     crc: int | None = None  # CRC-32 of the content, if the archive stores it
     where: Any = None  # what the source needs to find the content
+    deflated: bool = False  # whether the archive stores the content so
 
     @property
     def is_folder(self) -> bool:
@@ -86,11 +76,8 @@ class Source(ABC):
         """List all files and folders; each folder precedes its contents."""
 
     @abstractmethod
-    def open(self, entry: Entry) -> Content:
+    def open(self, entry: Entry) -> AbstractContextManager[Content]:
         """Open the content of a file."""
-
-    def release(self, content: Content) -> None:  # noqa: B027 - most share a descriptor
-        """Close what :meth:`open` returned."""
 
     @abstractmethod
     def changes(self, entries: list[Entry]) -> list[str]:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.archive_safety import ArchiveLimits
 
-__all__ = ["find_source", "has_parts", "open_source", "without_suffix"]
-
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from kappacore.errors import StagingError
-from kappacore.staging.sources.base import Content, Entry, Extent, Source
+from kappacore.machine.system import opened
+from kappacore.staging.sources.base import Entry, Extent, Source
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-__all__ = ["FolderSource"]
 
 # A folder to list: its relative path, and (device, inode) of each folder from the top to it.
 _Folder = tuple[str, tuple[tuple[int, int], ...]]
@@ -49,14 +50,11 @@ class FolderSource(Source):
                 level = below
         return found
 
-    def open(self, entry: Entry) -> Extent:
+    @contextmanager
+    def open(self, entry: Entry) -> Iterator[Extent]:
         # O_NONBLOCK: a pipe that has taken the file's path since must not block.
-        fd = os.open(f"{self._root}/{entry.path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        return Extent(fd, 0, entry.size)
-
-    def release(self, content: Content) -> None:
-        if isinstance(content, Extent):
-            os.close(content.fd)
+        with opened(f"{self._root}/{entry.path}", os.O_RDONLY | os.O_NONBLOCK) as fd:
+            yield Extent(fd, 0, entry.size)
 
     def changes(self, entries: list[Entry]) -> list[str]:
         before = {entry.path: (entry.size, entry.mtime_ns) for entry in entries}

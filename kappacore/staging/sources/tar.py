@@ -10,24 +10,18 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-import zlib
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from kappacore.errors import StagingError
-from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, MemberNames
+from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits
 from kappacore.staging.sources.base import Entry, Extent, Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-__all__ = ["TarSource"]
 
 _LONGEST_HEADER = 1 << 20  # bytes of names and attributes; tarfile reads them into memory
 _LATEST = 1 << 62  # nanoseconds
-_BROKEN = (
-    tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError,
-    RecursionError,
-)  # fmt: skip
 
 
 class TarSource(Archive):
@@ -46,46 +40,38 @@ class TarSource(Archive):
         self._raw = path.open("rb")
         self.file: Any = gzip.GzipFile(fileobj=self._raw) if packed else self._raw
 
-    def scan(self) -> list[Entry]:
-        names = MemberNames(self.path)
-        files: list[Entry] = []
+    def _members(self) -> Iterator[Entry]:
         count = 0
-        try:
-            with tarfile.open(
-                fileobj=cast("IO[bytes]", _HeaderReader(self)), mode="r:", encoding="utf-8"
-            ) as archive:
-                while (member := archive.next()) is not None:
-                    archive.members = []  # type: ignore[attr-defined]  # it would keep all
-                    count += 1
-                    self.check_size(member.offset_data + member.size, count)
-                    path = self._checked(names, member)
-                    if not member.isdir():
-                        time = min(max(int(member.mtime * 10**9), 0), _LATEST)
-                        mode = self._permissions(member.mode)
-                        files.append(Entry(path, member.size, time, mode, None, member.offset_data))
-                self._check_end(archive.offset)
-        except _BROKEN as error:
-            if isinstance(error, StagingError):
-                raise
-            raise StagingError(
-                f"'{self.path}' cannot be read as a {self.kind} file: {error}. It may be "
-                f"incomplete: copy or pack it again."
-            ) from error
+        reader = cast("IO[bytes]", _HeaderReader(self))
+        with tarfile.open(fileobj=reader, mode="r:", encoding="utf-8") as archive:
+            while (member := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]  # it would keep all
+                count += 1
+                self.check_size(member.offset_data + member.size, count)
+                self._check(member)
+                if member.isdir():
+                    yield Entry(member.name, -1, 0, self.mode)
+                    continue
+                time = min(max(int(member.mtime * 10**9), 0), _LATEST)
+                mode = self._permissions(member.mode)
+                yield Entry(member.name, member.size, time, mode, where=member.offset_data)
+            self._check_end(archive.offset)
         self.file.seek(0)
-        return self._listing(names, files)
 
-    def open(self, entry: Entry) -> Extent | Stream:
-        if not self.ordered:
-            return Extent(self._raw.fileno(), entry.where, entry.size)
-        self.file.seek(entry.where)  # forward, which reads what lies between
-        return Stream(self.file, entry.size)
+    @contextmanager
+    def open(self, entry: Entry) -> Iterator[Extent | Stream]:
+        if self.ordered:
+            self.file.seek(entry.where)  # forward, which reads what lies between
+            yield Stream(self.file, entry.size)
+        else:
+            yield Extent(self._raw.fileno(), entry.where, entry.size)
 
     def close(self) -> None:
         self.file.close()
         self._raw.close()
 
-    def _checked(self, names: MemberNames, member: tarfile.TarInfo) -> str:
-        """Return the path of a member that is safe to extract."""
+    def _check(self, member: tarfile.TarInfo) -> None:
+        """Refuse a member that is neither a plain file nor a folder."""
         if not (member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)):
             is_link = member.issym() or member.islnk()
             self._refuse_member(member.name, "is a link" if is_link else "is not a plain file")
@@ -93,7 +79,6 @@ class TarSource(Archive):
             self._refuse_member(member.name, "is sparse")
         if member.size < 0:
             self._refuse_member(member.name, "has a negative size")
-        return names.add(member.name, member.isdir())
 
     def _check_end(self, offset: int) -> None:
         """Check that the archive ends where tarfile stopped; it stops at damage, too."""

@@ -11,6 +11,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from kappacore.errors import StagingError
@@ -19,9 +20,8 @@ from kappacore.staging.sources.base import Deflated, Entry, Extent, Source, visi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
-
-__all__ = ["ZipSource", "ZipsSource"]
 
 _ENCRYPTED = 0x1 | 0x40
 _UTF8 = 0x800
@@ -35,9 +35,7 @@ class _Where(NamedTuple):
     header: int  # offset of the member's own header
     stop: int  # offset of the next one, or of the directory
     packed: int  # bytes
-    deflated: bool
     name: bytes  # as the directory spells it
-    archive: int = 0  # index of the archive in a folder
 
 
 class ZipSource(Archive):
@@ -54,39 +52,27 @@ class ZipSource(Archive):
         super().__init__(path, limits)
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def scan(self) -> list[Entry]:
-        try:
-            with os.fdopen(os.dup(self._fd), "rb") as file, zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                stop = archive.start_dir
-        except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, struct.error) as error:
-            raise StagingError(
-                f"'{self.path}' cannot be read as a zip file: {error}. It may be incomplete: copy "
-                f"or pack it again."
-            ) from error
+    def _members(self) -> Iterator[Entry]:
+        with os.fdopen(os.dup(self._fd), "rb") as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            end = archive.start_dir
         self.check_size(sum(member.file_size for member in members), len(members))
-        stops = self._stops(members, stop)
-        names = MemberNames(self.path)
-        files = []
+        stops = self._stops(members, end)
         for member in members:
             raw = _raw_name(member)
             name = _name_of(member, raw)
-            is_folder = self._is_folder(member, name)
-            path = names.add(name, is_folder)
-            if is_folder:
+            if self._is_folder(member, name):
+                yield Entry(name, -1, 0, self.mode)
                 continue
             mode = self._permissions(member.external_attr >> 16)
-            where = _Where(
-                member.header_offset,
-                stops[member.header_offset],
-                member.compress_size,
-                member.compress_type == zipfile.ZIP_DEFLATED,
-                raw,
-            )
-            files.append(Entry(path, member.file_size, _time_of(member), mode, member.CRC, where))
-        return self._listing(names, files)
+            start, packed = member.header_offset, member.compress_size
+            where = _Where(start, stops[start], packed, raw)
+            deflated = member.compress_type == zipfile.ZIP_DEFLATED
+            time = _time_of(member)
+            yield Entry(name, member.file_size, time, mode, member.CRC, where, deflated)
 
-    def open(self, entry: Entry) -> Extent | Deflated:
+    @contextmanager
+    def open(self, entry: Entry) -> Iterator[Extent | Deflated]:
         where: _Where = entry.where
         header = os.pread(self._fd, _HEADER.size + len(where.name), where.header)
         try:
@@ -100,9 +86,10 @@ class ZipSource(Archive):
             self._refuse_member(entry.path, "has the header of another member")
         if start + where.packed > where.stop:
             self._refuse_member(entry.path, "overlaps the next one")
-        if where.deflated:
-            return Deflated(self._fd, start, where.packed, entry.size)
-        return Extent(self._fd, start, entry.size)
+        if entry.deflated:
+            yield Deflated(self._fd, start, where.packed, entry.size)
+        else:
+            yield Extent(self._fd, start, entry.size)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -168,17 +155,18 @@ class ZipsSource(Source):
     def scan(self) -> list[Entry]:
         names = MemberNames(self.path)
         found = []
-        for number, archive in enumerate(self._zips):
+        for archive in self._zips:
             top = names.add(archive.path.name[: -len(".zip")], is_folder=False)
             found.append(Entry(top, -1, 0, archive.mode))
             for entry in archive.scan():
-                where = entry.where and entry.where._replace(archive=number)
+                where = (archive, entry.where)
                 found.append(entry._replace(path=f"{top}/{entry.path}", where=where))
         return found
 
-    def open(self, entry: Entry) -> Extent | Deflated:
-        where: _Where = entry.where
-        return self._zips[where.archive].open(entry)
+    def open(self, entry: Entry) -> AbstractContextManager[Extent | Deflated]:
+        archive: ZipSource
+        archive, where = entry.where
+        return archive.open(entry._replace(where=where))
 
     def changes(self, entries: list[Entry]) -> list[str]:
         known = {archive.path.name for archive in self._zips}

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
+from kappacore.machine.system import opened
 from kappacore.staging.copying.digests import SumsOfContent
-from kappacore.staging.options import as_path, default_workers
+from kappacore.staging.options import Options, as_path
 from kappacore.staging.progress import Progress, display
 from kappacore.staging.target.manifest import read_manifest, same_time
 from kappacore.staging.target.paths import MANIFEST, UNFINISHED, is_bookkeeping
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.progress import StageProgress
     from kappacore.staging.target.manifest import FileRecord
-
-__all__ = ["CheckReport", "Problem", "check_staged", "problems_in"]
 
 _BLOCK = 1 << 20  # bytes
 _BATCH = 64  # files
@@ -86,9 +85,10 @@ def check_staged(
 
     Raises:
         StagingError: If the folder has no complete manifest.
-        InvalidOptionError: If ``target`` is not a path.
+        InvalidOptionError: If an option is invalid.
     """
     root = as_path(target, "target").resolve()
+    threads = Options(workers=workers).threads
     unfinished = (root / UNFINISHED).exists()
     found = read_manifest(root / MANIFEST)
     if found is None or unfinished:
@@ -105,7 +105,7 @@ def check_staged(
     size = sum(record.size for record in found.files.values())
     counts = Progress(len(found.files), size)
     with display(counts, progress, f"Checking {root.name}") as tick:
-        problems = tuple(problems_in(root, found.files, workers or default_workers(), counts, tick))
+        problems = tuple(problems_in(root, found.files, threads, counts, tick))
     return CheckReport(
         root,
         len(found.files),
@@ -177,13 +177,10 @@ def _digest_of(path: str, like: str) -> str | None:
     buffer = memoryview(bytearray(_BLOCK))
     with_crc = like.startswith("crc32:")
     sums = SumsOfContent(with_crc=with_crc, with_digest=not with_crc)
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         while count := os.readv(fd, [buffer]):
             sums.update(buffer[:count])
-    finally:
-        os.close(fd)
     return sums.value().text()
 
 

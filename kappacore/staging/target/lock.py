@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import getpass
-import json
 import os
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError, StagingTimeoutError, StorageError
 from kappacore.machine.locks import check_locks, try_lock
+from kappacore.machine.system import opened
 
 if TYPE_CHECKING:
     import io
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kappacore.staging.target.paths import StagePaths
-
-__all__ = ["release_lock", "target_lock", "wait_until_free"]
 
 _LOG_AGAIN = 60.0  # seconds
 _POLL = 0.05  # seconds
@@ -128,30 +127,21 @@ def _write_holder(path: Path, source: str) -> None:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container without a name for this user
         user = f"user {os.getuid()}"
-    about = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "user": user,
-        "since": time.time(),
-        "source": source,
-    }
+    text = (
+        f"process {os.getpid()} of {user} on {socket.gethostname()} has been staging from "
+        f"'{source}' since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    )
     path.unlink(missing_ok=True)  # left by a kill, or a link meant to be followed
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        json.dump(about, file)
+    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644) as fd:
+        os.write(fd, os.fsencode(text))
 
 
 def _describe(path: Path) -> str:
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        since = float(about["since"])
-        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
-        return (
-            f"process {about['pid']} of {about['user']} on {about['host']} has been staging from "
-            f"'{about['source']}' since {clock} ({max(0.0, time.time() - since):.0f} s)"
-        )
-    except (OSError, ValueError, KeyError, TypeError):  # the holder has not finished writing it
-        return "another process has just begun to stage"
+    text = ""
+    with suppress(OSError):
+        text = os.fsdecode(path.read_bytes())
+        text += f" ({max(0.0, time.time() - path.stat().st_mtime):.0f} s)" if text else ""
+    return text or "another process has just begun to stage"  # and has not written it yet
 
 
 def _owner(path: Path) -> str:

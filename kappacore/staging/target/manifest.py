@@ -13,30 +13,20 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
 
 from kappacore.errors import StagingError
+from kappacore.machine.system import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from kappacore.staging.sources.base import Entry
-
-__all__ = [
-    "FileRecord",
-    "Manifest",
-    "is_unchanged",
-    "line_of",
-    "read_lines",
-    "read_manifest",
-    "read_summary",
-    "same_time",
-    "write_manifest",
-]
 
 _FORMAT = "kappacore-manifest"
 _VERSION = 1
@@ -109,17 +99,42 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         file.write(tail + json.dumps(summary).encode("ascii") + b"\n")
 
 
+class Journal:
+    """Records the files that are complete. A kill may come at any moment: lines are appended.
+
+    Args:
+        path: Its file.
+    """
+
+    def __init__(self, path: Path):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o600)
+        self._lock = threading.Lock()
+        self._append("\n")  # ends a line torn by a kill
+
+    def write(self, done: Iterable[tuple[str, FileRecord]]) -> None:
+        """Record that these files are complete."""
+        self._append("".join(line_of(path, record) for path, record in done))
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def _append(self, lines: str) -> None:
+        data = lines.encode("ascii")
+        with self._lock:
+            while data:
+                data = data[os.write(self._fd, data) :]
+
+
 def read_summary(path: Path) -> dict[str, Any] | None:
     """Return the last line of a manifest, reading no other; None if it is damaged or missing."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with opened(path, os.O_RDONLY | os.O_NOFOLLOW) as fd:
+            size = os.fstat(fd).st_size
+            tail = os.pread(fd, _TAIL, max(0, size - _TAIL))
     except FileNotFoundError:
         return None
-    try:
-        size = os.fstat(fd).st_size
-        tail = os.pread(fd, _TAIL, max(0, size - _TAIL))
-    finally:
-        os.close(fd)
     return _summary_in(tail, path)
 
 
@@ -159,6 +174,14 @@ def read_lines(data: bytes) -> Manifest:
             case [str(path)]:
                 folders.add(path)
     return Manifest(files, folders)
+
+
+def read_journal(path: Path) -> dict[str, FileRecord]:
+    """Return the files that earlier tries completed."""
+    try:
+        return read_lines(path.read_bytes()).files
+    except FileNotFoundError:
+        return {}
 
 
 def _summary_in(data: bytes, path: Path) -> dict[str, Any] | None:

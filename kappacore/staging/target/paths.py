@@ -12,22 +12,12 @@ They are *in* the target if that is a mount point or its parent is not writable.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from pathlib import Path
 
 import xxhash
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = [
-    "KAPPADATA_END",
-    "KAPPADATA_START",
-    "MANIFEST",
-    "UNFINISHED",
-    "StagePaths",
-    "has_work",
-    "is_bookkeeping",
-]
+from kappacore.machine.system import opened
 
 MANIFEST = ".kappacore-manifest"  # in a complete target: lists its files
 UNFINISHED = ".kappacore-manifest.unfinished"  # in a target being completed: lists its files
@@ -41,6 +31,11 @@ _SUFFIXES = (".kappacore-lock", ".kappacore-holder", ".kappacore-work")
 def is_bookkeeping(name: str) -> bool:
     """Return whether a file or folder of that name belongs to staging and not to the dataset."""
     return name in _MARKS or (name.startswith(".") and name.endswith(_SUFFIXES))
+
+
+def is_marked(folder: str | os.PathLike[str]) -> bool:
+    """Return whether staging has completed a folder, or is completing it."""
+    return any(os.path.lexists(f"{os.fspath(folder)}/{name}") for name in (MANIFEST, UNFINISHED))
 
 
 class StagePaths:
@@ -88,14 +83,7 @@ def _mount_of(folder: Path) -> str:
     Nothing else shows a folder that is mounted from elsewhere on the same disk, and nothing can be
     renamed into it from outside.
     """
-    try:
-        fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-    except PermissionError:
-        return ""
-    try:
-        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:  # noqa: PTH123
-            return next((line for line in info if line.startswith("mnt_id:")), "")
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)
+    with suppress(PermissionError), opened(folder, os.O_PATH) as fd, suppress(OSError):
+        lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
+        return next((line for line in lines if line.startswith("mnt_id:")), "")
+    return ""

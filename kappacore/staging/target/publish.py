@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
+from kappacore.machine.system import opened
 from kappacore.staging.sources.base import parent_of
 from kappacore.staging.target.manifest import (
     Manifest,
@@ -31,8 +32,6 @@ from kappacore.staging.target.state import staged_folders
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
-
-__all__ = ["publish", "replace_manifest", "set_aside", "sync_disk"]
 
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUSY)
 _STAYS = (errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR)
@@ -105,14 +104,11 @@ def set_aside(paths: StagePaths) -> None:
 def sync_disk(folder: Path) -> float:
     """Write all of a file system to its disk, and return how many seconds that took."""
     started = time.monotonic()
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as fd:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.syncfs(fd) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(folder))
-    finally:
-        os.close(fd)
     return time.monotonic() - started
 
 
@@ -248,8 +244,5 @@ def _new_aside(paths: StagePaths) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as fd:
         os.fsync(fd)
-    finally:
-        os.close(fd)

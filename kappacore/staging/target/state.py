@@ -19,13 +19,12 @@ from kappacore.staging.target.paths import (
     MANIFEST,
     UNFINISHED,
     is_bookkeeping,
+    is_marked,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
-
-__all__ = ["Status", "TargetState", "inspect_target", "known_files", "staged_folders"]
 
 
 class Status(Enum):
@@ -187,7 +186,5 @@ def _items(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _is_staged(folder: str) -> bool:
-    if os.path.lexists(f"{folder}/{MANIFEST}") or os.path.lexists(f"{folder}/{UNFINISHED}"):
-        return True
     marks = (KAPPADATA_START, KAPPADATA_END)
-    return all(os.path.lexists(f"{folder}/{mark}") for mark in marks)
+    return is_marked(folder) or all(os.path.lexists(f"{folder}/{mark}") for mark in marks)

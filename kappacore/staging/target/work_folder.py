@@ -14,8 +14,7 @@ from kappacore.errors import NotEnoughSpaceError, StagingError, StorageError
 from kappacore.machine.locks import try_lock
 from kappacore.machine.system import boot_id
 from kappacore.sizes import format_size
-from kappacore.staging.copying.journal import read_journal
-from kappacore.staging.target.manifest import is_unchanged
+from kappacore.staging.target.manifest import is_unchanged, read_journal
 from kappacore.staging.target.paths import UNFINISHED, StagePaths
 
 if TYPE_CHECKING:
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.base import Entry, Source
     from kappacore.staging.target.manifest import FileRecord
-
-__all__ = ["WorkFolder", "is_same", "remove_leftovers"]
-
 
 _LINES = 256  # bytes of journal and manifest for each file
 

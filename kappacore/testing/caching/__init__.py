@@ -1,5 +1,1 @@
 """The conformance suite for cache backends."""
-
-from kappacore.testing.caching.suite import CacheBackendSuite
-
-__all__ = ["CacheBackendSuite"]

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from kappacore.caching.datasets import CachedDataset
     from kappacore.plugins import PluginRef
 
-__all__ = ["LENGTH", "Case", "forks_are_meant", "run_program"]
-
 LENGTH = 32  # keys of a namespace
 
 

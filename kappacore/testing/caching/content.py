@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kappacore.caching.backends.base import Buffer
 
-__all__ = ["check_equal", "check_sealed", "random_bytes", "sealed"]
-
 _HEAD = struct.Struct("=QQQ")  # key, version, number of words
 _WORD = struct.Struct("=LL")  # key, version: repeated through the whole value
 

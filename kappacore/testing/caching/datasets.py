@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from kappacore.caching.datasets import CachedDataset
     from kappacore.testing.caching.case import Case
 
-__all__ = ["DatasetTests"]
-
 _PLAIN: list[Any] = [None, b"", b"bytes", 0, False, "", (), [], {}, (b"image", 7), (None, None)]
 _SAMPLES = [(random_bytes(1000 * (idx % 5), idx), idx) for idx in range(24)]
 _BATCH_SIZE = 4

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from kappacore.caching.backends.base import CacheBackend
     from kappacore.testing.caching.case import Case
 
-__all__ = ["ClaimTests", "ConcurrencyTests", "ProcessTests"]
-
 _BATCH = 4  # values written at once
 _BATCHES, _SECONDS = 300, 1.0  # by each writer at most
 _WORDS = (0, 1, 100, 1000, 8000)  # up to 64 KB a value
@@ -54,16 +52,15 @@ class ConcurrencyTests:
         for reader in readers:
             assert reader.result() > 0, "a reader saw nothing at all"
 
-    def test_threads_may_share_an_instance(self, case: Case) -> None:
+    def test_threads_may_share_an_instance(self, case: Case, store: CacheBackend) -> None:
         if not case.cls.thread_safe:
             pytest.skip(f"{case.ref} is not thread_safe: the engine makes one call at a time")
-        backend = case.open()
         failures: list[Exception] = []
         done = threading.Event()
 
         def run(work: Callable[..., object], *args: object) -> None:
             try:
-                work(backend, *args)
+                work(store, *args)
             except Exception as error:
                 failures.append(error)
 
@@ -161,38 +158,40 @@ _SHORT = 0.5  # seconds: runs out within it
 class ClaimTests:
     """What claim_many and release_many promise to processes that share a namespace."""
 
-    def test_a_claim_is_one_process_s_alone(self, case: Case) -> None:
-        backend = _open(case)
-        assert backend.claim_many([1, 2], _LONG) == [True, True]
-        assert _ask_elsewhere(case, [0, 1, 2, 3]) == [True, False, False, True]
-        assert backend.claim_many([], _LONG) == []
+    @pytest.fixture
+    def claims(self, case: Case) -> CacheBackend:
+        case.skip_unless_shared()
+        case.skip_unless_defined("claim_many")
+        return case.open()
 
+    def test_a_claim_is_one_process_s_alone(self, case: Case, claims: CacheBackend) -> None:
+        assert claims.claim_many([1, 2], _LONG) == [True, True]
+        assert _ask_elsewhere(case, [0, 1, 2, 3]) == [True, False, False, True]
+        assert claims.claim_many([], _LONG) == []
+
+    @pytest.mark.usefixtures("claims")
     def test_claims_at_the_same_moment_go_to_one_process_each(self, case: Case) -> None:
-        _open(case)
         barrier = multiprocessing.get_context("fork").Barrier(2)
         first, second = case.fork(_race, case, barrier), case.fork(_race, case, barrier)
         both = sorted(first.result() + second.result())
         assert both == list(range(LENGTH)), "a key was granted to two processes, or to none"
 
-    def test_a_claim_of_the_same_process_is_renewed(self, case: Case) -> None:
-        backend = _open(case)
-        assert backend.claim_many([1, 2], _SHORT) == [True, True]
-        assert backend.claim_many([1], _LONG) == [True], "it was not granted again"
+    def test_a_claim_of_the_same_process_is_renewed(self, case: Case, claims: CacheBackend) -> None:
+        assert claims.claim_many([1, 2], _SHORT) == [True, True]
+        assert claims.claim_many([1], _LONG) == [True], "it was not granted again"
         time.sleep(1.5 * _SHORT)
         assert _ask_elsewhere(case, [1, 2]) == [False, True]
 
-    def test_a_claim_runs_out(self, case: Case) -> None:
-        backend = _open(case)
+    def test_a_claim_runs_out(self, case: Case, claims: CacheBackend) -> None:
         claimed = time.monotonic()
-        assert backend.claim_many([1], _SHORT) == [True]
+        assert claims.claim_many([1], _SHORT) == [True]
         asked = _ask_elsewhere(case, [1])
         if time.monotonic() < claimed + _SHORT:  # the machine may have been busy
             assert asked == [False]
         time.sleep(1.5 * _SHORT)
         assert _ask_elsewhere(case, [1]) == [True]
 
-    def test_the_claims_of_a_killed_process_run_out(self, case: Case) -> None:
-        backend = _open(case)
+    def test_the_claims_of_a_killed_process_run_out(self, case: Case, claims: CacheBackend) -> None:
         receiver, sender = multiprocessing.Pipe(duplex=False)
 
         def claim() -> None:
@@ -204,36 +203,27 @@ class ClaimTests:
         assert receiver.recv() == [True]
         claimant.kill()
         deadline = time.monotonic() + 10 * _SHORT
-        while backend.claim_many([1], _LONG) == [False]:
+        while claims.claim_many([1], _LONG) == [False]:
             assert time.monotonic() < deadline, "the claim of a killed process never runs out"
             time.sleep(_SHORT / 10)
 
-    def test_a_released_claim_is_free(self, case: Case) -> None:
-        backend = _open(case)
-        backend.claim_many([1, 2], _LONG)
-        backend.release_many([1])
+    def test_a_released_claim_is_free(self, case: Case, claims: CacheBackend) -> None:
+        claims.claim_many([1, 2], _LONG)
+        claims.release_many([1])
         assert _ask_elsewhere(case, [1, 2]) == [True, False]
-        backend.release_many([1, 2, 3])  # what is not held is nothing to give back
+        claims.release_many([1, 2, 3])  # what is not held is nothing to give back
         assert _ask_elsewhere(case, [1, 2, 3]) == [True, True, True]
 
-    def test_nobody_else_releases_a_claim(self, case: Case) -> None:
-        backend = _open(case)
-        backend.claim_many([1], _LONG)
+    def test_nobody_else_releases_a_claim(self, case: Case, claims: CacheBackend) -> None:
+        claims.claim_many([1], _LONG)
         case.fork(lambda: case.open().release_many([1])).result()
         assert _ask_elsewhere(case, [1]) == [False]
 
-    def test_what_is_stored_is_not_granted(self, case: Case) -> None:
-        backend = _open(case)
-        backend.claim_many([1, 2], _LONG)
-        backend.put(1, [b"loaded"])
-        backend.release_many([1, 2])
+    def test_what_is_stored_is_not_granted(self, case: Case, claims: CacheBackend) -> None:
+        claims.claim_many([1, 2], _LONG)
+        claims.put(1, [b"loaded"])
+        claims.release_many([1, 2])
         assert _ask_elsewhere(case, [1, 2]) == [False, True]
-
-
-def _open(case: Case) -> CacheBackend:
-    case.skip_unless_shared()
-    case.skip_unless_defined("claim_many")
-    return case.open()
 
 
 def _ask_elsewhere(case: Case, keys: Sequence[int]) -> list[bool]:
@@ -305,15 +295,14 @@ class ProcessTests:
         assert list(again.options) == list(case.ref.options)
         assert again.load() is case.cls
 
-    def test_an_unrelated_process_sees_the_entries(self, case: Case) -> None:
+    def test_an_unrelated_process_sees_the_entries(self, case: Case, store: CacheBackend) -> None:
         case.skip_unless_shared()
         case.skip_unless_sendable()
-        backend = case.open()
-        backend.put(0, [b"by the first"])
+        store.put(0, [b"by the first"])
         fixed = {"keep": 0.0} if case.keeps else {}
         run_program(case.timeout, _SECOND_USER, case.ref, case.namespace, LENGTH, fixed)
-        check_equal(backend.get(1), b"by the second", "the entry of another process is not seen")
-        check_equal(backend.get(0), b"by the first")
+        check_equal(store.get(1), b"by the second", "the entry of another process is not seen")
+        check_equal(store.get(0), b"by the first")
 
     def test_it_is_found_without_being_imported(self, case: Case) -> None:
         if not case.ref.distribution:

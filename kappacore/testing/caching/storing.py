@@ -14,119 +14,108 @@ if TYPE_CHECKING:
     from kappacore.caching.backends.base import Buffer, CacheBackend
     from kappacore.testing.caching.case import Case
 
-__all__ = ["LifetimeTests", "NamespaceTests", "ValueTests"]
-
 
 class ValueTests:
     """What get and put promise, one value or a batch at a time."""
 
-    def test_a_key_that_was_never_stored_is_none(self, case: Case) -> None:
-        backend = case.open()
-        assert backend.get(0) is None
-        assert backend.get(LENGTH - 1) is None
-        assert backend.get_many(range(LENGTH)) == [None] * LENGTH
+    def test_a_key_that_was_never_stored_is_none(self, store: CacheBackend) -> None:
+        assert store.get(0) is None
+        assert store.get(LENGTH - 1) is None
+        assert store.get_many(range(LENGTH)) == [None] * LENGTH
 
     @pytest.mark.parametrize(
         "size", [0, 1, 2**16, 2**24], ids=["0_bytes", "1_byte", "64_KiB", "16_MiB"]
     )
-    def test_a_value_comes_back_exactly(self, case: Case, size: int) -> None:
-        backend = case.open()
+    def test_a_value_comes_back_exactly(self, store: CacheBackend, size: int) -> None:
         value = random_bytes(size)
-        assert backend.put(3, [value]) is True
-        check_equal(backend.get(3), value)
-        check_equal(backend.get_many([3])[0], value)
-        assert backend.get(2) is None
+        assert store.put(3, [value]) is True
+        check_equal(store.get(3), value)
+        check_equal(store.get_many([3])[0], value)
+        assert store.get(2) is None
 
-    def test_every_byte_and_every_key_can_be_stored(self, case: Case) -> None:
-        backend = case.open()
+    def test_every_byte_and_every_key_can_be_stored(self, store: CacheBackend) -> None:
         for key in range(LENGTH):
-            assert backend.put(key, [bytes(range(256)), bytes([key])]) is True
+            assert store.put(key, [bytes(range(256)), bytes([key])]) is True
         for key in range(LENGTH):
-            check_equal(backend.get(key), bytes(range(256)) + bytes([key]))
+            check_equal(store.get(key), bytes(range(256)) + bytes([key]))
 
-    def test_pieces_of_every_kind_are_joined(self, case: Case) -> None:
-        backend = case.open()
+    def test_pieces_of_every_kind_are_joined(self, store: CacheBackend) -> None:
         data = random_bytes(1000)
         pieces: list[Buffer] = [data[:100], b"", bytearray(data[100:200]), memoryview(data)[200:]]
-        assert backend.put(0, pieces) is True
-        check_equal(backend.get(0), data)
-        assert backend.put(1, []) is True
-        check_equal(backend.get(1), b"")
+        assert store.put(0, pieces) is True
+        check_equal(store.get(0), data)
+        assert store.put(1, []) is True
+        check_equal(store.get(1), b"")
 
-    def test_thousands_of_pieces_are_joined(self, case: Case) -> None:
-        backend = case.open()
+    def test_thousands_of_pieces_are_joined(self, store: CacheBackend) -> None:
         pieces = [random_bytes(number % 7, number) for number in range(3000)]
-        assert backend.put(0, pieces) is True
-        check_equal(backend.get(0), b"".join(pieces))
+        assert store.put(0, pieces) is True
+        check_equal(store.get(0), b"".join(pieces))
 
-    def test_pieces_are_copied(self, case: Case) -> None:
-        backend = case.open()
+    def test_pieces_are_copied(self, store: CacheBackend) -> None:
         value = bytearray(random_bytes(1000))
         expected = bytes(value)
-        assert backend.put(0, [value]) is True
-        assert backend.put_many([(1, [memoryview(value)])]) == [True]
+        assert store.put(0, [value]) is True
+        assert store.put_many([(1, [memoryview(value)])]) == [True]
         value[:] = bytes(1000)
-        check_equal(backend.get(0), expected)
-        check_equal(backend.get(1), expected)
+        check_equal(store.get(0), expected)
+        check_equal(store.get(1), expected)
 
     @pytest.mark.parametrize(
         ("old", "new"), [(1000, 1000), (1000, 10), (10, 2**17), (10, 0)], ids=str
     )
-    def test_a_value_is_replaced(self, case: Case, old: int, new: int) -> None:
-        backend = case.open()
-        backend.put_many([(key, [random_bytes(old, key)]) for key in (0, 1, 2)])
-        assert backend.put(1, [random_bytes(new, 9)]) is True
+    def test_a_value_is_replaced(self, store: CacheBackend, old: int, new: int) -> None:
+        store.put_many([(key, [random_bytes(old, key)]) for key in (0, 1, 2)])
+        assert store.put(1, [random_bytes(new, 9)]) is True
         for key, expected in enumerate(
             [random_bytes(old, 0), random_bytes(new, 9), random_bytes(old, 2)]
         ):
-            check_equal(backend.get(key), expected)
+            check_equal(store.get(key), expected)
 
-    def test_a_key_may_repeat_in_a_batch(self, case: Case) -> None:
-        backend = case.open()
-        assert backend.put_many([(1, [b"old"]), (2, [b"two"]), (1, [b"new"])]) == [True] * 3
-        found = backend.get_many([1, 2, 1, 0, 0, 1])
+    def test_a_key_may_repeat_in_a_batch(self, store: CacheBackend) -> None:
+        assert store.put_many([(1, [b"old"]), (2, [b"two"]), (1, [b"new"])]) == [True] * 3
+        found = store.get_many([1, 2, 1, 0, 0, 1])
         expected = [b"new", b"two", b"new", None, None, b"new"]
         assert [_content(buffer) for buffer in found] == expected
 
-    def test_batches_and_single_calls_agree(self, case: Case) -> None:
-        backend = case.open()
+    def test_batches_and_single_calls_agree(self, store: CacheBackend) -> None:
         values = {key: random_bytes(50 * key, key) for key in range(0, LENGTH, 2)}
         half = LENGTH // 2
         for key in range(0, half, 2):
-            backend.put(key, [values[key]])
+            store.put(key, [values[key]])
         later = [(key, [values[key][:5], values[key][5:]]) for key in range(half, LENGTH, 2)]
-        assert backend.put_many(later) == [True] * len(later)
+        assert store.put_many(later) == [True] * len(later)
         keys = list(reversed(range(LENGTH)))
         expected = [values.get(key) for key in keys]
-        assert [_content(buffer) for buffer in backend.get_many(keys)] == expected
-        assert [_content(backend.get(key)) for key in keys] == expected
+        assert [_content(buffer) for buffer in store.get_many(keys)] == expected
+        assert [_content(store.get(key)) for key in keys] == expected
 
-    def test_an_empty_batch_is_an_empty_list(self, case: Case) -> None:
-        backend = case.open()
-        assert backend.get_many([]) == []
-        assert backend.put_many([]) == []
+    def test_an_empty_batch_is_an_empty_list(self, store: CacheBackend) -> None:
+        assert store.get_many([]) == []
+        assert store.put_many([]) == []
 
-    def test_a_buffer_stays_as_it_is_while_somebody_holds_it(self, case: Case) -> None:
-        backend = case.open()
+    def test_a_buffer_stays_as_it_is_while_somebody_holds_it(
+        self, case: Case, store: CacheBackend
+    ) -> None:
         sizes = (1, 500, 2**16, 2**20)
         values = [random_bytes(size, key) for key, size in enumerate(sizes)]
-        backend.put_many([(key, [value]) for key, value in enumerate(values)])
-        held = [backend.get(key) for key in range(len(sizes))]
-        held += backend.get_many(range(len(sizes)))
+        store.put_many([(key, [value]) for key, value in enumerate(values)])
+        held = [store.get(key) for key in range(len(sizes))]
+        held += store.get_many(range(len(sizes)))
 
         def check(after: str) -> None:
             for buffer, value in zip(held, values * 2, strict=True):
                 check_equal(buffer, value, f"a buffer that was held changed after {after}")
 
-        backend.put_many([(key, [bytes(size)]) for key, size in enumerate(sizes)])
+        store.put_many([(key, [bytes(size)]) for key, size in enumerate(sizes)])
         check("put")
         if case.defines("clear"):
-            backend.clear()
+            store.clear()
             check("clear")
             for key, size in enumerate(sizes):  # where the old ones may have lain
-                backend.put(key, [b"\xff" * size])
+                store.put(key, [b"\xff" * size])
             check("clear and put")
-        case.close(backend)
+        case.close(store)
         check("close")
 
 
@@ -163,14 +152,15 @@ class NamespaceTests:
         for key in range(LENGTH):
             check_equal(other.get(key), random_bytes(100, key), "another namespace was changed")
 
-    def test_a_cleared_namespace_can_be_filled_and_cleared_again(self, case: Case) -> None:
+    def test_a_cleared_namespace_can_be_filled_and_cleared_again(
+        self, case: Case, store: CacheBackend
+    ) -> None:
         case.skip_unless_defined("clear")
-        backend = case.open()
         for version in range(3):
-            backend.clear()
-            assert backend.get(0) is None
-            assert backend.put(0, [b"%d" % version]) is True
-            check_equal(backend.get(0), b"%d" % version)
+            store.clear()
+            assert store.get(0) is None
+            assert store.put(0, [b"%d" % version]) is True
+            check_equal(store.get(0), b"%d" % version)
 
     def test_what_outlives_the_process_can_be_cleared(self, case: Case) -> None:
         if case.cls.scope != "machine" or case.keeps:
@@ -180,24 +170,23 @@ class NamespaceTests:
             "clear(), or take the option 'keep' and let entries go by yourself"
         )
 
-    def test_info_says_what_is_stored(self, case: Case) -> None:
+    def test_info_says_what_is_stored(self, case: Case, store: CacheBackend) -> None:
         case.skip_unless_defined("info")
-        backend = case.open()
-        empty = _info(backend, case)
+        empty = _info(store, case)
         assert (empty.entries, empty.full) == (0, False)
         for key in range(4):
-            before = _info(backend, case)
-            backend.put(key, [random_bytes(2**16, key)])
-            after = _info(backend, case)
+            before = _info(store, case)
+            store.put(key, [random_bytes(2**16, key)])
+            after = _info(store, case)
             assert after.entries == key + 1
             assert after.bytes > before.bytes
         assert after.bytes - empty.bytes >= 2**17, "4 values of 64 KiB take more than half of it"
-        backend.put(0, [b"replaced"])
-        assert _info(backend, case).entries == 4
-        assert not _info(backend, case).full
+        store.put(0, [b"replaced"])
+        assert _info(store, case).entries == 4
+        assert not _info(store, case).full
         if case.defines("clear"):
-            backend.clear()
-            cleared = _info(backend, case)
+            store.clear()
+            cleared = _info(store, case)
             assert (cleared.entries, cleared.full) == (0, False)
             assert cleared.bytes < after.bytes
 

@@ -15,7 +15,7 @@ from kappacore.testing.caching.storing import LifetimeTests, NamespaceTests, Val
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CacheBackendSuite"]
+    from kappacore.caching.backends.base import CacheBackend
 
 
 class CacheBackendSuite(
@@ -62,6 +62,11 @@ class CacheBackendSuite(
         case = Case(ref, self.limit_option, self.timeout)
         yield case
         case.end()
+
+    @pytest.fixture
+    def store(self, case: Case) -> CacheBackend:
+        """The backend, opened for the case's own namespace."""
+        return case.open()
 
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:

@@ -34,7 +34,6 @@ def test_where_the_kernel_cannot_copy_reading_and_writing_does(tmp_path, monkeyp
 
     monkeypatch.setattr(os, "copy_file_range", fails_the_second_time)
     strategy = CopyStrategy()
-    strategy.clones = False
     for name in ("b", "c"):
         with (tmp_path / "a").open("rb") as source, (tmp_path / name).open("wb") as target:
             strategy.copy(Extent(source.fileno(), 0, len(data)), target.fileno())
