@@ -20,8 +20,6 @@ from kappacore.errors import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Address", "read_address"]
-
 _READ_SIZE = 1 << 20  # bytes per read of the socket; values are large
 _RETRIES = 2  # of a lost connection, not of a server that does not answer
 _BACKOFF = {"base": 0.01, "cap": 0.1}  # seconds

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from kappa_redis.namespace import Group
     from kappacore.plugin_api import Buffer
 
-__all__ = ["RedisBackend"]
-
 log = logging.getLogger("kappacore.cache")
 
 _BATCH_KEYS, _BATCH_BYTES = 512, 32 << 20  # of one request or reply

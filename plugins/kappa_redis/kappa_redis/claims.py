@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from kappa_redis.connections import Command
     from kappa_redis.namespace import RedisNamespace
 
-__all__ = ["Claims"]
-
 
 class Claims:
     """Claims of one instance, each a key that holds the instance's token for a while.

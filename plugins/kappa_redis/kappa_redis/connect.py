@@ -22,8 +22,6 @@ from kappacore.plugin_api import count_ranks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ENVIRONMENT", "PREFIX", "find_server", "prepare", "visit"]
-
 log = logging.getLogger("kappacore.cache")
 
 ENVIRONMENT = "KAPPA_REDIS_URL"

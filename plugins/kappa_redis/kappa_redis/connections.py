@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     #: A command and its keys' tag, as a position in ``tags``.
     Command = tuple[int, tuple[Any, ...]]
 
-__all__ = ["LOST", "Server", "open_server"]
-
 log = logging.getLogger("kappacore.cache")
 
 #: In place of a reply: the node that holds the key was found dead a moment ago.

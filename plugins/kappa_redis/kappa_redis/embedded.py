@@ -34,8 +34,6 @@ from kappacore.plugin_api import (
     user_folder,
 )
 
-__all__ = ["PrivateServer", "find_program", "is_private", "private_server", "running_url", "use"]
-
 _DEFAULT_SHARE = 0.5  # of the memory that is available
 _START, _STOP = 20.0, 5.0  # seconds
 _LONGEST_SOCKET = 107  # bytes of a socket's path, by the system's rule

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from kappa_redis.layout import Name
     from kappa_redis.namespace import RedisNamespace
 
-__all__ = ["peek", "remove", "survey", "sweep"]
-
 _PAGE = 1000  # keys per SCAN request
 _MEASURED = 200  # values whose size is measured; the others are assumed to be like them
 _OVERHEAD = 100  # bytes that the server needs for a key, about

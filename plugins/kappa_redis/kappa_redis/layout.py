@@ -24,8 +24,6 @@ from kappacore.errors import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CLUSTER_TAGS", "Layout", "Name", "check_prefix", "cluster_tags", "parse"]
-
 CLUSTER_TAGS = 32
 _PREFIX = re.compile(r"[A-Za-z0-9:._/-]{0,64}")
 _REST = re.compile(

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from kappa_redis.address import Address
     from kappa_redis.connections import Command, Server
 
-__all__ = ["Group", "RedisNamespace"]
-
 log = logging.getLogger("kappacore.cache")
 
 _READ_ONLY = 30.0  # seconds without writing after the server had no room

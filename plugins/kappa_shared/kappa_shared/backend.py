@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from kappacore.plugin_api import Buffer
 
-__all__ = ["SharedBackend"]
-
 _NOTE_USE = 60.0  # seconds between notes that the cache is still in use
 
 

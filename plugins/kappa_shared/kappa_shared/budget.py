@@ -13,8 +13,6 @@ from kappacore.plugin_api import disk_space, format_size, memory_limits, parse_s
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Budget", "plan"]
-
 _SHM = Path("/dev/shm")  # noqa: S108 - only compared with
 _DEFAULT_SHARE = 0.8
 _RESERVE = 256 * 2**20  # at most half of what there is

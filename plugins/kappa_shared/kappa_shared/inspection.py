@@ -18,8 +18,6 @@ from kappacore.plugin_api import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["inspect", "memory_taken"]
-
 
 def inspect(folder: Path) -> BackendInfo:
     """Return what is known of the arena in a folder.
