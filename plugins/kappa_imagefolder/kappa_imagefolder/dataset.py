@@ -150,13 +150,7 @@ class ImageFolder(ImagesAndClasses):
         self.target_transform = options.check_transform(target_transform, "target_transform")
         self._items: dict[str, Item] = {}
         self.loader = options.choose_loader(
-            loader,
-            decode,
-            shrink,
-            size_hint=size_hint,
-            exif=exif,
-            max_pixels=max_pixels,
-            jpeg_decoder=jpeg_decoder,
+            loader, decode, shrink, size_hint, exif, max_pixels, jpeg_decoder
         )
         self._on_error = options.check_on_error(on_error)
         self.extensions = options.check_extensions(extensions, is_valid_file)
@@ -257,7 +251,7 @@ class ImageFolder(ImagesAndClasses):
 
     @loader.setter
     def loader(self, loader: Callable[[str], Any]) -> None:
-        self._loader = options.check_loader(loader)
+        self._loader = options.check_function("loader", loader)
         self._items.clear()
 
     @property

@@ -94,13 +94,8 @@ numpy_loader: Callable[[AnyPath], npt.NDArray[np.uint8]] = FileLoader(Decoder("n
 #: Loads an image file as ``uint8`` of shape ``(3, H, W)``.
 tensor_loader: Callable[[AnyPath], torch.Tensor] = FileLoader(Decoder("tensor"))
 
-#: The loaders above, by the kind of their decoder.
-LOADERS: dict[str, Callable[[AnyPath], Any]] = {
-    "pil": pil_loader,
-    "raw": raw_image_loader,
-    "numpy": numpy_loader,
-    "tensor": tensor_loader,
-}
+#: Each loader above by itself, to find it by an equal one.
+LOADERS = {each: each for each in (pil_loader, raw_image_loader, numpy_loader, tensor_loader)}
 
 
 def raw_image_folder_sample_to_pil_sample(

@@ -8,17 +8,17 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import PIL
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from kappa_imagefolder.errors import UnreadableImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION = ExifTags.Base.Orientation
 
-#: What turns an image upright, by its orientation.
-TURNS = {
+# What turns an image upright, by its orientation.
+_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -147,4 +147,9 @@ def read_orientation(image: Image.Image) -> int:
         orientation: Any = image.getexif().get(ORIENTATION)
     except Exception:
         return 1
-    return int(orientation) if isinstance(orientation, int) and orientation in TURNS else 1
+    return int(orientation) if isinstance(orientation, int) and orientation in _TURNS else 1
+
+
+def find_turn(image: Image.Image) -> Image.Transpose | None:
+    """Return what turns an image upright according to its metadata; None if it is."""
+    return _TURNS.get(read_orientation(image))
