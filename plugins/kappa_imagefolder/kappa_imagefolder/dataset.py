@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kappa_imagefolder import options
 from kappa_imagefolder.errors import UnreadableImageError
 from kappa_imagefolder.files.listing import FullPaths, Samples, Targets
-from kappa_imagefolder.files.open_folder import CHECKS, list_samples, open_folder
+from kappa_imagefolder.files.open_folder import CHECKS, open_folder
 from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest
 from kappa_imagefolder.images.loaders import FileLoader, read_file
@@ -160,7 +160,9 @@ class ImageFolder(ImagesAndClasses):
         self._progress = progress
 
         kind = type(self)
-        own_classes = kind.find_classes is not ImageFolder.find_classes
+        own_classes = None
+        if kind.find_classes is not ImageFolder.find_classes:
+            own_classes = f"{kind.__module__}.{kind.__qualname__}"
         own_files = kind.make_dataset is not ImageFolder.make_dataset
         chooser = f"{kind.__name__}.make_dataset" if own_files else None
         index = options.check_index_option(
@@ -170,9 +172,8 @@ class ImageFolder(ImagesAndClasses):
         check_folder(self.root)
         folder = open_folder(
             self.root,
-            Rules(self.extensions, is_valid_file, self._class_order),
+            Rules(self.extensions, is_valid_file, self._class_order, own_classes),
             self.find_classes,
-            own_classes=f"{kind.__module__}.{kind.__qualname__}" if own_classes else None,
             make_dataset=self.make_dataset if own_files else None,
             allow_empty=allow_empty,
             index=index,
@@ -214,9 +215,10 @@ class ImageFolder(ImagesAndClasses):
         Returns:
             ``(path, label)`` of every image.
         """
-        return list_samples(
-            directory, class_to_idx, Rules(extensions, is_valid_file), allow_empty=allow_empty
-        )
+        classes = list(class_to_idx), class_to_idx
+        rules = Rules(extensions, is_valid_file)
+        listing = open_folder(directory, rules, lambda _: classes, allow_empty=allow_empty).listing
+        return Samples(FullPaths(directory, listing.paths), listing.labels)
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -142,20 +142,25 @@ class Listing:
         return str(hasher.hexdigest())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpenFolder:
-    """An image folder that has been opened.
+    """What a scan or an index says of an image folder.
 
     Args:
         listing: Its files.
         classes: Its classes.
         empty: Names of the classes without a file.
-        index_path: The index it was opened by; None without one.
+        folders: The folders that were listed, relative to the root; none unless timed.
+        times: When each of them last changed (mtime and ctime, in nanoseconds), zeros where that is
+            too recent to reveal a later change; ``int64`` of shape ``(folders, 2)``.
+        index_path: The index that says so; None for a scan.
     """
 
     listing: Listing
     classes: Classes
     empty: list[str]
+    folders: PackedPaths
+    times: npt.NDArray[np.int64]
     index_path: str | None = None
 
 

@@ -27,12 +27,13 @@ from kappa_imagefolder.errors import (
     RootNotFoundError,
     UnreadableFolderError,
 )
-from kappa_imagefolder.files.listing import Classes, Listing, PathPacker
+from kappa_imagefolder.files.listing import Listing, OpenFolder, PathPacker, pack
 from kappa_imagefolder.progress import progress_bar
-from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
+
+    from kappa_imagefolder.files.listing import Classes
 
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -45,7 +46,6 @@ Times = tuple[int, int]
 SETTLED = 2_000_000_000  # nanoseconds: some file systems keep times in steps of two seconds
 
 _log = logging.getLogger(__name__)
-_MAX_LABEL = np.iinfo(np.int32).max
 _UNKNOWN: Times = (0, 0)  # never trusted; storage that keeps no times may report it for all folders
 _BROKEN_LINK = (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)  # the link itself is at fault
 
@@ -58,27 +58,13 @@ class Rules:
         extensions: Endings of image files, in lower case.
         is_valid_file: Replaces ``extensions``: takes a file's path, which begins with the root.
         class_order: The order of the classes' files; one of :data:`CLASS_ORDERS`.
+        own_classes: Identifies an overridden ``find_classes``, which an index is for alone.
     """
 
     extensions: tuple[str, ...] | None = IMG_EXTENSIONS
     is_valid_file: Callable[[str], bool] | None = None
     class_order: str = "lexicographic"
-
-
-@dataclass(frozen=True)
-class Scan:
-    """The result of a scan.
-
-    Args:
-        listing: The files.
-        empty: Names of the classes without a file.
-        folders: The folders that were listed, relative to the root, and when they last changed;
-            zeros where that is too recent to reveal a later change. Empty unless timed.
-    """
-
-    listing: Listing
-    empty: list[str]
-    folders: dict[str, Times]
+    own_classes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,31 +132,14 @@ def find_classes(directory: str, order: str = "lexicographic") -> Classes:
     return classes, {name: idx for idx, name in enumerate(classes)}
 
 
-def check_classes(root: str, class_to_idx: Mapping[str, int]) -> None:
-    """Refuse an invalid result of an overridden ``find_classes``."""
-    if not class_to_idx:
-        raise NoClassesError(f"find_classes returned no class for {root!r}")
-    for name, idx in class_to_idx.items():
-        if isinstance(idx, bool) or not isinstance(idx, int) or not 0 <= idx <= _MAX_LABEL:
-            raise InvalidOptionError(
-                f"find_classes must give every class an integer from 0 to {_MAX_LABEL}, "
-                f"got {idx!r} for class {name!r}"
-            )
-
-
 def scan(
-    root: str,
-    class_to_idx: Mapping[str, int],
-    rules: Rules,
-    *,
-    progress: bool = True,
-    timed: bool = False,
-) -> Scan:
+    root: str, classes: Classes, rules: Rules, *, progress: bool = True, timed: bool = False
+) -> OpenFolder:
     """List the images of every class, by class name, folder and file name.
 
     Args:
         root: The image folder.
-        class_to_idx: Folder below the root → class index.
+        classes: Its classes: folders below the root.
         rules: Which files count.
         progress: Show a bar if it takes long.
         timed: Note when each folder last changed.
@@ -178,8 +147,7 @@ def scan(
     Raises:
         UnreadableFolderError: A folder cannot be listed.
     """
-    check_classes(root, class_to_idx)
-    names = _in_class_order(class_to_idx, rules.class_order)
+    names = _in_class_order(classes[1], rules.class_order)
     settled = time.time_ns() - SETTLED
     with progress_bar(f"Scanning {root}", show=progress) as done:
         found = _walk(root, names, rules.extensions, done, timed)
@@ -189,11 +157,18 @@ def scan(
     for name in names:
         before = len(labels)
         for path, folder in sorted(found[name].items()):
-            labels.extend([class_to_idx[name]] * _add(packer, root, path, folder, rules))
+            files = folder.files.split(b"\0") if folder.count else []
+            if rules.is_valid_file is not None:
+                prefix = os.path.join(root, path, "")
+                files = [file for file in files if rules.is_valid_file(prefix + os.fsdecode(file))]
+            packer.extend(os.fsencode(os.path.join(path, "")), files)
+            labels.extend([classes[1][name]] * len(files))
         if len(labels) == before:
             empty.append(name)
+    times = _times(found, settled) if timed else {}
     listing = Listing(packer.pack(), np.array(labels, np.int32))
-    return Scan(listing, empty, _times(found, settled) if timed else {})
+    noted = np.array(list(times.values()), np.int64).reshape(-1, 2)
+    return OpenFolder(listing, classes, empty, pack(times), noted)
 
 
 def _in_class_order(names: Iterable[str], order: str) -> list[str]:
@@ -304,18 +279,6 @@ def _leads_back(root: str, top: str, path: str) -> bool:
         if os.path.samestat(target, os.stat(os.path.join(root, path))):
             return True
     return os.path.samestat(target, os.stat(root))
-
-
-def _add(packer: PathPacker, root: str, path: str, folder: _Folder, rules: Rules) -> int:
-    """Add the images of one folder; return their number."""
-    if not folder.count:
-        return 0
-    names = folder.files.split(b"\0")
-    if rules.is_valid_file is not None:
-        prefix = os.path.join(root, path, "")
-        names = [name for name in names if rules.is_valid_file(prefix + os.fsdecode(name))]
-    packer.extend(os.fsencode(os.path.join(path, "")), names)
-    return len(names)
 
 
 def _times(found: dict[str, dict[str, _Folder]], settled: int) -> dict[str, Times]:
