@@ -103,18 +103,8 @@ class RedisBackend(CacheBackend):
                 f"that a Redis server takes in one value."
             )
         self._largest_warned = False
-        address = read_address(
-            find_server(url, max_bytes),
-            cluster=cluster,
-            username=username,
-            password=password,
-            tls_ca=tls_ca,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            tls_verify=tls_verify,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-        )
+        server, tls = find_server(url, max_bytes), (tls_ca, tls_cert, tls_key, tls_verify)
+        address = read_address(server, cluster, username, password, *tls, timeout, connect_timeout)
         self._ttl = _milliseconds(ttl, keep)
         self._namespace = RedisNamespace(address, prefix, namespace, self._ttl)
         self._claims = Claims(self._namespace)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -26,7 +27,7 @@ log = logging.getLogger("kappacore.cache")
 
 ENVIRONMENT = "KAPPA_REDIS_URL"
 PREFIX = "kappa:"
-_ADDRESS_OPTIONS = set(read_address.__kwdefaults__ or ())
+_ADDRESS_OPTIONS = inspect.signature(read_address).parameters.keys() - {"url"}
 _PROBE = "kappa-redis-probe"  # not one of the engine's namespaces, whose names have more parts
 _PROBE_TTL = 1000  # milliseconds
 _LOGIN_FAILURES = ("Authentication required", "invalid username-password", "AUTH")
@@ -71,9 +72,9 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
     address = _address(url, options)
     _probe(address, check_prefix(options.get("prefix", PREFIX)))
     prepared["url"] = url
-    if address.password is not None or address.username is not None:
-        prepared["url"] = _without_credentials(url)
-        prepared.update(username=address.username, password=address.password)
+    credentials = {name: address.arguments.get(name) for name in ("username", "password")}
+    if any(value is not None for value in credentials.values()):
+        prepared.update(url=_without_credentials(url), **credentials)
     return prepared
 
 
@@ -85,12 +86,12 @@ def visit(name: str, options: dict[str, Any]) -> Iterator[RedisNamespace | None]
         yield None
         return
     address = _address(url, options)
-    namespace = RedisNamespace(address, options.get("prefix", PREFIX), name, ttl=None)
-    try:
-        with address.errors_without_secrets():
-            yield namespace
-    finally:
-        namespace.close()
+    prefix = options.get("prefix", PREFIX)
+    with (
+        closing(RedisNamespace(address, prefix, name, ttl=None)) as namespace,
+        address.errors_without_secrets(),
+    ):
+        yield namespace
 
 
 def _address(url: str, options: dict[str, Any]) -> Address:
@@ -99,34 +100,27 @@ def _address(url: str, options: dict[str, Any]) -> Address:
 
 def _probe(address: Address, prefix: str) -> None:
     """Try each command once. An unreachable server is not an error: it may come back."""
-    server = open_server(address)
     try:
-        layout = Layout(prefix, _PROBE, server.tags)
-        # Two names, which the nodes of a cluster would not take together without a tag.
-        name, other = layout.claim(0, os.getpid()), layout.claim(0, os.getpid() + 1)
-        commands: list[tuple[Any, ...]] = [
-            ("SET", name, b"", "NX", "PX", _PROBE_TTL),
-            ("GET", name),
-            ("MGET", name, other),
-            ("TYPE", name),
-            ("PEXPIRE", name, _PROBE_TTL),
-            ("STRLEN", name),
-            ("PTTL", name),
-            ("UNLINK", name),
-        ]
-        with address.errors_without_secrets():
+        with closing(open_server(address)) as server, address.errors_without_secrets():
+            layout = Layout(prefix, _PROBE, server.tags)
+            # Two names, which the nodes of a cluster would not take together without a tag.
+            name, other = layout.claim(0, os.getpid()), layout.claim(0, os.getpid() + 1)
+            commands: list[tuple[Any, ...]] = [
+                ("SET", name, b"", "NX", "PX", _PROBE_TTL),
+                ("GET", name),
+                ("MGET", name, other),
+                ("TYPE", name),
+                ("PEXPIRE", name, _PROBE_TTL),
+                ("STRLEN", name),
+                ("PTTL", name),
+                ("UNLINK", name),
+                ("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1),
+            ]
             replies = server.run([(0, command) for command in commands])
-            commands.append(("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1))
-            try:
-                replies.append(server.clients()[0].execute_command(*commands[-1]))
-            except redis.ResponseError as error:
-                replies.append(error)
     except redis.RedisError as error:
         _raise_if_final(error, address)
         log.info("the Redis server %s cannot be reached now: %s", address.url, error)
         return
-    finally:
-        server.close()
     lacking = [
         str(command[0])
         for command, reply in zip(commands, replies, strict=True)

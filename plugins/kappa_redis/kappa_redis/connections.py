@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.cluster import RedisCluster
@@ -35,32 +35,17 @@ _MOST_THREADS = 8
 _UNCOVERED = ""  # stands for the node of slots that no node holds
 
 
-class Server(Protocol):
-    """What the backend needs of one server or a cluster. Threads may share it."""
-
-    tags: tuple[str, ...]
-
-    def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands at once; return their replies, including the server's errors.
-
-        Raises:
-            redis.RedisError: If no reply comes.
-        """
-
-    def clients(self) -> list[Any]:
-        """Return redis-py's client for each server that holds keys of its own."""
-
-    def close(self) -> None:
-        """Close all connections."""
-
-
 def open_server(address: Address) -> Server:
     """Return the server at an address; it connects when the first command is sent."""
-    return _Cluster(address) if address.cluster else _OneServer(address)
+    return _Cluster(address) if address.cluster else Server(address)
 
 
-class _OneServer:
-    """One server."""
+class Server:
+    """One server. Threads may share it.
+
+    Args:
+        address: Where it is.
+    """
 
     tags: tuple[str, ...] = ("",)
 
@@ -69,17 +54,24 @@ class _OneServer:
         self._client = redis.Redis(connection_pool=pool)
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
-        return _send(self._client, [command for _, command in commands])
+        """Send commands at once; return their replies, including the server's errors.
+
+        Raises:
+            redis.RedisError: If no reply comes.
+        """
+        return send(self._client, [command for _, command in commands])
 
     def clients(self) -> list[Any]:
+        """Return redis-py's client for each server that holds keys of its own."""
         return [self._client]
 
     def close(self) -> None:
+        """Close all connections."""
         self._client.close()
         self._client.connection_pool.disconnect()
 
 
-class _Cluster:
+class _Cluster(Server):
     """The nodes of a cluster. Each is sent the commands for its own keys, all at the same time.
 
     A failing node raises once, so that the failure is counted. It is then left alone for a while:
@@ -112,20 +104,19 @@ class _Cluster:
         replies: list[Any],
     ) -> None:
         """Send the commands at ``positions`` to their nodes, and put the replies there."""
+        nodes: dict[str, ClusterNode] = {}
         by_node: dict[str, list[int]] = {}
-        clients: dict[str, Any] = {}
         for position in positions:
             node = self._node(cluster, self.tags[commands[position][0]])
-            if node is None:
-                continue
-            if node.name not in clients:
-                clients[node.name] = cluster.get_redis_connection(node)
-            by_node.setdefault(node.name, []).append(position)
+            if node is not None:
+                nodes[node.name] = node
+                by_node.setdefault(node.name, []).append(position)
         now = time.monotonic()
 
-        def send(name: str) -> Exception | None:
+        def ask(name: str) -> Exception | None:
+            client = cluster.get_redis_connection(nodes[name])
             try:
-                found = _send(clients[name], [commands[i][1] for i in by_node[name]])
+                found = send(client, [commands[i][1] for i in by_node[name]])
             except redis.RedisError as error:
                 self._lost_until[name] = time.monotonic() + _NODE_PAUSE
                 shown = self._address.without_secrets(error)
@@ -136,21 +127,21 @@ class _Cluster:
             return None
 
         asked = [name for name in by_node if self._lost_until.get(name, 0.0) < now]
-        for error in filter(None, self._at_once(send, asked)):
+        for error in filter(None, self._at_once(ask, asked)):
             self._refresh(cluster)
             raise error
 
     def _at_once(
-        self, send: Callable[[str], Exception | None], names: list[str]
+        self, ask: Callable[[str], Exception | None], names: list[str]
     ) -> list[Exception | None]:
         if len(names) > 1:
             try:
-                futures = [self._threads.submit(send, name) for name in names]
+                futures = [self._threads.submit(ask, name) for name in names]
             except RuntimeError:  # the interpreter is about to end and starts no threads
                 pass
             else:
                 return [future.result() for future in futures]
-        return [send(name) for name in names]
+        return [ask(name) for name in names]
 
     def _node(self, cluster: Any, tag: str) -> ClusterNode | None:
         """Return the node that holds a tag; None if none does."""
@@ -194,7 +185,7 @@ class _Cluster:
             return self._connected
 
 
-def _send(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+def send(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
     """Send commands in one piece; the replies include the server's errors."""
     if len(commands) == 1:
         try:
