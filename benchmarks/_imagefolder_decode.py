@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks._timing import best_of, table
 from kappa_imagefolder.images.decoding import Decoder, simplejpeg
-from kappa_imagefolder.images.shrinking import Shrink
+from kappa_imagefolder.images.pillow import Shrink
 
 if TYPE_CHECKING:
     from collections.abc import Callable

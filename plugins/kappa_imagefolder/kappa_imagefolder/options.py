@@ -10,7 +10,7 @@ from typing import Any
 from kappa_imagefolder.files.scan import IMG_EXTENSIONS
 from kappa_imagefolder.images.decoding import JPEG_DECODERS, KINDS, Decoder
 from kappa_imagefolder.images.loaders import LOADERS, FileLoader
-from kappa_imagefolder.images.shrinking import Shrink
+from kappa_imagefolder.images.pillow import Shrink
 from kappacore.errors import InvalidOptionError
 
 Function = Callable[[Any], Any]

@@ -15,8 +15,7 @@ from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionErro
 from kappa_redis import embedded
 from kappa_redis.address import Address, read_address
 from kappa_redis.connections import open_server
-from kappa_redis.layout import Layout, check_prefix
-from kappa_redis.namespace import RedisNamespace
+from kappa_redis.namespace import Layout, RedisNamespace, check_prefix
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks
 

@@ -6,17 +6,18 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.cluster import RedisCluster
 from redis.connection import SSLConnection
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import MovedError, RedisClusterException, SlotNotCoveredError
 
-from kappa_redis.layout import cluster_tags
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from redis.cluster import ClusterNode
 
@@ -30,6 +31,9 @@ log = logging.getLogger("kappacore.cache")
 #: In place of a reply: the node that holds the key was found dead a moment ago.
 LOST = object()
 
+# A cluster places a key by the part of its name in braces, its tag. If each key had one of its own,
+# each look-up would be a request of its own; with one tag for all, one node would hold everything.
+CLUSTER_TAGS = 32
 _NODE_PAUSE = 30.0  # seconds that a dead node is left alone while the others are used
 _MOST_THREADS = 8
 _UNCOVERED = ""  # stands for the node of slots that no node holds
@@ -87,34 +91,29 @@ class _Cluster(Server):
         self._lost_until: dict[str, float] = {}  # by the name of a node
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
-        cluster = self._cluster()
         replies: list[Any] = [LOST] * len(commands)
-        self._run(cluster, commands, range(len(commands)), replies)
+        self._run(commands, range(len(commands)), replies)
         moved = [i for i, reply in enumerate(replies) if isinstance(reply, MovedError)]
         if moved:
-            cluster.nodes_manager.initialize()
-            self._run(cluster, commands, moved, replies)
+            self._cluster().nodes_manager.initialize()
+            self._run(commands, moved, replies)
         return replies
 
     def _run(
-        self,
-        cluster: Any,
-        commands: Sequence[Command],
-        positions: Sequence[int],
-        replies: list[Any],
+        self, commands: Sequence[Command], positions: Sequence[int], replies: list[Any]
     ) -> None:
         """Send the commands at ``positions`` to their nodes, and put the replies there."""
         nodes: dict[str, ClusterNode] = {}
         by_node: dict[str, list[int]] = {}
         for position in positions:
-            node = self._node(cluster, self.tags[commands[position][0]])
+            node = self._node(self.tags[commands[position][0]])
             if node is not None:
                 nodes[node.name] = node
                 by_node.setdefault(node.name, []).append(position)
         now = time.monotonic()
 
         def ask(name: str) -> Exception | None:
-            client = cluster.get_redis_connection(nodes[name])
+            client = self._cluster().get_redis_connection(nodes[name])
             try:
                 found = send(client, [commands[i][1] for i in by_node[name]])
             except redis.RedisError as error:
@@ -127,38 +126,30 @@ class _Cluster(Server):
             return None
 
         asked = [name for name in by_node if self._lost_until.get(name, 0.0) < now]
-        for error in filter(None, self._at_once(ask, asked)):
-            self._refresh(cluster)
+        answers: Iterable[Exception | None] = map(ask, asked)
+        if len(asked) > 1:
+            with suppress(RuntimeError):  # the interpreter is about to end and starts no threads
+                answers = self._threads.map(ask, asked)
+        for error in filter(None, list(answers)):
+            self._refresh()
             raise error
 
-    def _at_once(
-        self, ask: Callable[[str], Exception | None], names: list[str]
-    ) -> list[Exception | None]:
-        if len(names) > 1:
-            try:
-                futures = [self._threads.submit(ask, name) for name in names]
-            except RuntimeError:  # the interpreter is about to end and starts no threads
-                pass
-            else:
-                return [future.result() for future in futures]
-        return [ask(name) for name in names]
-
-    def _node(self, cluster: Any, tag: str) -> ClusterNode | None:
+    def _node(self, tag: str) -> ClusterNode | None:
         """Return the node that holds a tag; None if none does."""
         try:
-            node: ClusterNode = cluster.get_node_from_key(tag)
+            node: ClusterNode = self._cluster().get_node_from_key(tag)
         except SlotNotCoveredError:
             if time.monotonic() < self._lost_until.get(_UNCOVERED, 0.0):
                 return None
             self._lost_until[_UNCOVERED] = time.monotonic() + _NODE_PAUSE
-            self._refresh(cluster)
-            return self._node(cluster, tag)
+            self._refresh()
+            return self._node(tag)
         return node
 
-    def _refresh(self, cluster: Any) -> None:
+    def _refresh(self) -> None:
         """Ask the nodes which slots each holds, since another one may have taken over."""
         try:
-            cluster.nodes_manager.initialize()
+            self._cluster().nodes_manager.initialize()
         except (redis.RedisError, RedisClusterException) as error:
             shown = self._address.without_secrets(error)
             log.info("no node of the Redis cluster knows which node holds what: %s", shown)
@@ -196,3 +187,16 @@ def send(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
     for command in commands:
         pipeline.execute_command(*command)
     return list(pipeline.execute(raise_on_error=False))
+
+
+@cache
+def cluster_tags() -> tuple[str, ...]:
+    """Return the tags for a cluster, one in each of as many equal ranges of its slots."""
+    tags = []
+    width = REDIS_CLUSTER_HASH_SLOTS // CLUSTER_TAGS
+    for part in range(CLUSTER_TAGS):
+        number = 0
+        while key_slot(b"k%d-%d" % (part, number)) // width != part:
+            number += 1
+        tags.append(f"{{k{part}-{number}}}")
+    return tuple(tags)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from kappa_redis.connections import send
-from kappa_redis.layout import Layout, parse
+from kappa_redis.namespace import Layout, parse
 from kappacore.plugin_api import BackendInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kappa_redis.layout import Name
-    from kappa_redis.namespace import RedisNamespace
+    from kappa_redis.namespace import Name, RedisNamespace
 
     #: Names of keys, their parts, and whether each is a current generation or a value of it.
     Page = list[tuple[bytes, Name, bool]]

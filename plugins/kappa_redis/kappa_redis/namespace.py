@@ -1,8 +1,18 @@
-"""One namespace on a server: its names, its generations, and commands sent within it."""
+"""One namespace on a server: its names, its generations, and commands sent within it.
+
+Each key's name is ``<prefix><namespace>:<tag>`` followed by one of::
+
+    g                          the generation: a random word that clearing removes
+    v:<generation>:<key>       a value
+    c:<key>                    a claim: the token of the process that is loading that value
+
+A single server has one empty tag, a cluster a fixed number of them, spread evenly over its slots.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,8 +21,7 @@ import redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from kappa_redis.connections import LOST, open_server
-from kappa_redis.layout import Layout, check_prefix
-from kappacore.errors import CacheClosedError
+from kappacore.errors import CacheClosedError, InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +34,81 @@ log = logging.getLogger("kappacore.cache")
 _READ_ONLY = 30.0  # seconds without writing after the server had no room
 # Errors of a server that stores nothing more but can still be read.
 _REFUSALS = ("MISCONF", "NOREPLICAS")
+_PREFIX = re.compile(r"[A-Za-z0-9:._/-]{0,64}")
+_REST = re.compile(
+    r"(?P<namespace>[a-z0-9._-]{1,100}):(?P<tag>\{k[0-9a-z-]+\})?"
+    r"(?:g|(?P<claim>c):\d+|v:(?P<generation>[0-9a-f]+):\d+)"
+)
+
+
+class Layout:
+    """Names of one namespace's keys.
+
+    Args:
+        prefix: What all names begin with.
+        namespace: The namespace.
+        tags: The tags that keys are spread over; one empty tag for a single server.
+    """
+
+    def __init__(self, prefix: str, namespace: str, tags: tuple[str, ...]) -> None:
+        self.tags = tags
+        self._heads = [f"{prefix}{namespace}:{tag}" for tag in tags]
+        #: Matches all names of the namespace; neither part contains a special character of SCAN.
+        self.pattern = f"{prefix}{namespace}:*"
+
+    def generation(self, tag: int) -> str:
+        """Return the name of a tag's generation."""
+        return f"{self._heads[tag]}g"
+
+    def values(self, tag: int, generation: str, keys: Iterable[int]) -> list[str]:
+        """Return the names of values under one tag."""
+        head = f"{self._heads[tag]}v:{generation}:"
+        return [f"{head}{key}" for key in keys]
+
+    def claim(self, tag: int, key: int) -> str:
+        """Return the name of the claim on a value."""
+        return f"{self._heads[tag]}c:{key}"
+
+
+class Name(NamedTuple):
+    """The parts of a key's name.
+
+    Args:
+        namespace: The namespace.
+        tag: Its tag, braces included; empty on a single server.
+        generation: Of a value; empty for other keys.
+        is_claim: Whether it is a claim.
+    """
+
+    namespace: str
+    tag: str
+    generation: str
+    is_claim: bool
+
+
+def parse(prefix: str, name: bytes) -> Name | None:
+    """Take the name of a key apart; None if it is not one of ours."""
+    text = name.decode("ascii", "replace")
+    match = _REST.fullmatch(text, len(prefix)) if text.startswith(prefix) else None
+    if match is None:
+        return None
+    return Name(
+        match["namespace"], match["tag"] or "", match["generation"] or "", bool(match["claim"])
+    )
+
+
+def check_prefix(prefix: object) -> str:
+    """Return ``prefix`` if names can begin with it.
+
+    Raises:
+        InvalidOptionError: If they cannot.
+    """
+    if isinstance(prefix, str) and _PREFIX.fullmatch(prefix):
+        return prefix
+    raise InvalidOptionError(
+        f"prefix={prefix!r} is not valid. Use up to 64 characters out of letters, digits and "
+        f"':', '.', '_', '/', '-', such as 'kappa:'."
+    )
 
 
 class Group(NamedTuple):

@@ -24,8 +24,7 @@ from kappacore.plugin_api import (
 if sys.platform == "linux":
     from kappa_shared.arena import Arena
     from kappa_shared.budget import Budget, plan
-    from kappa_shared.inspection import inspect, memory_taken
-    from kappa_shared.layout import map_index
+    from kappa_shared.layout import inspect, map_index, memory_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

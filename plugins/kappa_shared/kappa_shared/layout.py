@@ -13,14 +13,22 @@ import mmap
 import os
 import struct
 import uuid
-from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
 
 from kappacore.errors import StorageError
-from kappacore.plugin_api import NO_SPACE, boot_id, open_private
+from kappacore.plugin_api import (
+    NO_SPACE,
+    BackendInfo,
+    boot_id,
+    count_users,
+    dataset_of,
+    kept_until,
+    last_used,
+    open_private,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,15 +51,6 @@ PREFIX = struct.Struct("=QQ")  # length and key, directly before the value
 _IOV_MAX = 512
 
 
-class Fill(TypedDict):
-    """How full an arena is; see :class:`kappacore.plugin_api.BackendInfo`."""
-
-    entries: int
-    bytes: int
-    capacity: int
-    full: bool
-
-
 class Index:
     """A mapped index: the header's words, and one word per key for its value and for its claim.
 
@@ -67,8 +66,11 @@ class Index:
         self.values = self.words[first : first + self.length]
         self.claims = self.words[first + self.length :]
 
-    def fill(self) -> Fill:
-        """Return how full the arena is. Values are counted: a counter could be off after a kill."""
+    def fill(self) -> dict[str, Any]:
+        """Return how full it is, as :class:`kappacore.plugin_api.BackendInfo` has it.
+
+        Values are counted: a counter could be off after a kill.
+        """
         return {
             "entries": int(np.count_nonzero(np.asarray(self.values))),
             "bytes": self.words[CURSOR] - ALIGN,  # holes and alignment included
@@ -198,3 +200,56 @@ def write_value(fd: int, offset: int, key: int, size: int, value: Sequence[Buffe
 def boot() -> int:
     """Return a digest of this boot's identifier."""
     return xxhash.xxh3_64_intdigest(boot_id().encode())
+
+
+# ---- without using it
+
+
+def inspect(folder: Path) -> BackendInfo:
+    """Return what is known of the arena in a folder.
+
+    It takes no lock, so an arena that is being made or removed may look half empty.
+    """
+    facts: dict[str, Any] = {
+        "namespace": folder.name,
+        "where": str(folder),
+        "users": count_users(folder),
+        "last_used": last_used(folder),
+        "kept_until": kept_until(folder),
+    }
+    index = map_index(folder)
+    if index is None:
+        facts.update(entries=0, bytes=memory_taken(folder), capacity=None, full=False)
+        return BackendInfo(**facts, dataset="? (another version's, or half made)")
+    data = data_path(folder, index.words[GENERATION])
+
+    def get(key: int) -> bytes | None:
+        return _read(data, index.values[key], key) if key < index.length else None
+
+    return BackendInfo(**facts, **index.fill(), dataset=dataset_of(folder.name, get))
+
+
+def memory_taken(folder: Path) -> int:
+    """Return the bytes of memory or disk that an arena's values take."""
+    try:
+        with os.scandir(folder) as entries:
+            data = [entry.stat() for entry in entries if entry.name.startswith("data-")]
+    except FileNotFoundError:
+        return 0
+    return sum(info.st_blocks * 512 for info in data)
+
+
+def _read(path: Path, offset: int, key: int) -> bytes | None:
+    if not offset:
+        return None
+    try:
+        fd = open_private(path, os.O_RDONLY)
+    except FileNotFoundError:  # cleared meanwhile
+        return None
+    try:
+        prefix = os.pread(fd, PREFIX.size, offset)
+        length, owner = PREFIX.unpack(prefix) if len(prefix) == PREFIX.size else (0, -1)
+        whole = owner == key and offset + length <= os.fstat(fd).st_size
+        return os.pread(fd, length, offset + PREFIX.size) if whole else None
+    finally:
+        os.close(fd)

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -93,32 +93,15 @@ class PackedPaths(LazySequence[str]):
 
 def pack(paths: Iterable[str]) -> PackedPaths:
     """Pack paths given as strings."""
-    packer = PathPacker()
-    packer.extend(b"", [os.fsencode(path) for path in paths])
-    return packer.pack()
+    encoded = [os.fsencode(path) for path in paths]
+    return pack_bytes(b"".join(encoded), array("q", map(len, encoded)))
 
 
-class PathPacker:
-    """Collects paths into :class:`PackedPaths` without keeping an object per path."""
-
-    def __init__(self) -> None:
-        self._blob = bytearray()
-        self._offsets = array("q", [0])
-
-    def extend(self, prefix: bytes, names: Sequence[bytes]) -> None:
-        """Add the files ``names`` of one folder; ``prefix`` is its path and a slash."""
-        if not names:
-            return
-        lengths = (len(prefix) + len(name) for name in names)
-        self._offsets.extend(islice(accumulate(lengths, initial=len(self._blob)), 1, None))
-        self._blob += prefix + prefix.join(names)
-
-    def pack(self) -> PackedPaths:
-        """Return all paths added so far."""
-        return PackedPaths(
-            np.frombuffer(bytes(self._blob), np.uint8),
-            np.frombuffer(self._offsets.tobytes(), np.int64),
-        )
+def pack_bytes(blob: bytes, lengths: array[int]) -> PackedPaths:
+    """Pack paths given as one block, and the length of each."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return PackedPaths(np.frombuffer(blob, np.uint8), offsets)
 
 
 @dataclass(frozen=True, eq=False)

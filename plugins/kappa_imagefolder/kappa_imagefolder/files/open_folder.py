@@ -139,12 +139,11 @@ def _by_index(
     scanned = cache(lambda: scan(root, classes(), rules, progress=progress, timed=True))
     for file in sorted(files, key=lambda file: -file.written):
         if check == "full":
-            is_current = _is_same(file, scanned())
-        else:
-            is_current = (trusts_classes or _has_classes(file, root, classes())) and (
-                check == "trust" or _is_unchanged(file, root)
-            )
-        if is_current:
+            if _is_same(file, scanned()):
+                return file
+        elif not trusts_classes and file.classes != classes():
+            _log.info("the classes in %r are not those of %r", root, file.index_path)
+        elif check == "trust" or _is_unchanged(file, root):
             return file
     return save_index(paths, purpose, scanned(), chosen=chosen)
 
@@ -199,12 +198,6 @@ def _is_inside(path: str, root: str) -> bool:
     return os.path.realpath(os.path.dirname(path)) == root
 
 
-def _has_classes(file: IndexFile, root: str, classes: Classes) -> bool:
-    if file.classes != classes:
-        _log.info("the classes in %r are not those of %r", root, file.index_path)
-    return file.classes == classes
-
-
 def _is_unchanged(file: IndexFile, root: str) -> bool:
     """Return whether an index is whole, and each folder last changed when it says."""
     try:
@@ -215,15 +208,14 @@ def _is_unchanged(file: IndexFile, root: str) -> bool:
     if not file.times.any(axis=1).all():
         _log.info("not all folders in %r have times that can be trusted", root)
         return False
-    times = adaptive_map(
-        lambda folder: folder_times(os.path.join(root, folder)), file.folders, batch=16
-    )
+    folders = (os.path.join(root, folder) for folder in file.folders)
     try:
-        if np.array_equal(list(times), file.times):
+        if np.array_equal(list(adaptive_map(folder_times, folders, batch=16)), file.times):
             return True
-        _log.info("a folder in %r has changed since it was indexed", root)
+        reason = "its times"
     except OSError as error:
-        _log.info("a folder in %r has changed since it was indexed: %s", root, error)
+        reason = str(error)
+    _log.info("a folder in %r has changed since it was indexed: %s", root, reason)
     return False
 
 
@@ -250,15 +242,15 @@ def save_index(
         IndexFileError: The chosen path cannot be written.
     """
     root = purpose["root"]
-    if "" in found.classes[1]:  # the root is a class, and an index in it would change its times
-        paths = [path for path in paths if chosen or not _is_inside(path, root)]
     errors = []
     for path in paths:
-        private = not chosen and not _is_inside(path, root)
+        inside = _is_inside(path, root)
+        if inside and not chosen and "" in found.classes[1]:
+            continue  # the root is a class, and an index in it would change its times
+        mode = 0o666 if chosen or inside else 0o600
         try:
-            if private:
+            if mode == 0o600:
                 os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            mode = 0o600 if private else 0o666
             return write_index_file(path, purpose, found, mode)
         except OSError as error:
             errors.append(f"{path!r}: {error.strerror or error}")

@@ -27,7 +27,7 @@ from kappa_imagefolder.errors import (
     RootNotFoundError,
     UnreadableFolderError,
 )
-from kappa_imagefolder.files.listing import Listing, OpenFolder, PathPacker, pack
+from kappa_imagefolder.files.listing import Listing, OpenFolder, pack, pack_bytes
 from kappa_imagefolder.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -151,22 +151,23 @@ def scan(
     settled = time.time_ns() - SETTLED
     with progress_bar(f"Scanning {root}", show=progress) as done:
         found = _walk(root, names, rules.extensions, done, timed)
-    packer = PathPacker()
-    labels = array("i")
+    blob, lengths, labels = bytearray(), array("q"), array("i")
     empty = []
     for name in names:
         before = len(labels)
         for path, folder in sorted(found[name].items()):
             files = folder.files.split(b"\0") if folder.count else []
             if rules.is_valid_file is not None:
-                prefix = os.path.join(root, path, "")
-                files = [file for file in files if rules.is_valid_file(prefix + os.fsdecode(file))]
-            packer.extend(os.fsencode(os.path.join(path, "")), files)
+                start = os.path.join(root, path, "")
+                files = [file for file in files if rules.is_valid_file(start + os.fsdecode(file))]
+            prefix = os.fsencode(os.path.join(path, ""))
+            blob += b"".join([prefix + file for file in files])
+            lengths.extend(len(prefix) + len(file) for file in files)
             labels.extend([classes[1][name]] * len(files))
         if len(labels) == before:
             empty.append(name)
     times = _times(found, settled) if timed else {}
-    listing = Listing(packer.pack(), np.array(labels, np.int32))
+    listing = Listing(pack_bytes(bytes(blob), lengths), np.array(labels, np.int32))
     noted = np.array(list(times.values()), np.int64).reshape(-1, 2)
     return OpenFolder(listing, classes, empty, pack(times), noted)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from kappa_imagefolder.images.shrinking import Shrink
+    from kappa_imagefolder.images.pillow import Shrink
 
 Label = TypeVar("Label")
 AnyPath = str | os.PathLike[str]
