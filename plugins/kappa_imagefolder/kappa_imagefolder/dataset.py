@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from kappa_imagefolder import options
 from kappa_imagefolder.errors import UnreadableImageError
-from kappa_imagefolder.files.listing import FullPaths, Samples, Targets
+from kappa_imagefolder.files.listing import PackedPaths, Samples, Targets
 from kappa_imagefolder.files.open_folder import CHECKS, open_folder
 from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest
@@ -218,7 +219,7 @@ class ImageFolder(ImagesAndClasses):
         classes = list(class_to_idx), class_to_idx
         rules = Rules(extensions, is_valid_file)
         listing = open_folder(directory, rules, lambda _: classes, allow_empty=allow_empty).listing
-        return Samples(FullPaths(directory, listing.paths), listing.labels)
+        return Samples(replace(listing.paths, root=directory), listing.labels)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -261,8 +262,9 @@ class ImageFolder(ImagesAndClasses):
         return self._loader if isinstance(self._loader, FileLoader) else None
 
     @property
-    def _paths(self) -> FullPaths:
-        return FullPaths(self.root, self._listing.paths)
+    def _paths(self) -> PackedPaths:
+        paths = self._listing.paths
+        return PackedPaths(paths.blob, paths.offsets, self.root)
 
     def _item(self, name: str) -> Item:
         """Return an item, also where a subclass defines it; kept, because finding it is slow."""
@@ -279,7 +281,7 @@ class ImageFolder(ImagesAndClasses):
     def getitem_x(self, idx: int, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
         """Load one image."""
         loader = self._file_loader
-        load = self.loader if loader is None else lambda path: loader.decoder(loader.read(path))
+        load = self.loader if loader is None else lambda path: loader.decode(loader.read(path))
         return self._transformed(self._load(idx, load))
 
     @property
@@ -292,7 +294,7 @@ class ImageFolder(ImagesAndClasses):
         if not len(raw):
             raise UnreadableImageError("the file is empty")
         loader = self._file_loader
-        return self._transformed(raw if loader is None else loader.decoder(raw))
+        return self._transformed(raw if loader is None else loader.decode(raw))
 
     def _read(self, idx: int) -> Any:
         """Return the bytes that a cache keeps.
@@ -387,10 +389,8 @@ class ImageFolder(ImagesAndClasses):
 
     def sample_fingerprint(self) -> str | None:
         """Identify the samples ``(x, class)``; None where their content is unknown."""
-        if (
-            type(self).__getitem__ is not ImageFolder.__getitem__
-            or type(self).__getitems__ is not ImageFolder.__getitems__
-        ):
+        methods = ("__getitem__", "__getitems__")
+        if any(getattr(type(self), each) is not getattr(ImageFolder, each) for each in methods):
             return None
         image = self._item("x").fingerprint()
         label = self._item("class").fingerprint()
@@ -398,9 +398,8 @@ class ImageFolder(ImagesAndClasses):
 
     def _image_fingerprint(self, raw: bool) -> str | None:
         loader = self._file_loader
-        if loader is None:
-            return None
-        if not raw and (self.transform is not None or self._on_error is not None):
+        changes = self.transform is not None or self._on_error is not None
+        if loader is None or (changes and not raw):
             return None
         if self._files_digest is None:
             self._files_digest = files_digest(

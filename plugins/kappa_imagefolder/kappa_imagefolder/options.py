@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kappa_imagefolder.files.scan import IMG_EXTENSIONS
-from kappa_imagefolder.images.decoding import JPEG_DECODERS, KINDS, Decoder
-from kappa_imagefolder.images.loaders import LOADERS, FileLoader
+from kappa_imagefolder.images.loaders import JPEG_DECODERS, KINDS, LOADERS, FileLoader
 from kappa_imagefolder.images.pillow import Shrink
 from kappacore.errors import InvalidOptionError
 
@@ -80,11 +79,11 @@ def choose_loader(
     for rule, value in limits.items():
         if value is not None and not _is_number(value):
             raise InvalidOptionError(f"{rule}, or None; got {value!r}")
-    chosen = FileLoader(Decoder(decode, size_hint, exif, pixels, jpeg), _shrink(shrink))
+    chosen = FileLoader(decode, size_hint, exif, pixels, jpeg, _shrink(shrink))
     if loader is None:
         return LOADERS.get(chosen, chosen)
     check_function("loader", loader)
-    given = loader.decoder.kind if isinstance(loader, FileLoader) else None
+    given = loader.kind if isinstance(loader, FileLoader) else None
     if decode not in ("pil", given):
         raise InvalidOptionError(
             f"decode={decode!r} chooses a loader, and loader={loader!r} was given too; pass one"
@@ -96,7 +95,7 @@ def choose_loader(
             f"size_hint, exif, max_pixels, jpeg_decoder and shrink are for the loaders of this "
             f"package, and loader={loader!r} was given too; pass decode= in its place"
         )
-    return replace(chosen, decoder=replace(chosen.decoder, kind=given))
+    return replace(chosen, kind=given)
 
 
 def _shrink(shrink: Any) -> Shrink | None:

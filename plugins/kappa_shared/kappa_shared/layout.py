@@ -13,6 +13,7 @@ import mmap
 import os
 import struct
 import uuid
+from io import FileIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,17 +89,14 @@ def map_index(folder: Path, *, writable: bool = False) -> Index | None:
         fd = open_private(folder / "index", os.O_RDWR if writable else os.O_RDONLY)
     except FileNotFoundError:
         return None
-    try:
+    with FileIO(fd):
         size = os.fstat(fd).st_size
-        length = (size - _HEADER) // 16
-        if length < 0 or size != index_size(length):
+        if size < _HEADER or (size - _HEADER) % 16:
             return None
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         mapping = mmap.mmap(fd, size, prot=access)
-    finally:
-        os.close(fd)
     index = Index(mapping)
-    right = mapping[: _START.size] == _start(folder, length)
+    right = mapping[: _START.size] == _start(folder, index.length)
     return index if right and data_path(folder, index.words[GENERATION]).exists() else None
 
 
@@ -114,15 +112,12 @@ def open_index(folder: Path, length: int, capacity: int) -> Index:
     if (folder / "index").exists():
         log.info("The shared cache in %s cannot be read; it is made anew.", folder)
     temporary = folder / f"index.{uuid.uuid4().hex}"
-    size = index_size(length)
+    size = _HEADER + 16 * length
     try:
-        fd = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        try:
+        with FileIO(open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)) as file:
             # Missing room is found out here, not by a bus error at the first touch.
-            os.posix_fallocate(fd, 0, size)
-            mapping = mmap.mmap(fd, size)
-        finally:
-            os.close(fd)
+            os.posix_fallocate(file.fileno(), 0, size)
+            mapping = mmap.mmap(file.fileno(), size)
         mapping[: _START.size] = _start(folder, length)
         index = Index(mapping)
         index.words[GENERATION] = make_data(folder, capacity)
@@ -137,11 +132,6 @@ def open_index(folder: Path, length: int, capacity: int) -> Index:
             f"--shm-size."
         ) from error
     return index
-
-
-def index_size(length: int) -> int:
-    """Return the size of the index in bytes."""
-    return _HEADER + 16 * length
 
 
 def _start(folder: Path, length: int) -> bytes:
@@ -162,11 +152,9 @@ def data_size(capacity: int) -> int:
 def make_data(folder: Path, capacity: int) -> int:
     """Make an empty data file and return its generation, a number that no other one has."""
     generation = uuid.uuid4().int >> 64
-    fd = open_private(data_path(folder, generation), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-    try:
-        os.ftruncate(fd, data_size(capacity))
-    finally:
-        os.close(fd)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    with FileIO(open_private(data_path(folder, generation), flags), "r+") as file:
+        file.truncate(data_size(capacity))
     return generation
 
 
@@ -246,10 +234,8 @@ def _read(path: Path, offset: int, key: int) -> bytes | None:
         fd = open_private(path, os.O_RDONLY)
     except FileNotFoundError:  # cleared meanwhile
         return None
-    try:
+    with FileIO(fd):
         prefix = os.pread(fd, PREFIX.size, offset)
         length, owner = PREFIX.unpack(prefix) if len(prefix) == PREFIX.size else (0, -1)
         whole = owner == key and offset + length <= os.fstat(fd).st_size
         return os.pread(fd, length, offset + PREFIX.size) if whole else None
-    finally:
-        os.close(fd)

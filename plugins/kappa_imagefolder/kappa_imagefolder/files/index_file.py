@@ -28,6 +28,7 @@ import os
 import re
 import secrets
 import stat
+import struct
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ from kappa_imagefolder.files.listing import Listing, OpenFolder, PackedPaths
 
 _MAGIC = b"KAPPAIF\x02"
 _NAME = _MAGIC[:-1]  # every version begins with it
-_PREFIX = len(_MAGIC) + 8 + 16
+_START = struct.Struct("<8sQ16s")  # magic, length of the header, its digest
 _ABANDONED = 3600  # seconds after which a partial file is taken to be left by a killed process
 
 # In this order, so that each is aligned. The times of a folder are two numbers.
@@ -149,17 +150,18 @@ def _map(path: str, descriptor: int) -> IndexFile:
         raise IndexFileError(f"{path!r} is an index of another version of kappa-imagefolder")
     try:
         return _parse(path, view, state.st_mtime_ns)
-    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError, struct.error) as error:
         raise IndexFileError(f"the index {path!r} is damaged: {error}") from error
 
 
 def _parse(path: str, view: memoryview, written: int) -> IndexFile:
-    length = int.from_bytes(view[len(_MAGIC) : len(_MAGIC) + 8], "little")
-    text = bytes(view[_PREFIX : _PREFIX + length])
-    if len(text) != length or xxhash.xxh3_128_digest(text) != view[len(_MAGIC) + 8 : _PREFIX]:
+    _, length, digest = _START.unpack_from(view)
+    end = _START.size + length
+    text = bytes(view[_START.size : end])
+    if len(text) != length or xxhash.xxh3_128_digest(text) != digest:
         raise ValueError("the digest of its header does not match")
     header = json.loads(text)
-    arrays, end = {}, _PREFIX + length
+    arrays = {}
     for name, dtype in _ARRAYS.items():
         arrays[name] = np.frombuffer(view, dtype, header["lengths"][name], end)
         end += arrays[name].nbytes
@@ -230,13 +232,12 @@ def write_index_file(path: str, purpose: dict[str, Any], found: OpenFolder, mode
         "lengths": {name: array.size for name, array in arrays.items()},
     }
     text = json.dumps(header).encode("ascii")
-    text += b" " * (-(_PREFIX + len(text)) % 64)
+    text += b" " * (-(_START.size + len(text)) % 64)
     _remove_abandoned(path)
     partial = f"{path}.{secrets.token_hex(4)}.part"
     with open(partial, "x+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         try:
-            file.write(_MAGIC + len(text).to_bytes(8, "little"))
-            file.write(xxhash.xxh3_128_digest(text) + text)
+            file.write(_START.pack(_MAGIC, len(text), xxhash.xxh3_128_digest(text)) + text)
             for array in arrays.values():
                 file.write(array.data)
             file.flush()

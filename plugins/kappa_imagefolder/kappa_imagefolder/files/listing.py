@@ -79,16 +79,19 @@ class PackedPaths(LazySequence[str]):
     Args:
         blob: The encoded paths, one after the other; ``uint8`` of shape ``(bytes,)``.
         offsets: Where each path starts, and the end; ``int64`` of shape ``(N + 1,)``.
+        root: The folder that they begin with when they are read; empty for none.
     """
 
     blob: npt.NDArray[np.uint8]
     offsets: npt.NDArray[np.int64]
+    root: str = ""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def _at(self, idx: int) -> str:
-        return os.fsdecode(self.blob[self.offsets[idx] : self.offsets[idx + 1]].tobytes())
+        path = os.fsdecode(self.blob[self.offsets[idx] : self.offsets[idx + 1]].tobytes())
+        return os.path.join(self.root, path)  # noqa: PTH118 - torchvision's strings
 
 
 def pack(paths: Iterable[str]) -> PackedPaths:
@@ -148,24 +151,10 @@ class OpenFolder:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FullPaths(LazySequence[str]):
-    """The path of every file, beginning with ``root``."""
-
-    root: str
-    paths: PackedPaths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def _at(self, idx: int) -> str:
-        return os.path.join(self.root, self.paths[idx])  # noqa: PTH118 - torchvision's strings
-
-
-@dataclass(frozen=True, eq=False, repr=False)
 class Samples(LazySequence[tuple[str, int]]):
     """``(path, label)`` of every file."""
 
-    paths: FullPaths
+    paths: PackedPaths
     labels: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
