@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks._timing import best_of, table
-from kappa_imagefolder.images.loaders import FileLoader, simplejpeg
+from kappa_imagefolder.images.loaders import FileLoader
 from kappa_imagefolder.images.pillow import Shrink
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def decoding(images: list[Image.Image], rounds: int) -> None:
         "Pillow → array": FileLoader("numpy", jpeg="pillow"),
         "Pillow → tensor": FileLoader("tensor", jpeg="pillow"),
     }
-    if simplejpeg() is None:
+    if find_spec("simplejpeg") is None:
         print("simplejpeg is not installed (`make bench` does it): no times of it.")
     else:
         decoders["simplejpeg → array"] = FileLoader("numpy")

@@ -14,12 +14,13 @@ from kappa_redis.namespace import Layout, parse
 from kappacore.plugin_api import BackendInfo
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterator
 
-    from kappa_redis.namespace import Name, RedisNamespace
+    from kappa_redis.namespace import RedisNamespace
 
     #: Names of keys, their parts, and whether each is a current generation or a value of it.
-    Page = list[tuple[bytes, Name, bool]]
+    Page = list[tuple[bytes, re.Match[str], bool]]
 
 _PAGE = 1000  # keys per SCAN request
 _MEASURED = 200  # values whose size is measured; the others are assumed to be like them
@@ -96,8 +97,8 @@ def _add_page(client: Any, page: Page, found: dict[str, _Found]) -> None:
     values = []
     for name, parts, is_current in page:
         if is_current:
-            each = found.setdefault(parts.namespace, _Found())
-            if parts.generation:
+            each = found.setdefault(parts["namespace"], _Found())
+            if parts["generation"]:
                 each.entries += 1
                 values.append((name, each))
     sample = [(name, each) for name, each in values if each.measured < _MEASURED]
@@ -113,7 +114,7 @@ def sweep(namespace: RedisNamespace) -> None:
     """Remove the values of generations that have ended."""
     for client in namespace.server.clients():
         for page in _pages(client, namespace.layout.pattern, namespace.prefix):
-            ended = [name for name, parts, current in page if parts.generation and not current]
+            ended = [name for name, parts, current in page if parts["generation"] and not current]
             _unlink(client, ended)
 
 
@@ -123,7 +124,7 @@ def remove(namespace: RedisNamespace) -> bool:
     for client in namespace.server.clients():
         for page in _pages(client, namespace.layout.pattern, namespace.prefix):
             _unlink(client, [name for name, _, _ in page])
-            found = found or not all(parts.is_claim for _, parts, _ in page)
+            found = found or not all(parts["claim"] for _, parts, _ in page)
     return found
 
 
@@ -145,20 +146,20 @@ def _pages(client: Any, pattern: str, prefix: str) -> Iterator[Page]:
     while cursor != 0:
         cursor, names = client.scan(cursor or 0, match=pattern, count=_PAGE)
         page = [(name, parts) for name in names if (parts := parse(prefix, name))]
-        tags = list(dict.fromkeys((parts.namespace, parts.tag) for _, parts in page))
+        tags = list(dict.fromkeys(parts.group("namespace", "tag") for _, parts in page))
         # Read after the page, so that a value of another generation has ended for good.
-        generations = _ask(client, [("GET", f"{prefix}{name}:{tag}g") for name, tag in tags])
-        current = dict(zip(tags, generations, strict=True))
+        found = _ask(client, [("GET", f"{prefix}{name}:{tag}g") for name, tag in tags])
+        current = dict(zip(tags, found, strict=True))
         yield [
-            (name, parts, _is_current(parts, current[parts.namespace, parts.tag]))
+            (name, parts, _is_current(parts, current[parts.group("namespace", "tag")]))
             for name, parts in page
         ]
 
 
-def _is_current(parts: Name, generation: bytes | None) -> bool:
-    if generation is None or parts.is_claim:
+def _is_current(parts: re.Match[str], generation: bytes | None) -> bool:
+    if generation is None or parts["claim"]:
         return False  # it was cleared, or is not a namespace
-    return parts.generation.encode() in (b"", generation)
+    return (parts["generation"] or "").encode() in (b"", generation)
 
 
 def _ask(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:

@@ -36,7 +36,7 @@ _READ_ONLY = 30.0  # seconds without writing after the server had no room
 _REFUSALS = ("MISCONF", "NOREPLICAS")
 _PREFIX = re.compile(r"[A-Za-z0-9:._/-]{0,64}")
 _REST = re.compile(
-    r"(?P<namespace>[a-z0-9._-]{1,100}):(?P<tag>\{k[0-9a-z-]+\})?"
+    r"(?P<namespace>[a-z0-9._-]{1,100}):(?P<tag>(?:\{k[0-9a-z-]+\})?)"
     r"(?:g|(?P<claim>c):\d+|v:(?P<generation>[0-9a-f]+):\d+)"
 )
 
@@ -70,31 +70,15 @@ class Layout:
         return f"{self._heads[tag]}c:{key}"
 
 
-class Name(NamedTuple):
-    """The parts of a key's name.
+def parse(prefix: str, name: bytes) -> re.Match[str] | None:
+    """Take the name of a key apart; None if it is not one of ours.
 
-    Args:
-        namespace: The namespace.
-        tag: Its tag, braces included; empty on a single server.
-        generation: Of a value; empty for other keys.
-        is_claim: Whether it is a claim.
+    Returns:
+        Groups ``namespace``, ``tag`` (braces included; empty on a single server), ``generation``
+        (of a value, else None) and ``claim`` (None for other keys).
     """
-
-    namespace: str
-    tag: str
-    generation: str
-    is_claim: bool
-
-
-def parse(prefix: str, name: bytes) -> Name | None:
-    """Take the name of a key apart; None if it is not one of ours."""
     text = name.decode("ascii", "replace")
-    match = _REST.fullmatch(text, len(prefix)) if text.startswith(prefix) else None
-    if match is None:
-        return None
-    return Name(
-        match["namespace"], match["tag"] or "", match["generation"] or "", bool(match["claim"])
-    )
+    return _REST.fullmatch(text, len(prefix)) if text.startswith(prefix) else None
 
 
 def check_prefix(prefix: object) -> str:

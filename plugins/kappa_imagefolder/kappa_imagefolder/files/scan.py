@@ -16,6 +16,7 @@ import stat
 import time
 from array import array
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -121,7 +122,7 @@ def find_classes(directory: str, order: str = "lexicographic") -> Classes:
         NoClassesError: It holds no folder.
         UnreadableFolderError: It cannot be listed.
     """
-    found = _list_folder(directory, None)
+    found = _list_folder(None, directory)
     if not found.folders:
         raise NoClassesError(
             f"the image folder {directory!r} holds no class folder ({found.count} files directly "
@@ -150,7 +151,7 @@ def scan(
     names = _in_class_order(classes[1], rules.class_order)
     settled = time.time_ns() - SETTLED
     with progress_bar(f"Scanning {root}", show=progress) as done:
-        found = _walk(root, names, rules.extensions, done, timed)
+        found = _walk(root, names, partial(_list_folder, rules.extensions, timed=timed), done)
     blob, lengths, labels = bytearray(), array("q"), array("i")
     empty = []
     for name in names:
@@ -182,18 +183,14 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 
 def _walk(
-    root: str,
-    tops: list[str],
-    extensions: tuple[str, ...] | None,
-    done: Callable[[int], object],
-    timed: bool,
+    root: str, tops: list[str], look: Callable[[str], _Folder], done: Callable[[int], object]
 ) -> dict[str, dict[str, _Folder]]:
     """Return, for each of ``tops``, every folder from there down (relative to ``root``)."""
 
     def list_below(top_and_path: tuple[str, str]) -> _Folder:
         top, path = top_and_path
         try:
-            return _list_folder(os.path.join(root, path), extensions, timed=timed)
+            return look(os.path.join(root, path))
         except UnreadableFolderError as error:
             if path == top and isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 return _Folder({}, b"", 0)  # a class known only to an overridden `find_classes`
@@ -216,12 +213,12 @@ def _walk(
     return found
 
 
-def _list_folder(path: str, extensions: tuple[str, ...] | None, *, timed: bool = False) -> _Folder:
+def _list_folder(extensions: tuple[str, ...] | None, path: str, *, timed: bool = False) -> _Folder:
     """List one folder without a ``stat`` per file.
 
     Args:
-        path: The folder.
         extensions: Endings, in lower case, of the files that count; None: all files count.
+        path: The folder.
         timed: Note when the folder last changed.
 
     Raises:

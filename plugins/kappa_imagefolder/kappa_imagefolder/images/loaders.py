@@ -9,7 +9,6 @@ them are part of the identity of decoded images.
 
 from __future__ import annotations
 
-import functools
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,9 +20,13 @@ from PIL import Image
 from kappa_imagefolder.errors import UnreadableImageError
 from kappa_imagefolder.images import pillow
 
+try:
+    import simplejpeg
+except ImportError:  # kappa-imagefolder[fast] is not installed
+    simplejpeg = None
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     import torch
 
@@ -39,17 +42,6 @@ _EXIF_INFO = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _JPEG_BEGINNING = b"\xff\xd8\xff"
 #: Colours that every decoder turns into the same RGB; CMYK is not among them.
 _JPEG_COLOURS = ("YCbCr", "Gray", "RGB")
-
-
-@functools.cache
-def simplejpeg() -> ModuleType | None:
-    """Return the module; None where it is not installed (``kappa-imagefolder[fast]``)."""
-    try:
-        import simplejpeg as module
-    except ImportError:
-        return None
-    found: ModuleType = module
-    return found
 
 
 def read_file(path: AnyPath) -> bytes:
@@ -144,8 +136,8 @@ class FileLoader:
         if self.kind == "raw":
             return self.stored_identity
         parts = [self.stored_identity, self.kind, pillow.identity()]
-        if module := self._simplejpeg:
-            parts.append(f"simplejpeg-{module.__version__}")
+        if self._is_fast:
+            parts.append(f"simplejpeg-{simplejpeg.__version__}")
         if self.size_hint is not None:
             parts.append(f"size_hint-{self.size_hint}")
         if self.exif:
@@ -153,8 +145,9 @@ class FileLoader:
         return "/".join(parts)
 
     @property
-    def _simplejpeg(self) -> ModuleType | None:
-        return simplejpeg() if self.kind in ("numpy", "tensor") and self.jpeg == "auto" else None
+    def _is_fast(self) -> bool:
+        """Whether simplejpeg decodes JPEGs."""
+        return bool(simplejpeg) and self.kind in ("numpy", "tensor") and self.jpeg == "auto"
 
     def _to_pil(self, data: Any) -> Image.Image:
         with pillow.open_image(data, self.max_pixels) as image:
@@ -180,11 +173,10 @@ class FileLoader:
 
     def _by_simplejpeg(self, data: Any) -> npt.NDArray[np.uint8] | None:
         """Return the pixels; None where Pillow is to decode or to refuse the file."""
-        module = self._simplejpeg
-        if module is None or bytes(data[: len(_JPEG_BEGINNING)]) != _JPEG_BEGINNING:
+        if not self._is_fast or bytes(data[: len(_JPEG_BEGINNING)]) != _JPEG_BEGINNING:
             return None
         try:
-            height, width, colours, _ = module.decode_jpeg_header(data)
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
             return None
         if colours not in _JPEG_COLOURS:
@@ -193,7 +185,7 @@ class FileLoader:
         by = pillow.reduction(width, height, self.size_hint)
         least = {"min_height": -(-height // by), "min_width": -(-width // by)} if by > 1 else {}
         try:
-            pixels: npt.NDArray[np.uint8] = module.decode_jpeg(data, "RGB", **least)
+            pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **least)
         except ValueError:
             return None
         return pixels
