@@ -103,7 +103,8 @@ def _probe(address: Address, prefix: str) -> None:
         with closing(open_server(address)) as server, address.errors_without_secrets():
             layout = Layout(prefix, _PROBE, server.tags)
             # Two names, which the nodes of a cluster would not take together without a tag.
-            name, other = layout.claim(0, os.getpid()), layout.claim(0, os.getpid() + 1)
+            number = os.getpid() * len(server.tags)
+            name, other = layout.claim(number), layout.claim(number + len(server.tags))
             commands: list[tuple[Any, ...]] = [
                 ("SET", name, b"", "NX", "PX", _PROBE_TTL),
                 ("GET", name),
@@ -115,7 +116,7 @@ def _probe(address: Address, prefix: str) -> None:
                 ("UNLINK", name),
                 ("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1),
             ]
-            replies = server.run([(0, command) for command in commands])
+            replies = server.run(commands)
     except redis.RedisError as error:
         _raise_if_final(error, address)
         log.info("the Redis server %s cannot be reached now: %s", address.url, error)

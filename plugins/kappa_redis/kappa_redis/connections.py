@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from kappa_redis.address import Address
 
-    #: A command and its keys' tag, as a position in ``tags``.
-    Command = tuple[int, tuple[Any, ...]]
+    #: Its name, its keys, which have the same tag, and its arguments.
+    Command = tuple[Any, ...]
 
 log = logging.getLogger("kappacore.cache")
 
@@ -63,7 +63,7 @@ class Server:
         Raises:
             redis.RedisError: If no reply comes.
         """
-        return send(self._client, [command for _, command in commands])
+        return send(self._client, commands)
 
     def clients(self) -> list[Any]:
         """Return redis-py's client for each server that holds keys of its own."""
@@ -106,7 +106,7 @@ class _Cluster(Server):
         nodes: dict[str, ClusterNode] = {}
         by_node: dict[str, list[int]] = {}
         for position in positions:
-            node = self._node(self.tags[commands[position][0]])
+            node = self._node(commands[position][1])
             if node is not None:
                 nodes[node.name] = node
                 by_node.setdefault(node.name, []).append(position)
@@ -115,7 +115,7 @@ class _Cluster(Server):
         def ask(name: str) -> Exception | None:
             client = self._cluster().get_redis_connection(nodes[name])
             try:
-                found = send(client, [commands[i][1] for i in by_node[name]])
+                found = send(client, [commands[i] for i in by_node[name]])
             except redis.RedisError as error:
                 self._lost_until[name] = time.monotonic() + _NODE_PAUSE
                 shown = self._address.without_secrets(error)
@@ -134,16 +134,16 @@ class _Cluster(Server):
             self._refresh()
             raise error
 
-    def _node(self, tag: str) -> ClusterNode | None:
-        """Return the node that holds a tag; None if none does."""
+    def _node(self, key: str) -> ClusterNode | None:
+        """Return the node that holds a key; None if none does."""
         try:
-            node: ClusterNode = self._cluster().get_node_from_key(tag)
+            node: ClusterNode = self._cluster().get_node_from_key(key)
         except SlotNotCoveredError:
             if time.monotonic() < self._lost_until.get(_UNCOVERED, 0.0):
                 return None
             self._lost_until[_UNCOVERED] = time.monotonic() + _NODE_PAUSE
             self._refresh()
-            return self._node(tag)
+            return self._node(key)
         return node
 
     def _refresh(self) -> None:
@@ -176,7 +176,7 @@ class _Cluster(Server):
             return self._connected
 
 
-def send(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+def send(client: Any, commands: Sequence[Command]) -> list[Any]:
     """Send commands in one piece; the replies include the server's errors."""
     if len(commands) == 1:
         try:

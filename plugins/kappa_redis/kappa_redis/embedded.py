@@ -77,7 +77,7 @@ class PrivateServer:
         with contextlib.closing(open_server(read_address(self.url))) as server:
             while True:
                 try:
-                    server.run([(0, ("PING",))])
+                    server.run([("PING",)])
                 except redis.RedisError as error:
                     problem = str(error)  # the error itself would refer to the server
                 else:

@@ -131,12 +131,11 @@ def remove(namespace: RedisNamespace) -> bool:
 def peek(namespace: RedisNamespace, name: str, key: int) -> bytes | None:
     """Return a value of any namespace, without renewing it or beginning a generation."""
     layout = Layout(namespace.prefix, name, namespace.server.tags)
-    tag = namespace.tag(key)
-    generation = namespace.run([(tag, ("GET", layout.generation(tag)))])[0]
+    generation = namespace.run([("GET", layout.generation(layout.tag(key)))])[0]
     if not isinstance(generation, bytes):
         return None
-    (value,) = layout.values(tag, generation.decode("ascii", "replace"), [key])
-    found = namespace.run([(tag, ("GET", value))])[0]
+    value = layout.value(key, generation.decode("ascii", "replace"))
+    found = namespace.run([("GET", value)])[0]
     return found if isinstance(found, bytes) else None
 
 

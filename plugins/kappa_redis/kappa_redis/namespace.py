@@ -51,7 +51,6 @@ class Layout:
     """
 
     def __init__(self, prefix: str, namespace: str, tags: tuple[str, ...]) -> None:
-        self.tags = tags
         self._heads = [f"{prefix}{namespace}:{tag}" for tag in tags]
         #: Matches all names of the namespace; neither part contains a special character of SCAN.
         self.pattern = f"{prefix}{namespace}:*"
@@ -60,14 +59,17 @@ class Layout:
         """Return the name of a tag's generation."""
         return f"{self._heads[tag]}g"
 
-    def values(self, tag: int, generation: str, keys: Iterable[int]) -> list[str]:
-        """Return the names of values under one tag."""
-        head = f"{self._heads[tag]}v:{generation}:"
-        return [f"{head}{key}" for key in keys]
+    def tag(self, key: int) -> int:
+        """Return the tag of a key, as a position in ``tags``."""
+        return key % len(self._heads)
 
-    def claim(self, tag: int, key: int) -> str:
+    def value(self, key: int, generation: str) -> str:
+        """Return the name of a value."""
+        return f"{self._heads[key % len(self._heads)]}v:{generation}:{key}"
+
+    def claim(self, key: int) -> str:
         """Return the name of the claim on a value."""
-        return f"{self._heads[tag]}c:{key}"
+        return f"{self._heads[key % len(self._heads)]}c:{key}"
 
 
 def parse(prefix: str, name: bytes) -> re.Match[str] | None:
@@ -132,7 +134,7 @@ class RedisNamespace:
         self._server: Server | None = open_server(address)
         self.layout = Layout(prefix, name, self._server.tags)
         # The generation of each tag that its values were last seen in; None: not known.
-        self._generations: list[str | None] = [None] * len(self.layout.tags)
+        self._generations: list[str | None] = [None] * len(self._server.tags)
         self._read_only_until = 0.0
         self.refused = False
 
@@ -193,11 +195,7 @@ class RedisNamespace:
         self._read_only_until = time.monotonic() + _READ_ONLY
         return False
 
-    # ---- tags and generations
-
-    def tag(self, key: int) -> int:
-        """Return the tag of a key."""
-        return key % len(self._generations)
+    # ---- generations
 
     def group(self, keys: Sequence[int], positions: Iterable[int] | None = None) -> list[Group]:
         """Group keys by tag, and begin the generations that do not exist yet.
@@ -208,10 +206,9 @@ class RedisNamespace:
             keys: A batch of keys.
             positions: Those to group; default all.
         """
-        tags = len(self._generations)
         by_tag: dict[int, list[int]] = {}
         for position in range(len(keys)) if positions is None else positions:
-            by_tag.setdefault(keys[position] % tags, []).append(position)
+            by_tag.setdefault(self.layout.tag(keys[position]), []).append(position)
         # Read once: another thread may find that a generation has ended.
         known = {tag: self._generations[tag] for tag in by_tag}
         unknown = [tag for tag, generation in known.items() if generation is None]
@@ -219,8 +216,8 @@ class RedisNamespace:
         expiry = () if self.ttl is None else ("PX", 2 * self.ttl)
         for tag in unknown:
             name = self.layout.generation(tag)
-            commands.append((tag, ("SET", name, secrets.token_hex(6), "NX", *expiry)))
-            commands.append((tag, ("GET", name)))
+            commands.append(("SET", name, secrets.token_hex(6), "NX", *expiry))
+            commands.append(("GET", name))
         replies = self.run(commands, refusals=True)
         for tag, begun, found in zip(unknown, replies[::2], replies[1::2], strict=True):
             self.took(begun)
@@ -232,7 +229,7 @@ class RedisNamespace:
                 tag,
                 generation,
                 by_tag[tag],
-                self.layout.values(tag, generation, [keys[i] for i in by_tag[tag]]),
+                [self.layout.value(keys[position], generation) for position in by_tag[tag]],
             )
             for tag, generation in known.items()
             if generation is not None
@@ -252,7 +249,7 @@ class RedisNamespace:
             redis.RedisError: If a server cannot be reached.
         """
         tags = range(len(self._generations))
-        replies = self.run([(tag, ("UNLINK", self.layout.generation(tag))) for tag in tags])
+        replies = self.run([("UNLINK", self.layout.generation(tag)) for tag in tags])
         self._generations = [None] * len(tags)
         if LOST in replies:
             raise redis.ConnectionError("a node of the Redis cluster does not answer")
