@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks._timing import best_of, table
-from kappa_imagefolder.images.decoding import Decoder, simplejpeg
-from kappa_imagefolder.images.shrinking import Shrink
+from kappa_imagefolder.images.loaders import FileLoader
+from kappa_imagefolder.images.pillow import Shrink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,15 +40,15 @@ def encoded(image: Image.Image, quality: int = 90) -> bytes:
 
 def decoding(images: list[Image.Image], rounds: int) -> None:
     decoders = {
-        "Pillow → PIL image": Decoder("pil"),
-        "Pillow → array": Decoder("numpy", jpeg="pillow"),
-        "Pillow → tensor": Decoder("tensor", jpeg="pillow"),
+        "Pillow → PIL image": FileLoader("pil"),
+        "Pillow → array": FileLoader("numpy", jpeg="pillow"),
+        "Pillow → tensor": FileLoader("tensor", jpeg="pillow"),
     }
-    if simplejpeg() is None:
+    if find_spec("simplejpeg") is None:
         print("simplejpeg is not installed (`make bench` does it): no times of it.")
     else:
-        decoders["simplejpeg → array"] = Decoder("numpy")
-        decoders["simplejpeg → tensor"] = Decoder("tensor")
+        decoders["simplejpeg → array"] = FileLoader("numpy")
+        decoders["simplejpeg → tensor"] = FileLoader("tensor")
     for name, files in {
         "photos": [encoded(image) for image in images],
         "photos of a camera's size": [encoded(mosaic(images))],
@@ -59,7 +60,7 @@ def decoding(images: list[Image.Image], rounds: int) -> None:
         )
         ways: dict[str, Callable[[], Any]] = {}
         for what, decoder in decoders.items():
-            small = Decoder(decoder.kind, size_hint=SIZE, jpeg=decoder.jpeg)
+            small = FileLoader(decoder.kind, size_hint=SIZE, jpeg=decoder.jpeg)
             ways[what] = partial(decode_all, decoder, files)
             if reduces(files[0]):
                 ways[f"{what}, size_hint={SIZE}"] = partial(decode_all, small, files)
@@ -68,25 +69,27 @@ def decoding(images: list[Image.Image], rounds: int) -> None:
 
 
 def reduces(data: bytes) -> bool:
-    return bool(Decoder("pil", size_hint=SIZE)(data).size != Decoder("pil")(data).size)
+    small = FileLoader("pil", size_hint=SIZE).decode(data)
+    return bool(small.size != FileLoader("pil").decode(data).size)
 
 
-def decode_all(decoder: Decoder, files: list[bytes]) -> None:
+def decode_all(decoder: FileLoader, files: list[bytes]) -> None:
     for data in files:
-        decoder(data)
+        decoder.decode(data)
 
 
 def quality(images: list[Image.Image]) -> None:
     """Print what `shrink` costs, compared with resizing without a JPEG."""
     data = [encoded(mosaic(images))]
+    decoder = FileLoader("pil")
     print("What shrink costs in quality, against resizing alone; camera-sized photos")
     for longest in (256, 512):
         for of in (75, 90, 95):
             small = [Shrink(longest, of)(each) for each in data]
             noise = []
             for each, whole in zip(small, data, strict=True):
-                found = Decoder("pil")(each)
-                resized = Decoder("pil")(whole).resize(found.size, Image.Resampling.LANCZOS)
+                found = decoder.decode(each)
+                resized = decoder.decode(whole).resize(found.size, Image.Resampling.LANCZOS)
                 difference = np.asarray(found).astype(float) - np.asarray(resized)
                 noise.append(float(np.mean(difference**2)))
             decibel = 10 * np.log10(255**2 / np.mean(noise))

@@ -1,5 +1,6 @@
 # The one list of what plugins may import from here (see plugin_api.py).
 
+from ._lazy import lazy_names as lazy_names
 from .caching.backends.base import BackendInfo as BackendInfo
 from .caching.backends.base import Buffer as Buffer
 from .caching.backends.base import CacheBackend as CacheBackend

@@ -50,13 +50,15 @@ def _index(arguments: argparse.Namespace) -> int:
     )
     if dataset.index_path is None:
         return 1  # the reason was logged
-    seconds = round(time.perf_counter() - began, 3)
-    images, classes, path = len(dataset), dataset.n_classes, dataset.index_path
-    size = Path(path).stat().st_size
-    text = f"{images:,} images in {classes:,} classes: {path} ({size:,} bytes, {seconds} s)"
-    if arguments.json:
-        result = {"index": path, "images": images, "classes": classes, "bytes": size}
-        text = json.dumps({**result, "seconds": seconds})
+    result = {
+        "index": dataset.index_path,
+        "images": len(dataset),
+        "classes": dataset.n_classes,
+        "bytes": Path(dataset.index_path).stat().st_size,
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+    text = "{images:,} images in {classes:,} classes: {index} ({bytes:,} bytes, {seconds} s)"
+    text = json.dumps(result) if arguments.json else text.format(**result)
     print(text.encode(errors="backslashreplace").decode())  # noqa: T201 - not all is UTF-8
     return 0
 

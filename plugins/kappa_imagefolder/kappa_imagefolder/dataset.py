@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import numpy.typing as npt
 
 from kappa_imagefolder import options
 from kappa_imagefolder.errors import UnreadableImageError
-from kappa_imagefolder.files.listing import FullPaths, Samples, Targets
-from kappa_imagefolder.files.open_folder import CHECKS, list_samples, open_folder
+from kappa_imagefolder.files.listing import PackedPaths, Samples, Targets
+from kappa_imagefolder.files.open_folder import CHECKS, open_folder
 from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest
 from kappa_imagefolder.images.loaders import FileLoader, read_file
@@ -150,13 +151,7 @@ class ImageFolder(ImagesAndClasses):
         self.target_transform = options.check_transform(target_transform, "target_transform")
         self._items: dict[str, Item] = {}
         self.loader = options.choose_loader(
-            loader,
-            decode,
-            shrink,
-            size_hint=size_hint,
-            exif=exif,
-            max_pixels=max_pixels,
-            jpeg_decoder=jpeg_decoder,
+            loader, decode, shrink, size_hint, exif, max_pixels, jpeg_decoder
         )
         self._on_error = options.check_on_error(on_error)
         self.extensions = options.check_extensions(extensions, is_valid_file)
@@ -166,7 +161,9 @@ class ImageFolder(ImagesAndClasses):
         self._progress = progress
 
         kind = type(self)
-        own_classes = kind.find_classes is not ImageFolder.find_classes
+        own_classes = None
+        if kind.find_classes is not ImageFolder.find_classes:
+            own_classes = f"{kind.__module__}.{kind.__qualname__}"
         own_files = kind.make_dataset is not ImageFolder.make_dataset
         chooser = f"{kind.__name__}.make_dataset" if own_files else None
         index = options.check_index_option(
@@ -176,9 +173,8 @@ class ImageFolder(ImagesAndClasses):
         check_folder(self.root)
         folder = open_folder(
             self.root,
-            Rules(self.extensions, is_valid_file, self._class_order),
+            Rules(self.extensions, is_valid_file, self._class_order, own_classes),
             self.find_classes,
-            own_classes=f"{kind.__module__}.{kind.__qualname__}" if own_classes else None,
             make_dataset=self.make_dataset if own_files else None,
             allow_empty=allow_empty,
             index=index,
@@ -220,9 +216,10 @@ class ImageFolder(ImagesAndClasses):
         Returns:
             ``(path, label)`` of every image.
         """
-        return list_samples(
-            directory, class_to_idx, Rules(extensions, is_valid_file), allow_empty=allow_empty
-        )
+        classes = list(class_to_idx), class_to_idx
+        rules = Rules(extensions, is_valid_file)
+        listing = open_folder(directory, rules, lambda _: classes, allow_empty=allow_empty).listing
+        return Samples(replace(listing.paths, root=directory), listing.labels)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -257,7 +254,7 @@ class ImageFolder(ImagesAndClasses):
 
     @loader.setter
     def loader(self, loader: Callable[[str], Any]) -> None:
-        self._loader = options.check_loader(loader)
+        self._loader = options.check_function("loader", loader)
         self._items.clear()
 
     @property
@@ -265,8 +262,9 @@ class ImageFolder(ImagesAndClasses):
         return self._loader if isinstance(self._loader, FileLoader) else None
 
     @property
-    def _paths(self) -> FullPaths:
-        return FullPaths(self.root, self._listing.paths)
+    def _paths(self) -> PackedPaths:
+        paths = self._listing.paths
+        return PackedPaths(paths.blob, paths.offsets, self.root)
 
     def _item(self, name: str) -> Item:
         """Return an item, also where a subclass defines it; kept, because finding it is slow."""
@@ -283,7 +281,7 @@ class ImageFolder(ImagesAndClasses):
     def getitem_x(self, idx: int, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
         """Load one image."""
         loader = self._file_loader
-        load = self.loader if loader is None else lambda path: loader.decoder(loader.read(path))
+        load = self.loader if loader is None else lambda path: loader.decode(loader.read(path))
         return self._transformed(self._load(idx, load))
 
     @property
@@ -296,7 +294,7 @@ class ImageFolder(ImagesAndClasses):
         if not len(raw):
             raise UnreadableImageError("the file is empty")
         loader = self._file_loader
-        return self._transformed(raw if loader is None else loader.decoder(raw))
+        return self._transformed(raw if loader is None else loader.decode(raw))
 
     def _read(self, idx: int) -> Any:
         """Return the bytes that a cache keeps.
@@ -391,10 +389,8 @@ class ImageFolder(ImagesAndClasses):
 
     def sample_fingerprint(self) -> str | None:
         """Identify the samples ``(x, class)``; None where their content is unknown."""
-        if (
-            type(self).__getitem__ is not ImageFolder.__getitem__
-            or type(self).__getitems__ is not ImageFolder.__getitems__
-        ):
+        methods = ("__getitem__", "__getitems__")
+        if any(getattr(type(self), each) is not getattr(ImageFolder, each) for each in methods):
             return None
         image = self._item("x").fingerprint()
         label = self._item("class").fingerprint()
@@ -402,9 +398,8 @@ class ImageFolder(ImagesAndClasses):
 
     def _image_fingerprint(self, raw: bool) -> str | None:
         loader = self._file_loader
-        if loader is None:
-            return None
-        if not raw and (self.transform is not None or self._on_error is not None):
+        changes = self.transform is not None or self._on_error is not None
+        if loader is None or (changes and not raw):
             return None
         if self._files_digest is None:
             self._files_digest = files_digest(

@@ -4,16 +4,6 @@ from __future__ import annotations
 
 from kappacore.errors import KappaError
 
-__all__ = [
-    "EmptyClassError",
-    "IndexFileError",
-    "NoClassesError",
-    "RootNotFolderError",
-    "RootNotFoundError",
-    "UnreadableFolderError",
-    "UnreadableImageError",
-]
-
 
 class RootNotFoundError(KappaError, FileNotFoundError):
     """The root folder does not exist."""

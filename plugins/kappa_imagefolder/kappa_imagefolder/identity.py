@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import xxhash
 
 from kappa_imagefolder.adaptive_map import adaptive_map
@@ -41,6 +40,13 @@ def files_digest(
         measure: Index of a file → its size in bytes; called from several threads.
         progress: Show a bar if it takes long.
     """
+
+    def look(idx: int) -> tuple[int, bytes]:
+        if how == "sizes":
+            return measure(idx), b""
+        data = read(idx)
+        return len(data), data
+
     hasher = xxhash.xxh3_128(listing.digest().encode())
     total = len(listing.labels)
     indices: Sequence[int] = range(total)
@@ -48,15 +54,8 @@ def files_digest(
         indices = [i * (total - 1) // (SAMPLED_FILES - 1) for i in range(SAMPLED_FILES)]
     title = "Identifying by sizes" if how == "sizes" else "Identifying by content"
     with progress_bar(title, len(indices), show=progress) as done:
-        if how == "sizes":
-            sizes = np.empty(total, "<i8")
-            for idx, size in enumerate(adaptive_map(measure, indices, batch=256)):
-                sizes[idx] = size
-                done(1)
-            hasher.update(sizes.data)
-        else:
-            for data in adaptive_map(read, indices):
-                hasher.update(len(data).to_bytes(8, "little"))
-                hasher.update(data)
-                done(1)
+        for size, data in adaptive_map(look, indices, batch=256 if how == "sizes" else 1):
+            hasher.update(size.to_bytes(8, "little"))
+            hasher.update(data)
+            done(1)
     return str(hasher.hexdigest())

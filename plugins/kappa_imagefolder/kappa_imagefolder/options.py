@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from kappa_imagefolder.files.scan import IMG_EXTENSIONS
-from kappa_imagefolder.images.decoding import JPEG_DECODERS, KINDS, Decoder
-from kappa_imagefolder.images.loaders import LOADERS, FileLoader
-from kappa_imagefolder.images.shrinking import Shrink
+from kappa_imagefolder.images.loaders import JPEG_DECODERS, KINDS, LOADERS, FileLoader
+from kappa_imagefolder.images.pillow import Shrink
 from kappacore.errors import InvalidOptionError
 
 Function = Callable[[Any], Any]
@@ -23,7 +22,11 @@ def check_root(root: Any) -> str:
             f"root must be the path of a folder (a str or a Path), got {root!r} "
             f"({type(root).__name__})"
         )
-    return os.fsdecode(os.path.expanduser(root))  # noqa: PTH111 - keeps a trailing slash
+    return _expanded(root)
+
+
+def _expanded(path: Any) -> str:
+    return os.fsdecode(os.path.expanduser(path))  # noqa: PTH111 - keeps a trailing slash
 
 
 def check_choice(option: str, value: Any, choices: Sequence[str]) -> str:
@@ -35,7 +38,10 @@ def check_choice(option: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
-def _check_function(option: str, value: Any, wanted: str) -> Function:
+def check_function(
+    option: str, value: Any, wanted: str = "a function that takes a path"
+) -> Function:
+    """Return ``value`` if it can be called; ``wanted`` says what it must be."""
     if not callable(value):
         raise InvalidOptionError(
             f"{option} must be {wanted}, got {value!r} ({type(value).__name__})"
@@ -43,89 +49,74 @@ def _check_function(option: str, value: Any, wanted: str) -> Function:
     return value  # type: ignore[no-any-return]
 
 
-def check_loader(loader: Any) -> Function:
-    """Return ``loader`` if it can be called."""
-    return _check_function("loader", loader, "a function that takes a path")
-
-
 def check_transform(transform: Any, option: str = "transform") -> Function | None:
     """Return ``transform`` if it is None or can be called."""
     if transform is None:
         return None
-    return _check_function(option, transform, "a function of one value")
+    return check_function(option, transform, "a function of one value")
 
 
 def check_on_error(on_error: Any) -> Function | None:
     """Return the function to call with an error; None if errors are to be raised."""
-    if on_error == "raise":
-        return None
     wanted = (
         "'raise', or a function that takes the error and returns what to use in place of the image"
     )
-    return _check_function("on_error", on_error, wanted)
+    return None if on_error == "raise" else check_function("on_error", on_error, wanted)
 
 
-def choose_loader(loader: Any, decode: Any, shrink: Any, **options: Any) -> Function:
-    """Return the loader for the arguments of these names.
-
-    Args:
-        loader: A loader, or None.
-        decode: A kind of decoder.
-        shrink: What to shrink images to, or None.
-        options: ``size_hint``, ``exif``, ``max_pixels`` and ``jpeg_decoder``.
-    """
-    kind = check_choice("decode", decode, KINDS)
-    chosen = FileLoader(_decoder(kind, **options), _shrink(shrink))
-    is_plain = chosen == LOADERS[kind]
+def choose_loader(
+    loader: Any, decode: Any, shrink: Any, size_hint: Any, exif: Any, pixels: Any, jpeg: Any
+) -> Function:
+    """Return the loader for the arguments of these names; ``pixels`` are ``max_pixels``."""
+    check_choice("decode", decode, KINDS)
+    check_choice("jpeg_decoder", jpeg, JPEG_DECODERS)
+    if not isinstance(exif, bool):
+        raise InvalidOptionError(f"exif must be True or False, got {exif!r}")
+    limits = {
+        "size_hint must be a number of pixels of the shorter side": size_hint,
+        "max_pixels must be a number of pixels": pixels,
+    }
+    for rule, value in limits.items():
+        if value is not None and not _is_number(value):
+            raise InvalidOptionError(f"{rule}, or None; got {value!r}")
+    chosen = FileLoader(decode, size_hint, exif, pixels, jpeg, _shrink(shrink))
     if loader is None:
-        return LOADERS[kind] if is_plain else chosen
-    check_loader(loader)
-    if kind != "pil" and not (isinstance(loader, FileLoader) and loader.decoder.kind == kind):
+        return LOADERS.get(chosen, chosen)
+    check_function("loader", loader)
+    given = loader.kind if isinstance(loader, FileLoader) else None
+    if decode not in ("pil", given):
         raise InvalidOptionError(
             f"decode={decode!r} chooses a loader, and loader={loader!r} was given too; pass one"
         )
-    if is_plain:
+    if chosen in LOADERS:
         return loader  # type: ignore[no-any-return]
-    if loader not in LOADERS.values():
+    if given is None or loader not in LOADERS:
         raise InvalidOptionError(
             f"size_hint, exif, max_pixels, jpeg_decoder and shrink are for the loaders of this "
             f"package, and loader={loader!r} was given too; pass decode= in its place"
         )
-    return replace(chosen, decoder=replace(chosen.decoder, kind=loader.decoder.kind))
-
-
-def _decoder(
-    kind: str, *, size_hint: Any, exif: Any, max_pixels: Any, jpeg_decoder: Any
-) -> Decoder:
-    if not isinstance(exif, bool):
-        raise InvalidOptionError(f"exif must be True or False, got {exif!r}")
-    _check_pixels("size_hint", size_hint, "pixels of the shorter side")
-    _check_pixels("max_pixels", max_pixels, "pixels")
-    check_choice("jpeg_decoder", jpeg_decoder, JPEG_DECODERS)
-    return Decoder(kind, size_hint, exif, max_pixels, jpeg_decoder)
-
-
-def _check_pixels(option: str, value: Any, what: str) -> None:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    if value is not None and not (is_number and value > 0):
-        raise InvalidOptionError(f"{option} must be a number of {what}, or None; got {value!r}")
+    return replace(chosen, kind=given)
 
 
 def _shrink(shrink: Any) -> Shrink | None:
     if shrink is None or isinstance(shrink, Shrink):
         return shrink
     is_pair = isinstance(shrink, Sequence) and not isinstance(shrink, str)
-    numbers = tuple(shrink) if is_pair else (shrink,)
+    longest, *quality = shrink if is_pair and shrink else (shrink,)
     if (
-        len(numbers) not in (1, 2)
-        or any(type(number) is not int or number < 1 for number in numbers)
-        or (len(numbers) == 2 and numbers[1] > 95)
+        not _is_number(longest)
+        or len(quality) > 1
+        or not all(_is_number(each) and each <= 95 for each in quality)
     ):
         raise InvalidOptionError(
             f"shrink must be the pixels of the longest side, such as 512, or these and a JPEG "
             f"quality from 1 to 95, such as (512, 90); got {shrink!r}"
         )
-    return Shrink(*numbers)
+    return Shrink(longest, *quality)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def check_index_option(index: Any, chooser: str | None) -> bool | str:
@@ -144,7 +135,7 @@ def check_index_option(index: Any, chooser: str | None) -> bool | str:
             f"an index cannot tell whether {chooser} would still choose the files that it chose "
             "when the index was made; pass extensions= instead, or no index"
         )
-    return index if isinstance(index, bool) else os.fsdecode(os.path.expanduser(index))  # noqa: PTH111
+    return index if isinstance(index, bool) else _expanded(index)
 
 
 def check_extensions(extensions: Any, is_valid_file: Any) -> tuple[str, ...] | None:
@@ -154,7 +145,7 @@ def check_extensions(extensions: Any, is_valid_file: Any) -> tuple[str, ...] | N
             raise InvalidOptionError(
                 "extensions and is_valid_file both choose the files; pass one of them"
             )
-        _check_function("is_valid_file", is_valid_file, "a function that takes a path")
+        check_function("is_valid_file", is_valid_file)
         return None
     if extensions is None:
         return IMG_EXTENSIONS

@@ -20,8 +20,6 @@ from kappacore.errors import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Address", "read_address"]
-
 _READ_SIZE = 1 << 20  # bytes per read of the socket; values are large
 _RETRIES = 2  # of a lost connection, not of a server that does not answer
 _BACKOFF = {"base": 0.01, "cap": 0.1}  # seconds
@@ -37,23 +35,19 @@ _MADE_OF_TEXT = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Address:
     """How to reach a server or a cluster.
 
     Args:
         url: The address, without credentials.
         cluster: Whether it is a node of a cluster.
-        username: Who logs in; None for the server's default user.
-        password: Of that user, or of the server.
         connection_class: redis-py's class of connection.
         arguments: What redis-py opens connections with, credentials included.
     """
 
     url: str
     cluster: bool
-    username: str | None = field(repr=False)
-    password: str | None = field(repr=False)
     connection_class: type[AbstractConnection]
     arguments: dict[str, Any] = field(repr=False)
 
@@ -67,10 +61,11 @@ class Address:
 
     def without_secrets(self, error: Exception) -> Exception:
         """Return an error of redis-py's that may be shown and logged."""
-        text = str(error)
-        shown = text.replace(self.password, "***") if self.password else text
-        if self.username:
-            shown = re.sub(rf"\b{re.escape(self.username)}\b", "***", shown)
+        text = shown = str(error)
+        if self.arguments.get("password"):
+            shown = shown.replace(self.arguments["password"], "***")
+        if self.arguments.get("username"):
+            shown = re.sub(rf"\b{re.escape(self.arguments['username'])}\b", "***", shown)
         if shown == text and isinstance(error, redis.RedisError):
             return error
         if type(error) in _MADE_OF_TEXT:
@@ -80,7 +75,6 @@ class Address:
 
 def read_address(
     url: object,
-    *,
     cluster: bool = False,
     username: str | None = None,
     password: str | None = None,
@@ -158,14 +152,7 @@ def read_address(
             f"url= names the server {shown!r}, and after the question mark something that "
             f"redis-py does not know; {_EXPECTED}."
         ) from None
-    return Address(
-        url=shown,
-        cluster=cluster,
-        username=arguments.get("username"),
-        password=arguments.get("password"),
-        connection_class=kind,
-        arguments=arguments,
-    )
+    return Address(shown, cluster, kind, arguments)
 
 
 def _parse(url: object) -> dict[str, Any]:

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from kappa_redis.namespace import Group
     from kappacore.plugin_api import Buffer
 
-__all__ = ["RedisBackend"]
-
 log = logging.getLogger("kappacore.cache")
 
 _BATCH_KEYS, _BATCH_BYTES = 512, 32 << 20  # of one request or reply
@@ -105,18 +103,8 @@ class RedisBackend(CacheBackend):
                 f"that a Redis server takes in one value."
             )
         self._largest_warned = False
-        address = read_address(
-            find_server(url, max_bytes),
-            cluster=cluster,
-            username=username,
-            password=password,
-            tls_ca=tls_ca,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            tls_verify=tls_verify,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-        )
+        server, tls = find_server(url, max_bytes), (tls_ca, tls_cert, tls_key, tls_verify)
+        address = read_address(server, cluster, username, password, *tls, timeout, connect_timeout)
         self._ttl = _milliseconds(ttl, keep)
         self._namespace = RedisNamespace(address, prefix, namespace, self._ttl)
         self._claims = Claims(self._namespace)
@@ -149,8 +137,7 @@ class RedisBackend(CacheBackend):
         for _ in range(_ATTEMPTS):
             groups = namespace.group(keys, pending)
             commands: list[Command] = [
-                (group.tag, ("MGET", namespace.layout.generation(group.tag), *group.names))
-                for group in groups
+                ("MGET", namespace.layout.generation(group.tag), *group.names) for group in groups
             ]
             commands += self._renewals(keys, groups)
             pending = []
@@ -186,15 +173,15 @@ class RedisBackend(CacheBackend):
                 if not self._renewed[keys[position]]
             ]
             if due:
-                yield tag, ("PEXPIRE", namespace.layout.generation(tag), 2 * self._ttl)
+                yield "PEXPIRE", namespace.layout.generation(tag), 2 * self._ttl
             for name in due:
-                yield tag, ("PEXPIRE", name, self._ttl)
+                yield "PEXPIRE", name, self._ttl
         # The engine's own entries identify the others' dataset, and must not expire before them.
         for key in range(max(0, len(self._renewed) - _OWN_KEYS), len(self._renewed)):
             if not self._renewed[key]:
                 self._renewed[key] = 1
-                for tag, _, _, (name,) in namespace.group([key]):
-                    yield tag, ("PEXPIRE", name, self._ttl)
+                for group in namespace.group([key]):
+                    yield "PEXPIRE", *group.names, self._ttl
 
     def put(self, key: int, value: Sequence[Buffer]) -> bool:
         return self.put_many([(key, value)])[0]
@@ -231,9 +218,9 @@ class RedisBackend(CacheBackend):
                         continue
                     values.append((position, name))
                     value = b"".join(items[position][1])
-                    commands.append((group.tag, ("SET", name, value, *expiry)))
+                    commands.append(("SET", name, value, *expiry))
                 # After the values: if it has not changed, they lie where others look for them.
-                commands.append((group.tag, ("GET", namespace.layout.generation(group.tag))))
+                commands.append(("GET", namespace.layout.generation(group.tag)))
                 sent.append((group, values))
             replies = iter(namespace.run(commands, refusals=True))
             pending = []
@@ -244,7 +231,7 @@ class RedisBackend(CacheBackend):
                     self._renewed[keys[position]] = stored[position]
                 if not namespace.is_current(group.tag, group.generation, next(replies)):
                     pending += [position for position, _ in values]
-                    stale += [(group.tag, ("UNLINK", name)) for _, name in values]
+                    stale += [("UNLINK", name) for _, name in values]
             namespace.run(stale)
             if not pending:
                 break

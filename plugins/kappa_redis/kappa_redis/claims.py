@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from kappa_redis.connections import Command
     from kappa_redis.namespace import RedisNamespace
 
-__all__ = ["Claims"]
-
 
 class Claims:
     """Claims of one instance, each a key that holds the instance's token for a while.
@@ -40,11 +38,11 @@ class Claims:
         milliseconds = max(1, int(1000 * ttl))
         commands: list[Command] = []
         asked: list[tuple[int, str]] = []
-        for tag, generation, positions, names in namespace.group(keys):
+        for _, generation, positions, names in namespace.group(keys):
             for position, value in zip(positions, names, strict=True):
-                name = namespace.layout.claim(tag, keys[position])
-                commands.append((tag, ("SET", name, self._token, "NX", "PX", milliseconds)))
-                commands.append((tag, ("TYPE", value)))  # only a string could be read
+                name = namespace.layout.claim(keys[position])
+                commands.append(("SET", name, self._token, "NX", "PX", milliseconds))
+                commands.append(("TYPE", value))  # only a string could be read
                 asked.append((keys[position], generation))
         replies = namespace.run(commands, refusals=True)
         stored: list[int] = []
@@ -86,8 +84,5 @@ class Claims:
 
     def _send(self, keys: Sequence[int], command: str, *arguments: int) -> list[object]:
         """Send one command for the claim of each key."""
-        namespace = self._namespace
-        located = [(namespace.tag(key), key) for key in keys]
-        return namespace.run(
-            [(tag, (command, namespace.layout.claim(tag, key), *arguments)) for tag, key in located]
-        )
+        claim = self._namespace.layout.claim
+        return self._namespace.run([(command, claim(key), *arguments) for key in keys])

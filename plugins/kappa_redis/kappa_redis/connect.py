@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -14,21 +15,18 @@ from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionErro
 from kappa_redis import embedded
 from kappa_redis.address import Address, read_address
 from kappa_redis.connections import open_server
-from kappa_redis.layout import Layout, check_prefix
-from kappa_redis.namespace import RedisNamespace
+from kappa_redis.namespace import Layout, RedisNamespace, check_prefix
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ENVIRONMENT", "PREFIX", "find_server", "prepare", "visit"]
-
 log = logging.getLogger("kappacore.cache")
 
 ENVIRONMENT = "KAPPA_REDIS_URL"
 PREFIX = "kappa:"
-_ADDRESS_OPTIONS = set(read_address.__kwdefaults__ or ())
+_ADDRESS_OPTIONS = inspect.signature(read_address).parameters.keys() - {"url"}
 _PROBE = "kappa-redis-probe"  # not one of the engine's namespaces, whose names have more parts
 _PROBE_TTL = 1000  # milliseconds
 _LOGIN_FAILURES = ("Authentication required", "invalid username-password", "AUTH")
@@ -73,9 +71,9 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
     address = _address(url, options)
     _probe(address, check_prefix(options.get("prefix", PREFIX)))
     prepared["url"] = url
-    if address.password is not None or address.username is not None:
-        prepared["url"] = _without_credentials(url)
-        prepared.update(username=address.username, password=address.password)
+    credentials = {name: address.arguments.get(name) for name in ("username", "password")}
+    if any(value is not None for value in credentials.values()):
+        prepared.update(url=_without_credentials(url), **credentials)
     return prepared
 
 
@@ -87,12 +85,12 @@ def visit(name: str, options: dict[str, Any]) -> Iterator[RedisNamespace | None]
         yield None
         return
     address = _address(url, options)
-    namespace = RedisNamespace(address, options.get("prefix", PREFIX), name, ttl=None)
-    try:
-        with address.errors_without_secrets():
-            yield namespace
-    finally:
-        namespace.close()
+    prefix = options.get("prefix", PREFIX)
+    with (
+        closing(RedisNamespace(address, prefix, name, ttl=None)) as namespace,
+        address.errors_without_secrets(),
+    ):
+        yield namespace
 
 
 def _address(url: str, options: dict[str, Any]) -> Address:
@@ -101,34 +99,28 @@ def _address(url: str, options: dict[str, Any]) -> Address:
 
 def _probe(address: Address, prefix: str) -> None:
     """Try each command once. An unreachable server is not an error: it may come back."""
-    server = open_server(address)
     try:
-        layout = Layout(prefix, _PROBE, server.tags)
-        # Two names, which the nodes of a cluster would not take together without a tag.
-        name, other = layout.claim(0, os.getpid()), layout.claim(0, os.getpid() + 1)
-        commands: list[tuple[Any, ...]] = [
-            ("SET", name, b"", "NX", "PX", _PROBE_TTL),
-            ("GET", name),
-            ("MGET", name, other),
-            ("TYPE", name),
-            ("PEXPIRE", name, _PROBE_TTL),
-            ("STRLEN", name),
-            ("PTTL", name),
-            ("UNLINK", name),
-        ]
-        with address.errors_without_secrets():
-            replies = server.run([(0, command) for command in commands])
-            commands.append(("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1))
-            try:
-                replies.append(server.clients()[0].execute_command(*commands[-1]))
-            except redis.ResponseError as error:
-                replies.append(error)
+        with closing(open_server(address)) as server, address.errors_without_secrets():
+            layout = Layout(prefix, _PROBE, server.tags)
+            # Two names, which the nodes of a cluster would not take together without a tag.
+            number = os.getpid() * len(server.tags)
+            name, other = layout.claim(number), layout.claim(number + len(server.tags))
+            commands: list[tuple[Any, ...]] = [
+                ("SET", name, b"", "NX", "PX", _PROBE_TTL),
+                ("GET", name),
+                ("MGET", name, other),
+                ("TYPE", name),
+                ("PEXPIRE", name, _PROBE_TTL),
+                ("STRLEN", name),
+                ("PTTL", name),
+                ("UNLINK", name),
+                ("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1),
+            ]
+            replies = server.run(commands)
     except redis.RedisError as error:
         _raise_if_final(error, address)
         log.info("the Redis server %s cannot be reached now: %s", address.url, error)
         return
-    finally:
-        server.close()
     lacking = [
         str(command[0])
         for command, reply in zip(commands, replies, strict=True)

@@ -6,63 +6,50 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.cluster import RedisCluster
 from redis.connection import SSLConnection
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import MovedError, RedisClusterException, SlotNotCoveredError
 
-from kappa_redis.layout import cluster_tags
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from redis.cluster import ClusterNode
 
     from kappa_redis.address import Address
 
-    #: A command and its keys' tag, as a position in ``tags``.
-    Command = tuple[int, tuple[Any, ...]]
-
-__all__ = ["LOST", "Server", "open_server"]
+    #: Its name, its keys, which have the same tag, and its arguments.
+    Command = tuple[Any, ...]
 
 log = logging.getLogger("kappacore.cache")
 
 #: In place of a reply: the node that holds the key was found dead a moment ago.
 LOST = object()
 
+# A cluster places a key by the part of its name in braces, its tag. If each key had one of its own,
+# each look-up would be a request of its own; with one tag for all, one node would hold everything.
+CLUSTER_TAGS = 32
 _NODE_PAUSE = 30.0  # seconds that a dead node is left alone while the others are used
 _MOST_THREADS = 8
 _UNCOVERED = ""  # stands for the node of slots that no node holds
 
 
-class Server(Protocol):
-    """What the backend needs of one server or a cluster. Threads may share it."""
-
-    tags: tuple[str, ...]
-
-    def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands at once; return their replies, including the server's errors.
-
-        Raises:
-            redis.RedisError: If no reply comes.
-        """
-
-    def clients(self) -> list[Any]:
-        """Return redis-py's client for each server that holds keys of its own."""
-
-    def close(self) -> None:
-        """Close all connections."""
-
-
 def open_server(address: Address) -> Server:
     """Return the server at an address; it connects when the first command is sent."""
-    return _Cluster(address) if address.cluster else _OneServer(address)
+    return _Cluster(address) if address.cluster else Server(address)
 
 
-class _OneServer:
-    """One server."""
+class Server:
+    """One server. Threads may share it.
+
+    Args:
+        address: Where it is.
+    """
 
     tags: tuple[str, ...] = ("",)
 
@@ -71,17 +58,24 @@ class _OneServer:
         self._client = redis.Redis(connection_pool=pool)
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
-        return _send(self._client, [command for _, command in commands])
+        """Send commands at once; return their replies, including the server's errors.
+
+        Raises:
+            redis.RedisError: If no reply comes.
+        """
+        return send(self._client, commands)
 
     def clients(self) -> list[Any]:
+        """Return redis-py's client for each server that holds keys of its own."""
         return [self._client]
 
     def close(self) -> None:
+        """Close all connections."""
         self._client.close()
         self._client.connection_pool.disconnect()
 
 
-class _Cluster:
+class _Cluster(Server):
     """The nodes of a cluster. Each is sent the commands for its own keys, all at the same time.
 
     A failing node raises once, so that the failure is counted. It is then left alone for a while:
@@ -97,37 +91,31 @@ class _Cluster:
         self._lost_until: dict[str, float] = {}  # by the name of a node
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
-        cluster = self._cluster()
         replies: list[Any] = [LOST] * len(commands)
-        self._run(cluster, commands, range(len(commands)), replies)
+        self._run(commands, range(len(commands)), replies)
         moved = [i for i, reply in enumerate(replies) if isinstance(reply, MovedError)]
         if moved:
-            cluster.nodes_manager.initialize()
-            self._run(cluster, commands, moved, replies)
+            self._cluster().nodes_manager.initialize()
+            self._run(commands, moved, replies)
         return replies
 
     def _run(
-        self,
-        cluster: Any,
-        commands: Sequence[Command],
-        positions: Sequence[int],
-        replies: list[Any],
+        self, commands: Sequence[Command], positions: Sequence[int], replies: list[Any]
     ) -> None:
         """Send the commands at ``positions`` to their nodes, and put the replies there."""
+        nodes: dict[str, ClusterNode] = {}
         by_node: dict[str, list[int]] = {}
-        clients: dict[str, Any] = {}
         for position in positions:
-            node = self._node(cluster, self.tags[commands[position][0]])
-            if node is None:
-                continue
-            if node.name not in clients:
-                clients[node.name] = cluster.get_redis_connection(node)
-            by_node.setdefault(node.name, []).append(position)
+            node = self._node(commands[position][1])
+            if node is not None:
+                nodes[node.name] = node
+                by_node.setdefault(node.name, []).append(position)
         now = time.monotonic()
 
-        def send(name: str) -> Exception | None:
+        def ask(name: str) -> Exception | None:
+            client = self._cluster().get_redis_connection(nodes[name])
             try:
-                found = _send(clients[name], [commands[i][1] for i in by_node[name]])
+                found = send(client, [commands[i] for i in by_node[name]])
             except redis.RedisError as error:
                 self._lost_until[name] = time.monotonic() + _NODE_PAUSE
                 shown = self._address.without_secrets(error)
@@ -138,38 +126,30 @@ class _Cluster:
             return None
 
         asked = [name for name in by_node if self._lost_until.get(name, 0.0) < now]
-        for error in filter(None, self._at_once(send, asked)):
-            self._refresh(cluster)
+        answers: Iterable[Exception | None] = map(ask, asked)
+        if len(asked) > 1:
+            with suppress(RuntimeError):  # the interpreter is about to end and starts no threads
+                answers = self._threads.map(ask, asked)
+        for error in filter(None, list(answers)):
+            self._refresh()
             raise error
 
-    def _at_once(
-        self, send: Callable[[str], Exception | None], names: list[str]
-    ) -> list[Exception | None]:
-        if len(names) > 1:
-            try:
-                futures = [self._threads.submit(send, name) for name in names]
-            except RuntimeError:  # the interpreter is about to end and starts no threads
-                pass
-            else:
-                return [future.result() for future in futures]
-        return [send(name) for name in names]
-
-    def _node(self, cluster: Any, tag: str) -> ClusterNode | None:
-        """Return the node that holds a tag; None if none does."""
+    def _node(self, key: str) -> ClusterNode | None:
+        """Return the node that holds a key; None if none does."""
         try:
-            node: ClusterNode = cluster.get_node_from_key(tag)
+            node: ClusterNode = self._cluster().get_node_from_key(key)
         except SlotNotCoveredError:
             if time.monotonic() < self._lost_until.get(_UNCOVERED, 0.0):
                 return None
             self._lost_until[_UNCOVERED] = time.monotonic() + _NODE_PAUSE
-            self._refresh(cluster)
-            return self._node(cluster, tag)
+            self._refresh()
+            return self._node(key)
         return node
 
-    def _refresh(self, cluster: Any) -> None:
+    def _refresh(self) -> None:
         """Ask the nodes which slots each holds, since another one may have taken over."""
         try:
-            cluster.nodes_manager.initialize()
+            self._cluster().nodes_manager.initialize()
         except (redis.RedisError, RedisClusterException) as error:
             shown = self._address.without_secrets(error)
             log.info("no node of the Redis cluster knows which node holds what: %s", shown)
@@ -196,7 +176,7 @@ class _Cluster:
             return self._connected
 
 
-def _send(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+def send(client: Any, commands: Sequence[Command]) -> list[Any]:
     """Send commands in one piece; the replies include the server's errors."""
     if len(commands) == 1:
         try:
@@ -207,3 +187,16 @@ def _send(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
     for command in commands:
         pipeline.execute_command(*command)
     return list(pipeline.execute(raise_on_error=False))
+
+
+@cache
+def cluster_tags() -> tuple[str, ...]:
+    """Return the tags for a cluster, one in each of as many equal ranges of its slots."""
+    tags = []
+    width = REDIS_CLUSTER_HASH_SLOTS // CLUSTER_TAGS
+    for part in range(CLUSTER_TAGS):
+        number = 0
+        while key_slot(b"k%d-%d" % (part, number)) // width != part:
+            number += 1
+        tags.append(f"{{k{part}-{number}}}")
+    return tuple(tags)

@@ -10,8 +10,6 @@ from kappacore.errors import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RedisDataset"]
-
 
 class RedisDataset(CachedDataset):
     """Any map-style dataset, its samples cached in Redis or Valkey for all machines that reach it.

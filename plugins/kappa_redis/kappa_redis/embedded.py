@@ -34,8 +34,6 @@ from kappacore.plugin_api import (
     user_folder,
 )
 
-__all__ = ["PrivateServer", "find_program", "is_private", "private_server", "running_url", "use"]
-
 _DEFAULT_SHARE = 0.5  # of the memory that is available
 _START, _STOP = 20.0, 5.0  # seconds
 _LONGEST_SOCKET = 107  # bytes of a socket's path, by the system's rule
@@ -69,28 +67,22 @@ class PrivateServer:
             stack.callback(lease.release)
             socket = lease.folder / "socket"
             self.url = f"unix://{quote(str(socket))}"
-            self._process = _start(socket, capacity)
-            stack.callback(_end, self._process)
+            self.process = _start(socket, capacity)
+            stack.callback(_end, self.process)
             self._wait(lease.folder / "log")
             Finalize(self, stack.pop_all().close, exitpriority=_EXIT_PRIORITY)
 
-    @property
-    def is_running(self) -> bool:
-        """Whether nobody has ended it."""
-        return self._process.poll() is None
-
     def _wait(self, log: Path) -> None:
         deadline = time.monotonic() + _START
-        server = open_server(read_address(self.url))
-        try:
+        with contextlib.closing(open_server(read_address(self.url))) as server:
             while True:
                 try:
-                    server.run([(0, ("PING",))])
+                    server.run([("PING",)])
                 except redis.RedisError as error:
                     problem = str(error)  # the error itself would refer to the server
                 else:
                     return
-                ended = not self.is_running
+                ended = self.process.poll() is not None
                 if ended or time.monotonic() > deadline:
                     tail = log.read_text(errors="replace")[-500:].strip() or problem
                     raise StorageError(
@@ -99,8 +91,6 @@ class PrivateServer:
                         f"'shared'."
                     )
                 time.sleep(0.005)
-        finally:
-            server.close()
 
 
 def _start(socket: Path, capacity: int) -> subprocess.Popen[bytes]:
@@ -134,16 +124,15 @@ def _end(supervisor: subprocess.Popen[bytes]) -> None:
         supervisor.wait()
 
 
-# This process's server. Its caches hold it; until it has the first one, `_unused` does.
-_current: weakref.ref[PrivateServer] | None = None
+# Servers that this process or its parent started. Caches hold theirs; until it has the first one,
+# `_unused` does.
+_servers: weakref.WeakSet[PrivateServer] = weakref.WeakSet()
 _unused: PrivateServer | None = None
-_inherited: PrivateServer | None = None  # the parent's
 _lock = threading.Lock()
 
 
 def _running() -> PrivateServer | None:
-    server = None if _current is None else _current()
-    return server if server is not None and server.is_running else None
+    return next((server for server in _servers if server.process.poll() is None), None)
 
 
 def private_server(max_bytes: float | str | None = None) -> str:
@@ -158,13 +147,13 @@ def private_server(max_bytes: float | str | None = None) -> str:
         MissingDependencyError: If there is no server's program.
         StorageError: If it does not start.
     """
-    global _current, _unused
+    global _unused
     with _lock:
         server = _running()
         if server is None:
             share = _DEFAULT_SHARE if max_bytes is None else max_bytes
             _unused = server = PrivateServer(parse_size(share, available_memory()))
-            _current = weakref.ref(server)
+            _servers.add(server)
         # A fraction is of the memory that was free then.
         elif isinstance(max_bytes, int | str) and parse_size(max_bytes, 1) != server.capacity:
             raise InvalidOptionError(
@@ -220,11 +209,10 @@ def find_program() -> Path:
 
 
 def _leave_to_parent() -> None:
-    global _current, _inherited, _lock
-    # Kept, since the child must not end it or call it unfinished.
-    _inherited = None if _current is None else _current()
-    _current = None
+    global _lock
     _lock = threading.Lock()  # a thread that the child does not have may hold it
+    for server in _servers:
+        server.process.returncode = 0  # it is no child of this process, which must not end it
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from kappa_redis.layout import Layout, parse
+from kappa_redis.connections import send
+from kappa_redis.namespace import Layout, parse
 from kappacore.plugin_api import BackendInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    import re
+    from collections.abc import Iterator
 
-    from kappa_redis.layout import Name
     from kappa_redis.namespace import RedisNamespace
 
-__all__ = ["peek", "remove", "survey", "sweep"]
+    #: Names of keys, their parts, and whether each is a current generation or a value of it.
+    Page = list[tuple[bytes, re.Match[str], bool]]
 
 _PAGE = 1000  # keys per SCAN request
 _MEASURED = 200  # values whose size is measured; the others are assumed to be like them
@@ -52,7 +54,7 @@ def survey(namespace: RedisNamespace, name: str | None = None) -> dict[str, Back
     for client in clients:
         try:
             for page in _pages(client, pattern, prefix):
-                _add_page(client, page, prefix, found)
+                _add_page(client, page, found)
             answering.append(client)
         except (redis.ConnectionError, redis.TimeoutError):  # noqa: PERF203 - a few nodes
             if not answering and client is clients[-1]:
@@ -90,22 +92,15 @@ def _advice(policy: str) -> str:
     )
 
 
-def _add_page(
-    client: Any, page: list[tuple[bytes, Name]], prefix: str, found: dict[str, _Found]
-) -> None:
+def _add_page(client: Any, page: Page, found: dict[str, _Found]) -> None:
     """Add one page of keys to ``found``."""
-    page = [(name, parts) for name, parts in page if not parts.is_claim]
-    generations = _generations(client, prefix, page)
-    for (namespace, _), generation in generations.items():
-        if generation is not None:  # without one, it was cleared, or is not a namespace
-            found.setdefault(namespace, _Found())
-    values = [
-        (name, found[parts.namespace])
-        for name, parts in page
-        if parts.generation and generations[parts.namespace, parts.tag] == parts.generation.encode()
-    ]
-    for _, each in values:
-        each.entries += 1
+    values = []
+    for name, parts, is_current in page:
+        if is_current:
+            each = found.setdefault(parts["namespace"], _Found())
+            if parts["generation"]:
+                each.entries += 1
+                values.append((name, each))
     sample = [(name, each) for name, each in values if each.measured < _MEASURED]
     sizes = _ask(client, [("STRLEN", name) for name, _ in sample])
     left = _ask(client, [("PTTL", name) for name, _ in sample])
@@ -119,12 +114,8 @@ def sweep(namespace: RedisNamespace) -> None:
     """Remove the values of generations that have ended."""
     for client in namespace.server.clients():
         for page in _pages(client, namespace.layout.pattern, namespace.prefix):
-            values = [(name, parts) for name, parts in page if parts.generation]
-            current = _generations(client, namespace.prefix, values)
-            _unlink(
-                client,
-                [n for n, p in values if p.generation.encode() != current[p.namespace, p.tag]],
-            )
+            ended = [name for name, parts, current in page if parts["generation"] and not current]
+            _unlink(client, ended)
 
 
 def remove(namespace: RedisNamespace) -> bool:
@@ -132,49 +123,47 @@ def remove(namespace: RedisNamespace) -> bool:
     found = False
     for client in namespace.server.clients():
         for page in _pages(client, namespace.layout.pattern, namespace.prefix):
-            _unlink(client, [name for name, _ in page])
-            found = found or any(not parts.is_claim for _, parts in page)
+            _unlink(client, [name for name, _, _ in page])
+            found = found or not all(parts["claim"] for _, parts, _ in page)
     return found
 
 
 def peek(namespace: RedisNamespace, name: str, key: int) -> bytes | None:
     """Return a value of any namespace, without renewing it or beginning a generation."""
     layout = Layout(namespace.prefix, name, namespace.server.tags)
-    tag = namespace.tag(key)
-    generation = namespace.run([(tag, ("GET", layout.generation(tag)))])[0]
+    generation = namespace.run([("GET", layout.generation(layout.tag(key)))])[0]
     if not isinstance(generation, bytes):
         return None
-    (value,) = layout.values(tag, generation.decode("ascii", "replace"), [key])
-    found = namespace.run([(tag, ("GET", value))])[0]
+    value = layout.value(key, generation.decode("ascii", "replace"))
+    found = namespace.run([("GET", value)])[0]
     return found if isinstance(found, bytes) else None
 
 
-def _pages(client: Any, pattern: str, prefix: str) -> Iterator[list[tuple[bytes, Name]]]:
+def _pages(client: Any, pattern: str, prefix: str) -> Iterator[Page]:
     """Yield our keys, a page at a time; each key that exists throughout comes at least once."""
     cursor = None
     while cursor != 0:
-        cursor, page = client.scan(cursor or 0, match=pattern, count=_PAGE)
-        yield [(name, parts) for name in page if (parts := parse(prefix, name))]
+        cursor, names = client.scan(cursor or 0, match=pattern, count=_PAGE)
+        page = [(name, parts) for name in names if (parts := parse(prefix, name))]
+        tags = list(dict.fromkeys(parts.group("namespace", "tag") for _, parts in page))
+        # Read after the page, so that a value of another generation has ended for good.
+        found = _ask(client, [("GET", f"{prefix}{name}:{tag}g") for name, tag in tags])
+        current = dict(zip(tags, found, strict=True))
+        yield [
+            (name, parts, _is_current(parts, current[parts.group("namespace", "tag")]))
+            for name, parts in page
+        ]
 
 
-def _generations(
-    client: Any, prefix: str, page: Iterable[tuple[bytes, Name]]
-) -> dict[tuple[str, str], bytes | None]:
-    """Return the current generation of each namespace and tag on a page.
-
-    Read after the page, so that a value of another generation has ended for good.
-    """
-    tags = list(dict.fromkeys((parts.namespace, parts.tag) for _, parts in page))
-    commands = [("GET", f"{prefix}{namespace}:{tag}g") for namespace, tag in tags]
-    return dict(zip(tags, _ask(client, commands), strict=True))
+def _is_current(parts: re.Match[str], generation: bytes | None) -> bool:
+    if generation is None or parts["claim"]:
+        return False  # it was cleared, or is not a namespace
+    return (parts["generation"] or "").encode() in (b"", generation)
 
 
 def _ask(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
     """Send commands of one key each; None where the key is of a type that is not ours."""
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    replies = list(pipeline.execute(raise_on_error=False)) if commands else []
+    replies = send(client, commands)
     for position, reply in enumerate(replies):
         if isinstance(reply, Exception):
             if not str(reply).startswith("WRONGTYPE"):

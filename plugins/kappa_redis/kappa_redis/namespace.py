@@ -1,8 +1,18 @@
-"""One namespace on a server: its names, its generations, and commands sent within it."""
+"""One namespace on a server: its names, its generations, and commands sent within it.
+
+Each key's name is ``<prefix><namespace>:<tag>`` followed by one of::
+
+    g                          the generation: a random word that clearing removes
+    v:<generation>:<key>       a value
+    c:<key>                    a claim: the token of the process that is loading that value
+
+A single server has one empty tag, a cluster a fixed number of them, spread evenly over its slots.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,8 +21,7 @@ import redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from kappa_redis.connections import LOST, open_server
-from kappa_redis.layout import Layout, check_prefix
-from kappacore.errors import CacheClosedError
+from kappacore.errors import CacheClosedError, InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,13 +29,72 @@ if TYPE_CHECKING:
     from kappa_redis.address import Address
     from kappa_redis.connections import Command, Server
 
-__all__ = ["Group", "RedisNamespace"]
-
 log = logging.getLogger("kappacore.cache")
 
 _READ_ONLY = 30.0  # seconds without writing after the server had no room
 # Errors of a server that stores nothing more but can still be read.
 _REFUSALS = ("MISCONF", "NOREPLICAS")
+_PREFIX = re.compile(r"[A-Za-z0-9:._/-]{0,64}")
+_REST = re.compile(
+    r"(?P<namespace>[a-z0-9._-]{1,100}):(?P<tag>(?:\{k[0-9a-z-]+\})?)"
+    r"(?:g|(?P<claim>c):\d+|v:(?P<generation>[0-9a-f]+):\d+)"
+)
+
+
+class Layout:
+    """Names of one namespace's keys.
+
+    Args:
+        prefix: What all names begin with.
+        namespace: The namespace.
+        tags: The tags that keys are spread over; one empty tag for a single server.
+    """
+
+    def __init__(self, prefix: str, namespace: str, tags: tuple[str, ...]) -> None:
+        self._heads = [f"{prefix}{namespace}:{tag}" for tag in tags]
+        #: Matches all names of the namespace; neither part contains a special character of SCAN.
+        self.pattern = f"{prefix}{namespace}:*"
+
+    def generation(self, tag: int) -> str:
+        """Return the name of a tag's generation."""
+        return f"{self._heads[tag]}g"
+
+    def tag(self, key: int) -> int:
+        """Return the tag of a key, as a position in ``tags``."""
+        return key % len(self._heads)
+
+    def value(self, key: int, generation: str) -> str:
+        """Return the name of a value."""
+        return f"{self._heads[key % len(self._heads)]}v:{generation}:{key}"
+
+    def claim(self, key: int) -> str:
+        """Return the name of the claim on a value."""
+        return f"{self._heads[key % len(self._heads)]}c:{key}"
+
+
+def parse(prefix: str, name: bytes) -> re.Match[str] | None:
+    """Take the name of a key apart; None if it is not one of ours.
+
+    Returns:
+        Groups ``namespace``, ``tag`` (braces included; empty on a single server), ``generation``
+        (of a value, else None) and ``claim`` (None for other keys).
+    """
+    text = name.decode("ascii", "replace")
+    return _REST.fullmatch(text, len(prefix)) if text.startswith(prefix) else None
+
+
+def check_prefix(prefix: object) -> str:
+    """Return ``prefix`` if names can begin with it.
+
+    Raises:
+        InvalidOptionError: If they cannot.
+    """
+    if isinstance(prefix, str) and _PREFIX.fullmatch(prefix):
+        return prefix
+    raise InvalidOptionError(
+        f"prefix={prefix!r} is not valid. Use up to 64 characters out of letters, digits and "
+        f"':', '.', '_', '/', '-', such as 'kappa:'."
+    )
 
 
 class Group(NamedTuple):
@@ -66,7 +134,7 @@ class RedisNamespace:
         self._server: Server | None = open_server(address)
         self.layout = Layout(prefix, name, self._server.tags)
         # The generation of each tag that its values were last seen in; None: not known.
-        self._generations: list[str | None] = [None] * len(self.layout.tags)
+        self._generations: list[str | None] = [None] * len(self._server.tags)
         self._read_only_until = 0.0
         self.refused = False
 
@@ -127,11 +195,7 @@ class RedisNamespace:
         self._read_only_until = time.monotonic() + _READ_ONLY
         return False
 
-    # ---- tags and generations
-
-    def tag(self, key: int) -> int:
-        """Return the tag of a key."""
-        return key % len(self._generations)
+    # ---- generations
 
     def group(self, keys: Sequence[int], positions: Iterable[int] | None = None) -> list[Group]:
         """Group keys by tag, and begin the generations that do not exist yet.
@@ -142,10 +206,9 @@ class RedisNamespace:
             keys: A batch of keys.
             positions: Those to group; default all.
         """
-        tags = len(self._generations)
         by_tag: dict[int, list[int]] = {}
         for position in range(len(keys)) if positions is None else positions:
-            by_tag.setdefault(keys[position] % tags, []).append(position)
+            by_tag.setdefault(self.layout.tag(keys[position]), []).append(position)
         # Read once: another thread may find that a generation has ended.
         known = {tag: self._generations[tag] for tag in by_tag}
         unknown = [tag for tag, generation in known.items() if generation is None]
@@ -153,8 +216,8 @@ class RedisNamespace:
         expiry = () if self.ttl is None else ("PX", 2 * self.ttl)
         for tag in unknown:
             name = self.layout.generation(tag)
-            commands.append((tag, ("SET", name, secrets.token_hex(6), "NX", *expiry)))
-            commands.append((tag, ("GET", name)))
+            commands.append(("SET", name, secrets.token_hex(6), "NX", *expiry))
+            commands.append(("GET", name))
         replies = self.run(commands, refusals=True)
         for tag, begun, found in zip(unknown, replies[::2], replies[1::2], strict=True):
             self.took(begun)
@@ -166,7 +229,7 @@ class RedisNamespace:
                 tag,
                 generation,
                 by_tag[tag],
-                self.layout.values(tag, generation, [keys[i] for i in by_tag[tag]]),
+                [self.layout.value(keys[position], generation) for position in by_tag[tag]],
             )
             for tag, generation in known.items()
             if generation is not None
@@ -186,7 +249,7 @@ class RedisNamespace:
             redis.RedisError: If a server cannot be reached.
         """
         tags = range(len(self._generations))
-        replies = self.run([(tag, ("UNLINK", self.layout.generation(tag))) for tag in tags])
+        replies = self.run([("UNLINK", self.layout.generation(tag)) for tag in tags])
         self._generations = [None] * len(tags)
         if LOST in replies:
             raise redis.ConnectionError("a node of the Redis cluster does not answer")

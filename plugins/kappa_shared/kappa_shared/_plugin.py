@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kappacore.plugin_api import CacheBackendSpec, hookimpl
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 @hookimpl
-def kappacore_cache_backends() -> Iterable[CacheBackendSpec]:
+def kappacore_cache_backends() -> list[CacheBackendSpec]:
     """Return the backend ``shared``."""
-    yield CacheBackendSpec(
+    spec = CacheBackendSpec(
         name="shared",
         target="kappa_shared.backend:SharedBackend",
         scope="machine",
@@ -21,3 +16,4 @@ def kappacore_cache_backends() -> Iterable[CacheBackendSpec]:
         summary="Memory shared by all processes of a machine.",
         aliases=("shared-dict",),
     )
+    return [spec]

@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from kappa_shared.budget import Budget
     from kappacore.plugin_api import Buffer
 
-__all__ = ["Arena"]
-
 _ASK_AFTER = 16 * 2**20  # bytes taken before the memory that is left is asked for again
 # A value that a crash of the machine tore: empty, so it fails its check and is replaced. If it were
 # absent, it could not be claimed, and everybody would wait for it.

@@ -24,16 +24,13 @@ from kappacore.plugin_api import (
 if sys.platform == "linux":
     from kappa_shared.arena import Arena
     from kappa_shared.budget import Budget, plan
-    from kappa_shared.inspection import inspect, memory_taken
-    from kappa_shared.layout import map_index
+    from kappa_shared.layout import inspect, map_index, memory_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from kappacore.plugin_api import Buffer
-
-__all__ = ["SharedBackend"]
 
 _NOTE_USE = 60.0  # seconds between notes that the cache is still in use
 
@@ -151,18 +148,16 @@ class SharedBackend(CacheBackend):
 
     @classmethod
     def namespaces(
-        cls, *, path: str | os.PathLike[str] | None = None, **options: Any
+        cls, *, path: str | os.PathLike[str] | None = None, **_: Any
     ) -> Iterable[BackendInfo]:
-        del options
         parent = _parent(path)
         folders = sorted(parent.iterdir()) if parent.is_dir() else []
         return [inspect(folder) for folder in folders if _is_namespace(folder)]
 
     @classmethod
     def remove(
-        cls, namespace: str, *, path: str | os.PathLike[str] | None = None, **options: Any
+        cls, namespace: str, *, path: str | os.PathLike[str] | None = None, **_: Any
     ) -> bool:
-        del options
         folder = _parent(path) / namespace
         if not _is_namespace(folder):
             return False
@@ -178,8 +173,7 @@ class SharedBackend(CacheBackend):
         return index is not None
 
     @classmethod
-    def collect(cls, *, path: str | os.PathLike[str] | None = None, **options: Any) -> list[str]:
-        del options
+    def collect(cls, *, path: str | os.PathLike[str] | None = None, **_: Any) -> list[str]:
         return collect(_parent(path))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,6 @@ from kappacore.plugin_api import disk_space, format_size, memory_limits, parse_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-__all__ = ["Budget", "plan"]
 
 _SHM = Path("/dev/shm")  # noqa: S108 - only compared with
 _DEFAULT_SHARE = 0.8
@@ -68,7 +65,8 @@ def plan(max_bytes: float | str | None, base: Path, *, memory: bool, used: int) 
         reserve = min(_RESERVE, (free + used) // 2)
     limit = min(limits, key=limits.__getitem__)
     room = limits[limit] + used
-    most = room - min(reserve, room // 2)
+    spare = min(reserve, room // 2)
+    most = room - spare
     absolute = max_bytes is not None and not isinstance(max_bytes, float)
     asked = parse_size(_DEFAULT_SHARE if max_bytes is None else max_bytes, room)
     least = min(asked, _LEAST) if absolute else _LEAST
@@ -89,16 +87,16 @@ def plan(max_bytes: float | str | None, base: Path, *, memory: bool, used: int) 
         )
     if warning and scarce:
         warning += f" {_ADVICE}"
+
+    def memory_left() -> int:
+        # Asked again and again: what was free at the start is shared with whatever comes later,
+        # such as another cache that is filled at the same time, or the training itself.
+        return max(0, min(memory_limits().values()) - spare)
+
     return Budget(
         capacity=max(min(asked, most), least),
         ceiling=max(most, _LEAST),
         reserve=reserve if total else 0,
-        memory_left=partial(_memory_left, min(reserve, room // 2)) if memory else None,
+        memory_left=memory_left if memory else None,
         warning=warning,
     )
-
-
-def _memory_left(reserve: int) -> int:
-    # Asked again and again: what was free at the start is shared with whatever comes later, such as
-    # another cache that is filled at the same time, or the training itself.
-    return max(0, min(memory_limits().values()) - reserve)

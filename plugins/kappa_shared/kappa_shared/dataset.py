@@ -9,8 +9,6 @@ from kappacore.caching import CachedDataset
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SharedDictDataset"]
-
 
 class SharedDictDataset(CachedDataset):
     """Any map-style dataset, its samples cached in memory shared by all processes of the machine.

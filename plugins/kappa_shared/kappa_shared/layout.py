@@ -13,14 +13,23 @@ import mmap
 import os
 import struct
 import uuid
-from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from io import FileIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
 
 from kappacore.errors import StorageError
-from kappacore.plugin_api import NO_SPACE, boot_id, open_private
+from kappacore.plugin_api import (
+    NO_SPACE,
+    BackendInfo,
+    boot_id,
+    count_users,
+    dataset_of,
+    kept_until,
+    last_used,
+    open_private,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,15 +52,6 @@ PREFIX = struct.Struct("=QQ")  # length and key, directly before the value
 _IOV_MAX = 512
 
 
-class Fill(TypedDict):
-    """How full an arena is; see :class:`kappacore.plugin_api.BackendInfo`."""
-
-    entries: int
-    bytes: int
-    capacity: int
-    full: bool
-
-
 class Index:
     """A mapped index: the header's words, and one word per key for its value and for its claim.
 
@@ -67,8 +67,11 @@ class Index:
         self.values = self.words[first : first + self.length]
         self.claims = self.words[first + self.length :]
 
-    def fill(self) -> Fill:
-        """Return how full the arena is. Values are counted: a counter could be off after a kill."""
+    def fill(self) -> dict[str, Any]:
+        """Return how full it is, as :class:`kappacore.plugin_api.BackendInfo` has it.
+
+        Values are counted: a counter could be off after a kill.
+        """
         return {
             "entries": int(np.count_nonzero(np.asarray(self.values))),
             "bytes": self.words[CURSOR] - ALIGN,  # holes and alignment included
@@ -86,17 +89,14 @@ def map_index(folder: Path, *, writable: bool = False) -> Index | None:
         fd = open_private(folder / "index", os.O_RDWR if writable else os.O_RDONLY)
     except FileNotFoundError:
         return None
-    try:
+    with FileIO(fd):
         size = os.fstat(fd).st_size
-        length = (size - _HEADER) // 16
-        if length < 0 or size != index_size(length):
+        if size < _HEADER or (size - _HEADER) % 16:
             return None
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         mapping = mmap.mmap(fd, size, prot=access)
-    finally:
-        os.close(fd)
     index = Index(mapping)
-    right = mapping[: _START.size] == _start(folder, length)
+    right = mapping[: _START.size] == _start(folder, index.length)
     return index if right and data_path(folder, index.words[GENERATION]).exists() else None
 
 
@@ -112,15 +112,12 @@ def open_index(folder: Path, length: int, capacity: int) -> Index:
     if (folder / "index").exists():
         log.info("The shared cache in %s cannot be read; it is made anew.", folder)
     temporary = folder / f"index.{uuid.uuid4().hex}"
-    size = index_size(length)
+    size = _HEADER + 16 * length
     try:
-        fd = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        try:
+        with FileIO(open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)) as file:
             # Missing room is found out here, not by a bus error at the first touch.
-            os.posix_fallocate(fd, 0, size)
-            mapping = mmap.mmap(fd, size)
-        finally:
-            os.close(fd)
+            os.posix_fallocate(file.fileno(), 0, size)
+            mapping = mmap.mmap(file.fileno(), size)
         mapping[: _START.size] = _start(folder, length)
         index = Index(mapping)
         index.words[GENERATION] = make_data(folder, capacity)
@@ -135,11 +132,6 @@ def open_index(folder: Path, length: int, capacity: int) -> Index:
             f"--shm-size."
         ) from error
     return index
-
-
-def index_size(length: int) -> int:
-    """Return the size of the index in bytes."""
-    return _HEADER + 16 * length
 
 
 def _start(folder: Path, length: int) -> bytes:
@@ -160,11 +152,9 @@ def data_size(capacity: int) -> int:
 def make_data(folder: Path, capacity: int) -> int:
     """Make an empty data file and return its generation, a number that no other one has."""
     generation = uuid.uuid4().int >> 64
-    fd = open_private(data_path(folder, generation), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-    try:
-        os.ftruncate(fd, data_size(capacity))
-    finally:
-        os.close(fd)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    with FileIO(open_private(data_path(folder, generation), flags), "r+") as file:
+        file.truncate(data_size(capacity))
     return generation
 
 
@@ -198,3 +188,54 @@ def write_value(fd: int, offset: int, key: int, size: int, value: Sequence[Buffe
 def boot() -> int:
     """Return a digest of this boot's identifier."""
     return xxhash.xxh3_64_intdigest(boot_id().encode())
+
+
+# ---- without using it
+
+
+def inspect(folder: Path) -> BackendInfo:
+    """Return what is known of the arena in a folder.
+
+    It takes no lock, so an arena that is being made or removed may look half empty.
+    """
+    facts: dict[str, Any] = {
+        "namespace": folder.name,
+        "where": str(folder),
+        "users": count_users(folder),
+        "last_used": last_used(folder),
+        "kept_until": kept_until(folder),
+    }
+    index = map_index(folder)
+    if index is None:
+        facts.update(entries=0, bytes=memory_taken(folder), capacity=None, full=False)
+        return BackendInfo(**facts, dataset="? (another version's, or half made)")
+    data = data_path(folder, index.words[GENERATION])
+
+    def get(key: int) -> bytes | None:
+        return _read(data, index.values[key], key) if key < index.length else None
+
+    return BackendInfo(**facts, **index.fill(), dataset=dataset_of(folder.name, get))
+
+
+def memory_taken(folder: Path) -> int:
+    """Return the bytes of memory or disk that an arena's values take."""
+    try:
+        with os.scandir(folder) as entries:
+            data = [entry.stat() for entry in entries if entry.name.startswith("data-")]
+    except FileNotFoundError:
+        return 0
+    return sum(info.st_blocks * 512 for info in data)
+
+
+def _read(path: Path, offset: int, key: int) -> bytes | None:
+    if not offset:
+        return None
+    try:
+        fd = open_private(path, os.O_RDONLY)
+    except FileNotFoundError:  # cleared meanwhile
+        return None
+    with FileIO(fd):
+        prefix = os.pread(fd, PREFIX.size, offset)
+        length, owner = PREFIX.unpack(prefix) if len(prefix) == PREFIX.size else (0, -1)
+        whole = owner == key and offset + length <= os.fstat(fd).st_size
+        return os.pread(fd, length, offset + PREFIX.size) if whole else None

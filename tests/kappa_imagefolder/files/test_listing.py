@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from kappa_imagefolder.files.listing import FullPaths, Samples, Targets, pack
+from kappa_imagefolder.files.listing import Samples, Targets, pack
 from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
 
 NAMES = ["cat/1.jpg", "cat/größe.jpg", "dog/caf\udce9.jpg", "dog/🐕.png"]
@@ -17,7 +18,7 @@ LIST = [(f"/data/{name}", label) for name, label in zip(NAMES, LABELS.tolist(), 
 
 
 def samples():
-    return Samples(FullPaths("/data", pack(NAMES)), LABELS)
+    return Samples(replace(pack(NAMES), root="/data"), LABELS)
 
 
 def test_samples_equal_a_list_of_tuples():
@@ -89,7 +90,7 @@ def test_sequences_survive_pickling():
 
 def test_no_paths_are_an_empty_list():
     assert pack([]) == []
-    assert Samples(FullPaths("/data", pack([])), LABELS[:0]) == []
+    assert Samples(replace(pack([]), root="/data"), LABELS[:0]) == []
 
 
 def test_a_file_costs_its_path_and_a_few_bytes():

@@ -38,7 +38,7 @@ def test_a_scan_that_takes_long_shows_how_far_it_is(tmp_path):
         "from kappa_imagefolder import progress\n"
         "from kappa_imagefolder.files import scan\n"
         "progress.DELAY = float(sys.argv[2])\n"
-        "classes, shown = {'x': 0, 'y': 1, 'z': 2}, sys.argv[3] == 'True'\n"
+        "classes, shown = ([*'xyz'], {'x': 0, 'y': 1, 'z': 2}), sys.argv[3] == 'True'\n"
         "found = scan.scan(sys.argv[1], classes, scan.Rules(), progress=shown)\n"
         "print(len(found.listing.labels), 'images')\n"
     )

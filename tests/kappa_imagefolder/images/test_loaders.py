@@ -20,7 +20,7 @@ from kappa_imagefolder import (
     raw_image_loader,
     tensor_loader,
 )
-from kappa_imagefolder.images.decoding import Decoder
+from kappa_imagefolder.images.loaders import FileLoader
 from support.image_trees import picture
 
 
@@ -109,7 +109,10 @@ def test_a_raw_sample_becomes_a_pil_sample(tmp_path):
 def test_a_view_of_the_bytes_decodes_as_well():
     data = io.BytesIO()
     picture().save(data, "JPEG")
-    assert Decoder("pil")(data.getbuffer()).tobytes() == Decoder("pil")(data.getvalue()).tobytes()
+    assert (
+        FileLoader("pil").decode(data.getbuffer()).tobytes()
+        == FileLoader("pil").decode(data.getvalue()).tobytes()
+    )
 
 
 @pytest.mark.parametrize(

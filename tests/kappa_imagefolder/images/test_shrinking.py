@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from kappa_imagefolder import ImageFolder, UnreadableImageError
-from kappa_imagefolder.images.shrinking import Shrink
+from kappa_imagefolder.images.pillow import Shrink
 from kappacore import CacheWrapper, ModeWrapper
 from kappacore.errors import InvalidOptionError
 from support.image_trees import picture

@@ -28,26 +28,21 @@ import os
 import re
 import secrets
 import stat
+import struct
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from kappa_imagefolder.errors import IndexFileError
-from kappa_imagefolder.files.listing import Listing, PackedPaths, pack
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kappa_imagefolder.files.listing import Classes
-    from kappa_imagefolder.files.scan import Scan
+from kappa_imagefolder.files.listing import Listing, OpenFolder, PackedPaths
 
 _MAGIC = b"KAPPAIF\x02"
 _NAME = _MAGIC[:-1]  # every version begins with it
-_PREFIX = len(_MAGIC) + 8 + 16
+_START = struct.Struct("<8sQ16s")  # magic, length of the header, its digest
 _ABANDONED = 3600  # seconds after which a partial file is taken to be left by a killed process
 
 # In this order, so that each is aligned. The times of a folder are two numbers.
@@ -60,8 +55,6 @@ _ARRAYS = {
     "folders": "|u1",
 }
 _HEADER = {"purpose": dict, "classes": list, "class_to_idx": dict, "empty": list, "listing": str}
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 class ForeignFileError(IndexFileError):
@@ -84,10 +77,10 @@ class MappedListing(Listing):
         return _reopen, self.source
 
 
-def _reopen(path: str, digest: str) -> MappedListing:
+def _reopen(path: str, digest: str) -> Listing:
     try:
         listing = read_index_file(path).listing
-        if listing.source[1] == digest:
+        if isinstance(listing, MappedListing) and listing.source[1] == digest:
             return listing
         what = "has been replaced by another one"
     except FileNotFoundError:
@@ -98,37 +91,21 @@ def _reopen(path: str, digest: str) -> MappedListing:
     )
 
 
-@dataclass(frozen=True)
-class IndexFile:
-    """An open index.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class IndexFile(OpenFolder):
+    """What an index says; its arrays are read-only views of the mapped file.
 
     Args:
-        path: The file.
-        header: Its header.
-        arrays: Read-only views of the mapped file; the keys are those of ``_ARRAYS``.
+        index_path: The file.
+        purpose: What it was made for.
+        digest: The digest of its arrays.
         written: When it was written, in nanoseconds.
     """
 
-    path: str
-    header: dict[str, Any]
-    arrays: Arrays
+    index_path: str
+    purpose: dict[str, Any]
+    digest: str
     written: int
-
-    @property
-    def classes(self) -> Classes:
-        """The classes."""
-        return self.header["classes"], self.header["class_to_idx"]
-
-    @property
-    def listing(self) -> MappedListing:
-        """The files."""
-        paths = PackedPaths(self.arrays["paths"], self.arrays["offsets"])
-        return MappedListing(paths, self.arrays["labels"], (self.path, self.header["listing"]))
-
-    @property
-    def folders(self) -> PackedPaths:
-        """The folders that were listed; their times are ``arrays["times"]``, of shape (N, 2)."""
-        return PackedPaths(self.arrays["folders"], self.arrays["folder_offsets"])
 
     def check_arrays(self) -> None:
         """Read all arrays and compare their digest.
@@ -136,9 +113,9 @@ class IndexFile:
         Raises:
             IndexFileError: They are damaged.
         """
-        if _digest(self.arrays) != self.header["digest"]:
+        if _digest(arrays_of(self)) != self.digest:
             raise IndexFileError(
-                f"the index {self.path!r} is damaged: the digest of its arrays does not match"
+                f"the index {self.index_path!r} is damaged: the digest of its arrays does not match"
             )
 
 
@@ -173,17 +150,18 @@ def _map(path: str, descriptor: int) -> IndexFile:
         raise IndexFileError(f"{path!r} is an index of another version of kappa-imagefolder")
     try:
         return _parse(path, view, state.st_mtime_ns)
-    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError, struct.error) as error:
         raise IndexFileError(f"the index {path!r} is damaged: {error}") from error
 
 
 def _parse(path: str, view: memoryview, written: int) -> IndexFile:
-    length = int.from_bytes(view[len(_MAGIC) : len(_MAGIC) + 8], "little")
-    text = bytes(view[_PREFIX : _PREFIX + length])
-    if len(text) != length or xxhash.xxh3_128_digest(text) != view[len(_MAGIC) + 8 : _PREFIX]:
+    _, length, digest = _START.unpack_from(view)
+    end = _START.size + length
+    text = bytes(view[_START.size : end])
+    if len(text) != length or xxhash.xxh3_128_digest(text) != digest:
         raise ValueError("the digest of its header does not match")
     header = json.loads(text)
-    arrays, end = {}, _PREFIX + length
+    arrays = {}
     for name, dtype in _ARRAYS.items():
         arrays[name] = np.frombuffer(view, dtype, header["lengths"][name], end)
         end += arrays[name].nbytes
@@ -196,7 +174,18 @@ def _parse(path: str, view: memoryview, written: int) -> IndexFile:
         or not _fits(arrays["folder_offsets"], arrays["folders"], arrays["times"])
     ):
         raise ValueError("its parts do not fit together")
-    return IndexFile(path, header, arrays, written)
+    paths = PackedPaths(arrays["paths"], arrays["offsets"])
+    return IndexFile(
+        MappedListing(paths, arrays["labels"], (path, header["listing"])),
+        (header["classes"], header["class_to_idx"]),
+        header["empty"],
+        PackedPaths(arrays["folders"], arrays["folder_offsets"]),
+        arrays["times"],
+        index_path=path,
+        purpose=header["purpose"],
+        digest=header["digest"],
+        written=written,
+    )
 
 
 def _fits(offsets: npt.NDArray[Any], blob: npt.NDArray[Any], rows: npt.NDArray[Any]) -> bool:
@@ -204,30 +193,26 @@ def _fits(offsets: npt.NDArray[Any], blob: npt.NDArray[Any], rows: npt.NDArray[A
     return len(offsets) == len(rows) + 1 and (offsets[0], offsets[-1]) == (0, len(blob))
 
 
-def arrays_of(found: Scan) -> Arrays:
-    """Return the arrays of an index for the result of a scan."""
-    folders = pack(found.folders)
+def arrays_of(found: OpenFolder) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of an index."""
     arrays = {
         "offsets": found.listing.paths.offsets,
-        "folder_offsets": folders.offsets,
-        "times": np.array(list(found.folders.values()), np.int64).reshape(-1, 2),
+        "folder_offsets": found.folders.offsets,
+        "times": found.times,
         "labels": found.listing.labels,
         "paths": found.listing.paths.blob,
-        "folders": folders.blob,
+        "folders": found.folders.blob,
     }
     return {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in _ARRAYS.items()}
 
 
-def write_index_file(
-    path: str, purpose: Mapping[str, Any], classes: Classes, found: Scan, mode: int
-) -> IndexFile:
+def write_index_file(path: str, purpose: dict[str, Any], found: OpenFolder, mode: int) -> IndexFile:
     """Write an index, replacing any that is there.
 
     Args:
         path: The file; its folder must exist.
         purpose: What the index is made for; plain data.
-        classes: The classes.
-        found: The files and folders.
+        found: What it is to say.
         mode: The file's permissions, less the umask.
 
     Returns:
@@ -239,21 +224,20 @@ def write_index_file(
     arrays = arrays_of(found)
     header = {
         "purpose": purpose,
-        "classes": classes[0],
-        "class_to_idx": classes[1],
+        "classes": found.classes[0],
+        "class_to_idx": found.classes[1],
         "empty": found.empty,
         "listing": found.listing.digest(),
         "digest": _digest(arrays),
         "lengths": {name: array.size for name, array in arrays.items()},
     }
     text = json.dumps(header).encode("ascii")
-    text += b" " * (-(_PREFIX + len(text)) % 64)
+    text += b" " * (-(_START.size + len(text)) % 64)
     _remove_abandoned(path)
     partial = f"{path}.{secrets.token_hex(4)}.part"
     with open(partial, "x+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         try:
-            file.write(_MAGIC + len(text).to_bytes(8, "little"))
-            file.write(xxhash.xxh3_128_digest(text) + text)
+            file.write(_START.pack(_MAGIC, len(text), xxhash.xxh3_128_digest(text)) + text)
             for array in arrays.values():
                 file.write(array.data)
             file.flush()
@@ -266,7 +250,7 @@ def write_index_file(
     return written
 
 
-def _digest(arrays: Arrays) -> str:
+def _digest(arrays: dict[str, npt.NDArray[Any]]) -> str:
     hasher = xxhash.xxh3_128()
     for array in arrays.values():
         hasher.update(array.data)

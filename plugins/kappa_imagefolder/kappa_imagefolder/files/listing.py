@@ -12,7 +12,7 @@ from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -79,46 +79,32 @@ class PackedPaths(LazySequence[str]):
     Args:
         blob: The encoded paths, one after the other; ``uint8`` of shape ``(bytes,)``.
         offsets: Where each path starts, and the end; ``int64`` of shape ``(N + 1,)``.
+        root: The folder that they begin with when they are read; empty for none.
     """
 
     blob: npt.NDArray[np.uint8]
     offsets: npt.NDArray[np.int64]
+    root: str = ""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def _at(self, idx: int) -> str:
-        return os.fsdecode(self.blob[self.offsets[idx] : self.offsets[idx + 1]].tobytes())
+        path = os.fsdecode(self.blob[self.offsets[idx] : self.offsets[idx + 1]].tobytes())
+        return os.path.join(self.root, path)  # noqa: PTH118 - torchvision's strings
 
 
 def pack(paths: Iterable[str]) -> PackedPaths:
     """Pack paths given as strings."""
-    packer = PathPacker()
-    packer.extend(b"", [os.fsencode(path) for path in paths])
-    return packer.pack()
+    encoded = [os.fsencode(path) for path in paths]
+    return pack_bytes(b"".join(encoded), array("q", map(len, encoded)))
 
 
-class PathPacker:
-    """Collects paths into :class:`PackedPaths` without keeping an object per path."""
-
-    def __init__(self) -> None:
-        self._blob = bytearray()
-        self._offsets = array("q", [0])
-
-    def extend(self, prefix: bytes, names: Sequence[bytes]) -> None:
-        """Add the files ``names`` of one folder; ``prefix`` is its path and a slash."""
-        if not names:
-            return
-        lengths = (len(prefix) + len(name) for name in names)
-        self._offsets.extend(islice(accumulate(lengths, initial=len(self._blob)), 1, None))
-        self._blob += prefix + prefix.join(names)
-
-    def pack(self) -> PackedPaths:
-        """Return all paths added so far."""
-        return PackedPaths(
-            np.frombuffer(bytes(self._blob), np.uint8),
-            np.frombuffer(self._offsets.tobytes(), np.int64),
-        )
+def pack_bytes(blob: bytes, lengths: array[int]) -> PackedPaths:
+    """Pack paths given as one block, and the length of each."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return PackedPaths(np.frombuffer(blob, np.uint8), offsets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,42 +128,33 @@ class Listing:
         return str(hasher.hexdigest())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpenFolder:
-    """An image folder that has been opened.
+    """What a scan or an index says of an image folder.
 
     Args:
         listing: Its files.
         classes: Its classes.
         empty: Names of the classes without a file.
-        index_path: The index it was opened by; None without one.
+        folders: The folders that were listed, relative to the root; none unless timed.
+        times: When each of them last changed (mtime and ctime, in nanoseconds), zeros where that is
+            too recent to reveal a later change; ``int64`` of shape ``(folders, 2)``.
+        index_path: The index that says so; None for a scan.
     """
 
     listing: Listing
     classes: Classes
     empty: list[str]
+    folders: PackedPaths
+    times: npt.NDArray[np.int64]
     index_path: str | None = None
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class FullPaths(LazySequence[str]):
-    """The path of every file, beginning with ``root``."""
-
-    root: str
-    paths: PackedPaths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def _at(self, idx: int) -> str:
-        return os.path.join(self.root, self.paths[idx])  # noqa: PTH118 - torchvision's strings
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Samples(LazySequence[tuple[str, int]]):
     """``(path, label)`` of every file."""
 
-    paths: FullPaths
+    paths: PackedPaths
     labels: npt.NDArray[np.int32]
 
     def __len__(self) -> int:

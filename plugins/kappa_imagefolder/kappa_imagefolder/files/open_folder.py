@@ -15,33 +15,36 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
 
 from kappa_imagefolder.adaptive_map import adaptive_map
-from kappa_imagefolder.errors import EmptyClassError, IndexFileError
+from kappa_imagefolder.errors import EmptyClassError, IndexFileError, NoClassesError
 from kappa_imagefolder.files.index_file import (
     ForeignFileError,
     arrays_of,
     read_index_file,
     write_index_file,
 )
-from kappa_imagefolder.files.listing import FullPaths, Listing, OpenFolder, Samples, pack
-from kappa_imagefolder.files.scan import check_classes, folder_times, scan
+from kappa_imagefolder.files.listing import Listing, OpenFolder, pack
+from kappa_imagefolder.files.scan import folder_times, scan
+from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from kappa_imagefolder.files.index_file import IndexFile
     from kappa_imagefolder.files.listing import Classes
-    from kappa_imagefolder.files.scan import Rules, Scan
+    from kappa_imagefolder.files.scan import Rules
 
 #: Values of ``index_check``.
 CHECKS = ("trust", "dirs", "full")
 
 _log = logging.getLogger(__name__)
+_MAX_LABEL = np.iinfo(np.int32).max
 
 
 def open_folder(
@@ -49,7 +52,6 @@ def open_folder(
     rules: Rules,
     find_classes: Callable[[str], Classes],
     *,
-    own_classes: str | None = None,
     make_dataset: Callable[..., Sequence[tuple[str, int]]] | None = None,
     allow_empty: bool = False,
     index: bool | str = False,
@@ -61,8 +63,7 @@ def open_folder(
     Args:
         root: The image folder.
         rules: Which files count, in which order.
-        find_classes: Lists the classes.
-        own_classes: Identifies an overridden ``find_classes``, which is called even on trust.
+        find_classes: Lists the classes; one that is overridden is called even on trust.
         make_dataset: An overridden ``make_dataset``, which lists the files in place of a scan.
         allow_empty: Accept classes without an image.
         index: Whether to use an index, or its path; False with ``make_dataset``.
@@ -73,34 +74,44 @@ def open_folder(
         EmptyClassError: A class has no image.
         IndexFileError: ``index`` is a path that cannot be written, or that of another kind of file.
     """
+
+    @cache
+    def classes() -> Classes:
+        names, class_to_idx = find_classes(root)
+        _check_classes(root, class_to_idx)
+        return list(names), dict(class_to_idx)
+
     if make_dataset is not None:
-        classes = find_classes(root)
-        check_classes(root, classes[1])
-        samples = make_dataset(root, classes[1], rules.extensions, rules.is_valid_file, allow_empty)
+        options = rules.extensions, rules.is_valid_file, allow_empty
+        samples = make_dataset(root, classes()[1], *options)
         paths = pack(_relative(root, (path for path, _ in samples)))
-        labels = np.array([label for _, label in samples], np.int32)
-        return OpenFolder(Listing(paths, labels), classes, [])
-    if index is False:
-        classes = find_classes(root)
-        found = scan(root, classes[1], rules, progress=progress)
-        folder = OpenFolder(found.listing, classes, found.empty)
+        listing = Listing(paths, np.array([label for _, label in samples], np.int32))
+        folder = OpenFolder(listing, classes(), [], pack([]), np.empty((0, 2), np.int64))
+    elif index is False:
+        folder = scan(root, classes(), rules, progress=progress)
     else:
-        folder = _open_by_index(
-            root, rules, find_classes, own_classes, index, index_check, progress
-        )
+        folder = _by_index(root, rules, classes, index, index_check, progress)
     if folder.empty and not allow_empty:
-        raise _empty(root, folder.empty, len(folder.classes[1]), rules)
+        shown = ", ".join(map(repr, folder.empty[:10]))
+        more = f" and {len(folder.empty) - 10} more" if len(folder.empty) > 10 else ""
+        wanted = f" (files ending with {', '.join(rules.extensions)})" if rules.extensions else ""
+        raise EmptyClassError(
+            f"{len(folder.empty)} of the {len(folder.classes[1])} classes in {root!r} have no "
+            f"image: {shown}{more}{wanted}. Remove these folders, or pass allow_empty=True"
+        )
     return folder
 
 
-def list_samples(
-    root: str, class_to_idx: Mapping[str, int], rules: Rules, *, allow_empty: bool
-) -> Samples:
-    """List the samples by a scan; the default ``make_dataset``."""
-    found = scan(root, class_to_idx, rules)
-    if found.empty and not allow_empty:
-        raise _empty(root, found.empty, len(class_to_idx), rules)
-    return Samples(FullPaths(root, found.listing.paths), found.listing.labels)
+def _check_classes(root: str, class_to_idx: Mapping[str, int]) -> None:
+    """Refuse an invalid result of an overridden ``find_classes``."""
+    if not class_to_idx:
+        raise NoClassesError(f"find_classes returned no class for {root!r}")
+    for name, idx in class_to_idx.items():
+        if isinstance(idx, bool) or not isinstance(idx, int) or not 0 <= idx <= _MAX_LABEL:
+            raise InvalidOptionError(
+                f"find_classes must give every class an integer from 0 to {_MAX_LABEL}, "
+                f"got {idx!r} for class {name!r}"
+            )
 
 
 def _relative(root: str, paths: Iterable[str]) -> Iterable[str]:
@@ -111,53 +122,35 @@ def _relative(root: str, paths: Iterable[str]) -> Iterable[str]:
         yield path[len(prefix) :] if inside else os.path.abspath(path)
 
 
-def _empty(root: str, empty: list[str], total: int, rules: Rules) -> EmptyClassError:
-    shown = ", ".join(map(repr, empty[:10]))
-    more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
-    wanted = f" (files ending with {', '.join(rules.extensions)})" if rules.extensions else ""
-    return EmptyClassError(
-        f"{len(empty)} of the {total} classes in {root!r} have no image: {shown}{more}{wanted}. "
-        "Remove these folders, or pass allow_empty=True"
-    )
-
-
-def _open_by_index(
+def _by_index(
     root: str,
     rules: Rules,
-    find_classes: Callable[[str], Classes],
-    own_classes: str | None,
+    classes: Callable[[], Classes],
     index: bool | str,
     check: str,
     progress: bool,
 ) -> OpenFolder:
     """Open an image folder by its index; make the index unless there is one that is up to date."""
-
-    def list_classes() -> Classes:
-        classes, class_to_idx = find_classes(root)
-        return list(classes), dict(class_to_idx)
-
     chosen = index is not True
-    paths = [str(index)] if chosen else index_paths(root, rules, own_classes)
-    purpose = purpose_of(root, rules, own_classes)
-    classes = None if check == "trust" and own_classes is None else list_classes()
+    paths = [str(index)] if chosen else index_paths(root, rules)
+    purpose = purpose_of(root, rules)
     files = [file for path in paths if (file := _read(path, purpose, chosen)) is not None]
-    files.sort(key=lambda file: -file.written)
-    if check != "full":
-        for file in files:
-            if _is_current(file, root, classes, check):
-                return _opened(file)
-    classes = list_classes() if classes is None else classes
-    found = scan(root, classes[1], rules, progress=progress, timed=True)
-    if check == "full":
-        for file in files:
-            if _holds(file, classes, found):
-                return _opened(file)
-    return save_index(paths, purpose, classes, found, chosen=chosen)
+    trusts_classes = check == "trust" and rules.own_classes is None
+    scanned = cache(lambda: scan(root, classes(), rules, progress=progress, timed=True))
+    for file in sorted(files, key=lambda file: -file.written):
+        if check == "full":
+            if _is_same(file, scanned()):
+                return file
+        elif not trusts_classes and file.classes != classes():
+            _log.info("the classes in %r are not those of %r", root, file.index_path)
+        elif check == "trust" or _is_unchanged(file, root):
+            return file
+    return save_index(paths, purpose, scanned(), chosen=chosen)
 
 
-def index_paths(root: str, rules: Rules, own_classes: str | None = None) -> list[str]:
+def index_paths(root: str, rules: Rules) -> list[str]:
     """Return where the index of a folder may be: in the root, else in the user's cache."""
-    kind = ascii((rules.extensions, rules.class_order, own_classes))
+    kind = ascii((rules.extensions, rules.class_order, rules.own_classes))
     name = f".kappa_imagefolder-{xxhash.xxh3_64_hexdigest(kind.encode())}.index"
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the specification says to ignore it then
@@ -169,13 +162,13 @@ def index_paths(root: str, rules: Rules, own_classes: str | None = None) -> list
     return paths
 
 
-def purpose_of(root: str, rules: Rules, own_classes: str | None = None) -> dict[str, Any]:
+def purpose_of(root: str, rules: Rules) -> dict[str, Any]:
     """Return what an index is made for; see :func:`open_folder`."""
     return {
         "root": os.path.realpath(root),
         "extensions": list(rules.extensions or ()),
         "class_order": rules.class_order,
-        "find_classes": own_classes,
+        "find_classes": rules.own_classes,
     }
 
 
@@ -195,7 +188,7 @@ def _read(path: str, purpose: dict[str, Any], chosen: bool) -> IndexFile | None:
     for what, expected in purpose.items():
         if what == "root" and _is_inside(path, expected):
             continue  # it moves and is copied with the folder
-        if file.header["purpose"].get(what) != expected:
+        if file.purpose.get(what) != expected:
             _log.warning("the index %r is for another %s; it will be replaced", path, what)
             return None
     return file
@@ -205,79 +198,64 @@ def _is_inside(path: str, root: str) -> bool:
     return os.path.realpath(os.path.dirname(path)) == root
 
 
-def _is_current(file: IndexFile, root: str, classes: Classes | None, check: str) -> bool:
-    if classes is not None and file.classes != classes:
-        _log.info("the classes in %r are not those of %r", root, file.path)
-        return False
-    if check == "trust":
-        return True
+def _is_unchanged(file: IndexFile, root: str) -> bool:
+    """Return whether an index is whole, and each folder last changed when it says."""
     try:
         file.check_arrays()
     except IndexFileError as error:
         _log.warning("%s; it will be replaced", error)
         return False
-    return _is_unchanged(file, root)
-
-
-def _is_unchanged(file: IndexFile, root: str) -> bool:
-    """Return whether each folder last changed when the index says."""
-    noted = file.arrays["times"]
-    if not noted.any(axis=1).all():
+    if not file.times.any(axis=1).all():
         _log.info("not all folders in %r have times that can be trusted", root)
         return False
-    times = adaptive_map(
-        lambda folder: folder_times(os.path.join(root, folder)), file.folders, batch=16
-    )
+    folders = (os.path.join(root, folder) for folder in file.folders)
     try:
-        if all(now == (mtime, ctime) for now, (mtime, ctime) in zip(times, noted, strict=True)):
+        if np.array_equal(list(adaptive_map(folder_times, folders, batch=16)), file.times):
             return True
-        _log.info("a folder in %r has changed since it was indexed", root)
+        reason = "its times"
     except OSError as error:
-        _log.info("a folder in %r has changed since it was indexed: %s", root, error)
+        reason = str(error)
+    _log.info("a folder in %r has changed since it was indexed: %s", root, reason)
     return False
 
 
-def _holds(file: IndexFile, classes: Classes, found: Scan) -> bool:
-    """Return whether an index holds the result of a scan."""
-    return file.classes == classes and all(
-        np.array_equal(file.arrays[name], array) for name, array in arrays_of(found).items()
+def _is_same(file: IndexFile, found: OpenFolder) -> bool:
+    """Return whether an index says what a scan found."""
+    arrays = arrays_of(file)
+    return file.classes == found.classes and all(
+        np.array_equal(arrays[name], array) for name, array in arrays_of(found).items()
     )
 
 
-def _opened(file: IndexFile) -> OpenFolder:
-    return OpenFolder(file.listing, file.classes, file.header["empty"], file.path)
-
-
 def save_index(
-    paths: list[str], purpose: dict[str, Any], classes: Classes, found: Scan, *, chosen: bool
+    paths: list[str], purpose: dict[str, Any], found: OpenFolder, *, chosen: bool
 ) -> OpenFolder:
     """Write an index to the first path that can be written, and open it there.
 
     Args:
         paths: Where it may be.
         purpose: The result of :func:`purpose_of`.
-        classes: The classes.
-        found: Its content.
+        found: What it is to say.
         chosen: Whether the user gave the path; then failing to write it is an error.
 
     Raises:
         IndexFileError: The chosen path cannot be written.
     """
     root = purpose["root"]
-    if "" in classes[1]:  # the root is a class, and an index in it would change its times
-        paths = [path for path in paths if chosen or not _is_inside(path, root)]
     errors = []
     for path in paths:
-        private = not chosen and not _is_inside(path, root)
+        inside = _is_inside(path, root)
+        if inside and not chosen and "" in found.classes[1]:
+            continue  # the root is a class, and an index in it would change its times
+        mode = 0o666 if chosen or inside else 0o600
         try:
-            if private:
+            if mode == 0o600:
                 os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            mode = 0o600 if private else 0o666
-            return _opened(write_index_file(path, purpose, classes, found, mode))
+            return write_index_file(path, purpose, found, mode)
         except OSError as error:
             errors.append(f"{path!r}: {error.strerror or error}")
     text = f"cannot write an index of {root!r} to {'; nor to '.join(errors)}"
     if chosen:
         raise IndexFileError(text)
     _log.warning("%s. The next opening scans again", text)
-    return OpenFolder(found.listing, classes, found.empty)
+    return found

@@ -16,6 +16,7 @@ import stat
 import time
 from array import array
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +28,13 @@ from kappa_imagefolder.errors import (
     RootNotFoundError,
     UnreadableFolderError,
 )
-from kappa_imagefolder.files.listing import Classes, Listing, PathPacker
+from kappa_imagefolder.files.listing import Listing, OpenFolder, pack, pack_bytes
 from kappa_imagefolder.progress import progress_bar
-from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
+
+    from kappa_imagefolder.files.listing import Classes
 
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -45,7 +47,6 @@ Times = tuple[int, int]
 SETTLED = 2_000_000_000  # nanoseconds: some file systems keep times in steps of two seconds
 
 _log = logging.getLogger(__name__)
-_MAX_LABEL = np.iinfo(np.int32).max
 _UNKNOWN: Times = (0, 0)  # never trusted; storage that keeps no times may report it for all folders
 _BROKEN_LINK = (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)  # the link itself is at fault
 
@@ -58,27 +59,13 @@ class Rules:
         extensions: Endings of image files, in lower case.
         is_valid_file: Replaces ``extensions``: takes a file's path, which begins with the root.
         class_order: The order of the classes' files; one of :data:`CLASS_ORDERS`.
+        own_classes: Identifies an overridden ``find_classes``, which an index is for alone.
     """
 
     extensions: tuple[str, ...] | None = IMG_EXTENSIONS
     is_valid_file: Callable[[str], bool] | None = None
     class_order: str = "lexicographic"
-
-
-@dataclass(frozen=True)
-class Scan:
-    """The result of a scan.
-
-    Args:
-        listing: The files.
-        empty: Names of the classes without a file.
-        folders: The folders that were listed, relative to the root, and when they last changed;
-            zeros where that is too recent to reveal a later change. Empty unless timed.
-    """
-
-    listing: Listing
-    empty: list[str]
-    folders: dict[str, Times]
+    own_classes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +122,7 @@ def find_classes(directory: str, order: str = "lexicographic") -> Classes:
         NoClassesError: It holds no folder.
         UnreadableFolderError: It cannot be listed.
     """
-    found = _list_folder(directory, None)
+    found = _list_folder(None, directory)
     if not found.folders:
         raise NoClassesError(
             f"the image folder {directory!r} holds no class folder ({found.count} files directly "
@@ -146,31 +133,14 @@ def find_classes(directory: str, order: str = "lexicographic") -> Classes:
     return classes, {name: idx for idx, name in enumerate(classes)}
 
 
-def check_classes(root: str, class_to_idx: Mapping[str, int]) -> None:
-    """Refuse an invalid result of an overridden ``find_classes``."""
-    if not class_to_idx:
-        raise NoClassesError(f"find_classes returned no class for {root!r}")
-    for name, idx in class_to_idx.items():
-        if isinstance(idx, bool) or not isinstance(idx, int) or not 0 <= idx <= _MAX_LABEL:
-            raise InvalidOptionError(
-                f"find_classes must give every class an integer from 0 to {_MAX_LABEL}, "
-                f"got {idx!r} for class {name!r}"
-            )
-
-
 def scan(
-    root: str,
-    class_to_idx: Mapping[str, int],
-    rules: Rules,
-    *,
-    progress: bool = True,
-    timed: bool = False,
-) -> Scan:
+    root: str, classes: Classes, rules: Rules, *, progress: bool = True, timed: bool = False
+) -> OpenFolder:
     """List the images of every class, by class name, folder and file name.
 
     Args:
         root: The image folder.
-        class_to_idx: Folder below the root → class index.
+        classes: Its classes: folders below the root.
         rules: Which files count.
         progress: Show a bar if it takes long.
         timed: Note when each folder last changed.
@@ -178,22 +148,29 @@ def scan(
     Raises:
         UnreadableFolderError: A folder cannot be listed.
     """
-    check_classes(root, class_to_idx)
-    names = _in_class_order(class_to_idx, rules.class_order)
+    names = _in_class_order(classes[1], rules.class_order)
     settled = time.time_ns() - SETTLED
     with progress_bar(f"Scanning {root}", show=progress) as done:
-        found = _walk(root, names, rules.extensions, done, timed)
-    packer = PathPacker()
-    labels = array("i")
+        found = _walk(root, names, partial(_list_folder, rules.extensions, timed=timed), done)
+    blob, lengths, labels = bytearray(), array("q"), array("i")
     empty = []
     for name in names:
         before = len(labels)
         for path, folder in sorted(found[name].items()):
-            labels.extend([class_to_idx[name]] * _add(packer, root, path, folder, rules))
+            files = folder.files.split(b"\0") if folder.count else []
+            if rules.is_valid_file is not None:
+                start = os.path.join(root, path, "")
+                files = [file for file in files if rules.is_valid_file(start + os.fsdecode(file))]
+            prefix = os.fsencode(os.path.join(path, ""))
+            blob += b"".join([prefix + file for file in files])
+            lengths.extend(len(prefix) + len(file) for file in files)
+            labels.extend([classes[1][name]] * len(files))
         if len(labels) == before:
             empty.append(name)
-    listing = Listing(packer.pack(), np.array(labels, np.int32))
-    return Scan(listing, empty, _times(found, settled) if timed else {})
+    times = _times(found, settled) if timed else {}
+    listing = Listing(pack_bytes(bytes(blob), lengths), np.array(labels, np.int32))
+    noted = np.array(list(times.values()), np.int64).reshape(-1, 2)
+    return OpenFolder(listing, classes, empty, pack(times), noted)
 
 
 def _in_class_order(names: Iterable[str], order: str) -> list[str]:
@@ -206,18 +183,14 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 
 def _walk(
-    root: str,
-    tops: list[str],
-    extensions: tuple[str, ...] | None,
-    done: Callable[[int], object],
-    timed: bool,
+    root: str, tops: list[str], look: Callable[[str], _Folder], done: Callable[[int], object]
 ) -> dict[str, dict[str, _Folder]]:
     """Return, for each of ``tops``, every folder from there down (relative to ``root``)."""
 
     def list_below(top_and_path: tuple[str, str]) -> _Folder:
         top, path = top_and_path
         try:
-            return _list_folder(os.path.join(root, path), extensions, timed=timed)
+            return look(os.path.join(root, path))
         except UnreadableFolderError as error:
             if path == top and isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 return _Folder({}, b"", 0)  # a class known only to an overridden `find_classes`
@@ -240,12 +213,12 @@ def _walk(
     return found
 
 
-def _list_folder(path: str, extensions: tuple[str, ...] | None, *, timed: bool = False) -> _Folder:
+def _list_folder(extensions: tuple[str, ...] | None, path: str, *, timed: bool = False) -> _Folder:
     """List one folder without a ``stat`` per file.
 
     Args:
-        path: The folder.
         extensions: Endings, in lower case, of the files that count; None: all files count.
+        path: The folder.
         timed: Note when the folder last changed.
 
     Raises:
@@ -304,18 +277,6 @@ def _leads_back(root: str, top: str, path: str) -> bool:
         if os.path.samestat(target, os.stat(os.path.join(root, path))):
             return True
     return os.path.samestat(target, os.stat(root))
-
-
-def _add(packer: PathPacker, root: str, path: str, folder: _Folder, rules: Rules) -> int:
-    """Add the images of one folder; return their number."""
-    if not folder.count:
-        return 0
-    names = folder.files.split(b"\0")
-    if rules.is_valid_file is not None:
-        prefix = os.path.join(root, path, "")
-        names = [name for name in names if rules.is_valid_file(prefix + os.fsdecode(name))]
-    packer.extend(os.fsencode(os.path.join(path, "")), names)
-    return len(names)
 
 
 def _times(found: dict[str, dict[str, _Folder]], settled: int) -> dict[str, Times]:

@@ -2,6 +2,9 @@
 
 Each one reads the file, then decodes its bytes. The two steps are separate so that a cache can keep
 the compressed bytes and decode them on the way out.
+
+Pixels are those of ``PIL.Image.open(path).convert("RGB")``, as in torchvision. Options that change
+them are part of the identity of decoded images.
 """
 
 from __future__ import annotations
@@ -10,21 +13,35 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
 from kappa_imagefolder.errors import UnreadableImageError
-from kappa_imagefolder.images.decoding import Decoder
+from kappa_imagefolder.images import pillow
+
+try:
+    import simplejpeg
+except ImportError:  # kappa-imagefolder[fast] is not installed
+    simplejpeg = None
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    import numpy.typing as npt
     import torch
-    from PIL import Image
-
-    from kappa_imagefolder.images.shrinking import Shrink
 
 Label = TypeVar("Label")
 AnyPath = str | os.PathLike[str]
+
+#: What images can be decoded to.
+KINDS = ("pil", "raw", "numpy", "tensor")
+#: What decodes JPEGs to arrays.
+JPEG_DECODERS = ("auto", "pillow")
+
+_EXIF_INFO = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+_JPEG_BEGINNING = b"\xff\xd8\xff"
+#: Colours that every decoder turns into the same RGB; CMYK is not among them.
+_JPEG_COLOURS = ("YCbCr", "Gray", "RGB")
 
 
 def read_file(path: AnyPath) -> bytes:
@@ -48,17 +65,22 @@ class FileLoader:
     """Path → value, in two steps: the bytes to keep, and what they are decoded to.
 
     Args:
-        decoder: Bytes → value.
+        kind: One of :data:`KINDS`.
+        size_hint: Decode a large JPEG at 1/2, 1/4 or 1/8 of its size, such that its shorter side
+            keeps at least that many pixels.
+        exif: Turn the image upright according to its metadata.
+        max_pixels: The most pixels that an image may have; None: ``PIL.Image.MAX_IMAGE_PIXELS``.
+        jpeg: ``"auto"``: JPEGs become arrays through simplejpeg where it is installed, else
+            through Pillow; ``"pillow"``: always through Pillow.
         shrink: Applied first to the bytes of the file.
     """
 
-    decoder: Decoder
-    shrink: Shrink | None = None
-
-    def read(self, path: AnyPath) -> bytes:
-        """Return the bytes to keep; raises the errors of :func:`read_file` and ``Shrink``."""
-        data = read_file(path)
-        return data if self.shrink is None else self.shrink(data, self.decoder.max_pixels)
+    kind: str = "pil"
+    size_hint: int | None = None
+    exif: bool = False
+    max_pixels: int | None = None
+    jpeg: str = "auto"
+    shrink: pillow.Shrink | None = None
 
     def __call__(self, path: AnyPath) -> Any:
         """Load an image file.
@@ -67,11 +89,41 @@ class FileLoader:
             UnreadableImageError: The file cannot be read or decoded.
         """
         try:
-            return self.decoder(self.read(path))
+            return self.decode(self.read(path))
         except UnreadableImageError as error:
             raise UnreadableImageError(
                 f"cannot load {os.fspath(path)!r}: {error}"
             ) from error.__cause__
+
+    def read(self, path: AnyPath) -> bytes:
+        """Return the bytes to keep; raises the errors of :func:`read_file` and ``Shrink``."""
+        data = read_file(path)
+        return data if self.shrink is None else self.shrink(data, self.max_pixels)
+
+    def decode(self, data: Any) -> Any:
+        """Decode.
+
+        Args:
+            data: The bytes of an image file.
+
+        Returns:
+            By ``kind``: a PIL image in mode ``RGB``; the bytes; ``uint8`` of shape ``(H, W, 3)``;
+            a tensor of ``uint8`` of shape ``(3, H, W)``.
+
+        Raises:
+            UnreadableImageError: The bytes are not an image, are damaged, or have too many pixels.
+        """
+        if self.kind == "raw":
+            return data
+        if self.kind == "pil":
+            return self._to_pil(data)
+        pixels = self._to_array(data)
+        if self.kind == "numpy":
+            return pixels
+        import torch
+
+        # Transposed by numpy: torch would start threads for it in every process that decodes.
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     @property
     def stored_identity(self) -> str:
@@ -81,26 +133,75 @@ class FileLoader:
     @property
     def identity(self) -> str:
         """What the value depends on, besides the bytes of the file."""
-        decoded = "" if self.decoder.kind == "raw" else f"/{self.decoder.identity}"
-        return self.stored_identity + decoded
+        if self.kind == "raw":
+            return self.stored_identity
+        parts = [self.stored_identity, self.kind, pillow.identity()]
+        if self._is_fast:
+            parts.append(f"simplejpeg-{simplejpeg.__version__}")
+        if self.size_hint is not None:
+            parts.append(f"size_hint-{self.size_hint}")
+        if self.exif:
+            parts.append("exif")
+        return "/".join(parts)
+
+    @property
+    def _is_fast(self) -> bool:
+        """Whether simplejpeg decodes JPEGs."""
+        return bool(simplejpeg) and self.kind in ("numpy", "tensor") and self.jpeg == "auto"
+
+    def _to_pil(self, data: Any) -> Image.Image:
+        with pillow.open_image(data, self.max_pixels) as image:
+            pillow.draft(image, self.size_hint)
+            pixels = pillow.to_rgb(image)
+            if self.exif:  # read only now: Pillow turns TIFFs itself when it decodes them
+                turn = pillow.find_turn(image)
+                pixels = pixels if turn is None else pixels.transpose(turn)
+                for key in _EXIF_INFO:  # else another library would turn it again
+                    pixels.info.pop(key, None)
+            return pixels
+
+    def _to_array(self, data: Any) -> npt.NDArray[np.uint8]:
+        pixels = self._by_simplejpeg(data)
+        if pixels is None:
+            return np.array(self._to_pil(data))
+        if self.exif:
+            with pillow.open_image(data, self.max_pixels) as image:
+                turn = pillow.find_turn(image)
+            if turn is not None:  # by Pillow, in half the time that numpy takes
+                return np.array(Image.fromarray(pixels).transpose(turn))
+        return pixels
+
+    def _by_simplejpeg(self, data: Any) -> npt.NDArray[np.uint8] | None:
+        """Return the pixels; None where Pillow is to decode or to refuse the file."""
+        if not self._is_fast or bytes(data[: len(_JPEG_BEGINNING)]) != _JPEG_BEGINNING:
+            return None
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            return None
+        if colours not in _JPEG_COLOURS:
+            return None
+        pillow.check_pixels(width, height, self.max_pixels)
+        by = pillow.reduction(width, height, self.size_hint)
+        least = {"min_height": -(-height // by), "min_width": -(-width // by)} if by > 1 else {}
+        try:
+            pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **least)
+        except ValueError:
+            return None
+        return pixels
 
 
 #: Loads an image file as a PIL image in mode ``RGB``, with the pixels of torchvision's loader.
-pil_loader: Callable[[AnyPath], Image.Image] = FileLoader(Decoder("pil"))
+pil_loader: Callable[[AnyPath], Image.Image] = FileLoader("pil")
 #: Loads the bytes of an image file as they are: compressed, to be decoded after a cache.
-raw_image_loader: Callable[[AnyPath], bytes] = FileLoader(Decoder("raw"))
+raw_image_loader: Callable[[AnyPath], bytes] = FileLoader("raw")
 #: Loads an image file as ``uint8`` of shape ``(H, W, 3)``.
-numpy_loader: Callable[[AnyPath], npt.NDArray[np.uint8]] = FileLoader(Decoder("numpy"))
+numpy_loader: Callable[[AnyPath], npt.NDArray[np.uint8]] = FileLoader("numpy")
 #: Loads an image file as ``uint8`` of shape ``(3, H, W)``.
-tensor_loader: Callable[[AnyPath], torch.Tensor] = FileLoader(Decoder("tensor"))
+tensor_loader: Callable[[AnyPath], torch.Tensor] = FileLoader("tensor")
 
-#: The loaders above, by the kind of their decoder.
-LOADERS: dict[str, Callable[[AnyPath], Any]] = {
-    "pil": pil_loader,
-    "raw": raw_image_loader,
-    "numpy": numpy_loader,
-    "tensor": tensor_loader,
-}
+#: Each loader above by itself, to find it by an equal one.
+LOADERS = {each: each for each in (pil_loader, raw_image_loader, numpy_loader, tensor_loader)}
 
 
 def raw_image_folder_sample_to_pil_sample(
@@ -115,4 +216,4 @@ def raw_image_folder_sample_to_pil_sample(
         ``(PIL image in mode RGB, label)``.
     """
     data, label = sample
-    return Decoder("pil")(data), label
+    return FileLoader("pil").decode(data), label

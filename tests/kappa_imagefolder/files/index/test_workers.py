@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 
 from kappa_imagefolder import ImageFolder, IndexFileError
 from kappa_imagefolder.files import scan as scan_module
-from kappa_imagefolder.files.listing import LazySequence, Listing, pack
+from kappa_imagefolder.files.listing import LazySequence, Listing, OpenFolder, pack
 from kappa_imagefolder.files.open_folder import purpose_of, save_index
-from kappa_imagefolder.files.scan import Rules, Scan, folder_times
+from kappa_imagefolder.files.scan import Rules, folder_times
 from support.image_indices import FILES, assert_same, change
 from support.image_trees import make_tree
 
@@ -119,8 +119,9 @@ def test_four_workers_share_the_memory_of_a_million_files(tmp_path):
     (root / "x").mkdir(parents=True)
     names = [f"x/n{i // 1000:08}_{i:08}.JPEG" for i in range(1_000_000)]
     listing = Listing(pack(names), np.zeros(len(names), np.int32))
-    found = Scan(listing, [], {"x": folder_times(str(root / "x"))})
-    save_index([str(path)], purpose_of(str(root), Rules()), (["x"], {"x": 0}), found, chosen=True)
+    times = np.array([folder_times(str(root / "x"))])
+    found = OpenFolder(listing, (["x"], {"x": 0}), [], pack(["x"]), times)
+    save_index([str(path)], purpose_of(str(root), Rules()), found, chosen=True)
 
     command = [sys.executable, "-c", MEASURE, str(root), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
