@@ -37,6 +37,7 @@ class Functional(ValueTests, NamespaceTests, LifetimeTests):
     limit_option = None
     timeout = 60.0
     case = CacheBackendSuite.case
+    store = CacheBackendSuite.store
 
 
 class TestTCP(Functional):
