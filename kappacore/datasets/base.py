@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset
 
-from kappacore.datasets.columns import ALIGNED, check_aligned, concatenate
+from kappacore.datasets.columns import ALIGNED, column_of, concatenate, pick
 from kappacore.datasets.derived_items import ConcatItem, SubsetItem
 from kappacore.datasets.forms import ClassItem, as_method, own_item, own_item_names, split_form
 from kappacore.datasets.items import Item, find_item, list_items
@@ -165,6 +165,26 @@ class KDWrapper(KDDataset, PassThrough):
         """Return the number of samples."""
         return len(self.dataset)
 
+    def __getattr__(self, name: str) -> Any:
+        """Forward what is about samples only where they are as many as inside."""
+        values = super().__getattr__(name)
+        if name not in ALIGNED and name != "root_indices":
+            return values
+        length, inner = len(self), len(self.dataset)
+        if length == inner:
+            return values
+        if name == "root_indices":
+            raise AttributeError(
+                f"{type(self).__name__} of {length} samples has no root_indices: those of the "
+                f"dataset inside are of its {inner} samples. Ask it for them: .dataset."
+            )
+        column = column_of(self.dataset, name)
+        return values if column is None else self._kd_column(column)
+
+    def _kd_column(self, column: Any) -> Any:
+        """Return the entries of a column of the dataset inside for other samples than its own."""
+        return pick(column, np.arange(len(self)))  # a __len__ of its own: the first samples
+
     def _kd_derived(self, name: str) -> Item | None:
         inner = self.dataset._kd_item(name)
         if inner is None or len(self) == len(self.dataset):
@@ -213,9 +233,9 @@ class KDConcatDataset(KDDataset):
             return super().__getattr__(name)
         values = [getattr(dataset, name) for dataset in self.datasets]
         if name in ALIGNED:
-            for column, dataset in zip(values, self.datasets, strict=True):
-                check_aligned(column, dataset, name)
-            return concatenate(values)
+            columns = [column_of(dataset, name) for dataset in self.datasets]
+            if all(column is not None for column in columns):
+                return concatenate(columns)
         if all(_equal(value, values[0]) for value in values[1:]):
             return values[0]
         raise AttributeError(f"KDConcatDataset has no {name!r}: its datasets do not agree on it.")
@@ -235,7 +255,7 @@ class KDConcatDataset(KDDataset):
 
 
 def _equal(first: Any, second: Any) -> bool:
-    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
+    if hasattr(first, "__array__") or hasattr(second, "__array__"):
         return np.array_equal(first, second)
     return bool(first == second)
 

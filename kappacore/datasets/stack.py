@@ -92,7 +92,8 @@ class PassThrough(StackPart):
     """Forwards public attributes that it does not have itself to ``self.dataset``.
 
     Names with a leading underscore are never forwarded: a dunder of the dataset inside, such as
-    ``__getitems__``, would make the DataLoader bypass this wrapper.
+    ``__getitems__``, would make the DataLoader bypass this wrapper. Nor are the ``indices`` of a
+    subset: they are indices into the dataset inside that subset.
     """
 
     dataset: Any
@@ -112,6 +113,11 @@ class PassThrough(StackPart):
                 f"{type(self).__name__} has no {name!r}, and no dataset yet to look in: "
                 f"call super().__init__(dataset) first."
             ) from None
+        if name == "indices":
+            raise AttributeError(
+                f"{type(self).__name__} has no indices: those of a subset belong to its own "
+                f"`dataset`. Use .dataset.indices, or root_indices into .root."
+            )
         return getattr(dataset, name)
 
     def _kd_inside(self) -> list[Any]:
