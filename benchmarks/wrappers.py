@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import kappacore
-from kappacore import wrappers
 from benchmarks._kappadata import kappadata
+from kappacore import wrappers
 from kappacore.wrappers.randomness import random_states_kept, seed_generators
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from kappacore.caching.factory import (
 )
 from kappacore.caching.prefill import prefill
 from kappacore.caching.stats import CacheStats
-from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_item
+from kappacore.datasets import Item, KDDataset, KDWrapper, find_item
 from kappacore.datasets.base import check_map_style
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
@@ -182,10 +182,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     def close(self) -> None:
         """Close the cache, and the dataset below; what is not kept goes with its last user."""
         self._cache.close()
-        if isinstance(self.dataset, KDDataset | ModeWrapper | CachedDataset):
-            self.dataset.close()
-
-    dispose = close
+        super().close()
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from kappacore.datasets.columns import ALIGNED, column_of, concatenate, pick
 from kappacore.datasets.derived_items import ConcatItem, SubsetItem
 from kappacore.datasets.forms import ClassItem, as_method, own_item, own_item_names, split_form
 from kappacore.datasets.items import Item, find_item, list_items
-from kappacore.datasets.stack import PassThrough, StackPart
+from kappacore.datasets.stack import PassThrough, StackPart, held_datasets
 from kappacore.errors import (
     DatasetTypeError,
     InvalidOptionError,
@@ -240,8 +240,9 @@ class KDConcatDataset(KDDataset):
             return values[0]
         raise AttributeError(f"KDConcatDataset has no {name!r}: its datasets do not agree on it.")
 
-    def _kd_inside(self) -> list[Any]:
-        return list(self.datasets)
+    def inner_datasets(self) -> Iterable[Any]:
+        """Return the datasets, and all others in the attributes."""
+        return [*self.datasets, *held_datasets(self, besides=self.datasets)]
 
     def _kd_derived(self, name: str) -> Item | None:
         items = [dataset._kd_item(name) for dataset in self.datasets]
