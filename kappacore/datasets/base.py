@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 from kappacore.datasets.columns import ALIGNED, column_of, concatenate, pick
 from kappacore.datasets.derived_items import ConcatItem, SubsetItem
 from kappacore.datasets.forms import ClassItem, as_method, own_item, own_item_names, split_form
-from kappacore.datasets.items import Item, find_item, list_items
+from kappacore.datasets.items import Item, find_item, list_items, read_one_by_one
 from kappacore.datasets.stack import PassThrough, StackPart, held_datasets
 from kappacore.errors import (
     DatasetTypeError,
@@ -35,7 +37,8 @@ class KDDataset(StackPart, Dataset[Any]):
     An item can have other forms too:
 
     - ``getitems_<item>(indices, ctxs=None) -> list``: the values of a whole batch in one call;
-    - ``getall_<item>()``: all values, as a sequence or an array, without reading any sample;
+    - ``getall_<item>()``: all values, as a sequence or an array, without reading any sample.
+      ``getall_class`` is there without: it then reads the labels one by one at each call;
     - ``getraw_<item>(idx)`` and ``decode_<item>(raw, ctx=None)``: the value as it is stored, such
       as compressed bytes, and the function that decodes it. A cache keeps the stored form.
 
@@ -116,12 +119,21 @@ class KDDataset(StackPart, Dataset[Any]):
         if split is None or hasattr(type(self), name):
             return super().__getattr__(name)
         form, item = split
-        method = as_method(find_item(self, item), form)
-        if method is None:
-            raise UnknownItemError(
-                f"{type(self).__name__} has no {name}: item {item!r} does not have this form."
+        found = find_item(self, item)
+        method = as_method(found, form)
+        if method is not None:
+            return method
+        if name == "getall_class" and not found.reads_samples:
+            return partial(_all_labels, found, len(self))
+        hint = ""
+        if name == "getall_class":
+            hint = (
+                " The labels are known only by reading each sample whole: pass them to "
+                "as_kd(dataset, labels='targets'), as an array or the name of an attribute."
             )
-        return method
+        raise UnknownItemError(
+            f"{type(self).__name__} has no {name}: item {item!r} does not have this form.{hint}"
+        )
 
     def __add__(self, other: Any) -> KDConcatDataset:  # type: ignore[override]
         return KDConcatDataset([self, other])
@@ -253,6 +265,15 @@ class KDConcatDataset(KDDataset):
         first, *others = (dataset._kd_item_names() for dataset in self.datasets)
         common = [name for name in first if all(name in names for names in others)]
         return list(dict.fromkeys([*common, *own_item_names(self)]))
+
+
+def _all_labels(item: Item, length: int) -> Any:
+    """Return all labels, read one by one: as an array if they are integers, else as a list."""
+    labels = read_one_by_one(item, "class", length)
+    try:
+        return np.array(list(map(operator.index, labels)), dtype=np.int64)
+    except TypeError:
+        return labels
 
 
 def _equal(first: Any, second: Any) -> bool:

@@ -14,7 +14,14 @@ from kappacore.datasets.columns import column_of
 from kappacore.datasets.derived_items import ConvertedItem
 from kappacore.datasets.items import as_array, digest
 from kappacore.errors import InvalidItemError, InvalidOptionError
-from kappacore.wrappers.labels import class_numbers, find_label, is_described, read_labels, shorten
+from kappacore.wrappers.labels import (
+    class_names,
+    class_numbers,
+    find_label,
+    is_described,
+    read_labels,
+    shorten,
+)
 from kappacore.wrappers.options import as_integer
 
 if TYPE_CHECKING:
@@ -173,7 +180,7 @@ def _unmapped(label: Any) -> str:
 
 def _renamed(dataset: KDDataset, mapping: dict[int, int], n_classes: int) -> list[Any] | None:
     """Return the names by new number, or None if one is unknown."""
-    old_names = getattr(dataset, "classes", None)
+    old_names = class_names(dataset)
     names: list[list[Any]] = [[] for _ in range(n_classes)]
     for old in sorted(mapping):
         if old_names is None or not 0 <= old < len(old_names):
