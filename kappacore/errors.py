@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "CorruptValueError",
     "DatasetTypeError",
+    "DependsOnCtxError",
     "EmptyDatasetError",
     "IncompatiblePluginError",
     "IndexOutOfRangeError",
@@ -165,6 +166,10 @@ class RandomSourceError(CacheError, ValueError):
 
 class NondeterministicSourceError(CacheError, ValueError):
     """A source returns something else at each read; a cache would freeze the first result."""
+
+
+class DependsOnCtxError(CacheError, ValueError):
+    """An item to be cached follows another one through ctx."""
 
 
 class SizeLimitError(CacheError, ValueError):

@@ -17,6 +17,7 @@ from kappacore.caching.factory import (
     refuse_random,
     sample_fingerprint,
 )
+from kappacore.caching.identity.following import ItemLoad
 from kappacore.caching.prefill import prefill
 from kappacore.caching.stats import CacheStats
 from kappacore.datasets import Item, KDDataset, KDWrapper, find_item
@@ -211,7 +212,8 @@ class CacheWrapper(KDWrapper):
         dataset: The dataset to cache.
         backend: As for :class:`CachedDataset`, like all options that are not listed here.
         items: The names of the items to cache, as ``"x"``, ``"x y"`` or ``["x", "y"]``; or
-            ``{"x": "shared", "class": "memory"}``, each with a backend of its own.
+            ``{"x": "shared", "class": "memory"}``, each with a backend of its own. An item whose
+            value changes with what another item leaves in ctx is refused, unless ``check=False``.
         form: ``"raw"`` keeps items as they are stored, ``"decoded"`` as the values they turn into;
             default raw where there is such a form.
         namespace: One name serves all items.
@@ -250,7 +252,7 @@ class CacheWrapper(KDWrapper):
                 item=name,
                 form="raw" if raw else "decoded",
                 fingerprint=item.fingerprint(raw),
-                load=item.get_raw_batch if raw else item.get_batch,
+                load=item.get_raw_batch if raw else ItemLoad(dataset, name, item),
                 backend=choice,
                 options=options,
                 namespace=namespace,
@@ -317,17 +319,24 @@ class CacheWrapper(KDWrapper):
             return own
         item = self.dataset._kd_item(name)
         if name in self._caches and item is not None:
-            return _CachedItem(item, *self._caches[name])
+            return _CachedItem(self.dataset, name, item, *self._caches[name])
         return item
 
 
 class _CachedItem(Item):
     """An item read through a cache."""
 
-    def __init__(self, item: Item, cache: SampleCache | TieredCache, raw: bool) -> None:
+    def __init__(
+        self,
+        dataset: KDDataset,
+        name: str,
+        item: Item,
+        cache: SampleCache | TieredCache,
+        raw: bool,
+    ) -> None:
         self._item = item
         self.cache = cache
-        self.load = item.get_raw_batch if raw else item.get_batch
+        self.load = item.get_raw_batch if raw else ItemLoad(dataset, name, item)
         self.has_raw = raw
         self.reads_samples = item.reads_samples
 
