@@ -30,6 +30,7 @@ __all__ = [
     "NamespaceRequiredError",
     "NondeterministicSourceError",
     "NotEnoughSpaceError",
+    "OwnGeneratorWarning",
     "PluginConflictError",
     "PluginError",
     "RandomSourceError",
@@ -182,6 +183,10 @@ class CacheClosedError(CacheError, ValueError):
 
 class CacheWarning(UserWarning):
     """A cache is slower than it should be; its samples are correct."""
+
+
+class OwnGeneratorWarning(UserWarning):
+    """A transform draws from a generator of its own, which is the same in every worker."""
 
 
 class StorageError(KappaError, OSError):

@@ -24,6 +24,7 @@ from kappacore.datasets import Item, KDDataset, KDWrapper, find_item
 from kappacore.datasets.base import check_map_style
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
+from kappacore.datasets.own_generators import warn_of_generators
 from kappacore.datasets.stack import PassThrough, describe_stack
 from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
 
@@ -91,6 +92,12 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         if transform is not None and not callable(transform):
             raise InvalidOptionError(
                 f"transform={transform!r} cannot be called; expected a function of one sample."
+            )
+        if transform is not None:
+            warn_of_generators(
+                [transform],
+                "Read items instead, and pass seed=0 to a TransformWrapper above a CacheWrapper; "
+                "or draw from torch's global generator.",
             )
         self.dataset = dataset
         self.transform = transform
