@@ -19,6 +19,7 @@ import numpy as np
 
 import kappacore
 from benchmarks._kappadata import kappadata
+from kappacore import wrappers
 from kappacore.wrappers.randomness import random_states_kept, seed_generators
 
 if TYPE_CHECKING:
@@ -118,17 +119,42 @@ WRAPPERS: list[tuple[str, bool, Make, bool]] = [
     ("ShuffleWrapper", False, lambda m, ds: m.ShuffleWrapper(ds, seed=0), True),
     ("SubsetWrapper", False, lambda m, ds: m.SubsetWrapper(ds, start=10), False),
     ("SubsetWrapper mask", False, lambda m, ds: m.SubsetWrapper(ds, ds.labels % 2 == 0), False),
-    ("FewshotWrapper 3", True, lambda m, ds: m.FewshotWrapper(ds, 3), False),
-    ("ClasswisePercentWrapper", True, lambda m, ds: m.ClasswisePercentWrapper(ds, 0.5), False),
+    ("FewshotWrapper 3", True, lambda _, ds: wrappers.FewshotWrapper(ds, 3), False),
+    (
+        "ClasswisePercentWrapper",
+        True,
+        lambda _, ds: wrappers.ClasswisePercentWrapper(ds, 0.5),
+        False,
+    ),
     ("train_test_split", False, lambda m, ds: m.train_test_split(ds)[0], False),
     ("… stratified", True, lambda m, ds: m.train_test_split(ds, stratified=True)[0], False),
-    ("SortByClassWrapper", True, lambda m, ds: m.SortByClassWrapper(ds), False),
-    ("IntraClassShuffleWrapper", True, lambda m, ds: m.IntraClassShuffleWrapper(ds, 0), False),
-    ("RemapClassesWrapper", False, lambda m, ds: m.RemapClassesWrapper(ds, HALVES), False),
-    ("OneHotWrapper", False, lambda m, ds: m.OneHotWrapper(ds), False),
-    ("LabelSmoothingWrapper", False, lambda m, ds: m.LabelSmoothingWrapper(ds), False),
+    ("SortByClassWrapper", True, lambda _, ds: wrappers.SortByClassWrapper(ds), False),
+    (
+        "IntraClassShuffleWrapper",
+        True,
+        lambda _, ds: wrappers.IntraClassShuffleWrapper(ds, 0),
+        False,
+    ),
+    (
+        "RemapClassesWrapper",
+        False,
+        lambda _, ds: wrappers.RemapClassesWrapper(ds, HALVES),
+        False,
+    ),
+    ("OneHotWrapper", False, lambda _, ds: wrappers.OneHotWrapper(ds), False),
+    (
+        "LabelSmoothingWrapper",
+        False,
+        lambda _, ds: wrappers.LabelSmoothingWrapper(ds),
+        False,
+    ),
     ("TransformWrapper", False, lambda m, ds: m.TransformWrapper(ds, float, seed=0), False),
-    ("MultiViewWrapper", False, lambda m, ds: m.MultiViewWrapper(ds, "x", [float]), False),
+    (
+        "MultiViewWrapper",
+        False,
+        lambda _, ds: wrappers.MultiViewWrapper(ds, "x", [float]),
+        False,
+    ),
 ]
 
 

@@ -128,6 +128,10 @@ class NondeterministicSourceError(CacheError, ValueError):
     """A source returns something else at each read; a cache would freeze the first result."""
 
 
+class DependsOnCtxError(CacheError, ValueError):
+    """An item to be cached follows another one through ctx."""
+
+
 class SizeLimitError(CacheError, ValueError):
     """A cache's size limit is too small for a single sample."""
 
@@ -138,6 +142,10 @@ class CacheClosedError(CacheError, ValueError):
 
 class CacheWarning(UserWarning):
     """A cache is slower than it should be; its samples are correct."""
+
+
+class OwnGeneratorWarning(UserWarning):
+    """A transform draws from a generator of its own, which is the same in every worker."""
 
 
 class StorageError(KappaError, OSError):

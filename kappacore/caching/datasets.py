@@ -17,12 +17,14 @@ from kappacore.caching.factory import (
     refuse_random,
     sample_fingerprint,
 )
+from kappacore.caching.identity.following import ItemLoad
 from kappacore.caching.prefill import prefill
 from kappacore.caching.stats import CacheStats
-from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_item
+from kappacore.datasets import Item, KDDataset, KDWrapper, find_item
 from kappacore.datasets.base import check_map_style
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
+from kappacore.datasets.own_generators import warn_of_generators
 from kappacore.datasets.stack import PassThrough, describe_stack
 from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
 
@@ -90,6 +92,12 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         if transform is not None and not callable(transform):
             raise InvalidOptionError(
                 f"transform={transform!r} cannot be called; expected a function of one sample."
+            )
+        if transform is not None:
+            warn_of_generators(
+                [transform],
+                "Read items instead, and pass seed=0 to a TransformWrapper above a CacheWrapper; "
+                "or draw from torch's global generator.",
             )
         self.dataset = dataset
         self.transform = transform
@@ -182,10 +190,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     def close(self) -> None:
         """Close the cache, and the dataset below; what is not kept goes with its last user."""
         self._cache.close()
-        if isinstance(self.dataset, KDDataset | ModeWrapper | CachedDataset):
-            self.dataset.close()
-
-    dispose = close
+        super().close()
 
     def __enter__(self) -> Self:
         return self
@@ -214,7 +219,8 @@ class CacheWrapper(KDWrapper):
         dataset: The dataset to cache.
         backend: As for :class:`CachedDataset`, like all options that are not listed here.
         items: The names of the items to cache, as ``"x"``, ``"x y"`` or ``["x", "y"]``; or
-            ``{"x": "shared", "class": "memory"}``, each with a backend of its own.
+            ``{"x": "shared", "class": "memory"}``, each with a backend of its own. An item whose
+            value changes with what another item leaves in ctx is refused, unless ``check=False``.
         form: ``"raw"`` keeps items as they are stored, ``"decoded"`` as the values they turn into;
             default raw where there is such a form.
         namespace: One name serves all items.
@@ -253,7 +259,7 @@ class CacheWrapper(KDWrapper):
                 item=name,
                 form="raw" if raw else "decoded",
                 fingerprint=item.fingerprint(raw),
-                load=item.get_raw_batch if raw else item.get_batch,
+                load=item.get_raw_batch if raw else ItemLoad(dataset, name, item),
                 backend=choice,
                 options=options,
                 namespace=namespace,
@@ -320,17 +326,24 @@ class CacheWrapper(KDWrapper):
             return own
         item = self.dataset._kd_item(name)
         if name in self._caches and item is not None:
-            return _CachedItem(item, *self._caches[name])
+            return _CachedItem(self.dataset, name, item, *self._caches[name])
         return item
 
 
 class _CachedItem(Item):
     """An item read through a cache."""
 
-    def __init__(self, item: Item, cache: SampleCache | TieredCache, raw: bool) -> None:
+    def __init__(
+        self,
+        dataset: KDDataset,
+        name: str,
+        item: Item,
+        cache: SampleCache | TieredCache,
+        raw: bool,
+    ) -> None:
         self._item = item
         self.cache = cache
-        self.load = item.get_raw_batch if raw else item.get_batch
+        self.load = item.get_raw_batch if raw else ItemLoad(dataset, name, item)
         self.has_raw = raw
         self.reads_samples = item.reads_samples
 

@@ -17,7 +17,7 @@ from kappacore.caching.engine.tiers import TieredCache
 from kappacore.caching.identity.namespace import identify
 from kappacore.datasets import Item, KDDataset
 from kappacore.datasets.items import digest
-from kappacore.datasets.stack import inside
+from kappacore.datasets.stack import walk
 from kappacore.errors import (
     InvalidOptionError,
     RandomSourceError,
@@ -197,11 +197,12 @@ def is_raw(item: Item, name: str, form: str | None) -> bool:
 
 def refuse_random(dataset: Any) -> None:
     """Raise RandomSourceError if the dataset, or one inside it, is random."""
-    for part in inside(dataset):  # a wrapper may be True or False, whatever is below it
-        refuse_random(part)
-    if getattr(dataset, "is_random", False):
+    # The innermost first; a wrapper may be True or False, whatever is below it.
+    for part in reversed([part for _, part in walk(dataset)]):
+        if not getattr(part, "is_random", False):
+            continue
         raise RandomSourceError(
-            f"{type(dataset).__qualname__} is random (is_random=True): the same index may give "
+            f"{type(part).__qualname__} is random (is_random=True): the same index may give "
             f"another value each time, and a cache would freeze the first one for ever. Put the "
             f"cache below the random part, and the random part above the cache."
         )

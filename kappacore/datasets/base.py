@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset
 
-from kappacore.datasets.columns import ALIGNED, check_aligned, concatenate
+from kappacore.datasets.columns import ALIGNED, column_of, concatenate, pick
 from kappacore.datasets.derived_items import ConcatItem, SubsetItem
 from kappacore.datasets.forms import ClassItem, as_method, own_item, own_item_names, split_form
-from kappacore.datasets.items import Item, find_item, list_items
-from kappacore.datasets.stack import PassThrough, StackPart
+from kappacore.datasets.items import Item, find_item, list_items, read_one_by_one
+from kappacore.datasets.stack import PassThrough, StackPart, held_datasets
 from kappacore.errors import (
     DatasetTypeError,
     InvalidOptionError,
@@ -35,7 +37,8 @@ class KDDataset(StackPart, Dataset[Any]):
     An item can have other forms too:
 
     - ``getitems_<item>(indices, ctxs=None) -> list``: the values of a whole batch in one call;
-    - ``getall_<item>()``: all values, as a sequence or an array, without reading any sample;
+    - ``getall_<item>()``: all values, as a sequence or an array, without reading any sample.
+      ``getall_class`` is there without: it then reads the labels one by one at each call;
     - ``getraw_<item>(idx)`` and ``decode_<item>(raw, ctx=None)``: the value as it is stored, such
       as compressed bytes, and the function that decodes it. A cache keeps the stored form.
 
@@ -116,12 +119,21 @@ class KDDataset(StackPart, Dataset[Any]):
         if split is None or hasattr(type(self), name):
             return super().__getattr__(name)
         form, item = split
-        method = as_method(find_item(self, item), form)
-        if method is None:
-            raise UnknownItemError(
-                f"{type(self).__name__} has no {name}: item {item!r} does not have this form."
+        found = find_item(self, item)
+        method = as_method(found, form)
+        if method is not None:
+            return method
+        if name == "getall_class" and not found.reads_samples:
+            return partial(_all_labels, found, len(self))
+        hint = ""
+        if name == "getall_class":
+            hint = (
+                " The labels are known only by reading each sample whole: pass them to "
+                "as_kd(dataset, labels='targets'), as an array or the name of an attribute."
             )
-        return method
+        raise UnknownItemError(
+            f"{type(self).__name__} has no {name}: item {item!r} does not have this form.{hint}"
+        )
 
     def __add__(self, other: Any) -> KDConcatDataset:  # type: ignore[override]
         return KDConcatDataset([self, other])
@@ -164,6 +176,26 @@ class KDWrapper(KDDataset, PassThrough):
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        """Forward what is about samples only where they are as many as inside."""
+        values = super().__getattr__(name)
+        if name not in ALIGNED and name != "root_indices":
+            return values
+        length, inner = len(self), len(self.dataset)
+        if length == inner:
+            return values
+        if name == "root_indices":
+            raise AttributeError(
+                f"{type(self).__name__} of {length} samples has no root_indices: those of the "
+                f"dataset inside are of its {inner} samples. Ask it for them: .dataset."
+            )
+        column = column_of(self.dataset, name)
+        return values if column is None else self._kd_column(column)
+
+    def _kd_column(self, column: Any) -> Any:
+        """Return the entries of a column of the dataset inside for other samples than its own."""
+        return pick(column, np.arange(len(self)))  # a __len__ of its own: the first samples
 
     def _kd_derived(self, name: str) -> Item | None:
         inner = self.dataset._kd_item(name)
@@ -213,15 +245,16 @@ class KDConcatDataset(KDDataset):
             return super().__getattr__(name)
         values = [getattr(dataset, name) for dataset in self.datasets]
         if name in ALIGNED:
-            for column, dataset in zip(values, self.datasets, strict=True):
-                check_aligned(column, dataset, name)
-            return concatenate(values)
+            columns = [column_of(dataset, name) for dataset in self.datasets]
+            if all(column is not None for column in columns):
+                return concatenate(columns)
         if all(_equal(value, values[0]) for value in values[1:]):
             return values[0]
         raise AttributeError(f"KDConcatDataset has no {name!r}: its datasets do not agree on it.")
 
-    def _kd_inside(self) -> list[Any]:
-        return list(self.datasets)
+    def inner_datasets(self) -> Iterable[Any]:
+        """Return the datasets, and all others in the attributes."""
+        return [*self.datasets, *held_datasets(self, besides=self.datasets)]
 
     def _kd_derived(self, name: str) -> Item | None:
         items = [dataset._kd_item(name) for dataset in self.datasets]
@@ -234,8 +267,17 @@ class KDConcatDataset(KDDataset):
         return list(dict.fromkeys([*common, *own_item_names(self)]))
 
 
+def _all_labels(item: Item, length: int) -> Any:
+    """Return all labels, read one by one: as an array if they are integers, else as a list."""
+    labels = read_one_by_one(item, "class", length)
+    try:
+        return np.array(list(map(operator.index, labels)), dtype=np.int64)
+    except TypeError:
+        return labels
+
+
 def _equal(first: Any, second: Any) -> bool:
-    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
+    if hasattr(first, "__array__") or hasattr(second, "__array__"):
         return np.array_equal(first, second)
     return bool(first == second)
 

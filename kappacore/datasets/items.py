@@ -9,6 +9,8 @@ wrapper that changes the values.
 from __future__ import annotations
 
 import difflib
+import logging
+import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, overload
 
@@ -22,7 +24,12 @@ from kappacore.errors import DatasetTypeError, UnknownItemError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Ctx", "Item", "as_array", "digest", "find_item", "list_items"]
+__all__ = ["Ctx", "Item", "as_array", "digest", "find_item", "list_items", "read_one_by_one"]
+
+_BATCH = 8192  # values
+_LONG = 1.0  # seconds
+
+log = logging.getLogger("kappacore.datasets")
 
 
 class Item(ABC):
@@ -105,6 +112,29 @@ def list_items(dataset: Any) -> str:
     """Return a clause that names the items of ``dataset``, for error messages."""
     names = ", ".join(dataset._kd_item_names())
     return f"its items are: {names}" if names else "it has no items: define getitem_<item> methods"
+
+
+def read_one_by_one(item: Item, name: str, length: int) -> list[Any]:
+    """Return all values of an item that has no column; the log says so if it took long.
+
+    Args:
+        item: The item.
+        name: Its name.
+        length: The number of samples.
+    """
+    start = time.monotonic()
+    indices = range(length)
+    values: list[Any] = []
+    for first in indices[::_BATCH]:
+        values += item.get_batch(list(indices[first : first + _BATCH]))
+    seconds = time.monotonic() - start
+    if seconds > _LONG:
+        log.warning(
+            "Reading item %r of %d samples one by one took %.1f s, each time it is asked for. "
+            "Define getall_%s(), which returns the whole column, in the dataset.",
+            name, length, seconds, name,
+        )  # fmt: skip
+    return values
 
 
 def as_array(column: Any) -> np.ndarray[Any, Any]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch.utils.data import Dataset
 
 from kappacore._shown import shown
 from kappacore.errors import EmptyDatasetError, KappaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from typing_extensions import Self
 
@@ -21,6 +25,7 @@ __all__ = [
     "describe",
     "describe_stack",
     "find_wrapper",
+    "held_datasets",
     "inside",
     "iter_wrappers",
     "refuse_empty",
@@ -30,16 +35,33 @@ __all__ = [
 T = TypeVar("T")
 
 _LONGEST_LIST = 10
+_MOST_ENTRIES = 1000
 _NOT_SHOWN = ("dataset", "datasets", "is_random")
 
 
 class StackPart:
     """A dataset that may be around others, and passes on what concerns the whole stack."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if inspect.isfunction(vars(cls).get("dispose")):
+            cls.dispose = _with_close(vars(cls)["dispose"])  # type: ignore[method-assign]
+
+    def inner_datasets(self) -> Iterable[Any]:
+        """Return the datasets directly inside this one.
+
+        What concerns the whole stack reaches them: :attr:`is_random`, :meth:`set_epoch` and
+        :meth:`close`. By default these are all datasets in the attributes, and in lists, tuples
+        and dicts of at most 1,000 entries there. Override it to say otherwise: ``return []``
+        for datasets that are only borrowed.
+        """
+        return held_datasets(self)
+
     @property
     def is_random(self) -> bool:
         """True if the same index may give different values: random crops, even seeded ones."""
-        return any(bool(getattr(dataset, "is_random", False)) for dataset in self._kd_inside())
+        with _tour("is_random", self) as met:
+            return any(bool(part.is_random) for part in _reach(self, "is_random", met))
 
     @property
     def root_dataset(self) -> Any:
@@ -55,20 +77,29 @@ class StackPart:
         Args:
             epoch: The epoch's number, starting at 0.
         """
-        for dataset in self._kd_inside():
-            if callable(getattr(dataset, "set_epoch", None)):
-                dataset.set_epoch(epoch)
+        with _tour("set_epoch", self) as met:
+            for part in _reach(self, "set_epoch", met):
+                part.set_epoch(epoch)
 
     def close(self) -> None:
-        """Release the resources of the dataset and of those inside it. May be called twice."""
-        with contextlib.ExitStack() as stack:  # closes all, even if one fails to
-            for dataset in self._kd_inside():
-                if callable(getattr(dataset, "close", None)):
-                    stack.callback(dataset.close)
+        """Release the resources of the dataset and of those inside it. May be called twice.
+
+        A :meth:`dispose` of a class's own is called too.
+        """
+        with _tour("close", self) as met, contextlib.ExitStack() as stack:
+            met["closed", id(self)] = self
+            for part in _reach(self, "close", met):
+                stack.callback(part.close)  # closes all, even if one fails to
+            if ("disposed", id(self)) not in met:
+                met["disposed", id(self)] = self
+                if type(self).dispose is not StackPart.dispose:
+                    stack.callback(self.dispose)
 
     def dispose(self) -> None:
         """Do the same as :meth:`close`."""
-        self.close()
+        with _tour("close", self) as met:
+            met["disposed", id(self)] = self
+            self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -83,16 +114,13 @@ class StackPart:
     def __getattr__(self, name: str) -> Any:
         return object.__getattribute__(self, name)  # raises; subclasses look further
 
-    def _kd_inside(self) -> list[Any]:
-        """Return the datasets directly inside this one."""
-        return []
-
 
 class PassThrough(StackPart):
     """Forwards public attributes that it does not have itself to ``self.dataset``.
 
     Names with a leading underscore are never forwarded: a dunder of the dataset inside, such as
-    ``__getitems__``, would make the DataLoader bypass this wrapper.
+    ``__getitems__``, would make the DataLoader bypass this wrapper. Nor are the ``indices`` of a
+    subset: they are indices into the dataset inside that subset.
     """
 
     dataset: Any
@@ -112,37 +140,122 @@ class PassThrough(StackPart):
                 f"{type(self).__name__} has no {name!r}, and no dataset yet to look in: "
                 f"call super().__init__(dataset) first."
             ) from None
+        if name == "indices":
+            raise AttributeError(
+                f"{type(self).__name__} has no indices: those of a subset belong to its own "
+                f"`dataset`. Use .dataset.indices, or root_indices into .root."
+            )
         return getattr(dataset, name)
 
-    def _kd_inside(self) -> list[Any]:
-        return [self.dataset]
+    def inner_datasets(self) -> Iterable[Any]:
+        """Return the dataset inside, and all others in the attributes."""
+        return [self.dataset, *held_datasets(self, besides=[self.dataset])]
+
+
+def _with_close(dispose: Callable[..., None]) -> Callable[..., None]:
+    """Return a ``dispose`` of a class's own that closes as well, each once."""
+
+    @functools.wraps(dispose)
+    def disposing(self: StackPart, *args: Any, **options: Any) -> None:
+        with _tour("close", self) as met:
+            first = ("disposed", id(self)) not in met
+            met["disposed", id(self)] = self
+            dispose(self, *args, **options)
+            if first and ("closed", id(self)) not in met:
+                self.close()
+
+    return disposing
+
+
+_tours = threading.local()
+
+
+@contextlib.contextmanager
+def _tour(operation: str, start: Any) -> Iterator[dict[Any, Any]]:
+    """Hold what an operation has met on its way through a stack, so that it meets each once.
+
+    The way begins with the outermost call; those inside it in this thread go on with it.
+    """
+    met = getattr(_tours, operation, None)
+    if met is not None:
+        yield met
+        return
+    met = {id(start): start}  # with the objects: an id is that of another one later
+    setattr(_tours, operation, met)
+    try:
+        yield met
+    finally:
+        delattr(_tours, operation)
+
+
+def _reach(dataset: Any, name: str, met: dict[Any, Any]) -> Iterator[Any]:
+    """Yield the nearest datasets inside that have an attribute and were not met before."""
+    for part in inside(dataset):
+        if id(part) in met:
+            continue
+        met[id(part)] = part
+        if isinstance(part, StackPart) or hasattr(part, name):
+            yield part
+        else:
+            yield from _reach(part, name, met)
+
+
+def held_datasets(owner: Any, besides: Iterable[Any] = ()) -> list[Any]:
+    """Return the datasets in the attributes of an object, each once.
+
+    Those in a list, tuple or dict there count, if it has at most 1,000 entries.
+
+    Args:
+        owner: The object.
+        besides: Datasets to leave out.
+    """
+    seen = {id(owner), *map(id, besides)}
+    found = []
+    for name, value in vars(owner).items():
+        if name.startswith("_kd_"):
+            continue
+        entries: Iterable[Any] = (value,)
+        if isinstance(value, (list, tuple, dict)):
+            if len(value) > _MOST_ENTRIES:
+                continue
+            entries = value.values() if isinstance(value, dict) else value
+        for entry in entries:
+            if isinstance(entry, (StackPart, Dataset)) and id(entry) not in seen:
+                seen.add(id(entry))
+                found.append(entry)
+    return found
 
 
 def inside(dataset: Any) -> list[Any]:
     """Return the datasets directly inside any dataset: kappacore's, torch's or another one.
 
     Those of others are their attributes ``dataset`` and ``datasets`` (a list, tuple or mapping),
-    as in torch's ``Subset``, ``ConcatDataset``, ``StackDataset`` and ``DataLoader``.
+    as in torch's ``Subset``, ``ConcatDataset``, ``StackDataset`` and ``DataLoader``; and what any
+    other dataset of torch's holds.
     """
     if isinstance(dataset, StackPart):
-        return dataset._kd_inside()
+        return list(dataset.inner_datasets())
     attributes = getattr(dataset, "__dict__", {})
     parts = attributes.get("datasets")
     if isinstance(parts, Mapping):
         parts = list(parts.values())
     elif not isinstance(parts, (list, tuple)):
         parts = [attributes.get("dataset")]
-    return [part for part in parts if hasattr(part, "__getitem__") and not isinstance(part, str)]
+    found = [part for part in parts if hasattr(part, "__getitem__") and not isinstance(part, str)]
+    return [*found, *held_datasets(dataset, found)] if isinstance(dataset, Dataset) else found
 
 
-def walk(dataset: Any, depth: int = 0) -> Iterator[tuple[int, Any]]:
+def walk(dataset: Any, _above: tuple[Any, ...] = ()) -> Iterator[tuple[int, Any]]:
     """Yield a dataset and all that is inside it, each with its depth, the outermost first.
 
-    The parts of a concatenation come one after another.
+    The parts of a concatenation come one after another. A dataset that is inside itself is not
+    entered again.
     """
-    yield depth, dataset
+    yield len(_above), dataset
+    above = (*_above, dataset)
     for part in inside(dataset):
-        yield from walk(part, depth + 1)
+        if not any(part is each for each in above):
+            yield from walk(part, above)
 
 
 def iter_wrappers(dataset: Any) -> Iterator[Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kappacore.datasets.base import KDDataset, KDWrapper
-from kappacore.datasets.columns import ALIGNED, check_aligned, pick
+from kappacore.datasets.columns import ALIGNED, column_of, pick
 from kappacore.datasets.derived_items import SubsetItem
 from kappacore.datasets.forms import split_form
 from kappacore.datasets.indexing import check_indices
+from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
@@ -20,7 +21,8 @@ __all__ = ["KDSubset", "only_picks"]
 class KDSubset(KDWrapper):
     """The samples of a dataset at ``indices``, in that order.
 
-    Subsets of subsets are composed: however deeply nested, a sample is one look-up away.
+    As in torch, sample ``i`` is sample ``indices[i]`` of ``dataset``. Subsets of subsets are
+    composed for reading: however deeply nested, a sample is one look-up away.
 
     Args:
         dataset: The dataset inside.
@@ -29,46 +31,72 @@ class KDSubset(KDWrapper):
 
     Attributes:
         dataset: The dataset inside, as given.
-        base: The first dataset below that is not itself a plain subset.
-        indices: Indices of the samples in ``base``; a read-only int64 array of shape ``(N,)``.
 
     Raises:
         InvalidIndexError: ``indices`` is not a sequence of integers, such as a boolean mask.
         IndexOutOfRangeError: An index has no sample.
     """
 
-    base: KDDataset
-    indices: IntArray
+    _kd_composed: tuple[KDDataset, IntArray] | None = None
 
     def __init__(self, dataset: KDDataset, indices: Any):
         super().__init__(dataset)
         array = check_indices(indices, len(dataset), type(self).__name__)
-        self.base, array = dataset._kd_pick(array)
         array.flags.writeable = False
-        self.indices = array
+        self._indices = array
+
+    @property
+    def indices(self) -> IntArray:
+        """Indices of the samples in ``dataset``; a read-only int64 array of shape ``(N,)``."""
+        return self._indices
+
+    @indices.setter
+    def indices(self, _: Any) -> NoReturn:
+        raise InvalidOptionError(
+            f"The indices of a {type(self).__name__} are fixed, because wrappers, caches and "
+            f"readers above have seen them. Make a new one: KDSubset(dataset, indices)."
+        )
+
+    @property
+    def root(self) -> KDDataset:
+        """The first dataset below that does more than choose samples."""
+        return self._compose()[0]
+
+    @property
+    def root_indices(self) -> IntArray:
+        """Indices of the samples in ``root``: as ``indices``, made when first asked for."""
+        return self._compose()[1]
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return len(self.indices)
+        return len(self._indices)
 
     def __getattr__(self, name: str) -> Any:
         """Pick this subset's entries of the columns in ``ALIGNED``; else as any wrapper."""
-        if name not in ALIGNED or "indices" not in self.__dict__ or hasattr(type(self), name):
+        if name not in ALIGNED or "_indices" not in self.__dict__ or hasattr(type(self), name):
             return super().__getattr__(name)
-        values = getattr(self.base, name)
-        if not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
-            return values  # not a column in spite of its name
-        check_aligned(values, self.base, name)
-        return pick(values, self.indices)
+        column = column_of(self.root, name)
+        return getattr(self.root, name) if column is None else pick(column, self.root_indices)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is composed, as it is made again sooner than it is sent."""
+        return {name: value for name, value in self.__dict__.items() if name != "_kd_composed"}
+
+    def _compose(self) -> tuple[KDDataset, IntArray]:
+        if self._kd_composed is None:
+            root, array = self.dataset._kd_pick(self._indices)
+            array.flags.writeable = False
+            self._kd_composed = root, array
+        return self._kd_composed
 
     def _kd_pick(self, indices: IntArray) -> tuple[KDDataset, IntArray]:
         if not only_picks(self, KDSubset):
             return self, indices
-        return self.base, self.indices[indices]
+        return self.dataset._kd_pick(self._indices[indices])
 
     def _kd_derived(self, name: str) -> Item | None:
-        inner = self.base._kd_item(name)
-        return None if inner is None else SubsetItem(inner, self.indices)
+        inner = self.root._kd_item(name)
+        return None if inner is None else SubsetItem(inner, self.root_indices)
 
 
 def only_picks(dataset: KDDataset, kind: type) -> bool:

@@ -4,6 +4,7 @@ from .class_filter import ClassFilterWrapper as ClassFilterWrapper
 from .classwise_percent import ClasswisePercentWrapper as ClasswisePercentWrapper
 from .fewshot import FewshotWrapper as FewshotWrapper
 from .intra_class_shuffle import IntraClassShuffleWrapper as IntraClassShuffleWrapper
+from .labels import class_counts as class_counts
 from .multi_view import MultiViewWrapper as MultiViewWrapper
 from .one_hot import LabelSmoothingWrapper as LabelSmoothingWrapper
 from .one_hot import OneHotWrapper as OneHotWrapper

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kappacore.datasets.base import KDDataset, check_dataset
-from kappacore.datasets.items import Item, find_item, list_items
+from kappacore.datasets.columns import are_names
+from kappacore.datasets.items import Item, find_item, list_items, read_one_by_one
 from kappacore.errors import InvalidItemError, InvalidOptionError, KappaError, MissingLabelsError
 
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
 
 __all__ = [
+    "class_counts",
+    "class_names",
     "class_numbers",
     "count_classes",
     "find_label",
@@ -26,7 +29,6 @@ __all__ = [
     "shorten",
 ]
 
-_BATCH = 8192  # labels, if there is no column of them
 _SHOWN = 10
 
 
@@ -98,17 +100,34 @@ def _read_one_by_one(dataset: KDDataset, name: str, item: Item, owner: str) -> I
             f"each of the {len(dataset)} samples whole. Pass the labels to "
             f"as_kd(dataset, labels='targets'): the name of an attribute, or an array."
         )
-    indices = range(len(dataset))
-    parts = [
-        np.asarray(item.get_batch(list(indices[start : start + _BATCH])))
-        for start in indices[::_BATCH]
-    ]
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    labels = read_one_by_one(item, name, len(dataset))
+    return np.asarray(labels) if labels else np.empty(0, np.int64)
 
 
 def is_described(dataset: KDDataset, label: str | None) -> bool:
     """Return whether ``classes`` and ``n_classes`` of a dataset describe this label."""
     return label is None or label == _main_label(dataset)
+
+
+def class_counts(dataset: KDDataset, label: str | None = None) -> IntArray:
+    """Return how many samples each class has.
+
+    Takes one call where the dataset defines ``getall_class``. Otherwise the labels are read one by
+    one, which takes about as long as an epoch that reads nothing else.
+
+    Args:
+        dataset: The dataset.
+        label: The item that is the label; by default ``class`` if there is one, else ``y``.
+
+    Returns:
+        The number of samples by class, of shape ``(n_classes,)``; without an ``n_classes``, up to
+        the largest label. Negative labels, as of samples without one, are not counted.
+
+    Raises:
+        MissingLabelsError: The dataset has no labels, or only by reading every sample.
+    """
+    labels = read_labels(dataset, label, "class_counts")
+    return np.bincount(labels[labels >= 0], minlength=count_classes(dataset, label) or 0)
 
 
 def count_classes(dataset: KDDataset, label: str | None) -> int | None:
@@ -117,9 +136,15 @@ def count_classes(dataset: KDDataset, label: str | None) -> int | None:
         return None
     number = getattr(dataset, "n_classes", None)
     if number is None:
-        names = getattr(dataset, "classes", None)
+        names = class_names(dataset)
         return None if names is None else len(names)
     return int(number)
+
+
+def class_names(dataset: KDDataset) -> Any:
+    """Return ``classes`` of a dataset; None without, or where these are labels of the samples."""
+    names = getattr(dataset, "classes", None)
+    return names if hasattr(names, "__len__") and are_names(dataset) else None
 
 
 def class_numbers(
@@ -189,6 +214,8 @@ def _class_number(dataset: KDDataset, given: Any, named: dict[str, list[int]], o
     close = difflib.get_close_matches(given, named, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     known = f"there are {shorten(list(named))}" if named else "there are no names (`classes`)"
+    if not named and not are_names(dataset):
+        known = "its `classes` are no names of classes"
     raise InvalidOptionError(
         f"{option} has {given!r}, which is the name of no class of {type(dataset).__name__}: "
         f"{known}.{hint}"
@@ -198,7 +225,8 @@ def _class_number(dataset: KDDataset, given: Any, named: dict[str, list[int]], o
 def _numbers_by_name(dataset: KDDataset) -> dict[str, list[int]]:
     """Return the numbers of the classes of each name; a class may have several names."""
     named: dict[str, list[int]] = {}
-    for number, name in enumerate(getattr(dataset, "classes", None) or ()):
+    names = class_names(dataset)
+    for number, name in enumerate(() if names is None else names):
         named.setdefault(name, []).append(number)
     by_name = getattr(dataset, "class_to_idx", None)
     if isinstance(by_name, Mapping):

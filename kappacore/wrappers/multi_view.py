@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kappacore.datasets.ctx import Ctx, takes_ctx
+from kappacore.datasets.own_generators import find_generators
 from kappacore.errors import InvalidOptionError
 from kappacore.wrappers.randomness import RandomItem, RandomWrapper, seed_generators
 
@@ -87,6 +88,10 @@ class _ViewsItem(RandomItem):
     def __init__(self, inner: Item, wrapper: MultiViewWrapper):
         super().__init__(inner, wrapper._seeds, wrapper._name or wrapper._ctx_key)
         self._views = wrapper._views
+        seeded = self._seeds is not None
+        self._generators = [
+            find_generators(transform) if seeded else [] for transform, _ in self._views
+        ]
         self._uses_ctx = self._seeds is not None or any(with_ctx for _, with_ctx in self._views)
 
     def apply(self, idx: int, value: Any, ctx: Ctx | None) -> list[Any]:
@@ -99,7 +104,7 @@ class _ViewsItem(RandomItem):
         for k, ((transform, with_ctx), part) in enumerate(zip(self._views, parts, strict=True)):
             if self._seeds is not None:
                 seed = self._seeds.of(idx, part=k)
-                seed_generators(seed)
+                seed_generators(seed, self._generators[k])
                 if part is not None:
                     part["seed"] = seed
             own = value if k == last else _copy(value)

@@ -12,7 +12,7 @@ from kappacore.datasets.base import KDDataset, KDWrapper
 from kappacore.datasets.derived_items import ConvertedItem
 from kappacore.datasets.items import as_array, digest
 from kappacore.errors import InvalidItemError, InvalidOptionError
-from kappacore.wrappers.labels import count_classes, find_label
+from kappacore.wrappers.labels import count_classes, find_label, is_described
 from kappacore.wrappers.options import as_fraction, as_integer
 
 if TYPE_CHECKING:
@@ -46,10 +46,15 @@ class OneHotWrapper(KDWrapper):
         self.label = find_label(dataset, label, type(self).__name__)[0]
         number = count_classes(dataset, label) if n_classes is None else n_classes
         if number is None:
+            lacks = f"has neither n_classes nor classes for item {self.label!r}"
+            if is_described(dataset, label) and hasattr(dataset, "classes"):
+                lacks = (
+                    "has no n_classes, and its `classes` are no names of classes, but the labels "
+                    "of the samples, by their number or type"
+                )
             raise InvalidOptionError(
                 f"{type(self).__name__} needs the number of classes, but "
-                f"{type(dataset).__name__} has neither n_classes nor classes for item "
-                f"{self.label!r}. Pass n_classes=."
+                f"{type(dataset).__name__} {lacks}. Pass n_classes=."
             )
         self.n_classes = as_integer(number, "n_classes", least=1)
 

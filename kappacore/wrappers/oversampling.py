@@ -21,7 +21,8 @@ _STRATEGIES = ("multiply", "exact")
 class OversamplingWrapper(SelectionWrapper):
     """All samples, then those of smaller classes again until the classes are balanced.
 
-    The samples come first, in their order, followed by the repeated ones class by class.
+    The samples come first, in their order, followed by the repeated ones class by class. Samples
+    with a negative label, which have none, are kept once.
 
     Args:
         dataset: The dataset inside.
@@ -44,9 +45,10 @@ class OversamplingWrapper(SelectionWrapper):
         self.strategy = strategy
         self.label = label
         groups = group_by_class(read_labels(dataset, label, type(self).__name__))
-        counts = groups.counts
-        goals = np.full_like(counts, counts.max(initial=0))
+        counts, labelled = groups.counts, groups.classes >= 0
+        goals = np.full_like(counts, counts[labelled].max(initial=0))
         if strategy == "multiply":
             goals = goals // counts * counts
+        goals = np.where(labelled, goals, counts)
         more = groups.take(counts, goals)
         super().__init__(dataset, np.concatenate([np.arange(len(dataset)), more]))

@@ -20,6 +20,11 @@ from numpy.random import MT19937, mtrand
 
 from kappacore.datasets.base import KDDataset, KDWrapper
 from kappacore.datasets.items import Item, find_item
+from kappacore.datasets.own_generators import (
+    OwnGenerator,
+    seed_generator,
+    warn_of_generators,
+)
 from kappacore.errors import InvalidOptionError
 from kappacore.wrappers.options import as_integer
 
@@ -86,6 +91,12 @@ class RandomWrapper(KDWrapper):
             draws = any(bool(getattr(transform, "is_random", False)) for transform in transforms)
             is_random = draws if seed is None else not fixed
         self.is_random = is_random
+        if seed is None:
+            warn_of_generators(
+                transforms,
+                f"Pass seed=0 to {type(self).__name__}, which seeds it for each sample and epoch; "
+                f"or draw from torch's global generator.",
+            )
 
     @property
     def epoch(self) -> int:
@@ -212,14 +223,20 @@ _substitutes: list[MT19937] = []  # kept, as making one is slow
 _one_at_a_time = threading.RLock()
 
 
-def seed_generators(seed: int) -> None:
-    """Seed the global generators of torch (CPU), Python and numpy.
+def seed_generators(seed: int, own: Sequence[OwnGenerator] = ()) -> None:
+    """Seed the global generators of torch (CPU), Python and numpy, and those of a transform.
 
     To be called within :func:`random_states_kept`.
+
+    Args:
+        seed: The seed.
+        own: The transform's own generators: the first gets ``seed``, the next ``seed + 1``, …
     """
     torch.default_generator.manual_seed(seed)
     random.seed(seed)
     mtrand.seed(seed & 0xFFFFFFFF)
+    for offset, generator in enumerate(own):
+        seed_generator(generator, seed + offset)
 
 
 @contextmanager

@@ -10,10 +10,18 @@ import numpy as np
 import torch
 
 from kappacore.datasets.base import KDDataset, KDWrapper
+from kappacore.datasets.columns import column_of
 from kappacore.datasets.derived_items import ConvertedItem
 from kappacore.datasets.items import as_array, digest
 from kappacore.errors import InvalidItemError, InvalidOptionError
-from kappacore.wrappers.labels import class_numbers, find_label, is_described, read_labels, shorten
+from kappacore.wrappers.labels import (
+    class_names,
+    class_numbers,
+    find_label,
+    is_described,
+    read_labels,
+    shorten,
+)
 from kappacore.wrappers.options import as_integer
 
 if TYPE_CHECKING:
@@ -30,8 +38,8 @@ _LARGEST_TABLE = 1 << 20
 class RemapClassesWrapper(KDWrapper):
     """A dataset whose classes have new numbers; several classes can be merged into one.
 
-    ``n_classes``, ``classes``, ``class_to_idx`` and ``targets`` are mapped too. ``samples`` and
-    ``imgs`` remain the source's records.
+    ``n_classes``, ``classes``, ``class_to_idx``, ``targets`` and ``labels`` are mapped too.
+    ``samples`` and ``imgs`` remain the source's records.
 
     Args:
         dataset: The dataset inside.
@@ -95,7 +103,7 @@ class RemapClassesWrapper(KDWrapper):
                 self.class_to_idx = {name: number for number, name in enumerate(names)}
 
     def __getattr__(self, name: str) -> Any:
-        """Map ``targets``, and hide class names that are no longer known."""
+        """Map ``targets`` and ``labels``, and hide class names that are no longer known."""
         if not self.__dict__.get("_is_described"):
             return super().__getattr__(name)  # the attributes describe another label
         if name in ("classes", "class_to_idx"):
@@ -104,7 +112,9 @@ class RemapClassesWrapper(KDWrapper):
                 f"mapping. Pass them: classes=[...]."
             )
         values = super().__getattr__(name)
-        return _remap_like(values, self.mapping) if name == "targets" else values
+        if name not in ("targets", "labels") or column_of(self.dataset, name) is None:
+            return values
+        return _remap_like(values, self.mapping)
 
     def _kd_derived(self, name: str) -> Item | None:
         inner = super()._kd_derived(name)
@@ -170,7 +180,7 @@ def _unmapped(label: Any) -> str:
 
 def _renamed(dataset: KDDataset, mapping: dict[int, int], n_classes: int) -> list[Any] | None:
     """Return the names by new number, or None if one is unknown."""
-    old_names = getattr(dataset, "classes", None)
+    old_names = class_names(dataset)
     names: list[list[Any]] = [[] for _ in range(n_classes)]
     for old in sorted(mapping):
         if old_names is None or not 0 <= old < len(old_names):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kappacore.datasets.base import KDDataset, KDWrapper
-from kappacore.datasets.columns import ALIGNED, concatenate
+from kappacore.datasets.columns import concatenate
 from kappacore.datasets.derived_items import PickedItem
 from kappacore.datasets.indexing import check_index, check_indices
 from kappacore.datasets.items import digest
@@ -66,12 +66,8 @@ class RepeatWrapper(KDWrapper):
         """Return the number of samples."""
         return len(self.dataset) * self.repetitions
 
-    def __getattr__(self, name: str) -> Any:
-        """Repeat the columns in ``ALIGNED`` too; else as any wrapper."""
-        values = super().__getattr__(name)
-        if name not in ALIGNED or not hasattr(values, "__len__"):
-            return values
-        return concatenate([values] * self.repetitions)
+    def _kd_column(self, column: Any) -> Any:
+        return concatenate([column] * self.repetitions)
 
     def _kd_pick(self, indices: IntArray) -> tuple[KDDataset, IntArray]:
         if not only_picks(self, RepeatWrapper) or not len(indices):

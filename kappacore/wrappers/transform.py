@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kappacore.datasets.ctx import Ctx, takes_ctx
+from kappacore.datasets.own_generators import find_generators
 from kappacore.errors import InvalidOptionError
 from kappacore.wrappers.randomness import RandomItem, RandomWrapper, part_of, seed_generators
 
@@ -27,7 +28,8 @@ class TransformWrapper(RandomWrapper):
             it drew there.
         item: The item to transform.
         seed: A non-negative integer: what the transform draws for a sample from the global
-            generators of torch (CPU), Python and numpy depends only on this, the epoch
+            generators of torch (CPU), Python and numpy, and from those that it has as attributes
+            (also within a ``Compose``), depends only on this, the epoch
             (:meth:`set_epoch`) and the sample's index. The sample's seed is stored in its ctx as
             ``ctx["transform"]["seed"]``. Two wrappers with the same seed draw the same, as needed
             for an image and its mask. None: the transform draws from the worker's generators.
@@ -87,13 +89,14 @@ class _TransformedItem(RandomItem):
         self._transform = wrapper.transform
         self._takes_ctx = wrapper._takes_ctx
         self._name = wrapper._name
+        self._generators = [] if self._seeds is None else find_generators(wrapper.transform)
 
     def apply(self, idx: int, value: Any, ctx: Ctx | None) -> Any:
         if self._seeds is not None:
             seed = self._seeds.of(idx)
             if ctx is not None:
                 part_of(ctx, self._key)["seed"] = seed
-            seed_generators(seed)
+            seed_generators(seed, self._generators)
         if not self._takes_ctx:
             return self._transform(value)
         if ctx is not None and self._name is not None:

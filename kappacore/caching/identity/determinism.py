@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
 
-__all__ = ["Source", "check_determinism", "random_states_restored"]
+__all__ = ["Source", "check_determinism", "looked_at", "random_states_restored"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,12 @@ class Source:
 
     def encode(self, idx: int) -> list[Buffer]:
         """Read a sample and return its bytes."""
+        return self.encode_value(self.load([idx])[0], idx)
+
+    def encode_value(self, value: Any, idx: int) -> list[Buffer]:
+        """Return the bytes of a sample that was read."""
         try:
-            return self.codec.encode(self.load([idx])[0], idx, self.identity.digest_name)
+            return self.codec.encode(value, idx, self.identity.digest_name)
         except UncacheableValueError as error:
             raise UncacheableValueError(
                 f"Sample {idx} of {self.identity.description['dataset']}: {error}"
@@ -49,10 +53,19 @@ class Source:
 
     def digest(self, idx: int) -> str:
         """Read a sample and return the digest of its bytes."""
+        return self.digest_value(self.load([idx])[0], idx)
+
+    def digest_value(self, value: Any, idx: int) -> str:
+        """Return the digest of the bytes of a sample that was read."""
         digest = xxhash.xxh3_128()
-        for piece in self.encode(idx):
+        for piece in self.encode_value(value, idx):
             digest.update(piece)
         return digest.hexdigest()
+
+
+def looked_at(length: int) -> list[int]:
+    """Return the samples that are looked at before the first is stored."""
+    return sorted({0, length // 2, length - 1}) if length else []
 
 
 def check_determinism(source: Source, length: int) -> SampleDigests:
@@ -70,7 +83,7 @@ def check_determinism(source: Source, length: int) -> SampleDigests:
     """
     digests: SampleDigests = {}
     with random_states_restored():
-        for idx in sorted({0, length // 2, length - 1}) if length else ():
+        for idx in looked_at(length):
             digests[idx] = source.digest(idx)
             if source.digest(idx) != digests[idx]:
                 description = source.identity.description

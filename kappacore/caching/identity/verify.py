@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from kappacore.caching.identity.determinism import (
     Source,
     check_determinism,
+    looked_at,
     random_states_restored,
 )
+from kappacore.caching.identity.following import ItemLoad
 from kappacore.caching.identity.header import read_or_write_header
 from kappacore.errors import CacheError, NamespaceMismatchError
 
@@ -48,6 +50,7 @@ def verify_identity(
 
     Raises:
         NondeterministicSourceError: If two reads of a sample differ.
+        DependsOnCtxError: If an item follows another one through ctx.
         NamespaceMismatchError: If the namespace holds another dataset's samples.
         CacheError: If the backend fails, and only a name identifies the content.
     """
@@ -60,6 +63,8 @@ def verify_identity(
         nonlocal proved
         proved = known
         if proved is None:
+            if check and isinstance(load, ItemLoad):
+                load.look(looked_at(entries.length), source.digest_value)
             proved = check_determinism(source, entries.length) if check else {}
         if check and named:  # there may be entries whose header was lost
             _compare_entries(entries, source)

@@ -34,7 +34,7 @@ class OnlyBatch(KDDataset):
 
 class NegatedSubset(KDSubset):
     def getitem_x(self, idx, ctx=None):
-        return -self.base.getitem_x(int(self.indices[idx]), ctx)
+        return -self.dataset.getitem_x(int(self.indices[idx]), ctx)
 
 
 def pairs(length):

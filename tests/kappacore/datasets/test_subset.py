@@ -80,9 +80,9 @@ def test_nested_subsets_compose_into_one_look_up():
     inner = KDSubset(root, range(50, 100))
     middle = KDSubset(inner, range(10, 20))
     outer = KDSubset(middle, [3, 4])
-    assert outer.base is root
+    assert outer.root is root
     assert outer.dataset is middle
-    assert outer.indices.tolist() == [63, 64]
+    assert outer.root_indices.tolist() == [63, 64]
     assert values(outer) == [630, 640]
 
 
@@ -112,11 +112,11 @@ def test_a_wrapper_between_two_subsets_is_not_skipped():
 def test_a_subset_class_that_changes_an_item_is_not_skipped():
     class Negated(KDSubset):
         def getitem_x(self, idx, ctx=None):
-            return -self.base.getitem_x(int(self.indices[idx]), ctx)
+            return -self.dataset.getitem_x(int(self.indices[idx]), ctx)
 
     inner = Negated(Numbers(), [4, 5, 6])
     outer = KDSubset(inner, [0, 2])
-    assert outer.base is inner
+    assert outer.root is inner
     assert values(outer) == [-40, -60]
     assert list(ModeWrapper(outer, "y")) == [4, 6]
 
@@ -134,7 +134,7 @@ def test_a_subset_class_that_only_chooses_indices_composes():
 
     root = Numbers(100)
     outer = FirstHalf(FirstHalf(FirstHalf(root)))
-    assert outer.base is root
+    assert outer.root is root
     assert len(outer) == 12
 
 

@@ -208,7 +208,7 @@ def test_a_subset_registered_in_code_composes_with_the_cores_own():
 
     root = dataset()
     stack = kappacore.build(source=root, wrappers=["even", {"use": "subset", "start": 1}])
-    assert stack.base is root
+    assert stack.root is root
     assert samples(stack) == [2]
 
 

@@ -224,8 +224,8 @@ def test_where_classes_differ():
 def test_indices_are_arrays_and_a_repetition_has_none():
     nested = kappacore.ShuffleWrapper(kappacore.KDSubset(Old(), [5, 4]), seed=0)
     assert isinstance(nested.indices, np.ndarray)
-    assert sorted(nested.indices.tolist()) == [4, 5]
-    assert isinstance(nested.base, Old)
+    assert sorted(nested.root_indices.tolist()) == [4, 5]
+    assert isinstance(nested.root, Old)
     assert not hasattr(kappacore.RepeatWrapper(Old(), 2), "indices")
 
 

@@ -110,6 +110,6 @@ def test_what_picks_samples_composes_into_one_look_up(values, names, data):
     dataset, model = root, []
     for name in names:
         dataset = PERMUTING[name](RepeatWrapper(dataset, 2))
-        assert dataset.base is root
-        model = [(10 * idx, values[idx]) for idx in dataset.indices]
+        assert dataset.root is root
+        model = [(10 * idx, values[idx]) for idx in dataset.root_indices]
     check(dataset, model, data)

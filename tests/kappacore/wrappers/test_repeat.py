@@ -54,8 +54,8 @@ def test_a_subset_looks_through_a_repetition():
     root = BatchNumbers(10)
     inner = KDSubset(root, [5, 6, 7])
     outer = KDSubset(RepeatWrapper(inner, 3), [8, 0, 4])
-    assert outer.base is root
-    assert outer.indices.tolist() == [7, 5, 6]
+    assert outer.root is root
+    assert outer.root_indices.tolist() == [7, 5, 6]
     assert samples(outer) == [7, 5, 6]
 
 

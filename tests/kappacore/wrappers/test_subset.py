@@ -40,8 +40,8 @@ def test_start_and_end_are_those_of_a_slice(start, end):
 def test_subsets_compose():
     root = BatchNumbers(10)
     outer = SubsetWrapper(SubsetWrapper(root, start=5), [True, False, True, False, False])
-    assert outer.base is root
-    assert outer.indices.tolist() == [5, 7]
+    assert outer.root is root
+    assert outer.root_indices.tolist() == [5, 7]
 
 
 @pytest.mark.parametrize(

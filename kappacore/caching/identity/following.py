@@ -1,0 +1,195 @@
+"""Items that follow another one through ``ctx``: a cache, which reads each alone, would part them.
+
+A mask that is flipped as its image was depends on what reading the image left in the sample's
+ctx. Sharing one expensive load through ctx is something else: the value stays the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kappacore.caching.identity.determinism import random_states_restored
+from kappacore.datasets.ctx import SampleCtx
+from kappacore.datasets.items import Item, find_item
+from kappacore.errors import DependsOnCtxError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from kappacore.datasets import KDDataset
+
+__all__ = ["ItemLoad", "looks_at_ctx"]
+
+# What another item leaves may be drawn: one that flips half of the samples leaves the same eight
+# times in 1 of 256 samples.
+_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class ItemLoad:
+    """Reads the values of an item for a cache: alone, without a ctx.
+
+    Args:
+        dataset: The dataset that has the item.
+        name: The item's name.
+        item: The item.
+    """
+
+    dataset: KDDataset
+    name: str
+    item: Item
+
+    def __call__(self, indices: list[int]) -> Sequence[Any]:
+        """Return the values at ``indices``."""
+        return self.item.get_batch(indices)
+
+    def look(self, indices: Iterable[int], digest: Callable[[Any, int], str]) -> None:
+        """Raise if the item follows another one; see :func:`looks_at_ctx`."""
+        looks_at_ctx(self.dataset, self.name, indices, digest)
+
+
+def looks_at_ctx(
+    dataset: KDDataset, name: str, indices: Iterable[int], digest: Callable[[Any, int], str]
+) -> None:
+    """Read samples of an item without a ctx and with one, and compare; random states stay.
+
+    The other items are read only if this one looks into its ctx.
+
+    Args:
+        dataset: The dataset that has the item.
+        name: The item's name.
+        indices: The samples to read.
+        digest: Returns the digest of a value and its index.
+
+    Raises:
+        DependsOnCtxError: The value changes with what another item left in ctx, or cannot be read
+            without a ctx.
+    """
+    item = find_item(dataset, name)
+    found = {other: dataset._kd_item(other) for other in dataset._kd_item_names() if other != name}
+    others = {other: each for other, each in found.items() if each is not None}
+    with random_states_restored():
+        for idx in indices:
+            _look(dataset, name, item, others, idx, digest)
+
+
+def _look(
+    dataset: KDDataset,
+    name: str,
+    item: Item,
+    others: dict[str, Item],
+    idx: int,
+    digest: Callable[[Any, int], str],
+) -> None:
+    owner = type(dataset).__qualname__
+    try:
+        value = item.get_batch([idx])[0]
+    except Exception as error:
+        ctx = _WatchedCtx()
+        _read_others(others, idx, ctx)
+        try:
+            item.get(idx, ctx)
+        except Exception:  # so it is not for want of a ctx
+            raise error from None
+        raise DependsOnCtxError(
+            f"The item {name!r} of {owner} cannot be cached: a cache reads each item alone, with "
+            f"ctx=None, and then sample {idx} raises {type(error).__name__}"
+            f"{f' ({error})' if str(error) else ''}; with a ctx it does not. If its value does not "
+            f"depend on ctx, let getitem_{name} do without one. {_advice(name)}"
+        ) from error
+    alone = digest(value, idx)
+    ctx = _WatchedCtx()
+    with contextlib.suppress(Exception):  # it may need what another item leaves: that comes next
+        value = item.get(idx, ctx)
+        if not ctx.watched and digest(value, idx) == alone:
+            return  # it does not look into its ctx
+    for _ in range(_ATTEMPTS):
+        ctx = _WatchedCtx()
+        writers = _read_others(others, idx, ctx)
+        ctx.watched.clear()
+        same = digest(item.get(idx, ctx), idx) == alone
+        if same and not ctx.watched & {*writers, _ALL}:
+            return
+        if not same:
+            if digest(item.get_batch([idx])[0], idx) != alone:
+                return  # it differs by itself, which the look at determinism reports
+            keys = [key for key in writers if key in ctx.watched or _ALL in ctx.watched]
+            after = f"after {writers[keys[0]]!r}, which leaves ctx[{keys[0]!r}]" if keys else ""
+            raise DependsOnCtxError(
+                f"The item {name!r} of {owner} follows another one through ctx: read "
+                f"{after or 'with a ctx'}, sample {idx} is not what it is when read alone. A cache "
+                f"reads each item alone, so it would part the two. {_advice(name)}"
+            )
+
+
+def _advice(name: str) -> str:
+    return (
+        f"Cache the item below what changes it: Change(CacheWrapper(source, items={name!r})). Or "
+        f"cache both raw, and change them in decode_{name}(raw, ctx), after the cache: "
+        f"CacheWrapper(dataset, items=[...], form='raw'). check=False caches it as it is alone."
+    )
+
+
+def _read_others(others: dict[str, Item], idx: int, ctx: _WatchedCtx) -> dict[Any, str]:
+    """Read the other items of a sample; return the keys that they left, each with its item."""
+    writers: dict[Any, str] = {}
+    for name, other in others.items():
+        # One that cannot be read is not what is to be cached: whoever reads it will see.
+        with contextlib.suppress(Exception):
+            other.get(idx, ctx)
+        for key in dict.keys(ctx):
+            writers.setdefault(key, name)
+    return writers
+
+
+_ALL = object()  # stands for every key
+
+
+class _WatchedCtx(SampleCtx):
+    """A ctx that notes which of its keys are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: set[Any] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.watched.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.watched.add(key)
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.watched.add(key)
+        return super().get(key, default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        self.watched.add(key)
+        return super().setdefault(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        self.watched.add(key)
+        return super().pop(key, *default)
+
+    def __iter__(self) -> Any:
+        self.watched.add(_ALL)
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self.watched.add(_ALL)
+        return super().__len__()
+
+    def keys(self) -> Any:
+        self.watched.add(_ALL)
+        return super().keys()
+
+    def values(self) -> Any:
+        self.watched.add(_ALL)
+        return super().values()
+
+    def items(self) -> Any:
+        self.watched.add(_ALL)
+        return super().items()
