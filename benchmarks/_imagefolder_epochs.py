@@ -71,7 +71,7 @@ def epochs(folder: Path, images: list[Image.Image], number: int, rounds: int) ->
                 options: dict[str, Any] = {}
                 if "decoded" in name:
                     options = {"namespace": "resized", "form": "decoded"}
-                dataset = kappacore.CacheWrapper(source, "shared", copy=False, **options)
+                dataset = kappacore.CacheWrapper(source, "shared", copy="unsafe", **options)
                 dataset.prefill(progress=False)
                 caches.append(dataset)
             last = crop if "decoded" in name else resize_and_crop

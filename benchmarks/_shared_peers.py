@@ -112,7 +112,7 @@ PEERS: dict[str, Callable[[Tensors], Any]] = {
     "stocaching (views)": Stocaching,
     "plain dict (no fill)": PlainDict,
     "shared": SharedDictDataset,
-    "shared, copy=False": lambda source: SharedDictDataset(source, copy=False),
+    "shared, copy='unsafe'": lambda source: SharedDictDataset(source, copy="unsafe"),
 }
 
 

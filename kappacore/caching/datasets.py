@@ -63,7 +63,11 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         codec: Turns samples into bytes and back.
         check_digests: Check a value's digest on its ``"first"`` read in a process, ``"always"``,
             or ``"never"``.
-        copy: False gives read-only views of the cache where the type allows it.
+        copy: True gives values of their own. False gives read-only views of the cache where the
+            type has such: arrays, and memoryviews instead of bytes; tensors are copied. Copy such
+            an array before ``torch.from_numpy``, whose result torch takes for writable.
+            ``"unsafe"`` gives tensors that lie in the cache: **writing to one, in-place operations
+            included, changes the sample for every process, or ends this one.**
         **options: The backend's, such as ``max_bytes="64GiB"``.
 
     Example::
@@ -83,7 +87,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         strict: bool = False,
         codec: Codec | None = None,
         check_digests: str = "first",
-        copy: bool = True,
+        copy: bool | str = True,
         **options: Any,
     ) -> None:
         check_map_style(dataset, type(self).__name__)
@@ -244,7 +248,7 @@ class CacheWrapper(KDWrapper):
         strict: bool = False,
         codec: Codec | None = None,
         check_digests: str = "first",
-        copy: bool = True,
+        copy: bool | str = True,
         **options: Any,
     ) -> None:
         super().__init__(dataset)

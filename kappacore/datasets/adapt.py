@@ -10,6 +10,7 @@ import numpy as np
 from kappacore.datasets.base import KDDataset, check_map_style
 from kappacore.datasets.ctx import Ctx, Ctxs, SampleCtx
 from kappacore.datasets.forms import own_item_names
+from kappacore.datasets.image_columns import ImageColumn, ImageColumns, find_image_columns
 from kappacore.datasets.items import Item, as_array, digest
 from kappacore.datasets.stack import PassThrough
 from kappacore.errors import InvalidItemError, InvalidOptionError
@@ -25,6 +26,10 @@ def as_kd(
     """Return a map-style dataset of tuples or dicts as a ``KDDataset``.
 
     Each sample is read only once, however many of its items a :class:`ModeWrapper` reads.
+
+    An image column of a Hugging Face dataset without a format or transform has a raw form: the
+    bytes of the image file, also of one behind a path. A cache keeps these, and what is decoded of
+    them is what the dataset returns.
 
     Args:
         dataset: Anything with ``__len__`` and ``__getitem__``; ``__getitems__`` is used if it
@@ -77,6 +82,7 @@ class AdaptedDataset(KDDataset, PassThrough):
         self._label_item: str | None = None
         self._label_attribute = labels if isinstance(labels, str) else None
         self._labels: Any = None
+        self._images: ImageColumns | None = None
         if labels is not None:
             names = [name for name in ("class", "y") if name in self._fields]
             self._label_item = names[0] if names else "class"
@@ -93,13 +99,21 @@ class AdaptedDataset(KDDataset, PassThrough):
         return len(self.dataset)
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._label_attribute is None:
-            return self.__dict__
-        return {**self.__dict__, "_labels": None}  # an attribute of the dataset, pickled with it
+        state = {**self.__dict__, "_images": None}  # found again in the dataset
+        if self._label_attribute is not None:
+            state["_labels"] = None  # an attribute of the dataset, pickled with it
+        return state
 
     def _kd_derived(self, name: str) -> Item | None:
         if name in self._fields:
-            return _FieldItem(self, name, self._fields[name])
+            field = self._fields[name]
+            images = self._images = find_image_columns(self.dataset, self._images)
+            if images is None:
+                return _FieldItem(self, name, field)
+            if field.key in images.columns:
+                return _ImageItem(self, name, field, images.columns[field.key])
+            others = images.others if field.key in self.dataset.features else None
+            return _FieldItem(self, name, field, others)
         if name != self._label_item:
             return None
         if self._labels is None:
@@ -110,12 +124,22 @@ class AdaptedDataset(KDDataset, PassThrough):
         label = [] if self._label_item is None else [self._label_item]
         return list(dict.fromkeys([*self._fields, *label, *own_item_names(self)]))
 
-    def _read(self, indices: Sequence[int], ctxs: Ctxs | None) -> list[Any]:
-        """Return whole samples, each read only once per ctx."""
+    def _read(self, indices: Sequence[int], ctxs: Ctxs | None, others: Any = None) -> list[Any]:
+        """Return whole samples, each read only once per ctx.
+
+        Args:
+            indices: Indices of the samples.
+            ctxs: Their ctx.
+            others: The dataset without images, if these are not asked for.
+        """
         if ctxs is None or len(self._fields) == 1:
+            if others is not None:
+                return list(others.__getitems__(list(indices)))
             return self._fetch(indices)
         memos = [_memo(ctx) for ctx in ctxs]
         missing = [k for k, idx in enumerate(indices) if (self, idx) not in memos[k]]
+        if missing and others is not None:
+            return list(others.__getitems__(list(indices)))
         fetched = self._fetch([indices[k] for k in missing])
         for k, sample in zip(missing, fetched, strict=True):
             memos[k][self, indices[k]] = sample
@@ -147,10 +171,11 @@ class _Field(NamedTuple):
 class _FieldItem(Item):
     """One field of samples that are read whole."""
 
-    def __init__(self, dataset: AdaptedDataset, name: str, field: _Field):
+    def __init__(self, dataset: AdaptedDataset, name: str, field: _Field, others: Any = None):
         self._dataset = dataset
         self._name = name
         self._field = field
+        self._others = others  # the dataset without its images, if there are any
         by_name = field.position is not None and field.key == name
         self._alone = by_name and len(dataset._fields) == 1
         self.reads_samples = True
@@ -159,15 +184,16 @@ class _FieldItem(Item):
         return self.get_batch([idx], [ctx])[0]
 
     def get_batch(self, indices: Sequence[int], ctxs: Ctxs | None = None) -> list[Any]:
-        samples = self._dataset._read(indices, ctxs)
+        samples = self._dataset._read(indices, ctxs, self._others)
         return [self._pick(sample, idx) for sample, idx in zip(samples, indices, strict=True)]
 
     def fingerprint(self, raw: bool = False) -> str | None:
         """Include Hugging Face's fingerprint, which changes with every transformation."""
         inner = getattr(self._dataset.dataset, "__dict__", {}).get("_fingerprint")
-        if raw or not isinstance(inner, str):
+        if raw > self.has_raw or not isinstance(inner, str):
             return None
-        return digest("as_kd", inner, repr(tuple(self._field)))
+        form = "raw" if raw else ""
+        return digest(f"as_kd{form}", inner, repr(tuple(self._field)))
 
     def _pick(self, sample: Any, idx: int) -> Any:
         position, key, whole = self._field
@@ -189,6 +215,22 @@ class _FieldItem(Item):
             f"{self._name!r} was expected at {where}key {key!r} of a dict. Name its field: "
             f"as_kd(dataset, items={{{self._name!r}: <position or key>}})."
         )
+
+
+class _ImageItem(_FieldItem):
+    """A field of samples whose stored form is the bytes of an image file."""
+
+    has_raw = True
+
+    def __init__(self, dataset: AdaptedDataset, name: str, field: _Field, column: ImageColumn):
+        super().__init__(dataset, name, field)
+        self._column = column
+
+    def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
+        return self._column.read(indices)
+
+    def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
+        return self._column.decode(raw)
 
 
 def _memo(ctx: Ctx | None) -> dict[tuple[Any, int], Any]:

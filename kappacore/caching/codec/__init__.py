@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from kappacore.caching.codec.codec import Codec, default_codec, register_type
+from kappacore.caching.codec.codec import Codec, check_copy, default_codec, register_type
 from kappacore.caching.codec.layout import FORMAT_VERSION, MAX_DEPTH, MAX_NODES, MAX_VALUE_BYTES
 
 __all__ = [
     "Codec",
+    "check_copy",
     "default_codec",
     "register_type",
     "FORMAT_VERSION",

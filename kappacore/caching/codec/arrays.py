@@ -13,6 +13,7 @@ from kappacore.caching.codec.scalars import check_text
 from kappacore.caching.codec.writing import WRITERS, Refusal
 
 if TYPE_CHECKING:
+    from kappacore.caching.codec.layout import Operand
     from kappacore.caching.codec.reading import Reader
     from kappacore.caching.codec.writing import Writer
 
@@ -25,6 +26,8 @@ _FLEXIBLE = (np.bytes_, np.str_, np.void, np.datetime64, np.timedelta64)
 #: Instead of a name, where a structured dtype or a subarray follows.
 _STRUCTURED, _SUBARRAY = "V", "A"
 _MAX_FIELDS = 1 << 16
+#: Bits of the mantissa of Intel's long double, and the bytes of which it makes use.
+_INTEL_MANTISSA, _INTEL_BYTES = 63, 10
 
 
 def _number_name(dtype: np.dtype[Any]) -> str:
@@ -142,28 +145,72 @@ def memory_of(array: Array) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def _dense(array: Array) -> Array:
-    """Return an array in C order, with zeros between the fields of records."""
-    if array.dtype.names is None:
-        return np.ascontiguousarray(array)
-    dense = np.zeros(array.shape, array.dtype)
-    dense[...] = array
-    return dense
+def _find_mask(dtype: np.dtype[Any]) -> Array | None:
+    """Return a mask of the bytes of an item that are part of its value; None if all are.
+
+    Records have bytes between their fields, and Intel's long doubles take 10 bytes of 12 or 16.
+    They hold what was in memory before, so equal items may differ there.
+    """
+    mask = np.zeros(dtype.itemsize, np.uint8)
+    if dtype.subdtype is not None:
+        base = dtype.subdtype[0]
+        inner = _find_mask(base)
+        if inner is None or not base.itemsize:
+            return None
+        mask[:] = np.tile(inner, dtype.itemsize // base.itemsize)
+    elif dtype.names is not None:
+        for field, offset, *_ in dtype.fields.values():  # type: ignore[union-attr]
+            inner = _find_mask(field)
+            mask[offset : offset + field.itemsize] |= np.uint8(255) if inner is None else inner
+    elif dtype.char in "gG" and np.finfo(np.longdouble).nmant == _INTEL_MANTISSA:
+        native = mask.reshape(-1, np.dtype("g").itemsize)  # a complex one is two
+        native[:, :_INTEL_BYTES] = 255
+        if not dtype.isnative:
+            native[:] = native[:, ::-1].copy()
+    else:
+        return None
+    return None if mask.all() else mask
+
+
+#: Masks by what is written of the dtype: NumPy cannot hash every dtype.
+_masks: dict[tuple[Operand, ...], Array | None] = {}
+_MAX_MASKS = 256
+
+
+def _write_dtype_of(writer: Writer, array: Array) -> Array | None:
+    """Write the dtype of an array; return the mask for :func:`_memory_of_values`."""
+    start = len(writer.operands)
+    write_dtype(writer, array.dtype)
+    if array.dtype.names is None and array.dtype.char not in "gG":
+        return None
+    name = tuple(writer.operands[start:])
+    if name in _masks:
+        return _masks[name]
+    mask = _find_mask(array.dtype)
+    if len(_masks) < _MAX_MASKS:
+        _masks[name] = mask
+    return mask
+
+
+def _memory_of_values(array: Array, mask: Array | None) -> memoryview:
+    """Return the bytes of an array in C order, zeros for those that are not part of its values."""
+    array = np.ascontiguousarray(array)
+    if mask is None:
+        return memory_of(array)
+    items = array.reshape(-1).view(np.uint8).reshape(-1, array.dtype.itemsize)
+    return (items & mask).data.cast("B")
 
 
 def write_array(writer: Writer, array: Array) -> None:
     """Write an array. Fortran order is kept; other strides become C order."""
     writer.program.append("a")
-    write_dtype(writer, array.dtype)
+    mask = _write_dtype_of(writer, array)
     writer.check_size(array.nbytes)
     flags = array.flags
     order = "C"
-    if not flags.c_contiguous:
-        if flags.f_contiguous:
-            order, array = "F", array.T
-        else:
-            array = _dense(array)
-    offset = writer.put_array(memory_of(array)) if array.nbytes else 0
+    if not flags.c_contiguous and flags.f_contiguous:
+        order, array = "F", array.T
+    offset = writer.put_array(_memory_of_values(array, mask)) if array.nbytes else 0
     writer.operands += (order, array.ndim, *array.shape, offset)
 
 
@@ -201,6 +248,13 @@ def _write_scalar(writer: Writer, value: np.generic) -> None:
     writer.put("g", dtype_name(value.dtype), value.tobytes().decode("latin-1"))
 
 
+def _write_long_double(writer: Writer, value: np.generic) -> None:
+    array = np.array(value)
+    writer.program.append("g")
+    mask = _write_dtype_of(writer, array)
+    writer.operands.append(bytes(_memory_of_values(array, mask)).decode("latin-1"))
+
+
 def _read_scalar(reader: Reader) -> Any:
     dtype = read_dtype(reader)
     data = reader.text().encode("latin-1")
@@ -235,9 +289,9 @@ def _write_void(writer: Writer, value: np.void) -> None:
     if value.dtype.hasobject:
         raise Refusal("it holds Python objects")
     writer.program.append("k")
-    write_dtype(writer, value.dtype)
     array = np.array(value, value.dtype)
-    writer.operands.append(writer.put_array(memory_of(array)) if array.nbytes else 0)
+    mask = _write_dtype_of(writer, array)
+    writer.operands.append(writer.put_array(_memory_of_values(array, mask)) if array.nbytes else 0)
 
 
 def _read_void(reader: Reader) -> Any:
@@ -255,6 +309,8 @@ WRITERS |= {
     np.bytes_: _write_bytes,
     np.void: _write_void,
     **dict.fromkeys(_SCALARS, _write_scalar),
+    np.longdouble: _write_long_double,
+    np.clongdouble: _write_long_double,
 }
 ALONE["a"] = ({name: dtype for name, dtype in DTYPES.items() if dtype.kind != "b"}, None, None)
 READERS |= {"a": _read_array, "g": _read_scalar, "u": _read_str, "o": _read_bytes, "k": _read_void}

@@ -30,6 +30,7 @@ from kappacore.caching.codec.registry import DecoderError, TypeRegistry, find_ta
 from kappacore.caching.codec.writing import WRITERS, Refusal, Writer, load_writers
 from kappacore.errors import (
     CorruptValueError,
+    InvalidOptionError,
     MissingDependencyError,
     TypeRegistrationError,
     UncacheableValueError,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec.registry import Reference
 
-__all__ = ["Codec", "default_codec", "register_type"]
+__all__ = ["Codec", "check_copy", "default_codec", "register_type"]
 
 
 _unpack_header = HEADER.unpack_from
@@ -108,7 +109,7 @@ class Codec:
         namespace: str = "",
         *,
         verify: bool = True,
-        copy: bool = True,
+        copy: bool | str = True,
     ) -> Any:
         """Decode a value.
 
@@ -120,21 +121,27 @@ class Codec:
                 that memory safety depends on are checked either way.
             copy: True gives independent values: arrays and tensors are writable, and those of
                 one sample share one allocation. False leaves large data where it is: arrays are
-                read-only views, bytes and bytearrays read-only memoryviews, and **tensors are
-                views that torch takes for writable. Writing to one, in-place operations
-                included, changes the cached sample for every reader, or ends the process where
-                the memory is read-only.** The buffer must stay unchanged while a view exists.
+                read-only views, bytes and bytearrays read-only memoryviews; tensors, which torch
+                cannot make read-only, are copied. ``"unsafe"`` leaves tensors there as well.
+                **Writing to such a tensor, in-place operations included, changes the cached
+                sample for every reader, or ends the process where the memory is read-only.**
+                The buffer must stay unchanged while a view exists.
 
         Returns:
             The value.
 
         Raises:
+            InvalidOptionError: If ``copy`` is anything else.
             CorruptValueError: If the buffer was not written for this key and namespace by this
                 version of the format.
             MissingDependencyError: If the value needs a library that is not installed.
             TypeRegistrationError: If the value is intact, but the decoder registered for a type
                 fails.
         """
+        unsafe = False
+        if type(copy) is not bool:
+            check_copy(copy)
+            copy, unsafe = False, True
         view = buffer if type(buffer) is memoryview else memoryview(buffer)
         try:
             view = view.cast("B")
@@ -164,7 +171,7 @@ class Codec:
                 return data
             raise _corrupt(key, namespace, f"there is no kind {kind} of value")
         try:
-            return read_tree(view, structure_size, array_bytes, copy, self._types)
+            return read_tree(view, structure_size, array_bytes, copy, self._types, unsafe)
         except (*READ_ERRORS, MissingDependencyError) as error:
             intact = digest == xxh3_64_intdigest(view[DIGESTED_FROM:])
             if intact and isinstance(error, MissingDependencyError):
@@ -196,6 +203,16 @@ class Codec:
     def __reduce__(self) -> tuple[Any, ...]:
         types = [entry.reference() for entry in self._types.by_name.values()]
         return _restore, (self is _default, types)
+
+
+def check_copy(copy: object) -> None:
+    """Raise InvalidOptionError unless ``copy`` is True, False or "unsafe"."""
+    if not (type(copy) is bool or (type(copy) is str and copy == "unsafe")):
+        raise InvalidOptionError(
+            f"copy={copy!r} is not known. Use True (values of their own), False (read-only views "
+            f"where the type has them, copies of tensors) or 'unsafe' (tensors are views too, and "
+            f"writing to one changes the cache)."
+        )
 
 
 _default = Codec()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.caching.codec.layout import INT64_MIN, UINT64_MAX
 from kappacore.caching.codec.reading import READERS, Reader
 from kappacore.caching.codec.scalars import LONG_TEXT
-from kappacore.caching.codec.writing import WRITERS, Refusal
+from kappacore.caching.codec.writing import WRITERS, Refusal, to_msgpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -35,22 +35,30 @@ def _all_operands(values: Iterable[Any]) -> bool:
     return True
 
 
-def _order(value: Any) -> tuple[str, str]:
-    inner = sorted(map(_order, value)) if isinstance(value, frozenset) else value
-    return type(value).__name__, repr(inner)
+def _in_order(writer: Writer, values: Collection[Any]) -> list[Any]:
+    """Return the elements of a set, ordered by their bytes.
+
+    Its own order depends on the process, and caches compare bytes. An inner set is ordered once,
+    however many sets it is in.
+    """
+    _, ordered = writer.orders.get(id(values), (None, None))
+    if ordered is None:
+        ordered = sorted(values, key=writer.write_apart)
+        writer.orders[id(values)] = values, ordered  # kept alive, so its id stays its own
+    return ordered
 
 
 def _collection_writer(letter: str, *, is_set: bool = False) -> Callable[[Writer, Any], None]:
     def write(writer: Writer, values: Collection[Any]) -> None:
         writer.enter(values, len(values))
-        # A set's own order depends on the process, and caches compare bytes.
-        ordered = sorted(values, key=_order) if is_set else values
         if _all_operands(values):
+            ordered = sorted(values, key=to_msgpack) if is_set else values
             writer.put(letter.upper(), len(values), *ordered)
         else:
-            writer.put(letter, len(values))
             index = 0
             try:
+                ordered = _in_order(writer, values) if is_set else values
+                writer.put(letter, len(values))
                 for index, value in enumerate(ordered):  # noqa: B007 - the step of a refusal
                     writer.write(value)
             except Refusal as refusal:

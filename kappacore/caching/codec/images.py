@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from kappacore.caching.codec.reading import READERS
-from kappacore.caching.codec.writing import WRITERS, Refusal
+from kappacore.caching.codec.writing import PLAIN_WRITERS, WRITERS, Refusal
 
 if TYPE_CHECKING:
     from kappacore.caching.codec.reading import Reader
@@ -20,6 +20,8 @@ _MODES = {
     "I;16L": 16, "I;16B": 16,
 }  # fmt: skip
 _PALETTES = ("RGB", "RGBA", "CMYK")
+#: Types of entries of `info` that need no second look.
+_PLAIN = {type(None), bool, int, float, str, bytes}
 
 
 def _size_in_bytes(mode: str, width: int, height: int) -> int:
@@ -27,6 +29,19 @@ def _size_in_bytes(mode: str, width: int, height: int) -> int:
 
 
 def _write_image(writer: Writer, image: Image.Image) -> None:
+    _write(writer, image, opened=False)
+
+
+def _write_opened(writer: Writer, image: ImageFile.ImageFile) -> None:
+    """Write an image that ``Image.open`` returned, at its current frame, as a plain image."""
+    try:
+        image.load()
+    except Exception as error:  # whatever decoders raise
+        raise Refusal(f"its file cannot be decoded ({error!r})") from error
+    _write(writer, image, opened=True)
+
+
+def _write(writer: Writer, image: Image.Image, *, opened: bool) -> None:
     """Write mode, size, pixels, palette and `info`."""
     if image.mode not in _MODES:
         raise Refusal(f"images of mode {image.mode} are not supported; use image.convert")
@@ -43,8 +58,64 @@ def _write_image(writer: Writer, image: Image.Image) -> None:
     writer.enter(image, 1)
     writer.put("I", image.mode, width, height, palette_mode, palette)
     writer.operands += (writer.put_blob(data), len(data))
-    writer.write_part(image, ".info", image.info)
+    writer.write_part(image, ".info", _info_of(writer, image, opened=opened))
     writer.depth -= 1
+
+
+def _info_of(writer: Writer, image: Image.Image, *, opened: bool) -> dict[Any, Any]:
+    """Return the entries of `info` that are part of the value, with EXIF data that was changed.
+
+    Dropped are entries that the codec cannot keep and that Pillow has set: all such entries of an
+    opened file, and objects of Pillow's own types (`iTXt`, `IFDRational`).
+    """
+    info = image.info
+    if getattr(image, "_exif", None) is not None:  # getexif() was called
+        info = _with_exif(image)
+    if _PLAIN.issuperset(map(type, info.values())):
+        return info
+    try:
+        writer.write_apart(info)
+    except Refusal as refusal:
+        if not (opened or _is_pillows(refusal.value)):
+            refusal.add_step(image, ".info")
+            raise
+        return {key: info[key] for key in info if _is_kept(writer, image, {key: info[key]}, opened)}
+    return info
+
+
+def _is_kept(writer: Writer, image: Image.Image, entry: dict[Any, Any], opened: bool) -> bool:
+    """Return whether an entry of `info` can be kept; False if it may be dropped."""
+    try:
+        writer.write_apart(entry)
+    except Refusal as refusal:
+        if opened or _is_pillows(refusal.value):
+            return False
+        refusal.add_step(image, ".info")
+        raise
+    return True
+
+
+def _is_pillows(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "PIL"
+
+
+def _with_exif(image: Image.Image) -> dict[Any, Any]:
+    """Return `info`, with the EXIF data of ``getexif()`` if they were changed since."""
+    exif = image.getexif()
+    bare = Image.Image()
+    bare.info = image.info
+    before = bare.getexif()
+    same = all(exif.get_ifd(tag) == before.get_ifd(tag) for tag in list(exif._ifds))
+    tags = dict(before)
+    if hasattr(image, "tag_v2"):  # the tags of a TIFF file say how the file is laid out
+        for tag, value in image.tag_v2.items():
+            tags[tag] = value[0] if isinstance(value, tuple) and len(value) == 1 else value
+    if same and dict(exif) == tags:
+        return image.info
+    try:
+        return {**image.info, "exif": exif.tobytes()}
+    except Exception as error:
+        raise Refusal(f"its EXIF data cannot be written ({error!r})") from error
 
 
 def _read_image(reader: Reader) -> Image.Image:
@@ -73,4 +144,5 @@ def _read_image(reader: Reader) -> Image.Image:
 
 
 WRITERS[Image.Image] = _write_image
+PLAIN_WRITERS[ImageFile.ImageFile] = _write_opened
 READERS["I"] = _read_image

@@ -50,6 +50,7 @@ READ_ERRORS = (
 _from_msgpack = msgspec.msgpack.Decoder(list[Operand]).decode
 
 #: Samples that are one array: letter -> dtypes by name, and functions for a copy and for a view.
+#: Where there are such functions, the value can be written, and becomes a view only for "unsafe".
 ALONE: dict[
     str,
     tuple[dict[str, np.dtype[Any]], Callable[[Any], Any] | None, Callable[[Any], Any] | None],
@@ -63,9 +64,23 @@ ARRAY_ALIGNMENT = 16
 
 
 def read_tree(
-    view: memoryview, structure_size: int, array_bytes: int, copy: bool, types: TypeRegistry
+    view: memoryview,
+    structure_size: int,
+    array_bytes: int,
+    copy: bool,
+    types: TypeRegistry,
+    unsafe: bool = False,
 ) -> Any:
-    """Read a value with a structure: program and operands, then arrays, then byte strings."""
+    """Read a value with a structure: program and operands, then arrays, then byte strings.
+
+    Args:
+        view: The stored value.
+        structure_size: The size of its structure.
+        array_bytes: The size of its arrays.
+        copy: Whether the value is independent of ``view``.
+        types: The registered types.
+        unsafe: Without ``copy``, whether tensors are views as well, though they can be written.
+    """
     end = HEADER_SIZE + structure_size
     start = aligned(end)
     size = len(view)
@@ -76,12 +91,12 @@ def read_tree(
         if alone is not None:
             dtype, shape, anywhere, of_copy, of_view = alone
             array = np.ndarray(shape, dtype, view, start)
-            if copy:
+            if copy or (of_copy is not None and not unsafe):
                 array = array.copy()
                 return array if of_copy is None else of_copy(array)
             if anywhere or array.flags.aligned:
                 return array if of_view is None else of_view(array)
-    reader = Reader(view, view[HEADER_SIZE:end], start, array_bytes, copy, types)
+    reader = Reader(view, view[HEADER_SIZE:end], start, array_bytes, copy, types, unsafe)
     value = reader.read()
     reader.finish()
     return value
@@ -129,11 +144,13 @@ class Reader:
         array_bytes: int,
         copy: bool,
         types: TypeRegistry,
+        unsafe: bool = False,
     ) -> None:
         self._arrays_start = start
         self._arrays = array_bytes
         self._view = view
         self.copy = copy
+        self.unsafe = unsafe
         self.types = types
         self.operands = iter(_from_msgpack(structure))
         self.operand = self.operands.__next__
@@ -236,8 +253,11 @@ class Reader:
             address = stored.__array_interface__["data"][0]
             # A view of a misaligned buffer would give misaligned numbers.
             self._memory = stored.copy() if self.copy or address % ARRAY_ALIGNMENT else stored
-            self._memory.flags.writeable = self.copy
         array = np.ndarray(shape, dtype, self._memory, offset)
+        if array.flags.writeable != self.copy:
+            if self.copy:
+                array = array.copy()
+            array.flags.writeable = self.copy
         return array
 
 
@@ -250,7 +270,9 @@ def _read_registered(reader: Reader) -> Any:
             f"it holds a value of the type {name!r}, which is not registered here; call "
             "kappacore.register_type for it first"
         )
-    value = entry.restore(reader.read())
+    # A decoder may make a tensor of a read-only array: one that can write to the cache.
+    plain = reader.read() if entry.derived or reader.unsafe else reader.read_copy()
+    value = entry.restore(plain)
     reader.depth -= 1
     return value
 

@@ -12,7 +12,7 @@ import torch
 from kappacore.caching.codec.arrays import check_items, memory_of
 from kappacore.caching.codec.layout import MAX_NDIM
 from kappacore.caching.codec.reading import ALONE, READERS
-from kappacore.caching.codec.writing import WRITERS, Refusal
+from kappacore.caching.codec.writing import PLAIN_WRITERS, WRITERS, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,12 @@ def read_tensor(reader: Reader) -> torch.Tensor:
     array = reader.array(carrier, reader.shape())
     if dtype is torch.bool:
         check_items(array)
-    tensor = torch.from_numpy(array) if array.flags.writeable else _view(array)
+    if array.flags.writeable:
+        tensor = torch.from_numpy(array)
+    elif reader.unsafe:
+        tensor = _view(array)
+    else:  # torch has no read-only tensors
+        tensor = torch.from_numpy(array.copy())
     if cast is not None:
         tensor = tensor.view(dtype)
     if layout != "C":
@@ -109,7 +114,7 @@ def read_tensor(reader: Reader) -> torch.Tensor:
 
 
 def _view(array: np.ndarray[Any, Any]) -> torch.Tensor:
-    """Return a tensor on read-only memory."""
+    """Return a tensor on memory that it can write, though the array cannot."""
     _use_up_the_warning()
     return torch.from_numpy(array)
 
@@ -141,6 +146,7 @@ def _why_not(tensor: torch.Tensor) -> str:
 
 
 WRITERS[torch.Tensor] = write_tensor
+PLAIN_WRITERS[torch.Size] = WRITERS[tuple]
 ALONE["x"] = (
     {name: _DTYPES[name][1] for name in _SHARED if name != "bool"},
     torch.from_numpy,

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 #: The writer of values of exactly this type. Filled by the modules of the types.
 WRITERS: dict[type, Callable[[Writer, Any], None]] = {}
 
+#: The writer of values of a class, or of a subclass of it, that are kept as plain values of another
+#: type: opened image files as images. Filled by the modules of the types.
+PLAIN_WRITERS: dict[type, Callable[[Writer, Any], None]] = {}
+
 #: Library -> module with the writers of its types, imported once the library is.
 LAZY_WRITERS = {
     "torch": "kappacore.caching.codec.tensors",
@@ -43,7 +47,7 @@ LAZY_WRITERS = {
     "torchvision.tv_tensors": "kappacore.caching.codec.tv_tensors",
 }
 
-_to_msgpack = msgspec.msgpack.Encoder().encode
+to_msgpack = msgspec.msgpack.Encoder().encode
 
 
 class Refusal(Exception):  # noqa: N818 - never leaves the codec
@@ -72,10 +76,12 @@ class Writer:
     """The state of encoding one value."""
 
     __slots__ = ("_array_size", "_arrays", "_blob_size", "_blobs", "_text_size",
-                 "depth", "operands", "program", "types")  # fmt: skip
+                 "depth", "operands", "orders", "program", "types")  # fmt: skip
 
     def __init__(self, types: TypeRegistry) -> None:
         self.types = types
+        #: sets by id, each with its elements in the order in which they are written
+        self.orders: dict[int, tuple[Any, list[Any]]] = {}
         self.program: list[str] = []
         self.operands: list[Operand] = []
         self._arrays: list[Buffer] = []
@@ -99,6 +105,14 @@ class Writer:
         except Refusal as refusal:
             refusal.add_step(container, step)
             raise
+
+    def write_apart(self, value: Any) -> tuple[bytes, ...]:
+        """Return the bytes of a value inside what is being written, without adding them."""
+        apart = Writer(self.types)
+        apart.depth, apart.orders = self.depth, self.orders
+        apart.write(value)
+        structure = to_msgpack(["".join(apart.program), *apart.operands])
+        return structure, *map(bytes, apart._arrays), *map(bytes, apart._blobs)
 
     def put(self, letter: str, *operands: Operand) -> None:
         """Append one letter and its operands."""
@@ -156,7 +170,7 @@ class Writer:
 
     def finish(self, key: int, namespace: str) -> list[Buffer]:
         """Return the pieces of the encoded value."""
-        structure = _to_msgpack(["".join(self.program), *self.operands])
+        structure = to_msgpack(["".join(self.program), *self.operands])
         self.add_text(len(structure) - self._text_size)
         buffers = self._arrays
         if self._blobs:
@@ -173,7 +187,10 @@ class Writer:
         load_writers()
         if cls in WRITERS:
             return WRITERS[cls]
-        raise Refusal(_why_not(cls))
+        for base in cls.__mro__:
+            if base in PLAIN_WRITERS:
+                return PLAIN_WRITERS[base]
+        raise Refusal(_why_not(cls), value)
 
 
 def load_writers() -> None:

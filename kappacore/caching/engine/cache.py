@@ -11,7 +11,7 @@ from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from kappacore._warn import warn
-from kappacore.caching.codec import Codec, default_codec
+from kappacore.caching.codec import Codec, check_copy, default_codec
 from kappacore.caching.engine.claims import Claims
 from kappacore.caching.engine.client import BackendClient
 from kappacore.caching.engine.integer_column import IntegerColumn
@@ -82,7 +82,7 @@ class SampleCache:
     keep: float = 0.0
     strict: bool = False
     check_digests: str = "first"
-    copy: bool = True
+    copy: bool | str = True
     columns: bool = False
     alone: bool = True
 
@@ -92,6 +92,7 @@ class SampleCache:
                 f"check_digests={self.check_digests!r} is not known. Use one of "
                 f"{', '.join(map(repr, CHECK_DIGESTS))}."
             )
+        check_copy(self.copy)
         self._digests: SampleDigests = {}
         self._token = uuid.uuid4().hex  # of this object and its copies in workers
         self._closed = False
@@ -163,7 +164,7 @@ class SampleCache:
                 try:
                     sample = store.duplicate(sample, key)
                 except UncacheableValueError:
-                    if self.copy:
+                    if self.copy is True:
                         raise
                     sample = self.fetch_one(key, load)  # it has views: they come from the cache
             seen.add(key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from dataclasses import KW_ONLY, dataclass, replace
 from enum import Enum
@@ -24,6 +26,9 @@ __all__ = ["CHECK_DIGESTS", "Absence", "Store"]
 
 #: When a value's digest is checked: the mark of a value not read yet, and of one that was.
 CHECK_DIGESTS = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
+
+
+log = logging.getLogger("kappacore.cache")
 
 
 class Absence(Enum):
@@ -57,7 +62,7 @@ class Store:
     length: int
     _: KW_ONLY
     check_digests: str
-    copy: bool
+    copy: bool | str
     columns: bool
 
     def __post_init__(self) -> None:
@@ -65,6 +70,7 @@ class Store:
         self.counters = self.client.counters
         self._digest_name = self.identity.digest_name
         self._before_check, self._after_check = CHECK_DIGESTS[self.check_digests]
+        self._look_for_tensors = self.copy is False
         self.forget()
 
     def forget(self) -> None:
@@ -99,6 +105,8 @@ class Store:
             return Absence.CORRUPT
         self._checked[key] = self._after_check
         self.counters.add_hits(1, len(buffer), got - started, clock() - got)
+        if self._look_for_tensors:
+            self._report_copied_tensors(sample)
         return sample
 
     def get_many(self, keys: list[int]) -> tuple[dict[int, Any], list[int], list[int]]:
@@ -135,7 +143,20 @@ class Store:
         self.counters.add_hits(len(samples), size, got - started, clock() - got)
         if corrupt:
             self.counters.add(corrupt=len(corrupt))
+        if self._look_for_tensors and samples:
+            self._report_copied_tensors(next(iter(samples.values())))
         return samples, missing, corrupt
+
+    def _report_copied_tensors(self, sample: Any) -> None:
+        """Say once, at the first sample, that ``copy=False`` copies tensors."""
+        self._look_for_tensors = False
+        if _holds_tensor(sample) and self.counters.first_to("report-copied-tensors"):
+            log.warning(
+                "copy=False gives read-only views, which torch's tensors cannot be: the tensors "
+                "of %s are copied. copy='unsafe' gives tensors that lie in the cache; writing to "
+                "one changes the sample for everybody.",
+                self.identity.description["dataset"],
+            )
 
     def put_many(self, samples: dict[int, Any]) -> None:
         """Store samples by their keys; those without room are counted as refused.
@@ -229,3 +250,13 @@ class Store:
         if self.columns and self.client.get(self.length + 1) is not None:
             others = 2
         return replace(info, entries=min(max(0, info.entries - others), self.length))
+
+
+def _holds_tensor(value: Any) -> bool:
+    """Return whether a decoded value is a tensor or holds one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return True
+    if type(value) is dict:
+        return any(map(_holds_tensor, value.values()))
+    return type(value) in (tuple, list) and any(map(_holds_tensor, value))

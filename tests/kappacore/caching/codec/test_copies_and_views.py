@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import mmap
 import tracemalloc
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from kappacore.caching.codec import default_codec
+from kappacore.caching.codec import Codec, default_codec
+from kappacore.errors import InvalidOptionError
 from support.codec_values import assert_identical, corpus
 
 
@@ -26,6 +28,16 @@ def stored(value: Any) -> memoryview:
 
 def decode(buffer: Any, **options: Any) -> Any:
     return default_codec().decode(buffer, 7, **options)
+
+
+class Points:
+    """What keeps its numbers in a tensor, made of the array that it is given."""
+
+    def __init__(self, array: Any) -> None:
+        self.tensor = torch.from_numpy(array)
+
+    def arrays(self) -> Any:
+        return self.tensor.numpy()
 
 
 SAMPLE = {
@@ -111,12 +123,13 @@ def test_encoding_refers_to_the_memory_of_the_value() -> None:
 # ---- copy=False
 
 
-def test_views_refer_to_the_buffer_and_arrays_are_read_only() -> None:
+@pytest.mark.parametrize("copy", [False, "unsafe"])
+def test_views_refer_to_the_buffer_and_arrays_are_read_only(copy: Any) -> None:
     buffer = stored(SAMPLE)
-    back = decode(buffer, copy=False)
+    back = decode(buffer, copy=copy)
     memory = np.frombuffer(buffer, np.uint8)
     assert np.shares_memory(memory, back["boxes"])
-    assert np.shares_memory(memory, back["image"].numpy())
+    assert np.shares_memory(memory, back["image"].numpy()) is (copy == "unsafe")
     assert np.shares_memory(memory, np.frombuffer(back["jpeg"], np.uint8))
     assert_identical(SAMPLE["boxes"], back["boxes"])
     assert_identical(SAMPLE["image"], back["image"])
@@ -132,6 +145,86 @@ def test_views_refer_to_the_buffer_and_arrays_are_read_only() -> None:
         assert back[name] == SAMPLE[name]
 
 
+def writes_everywhere(value: Any) -> None:
+    """Write to whatever of a value can be written."""
+    if isinstance(value, torch.Tensor):
+        value.fill_(7)
+    elif isinstance(value, np.ndarray):
+        with contextlib.suppress(ValueError):  # read-only
+            value[...] = np.ones(1, value.dtype)
+    elif isinstance(value, np.void):
+        with contextlib.suppress(ValueError):
+            value[value.dtype.names[0]] = 1
+    elif isinstance(value, memoryview):
+        with contextlib.suppress(TypeError):
+            value[:] = bytes(len(value))
+    elif isinstance(value, bytearray):
+        value[:] = bytes(len(value))
+    elif isinstance(value, dict):
+        for part in value.values():
+            writes_everywhere(part)
+        value.clear()
+    elif isinstance(value, list | tuple):
+        for part in value:
+            writes_everywhere(part)
+    elif hasattr(value, "putpixel"):
+        value.putpixel((0, 0), 7)
+
+
+RECORDS = np.zeros(3, np.dtype([("id", "<i4"), ("box", "<f8", (2, 2))], align=True))
+WRITABLE = {
+    "tensor": torch.arange(5.0),
+    "scalar tensor": torch.tensor(3.0),
+    "bfloat16": torch.ones(3, dtype=torch.bfloat16),
+    "channels last": torch.rand(1, 3, 4, 4).to(memory_format=torch.channels_last),
+    "nested": {
+        "a": [torch.ones(3), {"b": (torch.zeros(2), np.ones(3))}],
+        "c": bytearray(b"x" * 99),
+    },
+    "array, then tensor": [np.ones(3), torch.ones(3), {torch.ones(2)}],
+    "tensor in a set, then array": [{torch.ones(2)}, np.ones(3), torch.ones(3)],
+    "records": RECORDS,
+    "record": [RECORDS[0], RECORDS],
+    "fortran": np.asfortranarray(np.ones((2, 3))),
+    "bytes": b"x" * 200,
+}
+
+
+@pytest.mark.parametrize("name", WRITABLE)
+def test_nothing_that_is_written_to_a_view_reaches_the_cache(name: str) -> None:
+    buffer = stored([WRITABLE[name]])
+    before = bytes(buffer)
+    alone = stored(WRITABLE[name])
+    for memory in (buffer, alone):
+        start = bytes(memory)
+        writes_everywhere(decode(memory, copy=False))
+        assert bytes(memory) == start
+    assert bytes(buffer) == before
+
+
+def test_arrays_of_views_stay_read_only_beside_what_is_copied() -> None:
+    for value in ([{b"k" * 99}, {torch.ones(2)}, np.ones(3)], [np.ones(3), {torch.ones(2)}]):
+        arrays = [part for part in decode(stored(value), copy=False) if type(part) is np.ndarray]
+        assert [array.flags.writeable for array in arrays] == [False]
+
+
+def test_a_decoder_gets_no_array_of_which_it_could_make_a_tensor_in_the_cache() -> None:
+    codec = Codec()
+    codec.register_type(Points, Points.arrays, Points)
+    for value in (Points(np.arange(4.0)), [np.ones(3), Points(np.arange(4.0))]):
+        memory = bytearray(b"".join(codec.encode(value, 7)))
+        before = bytes(memory)
+        back = codec.decode(memory, 7, copy=False)
+        (back[1] if isinstance(back, list) else back).tensor.add_(1)
+        assert bytes(memory) == before
+
+
+@pytest.mark.parametrize("copy", [None, 0, 1, "", "safe", "UNSAFE", b"unsafe", np.False_, []])
+def test_any_other_copy_is_an_error(copy: Any) -> None:
+    with pytest.raises(InvalidOptionError, match="'unsafe'"):
+        decode(stored([1]), copy=copy)
+
+
 def test_views_of_bare_bytes_and_of_bytes_with_an_int() -> None:
     for value in (b"x" * 100, (b"x" * 100, 5)):
         back = decode(stored(value), copy=False)
@@ -144,8 +237,9 @@ def test_views_of_bare_bytes_and_of_bytes_with_an_int() -> None:
 @pytest.mark.filterwarnings("error")
 def test_tensors_of_read_only_memory_come_without_a_warning() -> None:
     data = b"".join(default_codec().encode([torch.arange(100.0)], 7))
-    back = decode(data, copy=False)[0]
-    assert torch.equal(back, torch.arange(100.0))
+    for copy in (False, "unsafe"):
+        back = decode(data, copy=copy)[0]
+        assert torch.equal(back, torch.arange(100.0))
 
 
 def test_a_view_keeps_the_memory_alive() -> None:
@@ -154,7 +248,7 @@ def test_a_view_keeps_the_memory_alive() -> None:
 
     memory = Memory(b"".join(default_codec().encode([np.arange(1000), torch.arange(1000)], 7)))
     gone = weakref.ref(memory)
-    array, tensor = decode(memory, copy=False)
+    array, tensor = decode(memory, copy="unsafe")
     del memory
     gc.collect()
     assert gone() is not None

@@ -274,3 +274,10 @@ def test_random_keys_and_namespaces() -> None:
 def test_nan_is_not_confused_by_reading_twice() -> None:
     assert math.isnan(there_and_back([math.nan])[0])
     assert sys.float_info.min == there_and_back(sys.float_info.min)
+
+
+def test_sizes_of_torch_come_back_as_the_tuples_they_are() -> None:
+    value = {"shape": torch.zeros(2, 3).shape, "all": [torch.Size([]), (torch.Size([1]),)]}
+    for copy in (True, False):
+        back = there_and_back(value, copy=copy)
+        assert_identical(back, {"shape": (2, 3), "all": [(), ((1,),)]})
