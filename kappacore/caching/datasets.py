@@ -16,6 +16,7 @@ from kappacore.caching.factory import (
     open_cache,
     refuse_random,
     sample_fingerprint,
+    samples_need_no_proof,
 )
 from kappacore.caching.prefill import prefill
 from kappacore.caching.stats import CacheStats
@@ -23,7 +24,7 @@ from kappacore.datasets import Item, KDDataset, KDWrapper, ModeWrapper, find_ite
 from kappacore.datasets.base import check_map_style
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
-from kappacore.datasets.stack import PassThrough, describe_stack
+from kappacore.datasets.stack import PassThrough, describe_stack, shallow_copy
 from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             item="sample",
             form="sample",
             fingerprint=sample_fingerprint(dataset),
-            load=self._load,
+            content_known=samples_need_no_proof(dataset),
             backend=backend,
             options=options,
             namespace=namespace,
@@ -149,7 +150,8 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     ) -> int:
         """Read all samples that are not cached yet; return their number.
 
-        It may be interrupted at any time; the next call goes on from there.
+        It may be interrupted at any time; the next call goes on from there. The dataset is read
+        through a shallow copy, so that a file that it opens at its first read stays closed in it.
 
         Args:
             progress: Show a bar, on a terminal and on the first rank.
@@ -159,8 +161,9 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
                 several.
             **unknown: Refused.
         """
+        load = shallow_copy(self)._load
         return prefill(
-            self._cache, self._load, progress=progress, shard=shard, threads=threads, **unknown
+            self._cache, load, progress=progress, shard=shard, threads=threads, **unknown
         )
 
     def stats(self, tier: int | None = None) -> CacheStats:
@@ -253,7 +256,7 @@ class CacheWrapper(KDWrapper):
                 item=name,
                 form="raw" if raw else "decoded",
                 fingerprint=item.fingerprint(raw),
-                load=item.get_raw_batch if raw else item.get_batch,
+                content_known=item.fingerprint_is_content,
                 backend=choice,
                 options=options,
                 namespace=namespace,
@@ -270,7 +273,8 @@ class CacheWrapper(KDWrapper):
         self, *, progress: bool = True, shard: object = "auto", threads: int = 0, **unknown: Never
     ) -> int:
         """Read all samples of the cached items; see :meth:`CachedDataset.prefill`."""
-        items = {name: find_item(self, name) for name in self._caches}
+        twin = shallow_copy(self)
+        items = {name: find_item(twin, name) for name in self._caches}
         return sum(
             prefill(
                 item.cache,

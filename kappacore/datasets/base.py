@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset
@@ -65,6 +65,10 @@ class KDDataset(StackPart, Dataset[Any]):
         for label in ModeWrapper(Flowers(paths, labels), mode="class"):  # loads no image
             ...
     """
+
+    #: Whether the fingerprint changes whenever the content does, so that caches need not compare
+    #: samples. Of the class that declares it alone: a subclass declares it again, or is compared.
+    fingerprint_is_content: ClassVar[bool] = False
 
     _is_random = False
 
