@@ -56,8 +56,9 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             dataset identifies it; or ``kappacore.PRIVATE``.
         keep: What becomes of the entries after the last user left: False (removed), True (stay),
             or a duration such as ``"7d"``.
-        check: Read a few samples twice before the first is stored, and refuse those that differ;
-            compare two entries with the source where only a name identifies the content.
+        check: At the first read, look at five samples at most: read them twice if nothing is
+            stored yet, and refuse those that differ; else compare them with what is stored under
+            this name or fingerprint. Once for all processes of the machine. False skips it.
         strict: Raise what a failing backend raises, instead of reading from the source.
         codec: Turns samples into bytes and back.
         check_digests: Check a value's digest on its ``"first"`` read in a process, ``"always"``,
