@@ -79,7 +79,7 @@ def overhead(backend: str, size: int, rounds: int) -> tuple[float, float]:
         for batch in batches:
             dataset.__getitems__(batch)
         bare = cache._open().client.backend
-        decode, name = cache.codec.decode, cache.identity.digest_name
+        decode, name = cache.codec.decode, cache._open().store.digest_name
 
         def by_hand() -> None:
             for batch in batches:

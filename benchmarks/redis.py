@@ -93,7 +93,7 @@ def opened(source: BytesAndIndex, backend: Any, namespace: str = "bytes", **opti
 def peers(dataset: Any, node: Node, *, unix: bool) -> dict[str, Callable[[], object]]:
     """Return readers of what the dataset has stored, by other means."""
     namespace = dataset._cache._open().client.backend._namespace
-    codec, identity = dataset._cache.codec, dataset._cache.identity.digest_name
+    codec, identity = dataset._cache.codec, dataset._cache._open().store.digest_name
     (group,) = namespace.group(range(len(dataset)))
     names = group.names
     url = node.socket_url if unix else node.url

@@ -16,6 +16,7 @@ from kappacore.caching.factory import (
     open_cache,
     refuse_random,
     sample_fingerprint,
+    samples_need_no_proof,
 )
 from kappacore.caching.identity.following import ItemLoad
 from kappacore.caching.prefill import prefill
@@ -25,7 +26,7 @@ from kappacore.datasets.base import check_map_style
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.own_generators import warn_of_generators
-from kappacore.datasets.stack import PassThrough, describe_stack
+from kappacore.datasets.stack import PassThrough, describe_stack, shallow_copy
 from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             dataset identifies it; or ``kappacore.PRIVATE``.
         keep: What becomes of the entries after the last user left: False (removed), True (stay),
             or a duration such as ``"7d"``.
-        check: Read a few samples twice before the first is stored, and refuse those that differ;
-            compare two entries with the source where only a name identifies the content.
+        check: At the first read, look at five samples at most: read them twice if nothing is
+            stored yet, and refuse those that differ; else compare them with what is stored under
+            this name or fingerprint. Once for all processes of the machine. False skips it.
         strict: Raise what a failing backend raises, instead of reading from the source.
         codec: Turns samples into bytes and back.
         check_digests: Check a value's digest on its ``"first"`` read in a process, ``"always"``,
@@ -111,7 +113,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             item="sample",
             form="sample",
             fingerprint=sample_fingerprint(dataset),
-            load=self._load,
+            content_known=samples_need_no_proof(dataset),
             backend=backend,
             options=options,
             namespace=namespace,
@@ -161,7 +163,8 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     ) -> int:
         """Read all samples that are not cached yet; return their number.
 
-        It may be interrupted at any time; the next call goes on from there.
+        It may be interrupted at any time; the next call goes on from there. The dataset is read
+        through a shallow copy, so that a file that it opens at its first read stays closed in it.
 
         Args:
             progress: Show a bar, on a terminal and on the first rank.
@@ -171,8 +174,9 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
                 several.
             **unknown: Refused.
         """
+        load = shallow_copy(self)._load
         return prefill(
-            self._cache, self._load, progress=progress, shard=shard, threads=threads, **unknown
+            self._cache, load, progress=progress, shard=shard, threads=threads, **unknown
         )
 
     def stats(self, tier: int | None = None) -> CacheStats:
@@ -263,7 +267,7 @@ class CacheWrapper(KDWrapper):
                 item=name,
                 form="raw" if raw else "decoded",
                 fingerprint=item.fingerprint(raw),
-                load=item.get_raw_batch if raw else ItemLoad(dataset, name, item),
+                content_known=item.fingerprint_is_content,
                 backend=choice,
                 options=options,
                 namespace=namespace,
@@ -280,7 +284,8 @@ class CacheWrapper(KDWrapper):
         self, *, progress: bool = True, shard: object = "auto", threads: int = 0, **unknown: Never
     ) -> int:
         """Read all samples of the cached items; see :meth:`CachedDataset.prefill`."""
-        items = {name: find_item(self, name) for name in self._caches}
+        twin = shallow_copy(self)
+        items = {name: find_item(twin, name) for name in self._caches}
         return sum(
             prefill(
                 item.cache,

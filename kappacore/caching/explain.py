@@ -9,7 +9,7 @@ from kappacore.caching.backends.base import backend_class
 from kappacore.caching.identity.determinism import random_states_restored
 from kappacore.caching.identity.namespace import split
 from kappacore.caching.stats import CacheStats
-from kappacore.datasets.stack import walk
+from kappacore.datasets.stack import shallow_copy, walk
 from kappacore.sizes import format_size
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def _relatives(cache: SampleCache) -> list[str]:
 def explain(target: Any) -> str:
     """Return the stack of a dataset or DataLoader, one part a line, and what limits its epoch.
 
-    A few samples are read through the whole stack for this; random states are restored.
+    A few samples are read through shallow copies of the whole stack for this; random states are
+    restored.
 
     Args:
         target: A dataset, a ``ModeWrapper`` or a ``DataLoader``.
@@ -93,7 +94,8 @@ def explain(target: Any) -> str:
             caches.append(part)
             lines += ["  " * (depth + 1) + line for line in part.explain().splitlines()]
     workers = getattr(target, "num_workers", None)
-    above = _milliseconds_above(target if workers is None else target.dataset, caches)
+    top = target if workers is None else target.dataset
+    above = _milliseconds_above(shallow_copy(top), caches) if caches else None
     if above is not None:
         lines.append(f"decoding and transforms above the cache: {above:.2f} ms a sample")
     return "\n".join([*lines, _advice(caches, above or 0.0, workers)])
@@ -136,7 +138,7 @@ def _use(stats: CacheStats) -> str:
 def _milliseconds_above(top: Any, caches: list[Any]) -> float | None:
     """Measure the time of a sample outside the caches on a few samples; None if that is unknown."""
     getitems = getattr(type(top), "__getitems__", None)
-    if not caches or getitems is None or not len(top):
+    if getitems is None or not len(top):
         return None
     number = min(_PROBED, len(top))
     indices = list(range(number))

@@ -15,7 +15,8 @@ from kappacore.caching.backends.base import backend_class
 from kappacore.caching.engine.cache import SampleCache
 from kappacore.caching.engine.tiers import TieredCache
 from kappacore.caching.identity.namespace import identify
-from kappacore.datasets import Item, KDDataset
+from kappacore.datasets import Item, KDDataset, ModeWrapper
+from kappacore.datasets.forms import fingerprint_is_content
 from kappacore.datasets.items import digest
 from kappacore.datasets.stack import walk
 from kappacore.errors import (
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kappacore.caching.backends.base import Scope
-    from kappacore.caching.engine.loader import Load
     from kappacore.plugins import PluginRef
 
     BackendChoice = str | PluginRef | dict[str, Any] | Sequence[str | PluginRef | dict[str, Any]]
@@ -50,6 +50,7 @@ __all__ = [
     "open_cache",
     "refuse_random",
     "sample_fingerprint",
+    "samples_need_no_proof",
 ]
 
 
@@ -59,7 +60,7 @@ def open_cache(  # noqa: D417 - CachedDataset describes the others
     item: str,
     form: str,
     fingerprint: str | None,
-    load: Load,
+    content_known: bool,
     backend: BackendChoice,
     options: dict[str, Any],
     namespace: object,
@@ -67,7 +68,7 @@ def open_cache(  # noqa: D417 - CachedDataset describes the others
     check: bool,
     **settings: Any,
 ) -> SampleCache | TieredCache:
-    """Open the cache for one item of a dataset, or for its whole samples, and verify its identity.
+    """Open the cache for one item of a dataset, or for its whole samples, and compare its identity.
 
     Options that are not listed are those of :class:`CachedDataset`.
 
@@ -76,19 +77,21 @@ def open_cache(  # noqa: D417 - CachedDataset describes the others
         item: The name of the item; ``"sample"`` for whole samples.
         form: ``"raw"``, ``"decoded"`` or ``"sample"``.
         fingerprint: Identifies the content; None if unknown.
-        load: Reads values at a list of indices from the dataset.
+        content_known: Whether the fingerprint alone proves it (``fingerprint_is_content``).
         options: The backend's.
         **settings: Further arguments of :class:`SampleCache`.
     """
     refs = _choose(backend, options)
     scopes = [_scope(ref) for ref in refs]
     kind = type(dataset).__qualname__
+    content_known = content_known and fingerprint is not None
     identity = identify(
         dataset=kind,
         item=item,
         form=form,
         length=len(dataset),
-        fingerprint=fingerprint,
+        # Marked, so that these samples never meet those of a class that inherits the fingerprint.
+        fingerprint=f"content:{fingerprint}" if content_known else fingerprint,
         namespace=namespace,
         shared=set(scopes) != {"process"},
     )
@@ -113,13 +116,14 @@ def open_cache(  # noqa: D417 - CachedDataset describes the others
             keep=0.0 if scope == "process" and len(set(scopes)) > 1 else duration,
             columns=form == "decoded",
             alone=len(refs) == 1,
+            check=check and not content_known,
             # What lies behind is stored in front: as values of their own, not as views.
             **(settings if ref is refs[0] else {**settings, "copy": True}),
         )
         for ref, scope in zip(refs, scopes, strict=True)
     ]
     cache = tiers[0] if len(tiers) == 1 else TieredCache(*tiers)
-    cache.verify_identity(load, check)
+    cache.attach()
     return cache
 
 
@@ -234,6 +238,15 @@ def sample_fingerprint(dataset: Any) -> str | None:
     )
     huggingface = dataset._fingerprint if own else None
     return f"huggingface:{huggingface}" if isinstance(huggingface, str) else None
+
+
+def samples_need_no_proof(dataset: Any) -> bool:
+    """Return whether the fingerprint of a dataset's samples proves their content."""
+    if type(dataset) is torch.utils.data.Subset:
+        return samples_need_no_proof(dataset.dataset)
+    if type(dataset) is ModeWrapper:
+        return all(item.fingerprint_is_content for _, item in dataset._plan)
+    return fingerprint_is_content(dataset)
 
 
 def _identifies_samples(cls: type) -> bool:

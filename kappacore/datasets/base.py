@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset
@@ -68,6 +68,10 @@ class KDDataset(StackPart, Dataset[Any]):
         for label in ModeWrapper(Flowers(paths, labels), mode="class"):  # loads no image
             ...
     """
+
+    #: Whether the fingerprint changes whenever the content does, so that caches need not compare
+    #: samples. Of the class that declares it alone: a subclass declares it again, or is compared.
+    fingerprint_is_content: ClassVar[bool] = False
 
     _is_random = False
 

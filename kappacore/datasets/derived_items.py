@@ -26,6 +26,7 @@ class ConvertedItem(Item):
     def __init__(self, inner: Item):
         self._inner = inner
         self.reads_samples = inner.reads_samples
+        self.fingerprint_is_content = inner.fingerprint_is_content
 
     @abstractmethod
     def convert(self, value: Any) -> Any:
@@ -47,6 +48,7 @@ class PickedItem(Item):
         self._inner = inner
         self.has_raw = inner.has_raw
         self.reads_samples = inner.reads_samples
+        self.fingerprint_is_content = inner.fingerprint_is_content
 
     @abstractmethod
     def inner_indices(self, indices: Sequence[int]) -> list[int]:
@@ -110,6 +112,7 @@ class ConcatItem(Item):
         self._starts = np.concatenate([[0], ends[:-1]])
         self.has_raw = all(item.has_raw for item in items)
         self.reads_samples = any(item.reads_samples for item in items)
+        self.fingerprint_is_content = all(item.fingerprint_is_content for item in items)
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the value at ``idx``."""

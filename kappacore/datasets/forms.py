@@ -18,7 +18,15 @@ from kappacore.errors import InvalidItemError, UnknownItemError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FORMS", "ClassItem", "as_method", "own_item", "own_item_names", "split_form"]
+__all__ = [
+    "FORMS",
+    "ClassItem",
+    "as_method",
+    "fingerprint_is_content",
+    "own_item",
+    "own_item_names",
+    "split_form",
+]
 
 FORMS = ("getitem", "getitems", "getall", "getraw", "decode")
 
@@ -46,6 +54,7 @@ class ClassItem(Item):
         self._getitems_ctx = takes_ctx(self._getitems, "ctxs")
         self._decode_ctx = takes_ctx(self._decode)
         self._identified = identified
+        self.fingerprint_is_content = identified and fingerprint_is_content(dataset)
         self._column: Any = None
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
@@ -159,6 +168,18 @@ def own_item(dataset: Any, name: str) -> ClassItem | None:
         raise InvalidItemError(_incomplete(dataset, name, depth, forms))
     identified = any("fingerprint" in scope for scope in scopes[: depth + 1])
     return ClassItem(dataset, name, forms, identified)
+
+
+def fingerprint_is_content(dataset: Any) -> bool:
+    """Return whether a dataset's own class declares that its fingerprint needs no proof.
+
+    A subclass, or an instance that replaces a method, may read something else than the class that
+    declared it.
+    """
+    cls = type(dataset)
+    if not vars(cls).get("fingerprint_is_content", False):
+        return False
+    return not any(callable(getattr(cls, name, None)) for name in getattr(dataset, "__dict__", {}))
 
 
 def own_item_names(dataset: Any) -> list[str]:

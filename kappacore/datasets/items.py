@@ -45,6 +45,9 @@ class Item(ABC):
     #: True if reading a value means reading the whole sample that it is part of.
     reads_samples: bool = False
 
+    #: True if the fingerprint needs no proof; see :attr:`KDDataset.fingerprint_is_content`.
+    fingerprint_is_content: bool = False
+
     @abstractmethod
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the value at ``idx``."""

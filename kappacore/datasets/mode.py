@@ -125,6 +125,8 @@ class ModeWrapper(PassThrough, Dataset[Any]):
 class _IndexItem(Item):
     """The index itself."""
 
+    fingerprint_is_content = True
+
     def get(self, idx: int, ctx: Ctx | None = None) -> int:  # noqa: ARG002
         return idx
 

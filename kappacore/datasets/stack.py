@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import threading
@@ -29,13 +30,14 @@ __all__ = [
     "inside",
     "iter_wrappers",
     "refuse_empty",
+    "shallow_copy",
     "walk",
 ]
 
 T = TypeVar("T")
 
 _LONGEST_LIST = 10
-_MOST_ENTRIES = 1000
+_MOST_SEARCHED = 1000  # entries of a list, tuple or dict that may hold datasets
 _NOT_SHOWN = ("dataset", "datasets", "is_random")
 
 
@@ -216,7 +218,7 @@ def held_datasets(owner: Any, besides: Iterable[Any] = ()) -> list[Any]:
             continue
         entries: Iterable[Any] = (value,)
         if isinstance(value, (list, tuple, dict)):
-            if len(value) > _MOST_ENTRIES:
+            if len(value) > _MOST_SEARCHED:
                 continue
             entries = value.values() if isinstance(value, dict) else value
         for entry in entries:
@@ -256,6 +258,31 @@ def walk(dataset: Any, _above: tuple[Any, ...] = ()) -> Iterator[tuple[int, Any]
     for part in inside(dataset):
         if not any(part is each for each in above):
             yield from walk(part, above)
+
+
+def shallow_copy(dataset: Any) -> Any:
+    """Return a copy of a dataset and of all inside it, which share everything else.
+
+    A file that the copy opens at its first read stays unopened in the dataset, which so can still
+    be forked and pickled.
+    """
+    copies = {id(part): copy.copy(part) for _, part in walk(dataset) if hasattr(part, "__dict__")}
+    for part in copies.values():
+        attributes = getattr(part, "__dict__", {})
+        attributes.update({name: _replaced(value, copies) for name, value in attributes.items()})
+    return copies.get(id(dataset), dataset)
+
+
+def _replaced(value: Any, copies: dict[int, Any]) -> Any:
+    """Return the copy of a dataset; a list, tuple or dict with the copies of those it holds."""
+    if type(value) not in (list, tuple, dict) or len(value) > max(_MOST_SEARCHED, len(copies)):
+        return copies.get(id(value), value)
+    parts = value.values() if type(value) is dict else value
+    if not any(id(part) in copies for part in parts):
+        return value
+    if type(value) is dict:
+        return {key: copies.get(id(part), part) for key, part in value.items()}
+    return type(value)(copies.get(id(part), part) for part in value)
 
 
 def iter_wrappers(dataset: Any) -> Iterator[Any]:

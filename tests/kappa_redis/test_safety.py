@@ -40,7 +40,7 @@ def test_foreign_keys_are_untouched_by_everything(alone):
     with alone.client() as client:
         client.mset(foreign)
         client.hset("kappa:words:hash", "field", "value")
-        client.hset("kappa:another.x.raw.3.v1:g", "field", "value")
+        client.hset("kappa:another.x.raw.3.v2:g", "field", "value")
     options = {"url": alone.url}
     for _ in range(2):
         cache = open_cache("redis", namespace="words", options=options)
@@ -54,7 +54,7 @@ def test_foreign_keys_are_untouched_by_everything(alone):
     with alone.client() as client:
         assert client.mget(list(foreign)) == [value.encode() for value in foreign.values()]
         assert client.hget("kappa:words:hash", "field") == b"value"
-    assert names_on(alone) == {*foreign, "kappa:words:hash", "kappa:another.x.raw.3.v1:g"}
+    assert names_on(alone) == {*foreign, "kappa:words:hash", "kappa:another.x.raw.3.v2:g"}
     assert {"mget", "set", "scan", "unlink"} < commands_on(alone)
     assert not commands_on(alone) & FORBIDDEN
 
@@ -203,7 +203,7 @@ def test_namespaces_are_listed_with_what_they_hold_and_removed(alone):
     before = names_on(alone)
     first, second = RedisBackend.namespaces(**options)
     assert names_on(alone) == before
-    assert (first.namespace, first.entries, first.dataset) == ("a.x.decoded.10.v1", 4, "Tests")
+    assert (first.namespace, first.entries, first.dataset) == ("a.x.decoded.10.v2", 4, "Tests")
     assert (second.entries, second.where, second.capacity) == (6, alone.url, None)
     assert 6000 > first.bytes > 3000
     assert 2.9 * 86400 < first.kept_until - time.time() < 3.1 * 86400
@@ -250,7 +250,7 @@ def test_the_command_line_lists_and_clears(capsys):
         there = ["--backend", "redis", "--opt", f"url={node.url}"]
         assert main(["cache", "info", *there]) == 0
         text = capsys.readouterr().out
-        assert re.search(r"^namespace +letters\.sample\.sample\.2\.v1$", text, re.MULTILINE)
+        assert re.search(r"^namespace +letters\.sample\.sample\.2\.v2$", text, re.MULTILINE)
         assert re.search(r"^entries +2$", text, re.MULTILINE)
         assert re.search(r"^advice +maxmemory-policy allkeys-lru evicts", text, re.MULTILINE)
         assert main(["cache", "clear", "letters", *there]) == 0

@@ -104,7 +104,7 @@ def open_cache(
     check: bool = True,
     **settings: Any,
 ) -> SampleCache:
-    """Open a cache as the datasets do, without any; no torch is imported."""
+    """Open a cache as the datasets do at their first read, without any; no torch is imported."""
     from kappacore import plugins
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.identity.namespace import identify
@@ -118,8 +118,9 @@ def open_cache(
         namespace=namespace,
     )
     ref = plugins.as_ref("backend", backend, options or {})
-    cache = SampleCache(ref, identity, length, **settings)
-    cache.verify_identity(load or load_bytes(), check)
+    cache = SampleCache(ref, identity, length, check=check, **settings)
+    cache.attach()
+    cache.prove(load or load_bytes())
     return cache
 
 

@@ -18,7 +18,7 @@ from kappacore.caching.engine.integer_column import IntegerColumn
 from kappacore.caching.engine.loader import load_claimed, load_missing
 from kappacore.caching.engine.store import CHECK_DIGESTS, Absence, Store
 from kappacore.caching.identity.namespace import EXTRA_KEYS
-from kappacore.caching.identity.verify import rewrite_header, verify_identity
+from kappacore.caching.identity.verify import NamespaceProof
 from kappacore.errors import (
     CacheClosedError,
     CacheWarning,
@@ -52,6 +52,7 @@ class _Opened:
     store: Store
     claims: Claims
     column: IntegerColumn
+    proof: NamespaceProof
 
 
 @dataclass(eq=False, repr=False)
@@ -72,6 +73,8 @@ class SampleCache:
         copy: See :meth:`Codec.decode`.
         columns: Whether the values may be integers, and :meth:`column` be called.
         alone: Whether no other cache lies behind this one.
+        check: Whether to look at a few samples of the source before the first is stored or
+            served; see :class:`NamespaceProof`.
     """
 
     ref: PluginRef
@@ -85,6 +88,7 @@ class SampleCache:
     copy: bool | str = True
     columns: bool = False
     alone: bool = True
+    check: bool = True
 
     def __post_init__(self) -> None:
         if self.check_digests not in CHECK_DIGESTS:
@@ -93,10 +97,9 @@ class SampleCache:
                 f"{', '.join(map(repr, CHECK_DIGESTS))}."
             )
         check_copy(self.copy)
-        self._digests: SampleDigests = {}
         self._token = uuid.uuid4().hex  # of this object and its copies in workers
         self._closed = False
-        self._verified = False
+        self._attached = False
         self._current: _Opened | None = None
         self._opening: dict[int, threading.Lock] = {}
         self._place = default_base()
@@ -114,6 +117,8 @@ class SampleCache:
             N samples. Repeated ones are independent of each other.
         """
         opened = self._open()
+        if not opened.store.ready:
+            opened.proof.establish(load)
         keys = list(dict.fromkeys(indices))
         if keys and not (min(keys) >= 0 and max(keys) < self.length):
             raise IndexOutOfRangeError(
@@ -136,6 +141,8 @@ class SampleCache:
         opened = self._open()
         if not 0 <= index < self.length:
             return self.fetch([index], load)[0]
+        if not opened.store.ready:
+            opened.proof.establish(load)
         sample = opened.store.get(index)
         if type(sample) is not Absence:
             return sample
@@ -148,6 +155,9 @@ class SampleCache:
     ) -> dict[int, Any]:
         """Return samples that the store does not have."""
         samples: dict[int, Any] = {}
+        if opened.proof.renew(load):
+            opened.column.forget()
+            samples, missing, corrupt = opened.store.get_many(missing + corrupt)
         if self.columns and missing:
             missing = opened.column.take(missing, samples)
         return samples | load_missing(opened.store, opened.claims, missing, corrupt, load)
@@ -172,8 +182,9 @@ class SampleCache:
         return result
 
     def take_cached(self, indices: Sequence[int]) -> dict[int, Any]:
-        """Return those of the samples that are cached."""
-        return self._open().store.get_many(list(indices))[0]
+        """Return those of the samples that are cached, and proved to be the source's."""
+        store = self._open().store
+        return store.get_many(list(indices))[0] if store.ready else {}
 
     def fill(self, indices: Sequence[int], load: Load) -> int:
         """Load what is neither cached nor being loaded by another process; decode nothing.
@@ -182,6 +193,9 @@ class SampleCache:
             Number of samples loaded.
         """
         opened = self._open()
+        opened.proof.establish(load)
+        if opened.proof.renew(load):
+            opened.column.forget()
         keys = list(dict.fromkeys(indices))
         found = opened.store.get_buffers(keys)
         missing = [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
@@ -189,21 +203,25 @@ class SampleCache:
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
         """Return all values as one int64 array, read once and kept as such; None if not all int."""
-        return self._open().column.read(load)
+        opened = self._open()
+        opened.proof.establish(load)
+        return opened.column.read(load)
 
     # ---- opening and closing
 
-    def verify_identity(
-        self, load: Load, check: bool = True, *, known: SampleDigests | None = None
-    ) -> SampleDigests:
-        """Open the backend and verify that its namespace holds this dataset's samples.
+    def attach(self) -> None:
+        """Open the backend and compare what its namespace is said to hold; read no sample.
 
-        See :func:`kappacore.caching.identity.verify.verify_identity`.
+        See :meth:`NamespaceProof.attach`.
         """
-        opened = self._open()
-        self._digests = verify_identity(opened.store, opened.claims, load, check=check, known=known)
-        self._verified = True
-        return self._digests
+        self._open()
+
+    def prove(self, load: Load, known: SampleDigests | None = None) -> SampleDigests:
+        """Prove that the namespace holds the source's samples, unless that was done.
+
+        See :meth:`NamespaceProof.establish`.
+        """
+        return self._open().proof.establish(load, known)
 
     def _open(self) -> _Opened:
         """Return the parts of this process, opened at the first call."""
@@ -232,7 +250,7 @@ class SampleCache:
             strict=self.strict,
             private=self.identity.private,
             token=self._token,
-            required=not self._verified,
+            required=not self._attached,
         )
         store = Store(
             client,
@@ -246,15 +264,29 @@ class SampleCache:
         claims = Claims(client)
         if self.alone:
             _warn_if_useless(store)
-        return _Opened(os.getpid(), client, store, claims, IntegerColumn(store, claims))
+        proof = NamespaceProof(
+            store,
+            claims,
+            check=self.check,
+            token=self._token,
+            folder=client.counters.folder,
+            own_entries=client.scope == "process",
+        )
+        if not self._attached:
+            try:
+                proof.attach()
+            except BaseException:
+                client.close()
+                raise
+            self._attached = True
+        return _Opened(os.getpid(), client, store, claims, IntegerColumn(store, claims), proof)
 
     def clear(self) -> None:
-        """Remove all samples, for all users of the namespace."""
+        """Remove all samples, for all users of the namespace, and what was proved of them."""
         opened = self._open()
-        opened.client.clear()
+        opened.proof.clear(opened.client.clear)
         opened.store.forget()
         opened.column.forget()
-        rewrite_header(opened.store, opened.claims, self._digests)
 
     def close(self) -> None:
         """Close the backend; entries that are not kept go with their last user."""

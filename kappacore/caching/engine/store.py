@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import uuid
 from dataclasses import KW_ONLY, dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -68,13 +69,23 @@ class Store:
     def __post_init__(self) -> None:
         self.name = self.client.name
         self.counters = self.client.counters
-        self._digest_name = self.identity.digest_name
         self._before_check, self._after_check = CHECK_DIGESTS[self.check_digests]
         self._look_for_tensors = self.copy is False
         self.forget()
 
     def forget(self) -> None:
-        """Start over with a namespace that was cleared."""
+        """Start over with a namespace whose header is not known."""
+        self.adopt(uuid.uuid4().hex)  # nobody has stored anything under it
+        self.ready = False
+
+    def adopt(self, stamp: str) -> None:
+        """Read and store values under a header from now on.
+
+        Args:
+            stamp: The header's.
+        """
+        self.digest_name = self.identity.digest_name(stamp)
+        self.ready = True
         # A byte a value: whether its digest needs no check (any more).
         self._checked = bytearray([self._before_check]) * self.client.length
         self.capacity = CapacityTracker(self.name, self.length, self.counters)
@@ -97,9 +108,7 @@ class Store:
             return Absence.MISSING
         verify = self.client.verify_always or not self._checked[key]
         try:
-            sample = self.codec.decode(
-                buffer, key, self._digest_name, verify=verify, copy=self.copy
-            )
+            sample = self.codec.decode(buffer, key, self.digest_name, verify=verify, copy=self.copy)
         except CorruptValueError:
             self.counters.add(corrupt=1)
             return Absence.CORRUPT
@@ -126,7 +135,7 @@ class Store:
         started = clock()
         buffers = self.client.get_many(keys)
         got = clock()
-        decode, name, copy = self.codec.decode, self._digest_name, self.copy
+        decode, name, copy = self.codec.decode, self.digest_name, self.copy
         always = self.client.verify_always
         seen, after_check = self._checked, self._after_check
         for key, buffer in zip(keys, buffers, strict=True):
@@ -168,7 +177,7 @@ class Store:
         sizes: list[int] = []
         for key, sample in samples.items():
             try:
-                pieces = self.codec.encode(sample, key, self._digest_name)
+                pieces = self.codec.encode(sample, key, self.digest_name)
             except UncacheableValueError as error:
                 raise UncacheableValueError(
                     f"Sample {key} of {self.identity.description['dataset']}: {error}"
@@ -197,8 +206,8 @@ class Store:
         Raises:
             UncacheableValueError: If it holds what the codec cannot keep, such as views.
         """
-        pieces = self.codec.encode(sample, key, self._digest_name)
-        return self.codec.decode(b"".join(pieces), key, self._digest_name, verify=False)
+        pieces = self.codec.encode(sample, key, self.digest_name)
+        return self.codec.decode(b"".join(pieces), key, self.digest_name, verify=False)
 
     # ---- what is not a sample
 
@@ -214,7 +223,7 @@ class Store:
             return Absence.MISSING
         verify = self.client.verify_always or not self._checked[key]
         try:
-            values = self.codec.decode(buffer, key, self._digest_name, verify=verify, copy=False)
+            values = self.codec.decode(buffer, key, self.digest_name, verify=verify, copy=False)
             if values is not None and np.shape(values) != (self.length,):
                 raise CorruptValueError(f"A column of {self.length} integers is {values!r:.200}.")
         except CorruptValueError:
@@ -226,7 +235,7 @@ class Store:
     def put_column(self, values: Any) -> bool:
         """Store an array of shape (N,), or None, as the column; return False if that fails."""
         key = self.length + 1
-        stored = self.client.put_many([(key, self.codec.encode(values, key, self._digest_name))])
+        stored = self.client.put_many([(key, self.codec.encode(values, key, self.digest_name))])
         self._checked[key] = self._before_check
         return bool(stored and stored[0])
 

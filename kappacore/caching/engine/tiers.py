@@ -52,18 +52,22 @@ class TieredCache:
 
     def fetch(self, indices: Sequence[int], load: Load) -> list[Any]:
         """Return samples, as :meth:`SampleCache.fetch` does."""
+        self._prove(load)
         return self.first.fetch(indices, lambda missing: self.second.fetch(missing, load))
 
     def fetch_one(self, index: int, load: Load) -> Any:
         """Return one sample, as :meth:`SampleCache.fetch_one` does."""
+        self._prove(load)
         return self.first.fetch_one(index, lambda missing: self.second.fetch(missing, load))
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
         """Return all values as one array, as :meth:`SampleCache.column` does."""
+        self._prove(load)
         return self.first.column(lambda missing: self.second.fetch(missing, load))
 
     def fill(self, indices: Sequence[int], load: Load) -> int:
         """Load what is missing in either, as :meth:`SampleCache.fill` does."""
+        self._prove(load)
         loaded = 0
 
         def count(missing: list[int]) -> Sequence[Any]:
@@ -84,10 +88,14 @@ class TieredCache:
             self.second.fill(indices, take)
         return loaded
 
-    def verify_identity(self, load: Load, check: bool = True) -> None:
-        """Open both backends and verify what they hold; see :meth:`SampleCache.verify_identity`."""
-        known = self.second.verify_identity(load, check)
-        self.first.verify_identity(load, check, known=known)
+    def attach(self) -> None:
+        """Open both backends; see :meth:`SampleCache.attach`."""
+        self.second.attach()
+        self.first.attach()
+
+    def _prove(self, load: Load) -> None:
+        """Prove what both hold, each by its own header, with one look at the source."""
+        self.first.prove(load, self.second.prove(load))
 
     def stats(self) -> CacheStats:
         """Return the counters as if both were one cache."""

@@ -16,12 +16,19 @@ from kappacore.errors import NondeterministicSourceError, UncacheableValueError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec import Codec
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
 
-__all__ = ["Source", "check_determinism", "looked_at", "random_states_restored"]
+__all__ = [
+    "Source",
+    "check_determinism",
+    "random_states_restored",
+    "samples_looked_at",
+    "value_digest",
+]
+
+_DRAWN = 2  # samples, beside the first, the middle and the last
 
 
 @dataclass(frozen=True)
@@ -38,34 +45,38 @@ class Source:
     codec: Codec
     identity: Identity
 
-    def encode(self, idx: int) -> list[Buffer]:
-        """Read a sample and return its bytes."""
-        return self.encode_value(self.load([idx])[0], idx)
+    def digest(self, idx: int) -> str:
+        """Read a sample and return the digest of its value."""
+        return self.digest_value(self.load([idx])[0], idx)
 
-    def encode_value(self, value: Any, idx: int) -> list[Buffer]:
-        """Return the bytes of a sample that was read."""
+    def digest_value(self, value: Any, idx: int) -> str:
+        """Return the digest of a sample that was read."""
         try:
-            return self.codec.encode(value, idx, self.identity.digest_name)
+            return value_digest(self.codec, value)
         except UncacheableValueError as error:
             raise UncacheableValueError(
                 f"Sample {idx} of {self.identity.description['dataset']}: {error}"
             ) from error
 
-    def digest(self, idx: int) -> str:
-        """Read a sample and return the digest of its bytes."""
-        return self.digest_value(self.load([idx])[0], idx)
 
-    def digest_value(self, value: Any, idx: int) -> str:
-        """Return the digest of the bytes of a sample that was read."""
-        digest = xxhash.xxh3_128()
-        for piece in self.encode_value(value, idx):
-            digest.update(piece)
-        return digest.hexdigest()
+def value_digest(codec: Codec, value: Any) -> str:
+    """Return the digest of a value, whatever its key and namespace."""
+    digest = xxhash.xxh3_128()
+    for piece in codec.encode(value, 0):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
-def looked_at(length: int) -> list[int]:
-    """Return the samples that are looked at before the first is stored."""
-    return sorted({0, length // 2, length - 1}) if length else []
+def samples_looked_at(namespace: str, length: int) -> list[int]:
+    """Return the indices of the samples that stand for all of a namespace: at most five.
+
+    They are the first, the middle, the last, and two drawn from the namespace's name.
+    """
+    if not length:
+        return []
+    name = namespace.encode()
+    drawn = [xxhash.xxh3_64_intdigest(name, number) % length for number in range(_DRAWN)]
+    return sorted({0, length // 2, length - 1, *drawn})
 
 
 def check_determinism(source: Source, length: int) -> SampleDigests:
@@ -83,7 +94,7 @@ def check_determinism(source: Source, length: int) -> SampleDigests:
     """
     digests: SampleDigests = {}
     with random_states_restored():
-        for idx in looked_at(length):
+        for idx in samples_looked_at(source.identity.namespace, length):
             digests[idx] = source.digest(idx)
             if source.digest(idx) != digests[idx]:
                 description = source.identity.description

@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kappacore.caching.codec import default_codec
 from kappacore.caching.identity.namespace import samples_in
 from kappacore.errors import CorruptValueError, NamespaceMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
 
-    from kappacore.caching.backends.base import BackendInfo, Buffer
+    from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec import Codec
     from kappacore.caching.identity.namespace import Identity
 
-__all__ = [
-    "Entries",
-    "KeyClaims",
-    "NamespaceHeader",
-    "SampleDigests",
-    "dataset_of",
-    "read_or_write_header",
-]
-
-_WAIT = 0.001  # seconds between looks at a header that another process is writing
+__all__ = ["NamespaceHeader", "SampleDigests", "dataset_of"]
 
 #: Digests of a few samples, by index.
 SampleDigests = dict[int, str]
-
-
-class Entries(Protocol):
-    """The entries of one namespace, as bytes: what is asked here of the engine's store."""
-
-    name: str
-    codec: Codec
-    identity: Identity
-    length: int
-
-    @property
-    def failing(self) -> bool: ...
-    def info(self) -> BackendInfo | None: ...
-    def get_buffers(self, keys: Sequence[int]) -> list[Buffer | None]: ...
-    def put_header(self, pieces: Sequence[Buffer]) -> bool: ...
-
-
-class KeyClaims(Protocol):
-    """Claims on keys, so that one process writes and the others wait."""
-
-    def hold_claims(self, keys: list[int]) -> AbstractContextManager[list[int]]: ...
 
 
 @dataclass(frozen=True)
@@ -60,16 +28,20 @@ class NamespaceHeader:
 
     Args:
         parts: The fingerprint and the description of the dataset, part by part.
-        digests: Digests of a few samples.
+        digests: Digests of a few samples; none where its writer was not to read any.
+        stamp: Tells this header from all others. It is part of the digest of every value, so
+            values stored under another header are misses.
     """
 
     parts: dict[str, Any]
     digests: SampleDigests
+    stamp: str
 
     @classmethod
-    def of(cls, identity: Identity, digests: SampleDigests | None = None) -> NamespaceHeader:
+    def of(cls, identity: Identity, digests: SampleDigests, stamp: str) -> NamespaceHeader:
         """Return the header that belongs to an identity."""
-        return cls({"fingerprint": identity.fingerprint, **identity.description}, digests or {})
+        parts = {"fingerprint": identity.fingerprint, **identity.description}
+        return cls(parts, digests, stamp)
 
     @classmethod
     def decode(cls, codec: Codec, buffer: Buffer, key: int, namespace: str) -> NamespaceHeader:
@@ -80,11 +52,12 @@ class NamespaceHeader:
         """
         found = codec.decode(buffer, key, namespace)
         parts = found if isinstance(found, dict) else {"header": found}
-        return cls(parts, parts.pop("samples", None) or {})
+        return cls(parts, parts.pop("samples", None) or {}, parts.pop("stamp", ""))
 
     def encode(self, codec: Codec, key: int, namespace: str) -> list[Buffer]:
         """Turn the header into bytes."""
-        return codec.encode({**self.parts, "samples": self.digests}, key, namespace)
+        stored = {**self.parts, "samples": self.digests, "stamp": self.stamp}
+        return codec.encode(stored, key, namespace)
 
     def check(self, identity: Identity) -> None:
         """Compare a stored header with the identity of the dataset at hand.
@@ -92,7 +65,7 @@ class NamespaceHeader:
         Raises:
             NamespaceMismatchError: If it is another dataset's; the message says what differs.
         """
-        found, own = self.parts, NamespaceHeader.of(identity).parts
+        found, own = self.parts, NamespaceHeader.of(identity, {}, "").parts
         if found.get("fingerprint", "") == identity.fingerprint:
             return
         differences = "".join(
@@ -105,49 +78,6 @@ class NamespaceHeader:
             f"{differences}\n"
             f"Give this dataset another namespace=."
         )
-
-
-def read_or_write_header(
-    entries: Entries, claims: KeyClaims, prove: Callable[[], SampleDigests]
-) -> SampleDigests | None:
-    """Compare a namespace's header with the identity of its user, or write it if there is none.
-
-    One process writes it; the others wait.
-
-    Args:
-        entries: The entries of the namespace.
-        claims: Claims on their keys.
-        prove: Called before a header is written. Raises if the source cannot be cached; returns
-            digests of a few of its samples.
-
-    Returns:
-        The digests in the header; None if the backend cannot keep even a header.
-
-    Raises:
-        NamespaceMismatchError: If the namespace is another dataset's.
-    """
-    codec, identity, key = entries.codec, entries.identity, entries.length
-    digests: SampleDigests | None = None
-    while True:
-        buffer = entries.get_buffers([key])[0]
-        corrupt = False
-        if buffer is not None:
-            try:
-                header = NamespaceHeader.decode(codec, buffer, key, identity.namespace)
-            except CorruptValueError:
-                corrupt = True
-            else:
-                header.check(identity)
-                return header.digests
-        if digests is not None:  # written and lost: this backend keeps nothing for long
-            return None
-        with claims.hold_claims([key]) as claimed:
-            if claimed or corrupt:
-                digests = prove()
-                header = NamespaceHeader.of(identity, digests)
-                if not entries.put_header(header.encode(codec, key, identity.namespace)):
-                    return None
-        time.sleep(_WAIT)
 
 
 def dataset_of(namespace: str, get: Callable[[int], Buffer | None]) -> str:

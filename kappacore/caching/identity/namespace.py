@@ -26,7 +26,7 @@ __all__ = [
 EXTRA_KEYS = 2
 
 #: Version of how samples are laid out under keys; each version has namespaces of its own.
-_FORMAT = 1
+_FORMAT = 2
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
 
@@ -59,10 +59,13 @@ class Identity:
     private: bool
     description: dict[str, Any]
 
-    @property
-    def digest_name(self) -> str:
-        """Part of every value's digest, so that content of another identity is a miss."""
-        return f"{self.namespace}\n{self.fingerprint or ''}"
+    def digest_name(self, stamp: str) -> str:
+        """Return a part of every value's digest: what was stored as anything else is a miss.
+
+        Args:
+            stamp: That of the namespace's header.
+        """
+        return f"{self.namespace}\n{self.fingerprint or ''}\n{stamp}"
 
 
 def identify(

@@ -1,138 +1,344 @@
-"""Verifying that a namespace holds the samples of the dataset at hand, and no other's."""
+"""Proving that a namespace holds the samples of the dataset at hand, and no other's.
+
+A name or a fingerprint is a claim; the digests in the namespace's header are what proves it. They
+are made at the first read of an empty namespace, and compared with the source at the first read of
+one that somebody has filled.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import os
+import threading
+import time
+import uuid
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import xxhash
 
 from kappacore.caching.identity.determinism import (
     Source,
     check_determinism,
-    looked_at,
     random_states_restored,
+    samples_looked_at,
+    value_digest,
 )
 from kappacore.caching.identity.following import ItemLoad
-from kappacore.caching.identity.header import read_or_write_header
-from kappacore.errors import CacheError, NamespaceMismatchError
+from kappacore.caching.identity.header import NamespaceHeader
+from kappacore.errors import (
+    CacheError,
+    CorruptValueError,
+    NamespaceMismatchError,
+    UncacheableValueError,
+)
+from kappacore.machine.folders import open_private
+from kappacore.machine.locks import locked, own_lock
+from kappacore.machine.system import NO_SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
-    from kappacore.caching.identity.header import Entries, KeyClaims, SampleDigests
+    from kappacore.caching.backends.base import Buffer
+    from kappacore.caching.codec import Codec
+    from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
 
-__all__ = ["rewrite_header", "verify_identity"]
+    Load = Callable[[list[int]], Sequence[Any]]
 
-_COMPARED = 2  # samples
-_PROBED = 1024  # keys looked up at once
+__all__ = ["NamespaceProof"]
+
+_WAIT = 0.001  # seconds between looks at a header that another process is writing
 
 
-def verify_identity(
-    entries: Entries,
-    claims: KeyClaims,
-    load: Callable[[list[int]], Sequence[Any]],
-    *,
-    check: bool = True,
-    known: SampleDigests | None = None,
-) -> SampleDigests:
-    """Verify that a namespace holds the samples of its user's dataset.
+class Entries(Protocol):
+    """The entries of one namespace: what is asked here of the engine's store."""
+
+    name: str
+    codec: Codec
+    identity: Identity
+    length: int
+
+    @property
+    def failing(self) -> bool: ...
+    def get_buffers(self, keys: Sequence[int]) -> list[Buffer | None]: ...
+    def put_header(self, pieces: Sequence[Buffer]) -> bool: ...
+    def adopt(self, stamp: str) -> None: ...
+
+
+class KeyClaims(Protocol):
+    """Claims on keys, so that one process writes and the others wait."""
+
+    def hold_claims(self, keys: list[int]) -> AbstractContextManager[list[int]]: ...
+
+
+@dataclass(eq=False)
+class NamespaceProof:
+    """What one process knows about whose samples a namespace holds.
 
     Args:
         entries: The entries of the namespace.
         claims: Claims on their keys.
-        load: Reads samples from the source.
-        check: Whether to read a few samples twice before the first is stored, and to compare two
-            entries with the source where only a name, and no fingerprint, identifies the content.
-        known: Digests of the source's samples, where they were taken already.
-
-    Returns:
-        Digests of a few samples.
-
-    Raises:
-        NondeterministicSourceError: If two reads of a sample differ.
-        DependsOnCtxError: If an item follows another one through ctx.
-        NamespaceMismatchError: If the namespace holds another dataset's samples.
-        CacheError: If the backend fails, and only a name identifies the content.
+        check: Whether to read samples of the source, to look at its determinism and to compare
+            them with the header.
+        token: Names the cache object, in all processes that use it.
+        folder: Where these processes note what was proved; None if there is none.
+        own_entries: Whether each process has entries of its own.
     """
-    identity = entries.identity
-    source = Source(load, entries.codec, identity)
-    named = identity.fingerprint is None and not identity.private  # a name alone identifies it
-    proved: SampleDigests | None = None
 
-    def prove() -> SampleDigests:
-        nonlocal proved
-        proved = known
-        if proved is None:
-            if check and isinstance(load, ItemLoad):
-                load.look(looked_at(entries.length), source.digest_value)
-            proved = check_determinism(source, entries.length) if check else {}
-        if check and named:  # there may be entries whose header was lost
-            _compare_entries(entries, source)
-        return proved
+    entries: Entries
+    claims: KeyClaims
+    _: KW_ONLY
+    check: bool
+    token: str
+    folder: Path | None
+    own_entries: bool
+    #: The header that was proved to be this source's, and that samples are stored under.
+    header: NamespaceHeader | None = field(default=None, init=False)
+    _kept: bool = field(default=True, init=False)  # whether the backend has the header
+    _lock: Any = field(default_factory=threading.Lock, init=False)
 
-    found = read_or_write_header(entries, claims, prove)
-    digests = found or {}
-    if not named:
-        return digests  # content of another identity is a miss
-    if found is None and entries.failing:
-        raise CacheError(
-            f"The cache backend {entries.name!r} fails (the log says how), and only the name "
-            f"{identity.namespace!r} says what it holds, which cannot be checked now. "
-            f"Repair it, or let the dataset define fingerprint(item, raw)."
-        )
-    if check and proved is None:
-        if digests:
-            _compare_digests(digests, source)
-        else:  # the header was written with check=False, or is lost
-            _compare_entries(entries, source)
-    return digests
+    def attach(self) -> None:
+        """Compare the claims in the header, if there is one; no sample is read.
 
+        Raises:
+            NamespaceMismatchError: If it is another dataset's.
+            CacheError: If the backend fails, and only a name identifies the content.
+        """
+        self._find()
+        identity = self.entries.identity
+        if self.entries.failing and identity.fingerprint is None and not identity.private:
+            raise CacheError(
+                f"The cache backend {self.entries.name!r} fails (the log says how), and only the "
+                f"name {identity.namespace!r} says what it holds, which cannot be checked now. "
+                f"Repair it, or let the dataset define fingerprint(item, raw)."
+            )
 
-def rewrite_header(entries: Entries, claims: KeyClaims, digests: SampleDigests) -> None:
-    """Write the header again after the namespace was cleared.
+    def establish(self, load: Load, known: SampleDigests | None = None) -> SampleDigests:
+        """Prove the header, or write it if there is none, unless that was done.
 
-    Raises:
-        NamespaceMismatchError: If another dataset has taken the namespace meanwhile.
-    """
-    found = read_or_write_header(entries, claims, lambda: digests)
-    if found is not None and digests and found and found != digests:
-        raise NamespaceMismatchError(
-            f"The cache namespace {entries.identity.namespace!r} was cleared, and another dataset "
-            f"has taken it at that moment. Give one of the two another namespace=."
-        )
+        Args:
+            load: Reads samples from the source.
+            known: Digests of the source's samples, where they were taken just now.
 
+        Returns:
+            Digests of a few samples of the source; none if the backend fails.
 
-def _compare_digests(digests: SampleDigests, source: Source) -> None:
-    """Compare the digests in a header with the source."""
-    with random_states_restored():
-        for idx in sorted(digests)[:: max(1, len(digests) - 1)][:_COMPARED]:
-            if source.digest(idx) != digests[idx]:
+        Raises:
+            NondeterministicSourceError: If two reads of a sample differ.
+            NamespaceMismatchError: If the namespace holds another dataset's samples.
+        """
+        if self.header is None:
+            with self._lock:
+                if self.header is None and not self.entries.failing:
+                    self._noting(lambda noted: self._establish(load, known, noted, None))
+        header = self.header
+        return {} if header is None else header.digests
+
+    def renew(self, load: Load) -> bool:
+        """Look at a miss whether the namespace was cleared meanwhile, and start over if it was.
+
+        Returns:
+            Whether it was.
+        """
+        with self._lock:
+            before = self.header
+            if before is None or not self._kept:
+                return False
+            found, corrupt = self._find()
+            if corrupt:  # it alone: what was stored under it is as good as before
+                self._write(before)
+            if corrupt or self.entries.failing or (found and found.stamp == before.stamp):
+                return False
+            self._noting(lambda noted: self._establish(load, None, noted, before))
+            return True
+
+    def clear(self, clear: Callable[[], None]) -> None:
+        """Clear the namespace, and forget what was proved: the source may have changed."""
+        with self._lock:
+
+            def forget(_: NamespaceHeader | None) -> None:
+                clear()
+                self.header = None
+
+            self._noting(forget)
+
+    def _noting(self, work: Callable[[NamespaceHeader | None], None]) -> None:
+        """Do what only one process that uses the cache object may do; note its result."""
+        note = None if self.folder is None else _open_note(self.folder, self.token)
+        if note is None:
+            work(None)
+            return
+        try:
+            note.update(work, lambda: self.header)
+        finally:
+            note.close()
+
+    def _establish(
+        self,
+        load: Load,
+        known: SampleDigests | None,
+        noted: NamespaceHeader | None,
+        cleared: NamespaceHeader | None,
+    ) -> None:
+        entries = self.entries
+        codec, identity, key = entries.codec, entries.identity, entries.length
+        source = Source(load, codec, identity)
+        self.header = None
+        while True:
+            header, corrupt = self._find()
+            if header is not None:
+                if self.check and (noted is None or noted.stamp != header.stamp):
+                    header = self._prove(header, source)
+                break
+            if entries.failing:
+                return
+            with self.claims.hold_claims([key]) as claimed:
+                if claimed or corrupt:
+                    if noted is not None and self.own_entries and cleared is None:
+                        digests, stamp = noted.digests, noted.stamp  # another process has looked
+                    else:
+                        digests, stamp = known or {}, uuid.uuid4().hex
+                        if self.check and not known:
+                            if isinstance(load, ItemLoad):
+                                indices = samples_looked_at(identity.namespace, entries.length)
+                                load.look(indices, source.digest_value)
+                            digests = check_determinism(source, entries.length)
+                    header = NamespaceHeader.of(identity, digests, stamp)
+                    self._write(header)
+                    if not self._kept and entries.failing:
+                        return
+                    break
+            time.sleep(_WAIT)
+        self.header = header
+        entries.adopt(header.stamp)
+
+    def _find(self) -> tuple[NamespaceHeader | None, bool]:
+        """Return the header, or None and whether it is there but damaged."""
+        codec, identity, key = self.entries.codec, self.entries.identity, self.entries.length
+        buffer = self.entries.get_buffers([key])[0]
+        if buffer is None:
+            return None, False
+        try:
+            header = NamespaceHeader.decode(codec, buffer, key, identity.namespace)
+        except CorruptValueError:
+            return None, True
+        header.check(identity)
+        return header, False
+
+    def _write(self, header: NamespaceHeader) -> None:
+        codec, identity, key = self.entries.codec, self.entries.identity, self.entries.length
+        self._kept = self.entries.put_header(header.encode(codec, key, identity.namespace))
+
+    def _prove(self, header: NamespaceHeader, source: Source) -> NamespaceHeader:
+        """Compare all digests of a header with the source; sign it if it has none."""
+        name, digests = source.identity.namespace, {}
+        chosen = list(header.digests) or samples_looked_at(name, self.entries.length)
+        idx = 0
+        try:
+            with random_states_restored():
+                for idx in chosen:
+                    digests[idx] = source.digest(idx)
+        except UncacheableValueError:
+            raise
+        except Exception as error:
+            raise CacheError(
+                f"The cache namespace {name!r} was filled by another process or cache. Before its "
+                f"samples are used, a few are compared with the source, and sample {idx} cannot "
+                f"be read there: {type(error).__name__}: {error}. Repair the source; or, if you "
+                f"know that these are its samples, check=False skips the comparison."
+            ) from error
+        if not header.digests:  # written with check=False
+            return self._sign(header, digests)
+        for idx, digest in digests.items():
+            if digest != header.digests[idx]:
                 raise _mismatch(source.identity, idx)
+        return header
 
+    def _sign(self, header: NamespaceHeader, digests: SampleDigests) -> NamespaceHeader:
+        """Add digests to a header of somebody who took none.
 
-def _compare_entries(entries: Entries, source: Source) -> None:
-    """Compare two entries of a namespace, if it has any, with the source."""
-    info = entries.info()
-    if info is not None and not info.entries:
-        return
-    compared = 0
-    with random_states_restored():
-        for start in range(0, entries.length, _PROBED):
-            keys = range(start, min(start + _PROBED, entries.length))
-            for idx, stored in zip(keys, entries.get_buffers(list(keys)), strict=True):
-                if stored is None:
-                    continue
-                if b"".join(source.encode(idx)) != bytes(stored):
-                    raise _mismatch(source.identity, idx)
-                compared += 1
-                if compared == _COMPARED:
-                    return
+        What was stored under it is believed if those of these samples that are stored are equal.
+        """
+        codec, identity = self.entries.codec, self.entries.identity
+        name = identity.digest_name(header.stamp)
+        compared = 0
+        for idx, buffer in zip(digests, self.entries.get_buffers(list(digests)), strict=True):
+            if buffer is None:
+                continue
+            try:
+                stored = codec.decode(buffer, idx, name)
+            except CorruptValueError:
+                continue
+            if value_digest(codec, stored) != digests[idx]:
+                raise _mismatch(identity, idx)
+            compared += 1
+        stamp = header.stamp
+        if not compared:
+            stamp = xxhash.xxh3_128_hexdigest(f"{stamp} {sorted(digests.items())}".encode())
+        signed = replace(header, digests=digests, stamp=stamp)
+        self._write(signed)
+        return signed
 
 
 def _mismatch(identity: Identity, idx: int) -> NamespaceMismatchError:
+    claim = "name" if identity.fingerprint is None else f"fingerprint {identity.fingerprint!r}"
     return NamespaceMismatchError(
-        f"The cache namespace {identity.namespace!r} holds other samples than this dataset: "
-        f"sample {idx} differs. Either it was filled from another dataset (give this one another "
-        f"namespace=), or the dataset returns something new at each read (cache what is below the "
-        f"random part). check=False skips this comparison."
+        f"The cache namespace {identity.namespace!r} holds other samples than this dataset, though "
+        f"the {claim} is the same: sample {idx} differs. Either it was filled from other content "
+        f"(give this dataset another namespace=, or clear() the cache), or the dataset returns "
+        f"something new at each read (cache what is below the random part), or another version of "
+        f"a library, such as an image decoder, gives other values (clear() the cache). "
+        f"check=False skips this comparison."
     )
+
+
+class _Note:
+    """The header that one cache object has proved on this machine, in a file of its own.
+
+    Args:
+        fd: A descriptor of the file.
+        path: Its path.
+    """
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self._lock_fd, self._lock_path = fd, path
+        self.close = own_lock(self, fd)
+
+    @locked
+    def update(
+        self,
+        work: Callable[[NamespaceHeader | None], None],
+        result: Callable[[], NamespaceHeader | None],
+    ) -> None:
+        """Do work that needs the noted header, alone among all processes; note its result."""
+        fd = self._lock_fd
+        text = os.pread(fd, os.fstat(fd).st_size, 0)
+        try:
+            stamp, digests = json.loads(text)
+            noted = NamespaceHeader({}, {int(idx): found for idx, found in digests.items()}, stamp)
+        except ValueError:  # nothing yet, or half of it as its writer was killed
+            noted = None
+        work(noted)
+        os.ftruncate(fd, 0)
+        if (header := result()) is not None:
+            try:
+                os.pwrite(fd, json.dumps([header.stamp, header.digests]).encode(), 0)
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+                os.ftruncate(fd, 0)  # the next process proves it again
+
+
+def _open_note(folder: Path, token: str) -> _Note | None:
+    path = folder / f"proved-{token}"
+    try:
+        return _Note(open_private(path), path)
+    except FileNotFoundError:  # somebody has removed the folder
+        return None
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        return None

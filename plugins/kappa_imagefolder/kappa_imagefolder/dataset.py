@@ -370,6 +370,8 @@ class ImageFolder(ImagesAndClasses):
 
     # ---- identity
 
+    fingerprint_is_content = True
+
     def fingerprint(self, item: str, raw: bool = False) -> str | None:
         """Identify the content of an item; see the argument ``fingerprint``.
 

@@ -105,7 +105,7 @@ def test_a_value_that_cannot_be_cached_is_named_by_its_path(log):
 
     expected = r'sample\[1\]\["here"\]'
     with pytest.raises(UncacheableValueError, match=expected):
-        CachedDataset(Objects(log), "memory")
+        CachedDataset(Objects(log), "memory")[0]
     with (
         CachedDataset(Objects(log), "memory", **SMALL) as cached,
         pytest.raises(UncacheableValueError, match=expected),
@@ -122,4 +122,4 @@ def test_a_codec_of_ones_own_has_types_of_its_own(backend):
         assert [dataset[0], type(dataset[1])] == [Point(1, 2), Point]
         assert dataset.stats().hits == 2
     with pytest.raises(UncacheableValueError, match="Point"):
-        CachedDataset(points, backend, max_bytes="1MiB")
+        CachedDataset(points, backend, max_bytes="1MiB")[0]

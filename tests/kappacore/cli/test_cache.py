@@ -28,7 +28,7 @@ def cache():
     main(["cache", "clear", "--all"])
 
 
-NAME = "words.x.decoded.7.v1"
+NAME = "words.x.decoded.7.v2"
 
 
 def run(capsys, *arguments):
@@ -43,7 +43,7 @@ def test_ls_shows_each_cache_in_a_row(cache, capsys):
     assert (code, err) == (0, "")
     header, first, second = out.splitlines()
     assert header.split("  ")[0] == "NAMESPACE"
-    assert first.split() == f"other.x.decoded.5.v1 Tests 0 {size(other)} 1 now no shared".split()
+    assert first.split() == f"other.x.decoded.5.v2 Tests 0 {size(other)} 1 now no shared".split()
     assert second.split() == f"{NAME} Tests 3 {size(cache)} 1 now 7 d more shared".split()
     other.close()
 
@@ -150,7 +150,7 @@ def test_gc_leaves_an_empty_directory_behind_killed_programs(tmp_path, cache_fol
     assert list(cache_folder.iterdir())
     code, out, _ = run(capsys, "gc", "--json")
     # The second one collected what was left of the first.
-    assert json.loads(out) == [{"backend": "shared", "namespace": "two.x.decoded.10.v1"}]
+    assert json.loads(out) == [{"backend": "shared", "namespace": "two.x.decoded.10.v2"}]
     assert code == 0
     assert list(cache_folder.iterdir()) == []
     assert run(capsys, "gc") == (0, "", "kappacore: there is nothing to remove\n")

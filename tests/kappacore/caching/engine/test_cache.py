@@ -16,6 +16,7 @@ def test_a_batch_is_looked_up_claimed_loaded_stored_and_released_by_one_call_eac
     assert cache.fetch([3, 1, 2], load) == [[3, b"x" * 50], [1, b"x" * 50], [2, b"x" * 50]]
     assert RecordingBackend.take_calls() == [
         ("get", [3, 1, 2]),
+        ("get", [10]),  # the header: was the cache cleared?
         ("claim", [3, 1, 2]),
         ("load", [3, 1, 2]),
         ("put", [3, 1, 2]),
@@ -34,7 +35,7 @@ def test_only_what_is_missing_is_loaded(cache):
     cache.fetch([1, 2], load)
     RecordingBackend.take_calls()
     assert [sample[0] for sample in cache.fetch([0, 1, 2, 3], load)] == [0, 1, 2, 3]
-    assert RecordingBackend.take_calls()[1:3] == [("claim", [0, 3]), ("load", [0, 3])]
+    assert RecordingBackend.take_calls()[2:4] == [("claim", [0, 3]), ("load", [0, 3])]
 
 
 def test_a_sample_by_itself_is_read_as_a_batch_of_one_is(cache):
@@ -42,6 +43,7 @@ def test_a_sample_by_itself_is_read_as_a_batch_of_one_is(cache):
     assert cache.fetch_one(1, load) == value
     assert RecordingBackend.take_calls() == [
         ("get", 1),
+        ("get", [10]),
         ("claim", [1]),
         ("load", [1]),
         ("put", [1]),
@@ -69,7 +71,7 @@ def test_what_others_are_loading_is_waited_for_only_after_the_own_work_is_done(c
     def load_and_let_others_finish(indices):
         if indices == [1, 4]:
             RecordingBackend.values[2] = b"".join(
-                cache.codec.encode("by another", 2, cache.identity.digest_name)
+                cache.codec.encode("by another", 2, cache._open().store.digest_name)
             )
             RecordingBackend.claimed_elsewhere.clear()  # 3 was given up
         return load(indices)
@@ -78,6 +80,7 @@ def test_what_others_are_loading_is_waited_for_only_after_the_own_work_is_done(c
     assert samples == [[1, b"x" * 50], "by another", [3, b"x" * 50], [4, b"x" * 50]]
     assert RecordingBackend.take_calls() == [
         ("get", [1, 2, 3, 4]),
+        ("get", [10]),
         ("claim", [1, 2, 3, 4]),
         ("load", [1, 4]),
         ("put", [1, 4]),

@@ -91,7 +91,7 @@ def test_a_newcomer_keeps_its_entries_when_the_last_one_leaves(log, options, mon
                 list(cached)
                 time.sleep(0.5)
                 with pytest.raises(NamespaceMismatchError):
-                    CachedDataset(Samples(log, seed=1), ref, namespace="n")
+                    CachedDataset(Samples(log, seed=1), ref, namespace="n")[0]
                 results.append(list(cached) == [cached.dataset.sample(i) for i in range(10)])
 
         thread = threading.Thread(target=join)

@@ -92,10 +92,11 @@ def test_labels_of_any_size_and_number_are_exact(log, backend, labels):
 
 def test_a_label_takes_eight_bytes(log, backend):
     with labelled(log, backend, [1] * 5000) as cached:
+        cached.getitem_class(0)  # the header comes with it
         before = cached._caches["class"][0].infos()[0]
         cached.getall_class()
         after = cached._caches["class"][0].infos()[0]
-        assert after.entries - before.entries <= 2  # the array, and the label that was looked at
+        assert after.entries - before.entries <= 1  # the array
         assert 0 <= after.bytes - before.bytes - 8 * 5000 < 500
 
 

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
 from kappacore import CachedDataset, CacheWrapper, KDDataset
+from kappacore.caching.identity.determinism import samples_looked_at
 from kappacore.errors import NondeterministicSourceError
 from support.cache_sources import Images, Samples
 from support.caching import Log, namespaces_in, remove_kept, run_script, start_script
 
 SMALL = {"max_bytes": "1MiB"}
-LOOKED_AT = {0: 2, 5: 2, 9: 2}  # of ten samples, each twice
+
+
+def looked_at(cached):
+    """How often samples were read before the first was stored: each of a few, twice."""
+    cache = cached._cache if isinstance(cached, CachedDataset) else cached._caches["x"][0]
+    return dict.fromkeys(samples_looked_at(cache.identity.namespace, cache.length), 2)
+
+
+def reads_of(cached):
+    """The reads that the source has noted, but for those of the first sample itself."""
+    return cached.dataset.log.count() - Counter([0])
 
 
 class Augmented(Samples):
@@ -55,19 +67,30 @@ def test_a_random_source_is_refused_with_the_place_and_what_to_do(log, backend, 
         r"same\.$"
     )
     with pytest.raises(NondeterministicSourceError, match=expected):
-        CachedDataset(Augmented(log, draw), backend, **SMALL)
+        CachedDataset(Augmented(log, draw), backend, **SMALL)[3]
 
 
-@pytest.mark.parametrize(("first", "found"), [(0, 0), (1, 5), (6, 9), (9, 9)])
-def test_the_first_the_middle_and_the_last_sample_are_looked_at(log, first, found):
+def test_five_samples_are_looked_at_the_first_the_middle_the_last_and_two_drawn():
+    names = [f"n{number}.x.raw.1000.v2" for number in range(50)]
+    looked_at = [samples_looked_at(name, 1000) for name in names]
+    assert all({0, 500, 999} < set(found) and len(found) == 5 for found in looked_at)
+    assert looked_at == [samples_looked_at(name, 1000) for name in names]  # in every process
+    assert len(set(map(tuple, looked_at))) == 50
+    assert [samples_looked_at("n", length) for length in (0, 1, 2)] == [[], [0], [0, 1]]
+
+
+@pytest.mark.parametrize("first", [0, 1, 6, 9])
+def test_the_first_of_them_that_is_random_is_named(log, first):
+    chosen = samples_looked_at("n.sample.sample.10.v2", 10)
+    found = next(idx for idx in chosen if idx >= first)
     with pytest.raises(NondeterministicSourceError, match=rf"^The sample {found} of Augmented"):
-        CachedDataset(Augmented(log, first=first), "memory", **SMALL)
+        CachedDataset(Augmented(log, first=first), "memory", namespace="n", **SMALL)[0]
 
 
 def test_a_random_item_is_named_and_the_others_can_be_cached(backend):
     expected = r"^The item 'x' of sample 0 of AugmentedItems differs between two reads"
     with pytest.raises(NondeterministicSourceError, match=expected):
-        CacheWrapper(AugmentedItems(), backend, items="class x", **SMALL)
+        CacheWrapper(AugmentedItems(), backend, items="class x", **SMALL).getitem_x(0)
     with CacheWrapper(AugmentedItems(), backend, items="class", **SMALL) as cached:
         assert cached.getitem_class(3) == 0
 
@@ -87,7 +110,16 @@ def test_random_states_are_as_before(log, check):
     seed()
     expected = draw_one_of_each()
     seed()
-    with CachedDataset(Wasteful(log), "memory", check=check, **SMALL):
+    with CachedDataset(Wasteful(log), "memory", check=check, **SMALL) as cached:
+        cached[0]
+        if not check:
+            seed()  # a read that the user asked for draws as it does without a cache
+        else:
+            seed()
+            draw_one_of_each()
+            expected = draw_one_of_each()
+            seed()
+            cached[1]
         assert draw_one_of_each() == expected
 
 
@@ -96,21 +128,20 @@ def test_random_states_are_as_before_a_refusal_too(log):
     expected = random.random()
     random.seed(1)
     with pytest.raises(NondeterministicSourceError):
-        CachedDataset(Augmented(log), "memory", **SMALL)
+        CachedDataset(Augmented(log), "memory", **SMALL)[0]
     assert random.random() == expected
 
 
-@pytest.mark.parametrize(
-    ("length", "reads"), [(0, {}), (1, {0: 2}), (2, {0: 2, 1: 2}), (10, LOOKED_AT)]
-)
-def test_at_most_three_samples_are_read_twice_and_none_is_counted(log, backend, length, reads):
+@pytest.mark.parametrize("length", [0, 1, 2, 10])
+def test_a_few_samples_are_read_twice_and_none_is_counted(log, backend, length):
     with CachedDataset(Samples(log, length), backend, **SMALL) as cached:
-        assert cached.dataset.log.count() == reads
-        stats = cached.stats()
-        assert (stats.source_reads, stats.hits, stats.misses, stats.stores) == (0, 0, 0, 0)
-        cached.dataset.log.clear()
+        assert cached.dataset.log.count() == {}
         list(cached)
-        assert cached.stats().source_reads == sum(cached.dataset.log.count().values()) == length
+        assert cached.dataset.log.count() == Counter(looked_at(cached)) + Counter(range(length))
+        stats = cached.stats()
+        assert (stats.source_reads, stats.misses, stats.stores) == (length, length, length)
+        list(cached)
+        assert cached.stats().source_reads == length
 
 
 def test_check_false_reads_nothing_and_takes_what_comes_first(log, backend):
@@ -124,39 +155,48 @@ SECOND = """
     from kappacore import CacheWrapper
     from support.cache_sources import Images
 
-    with CacheWrapper(Images(sys.argv[1], known=True), "shared", max_bytes="1MiB"):
-        pass
+    with CacheWrapper(Images(sys.argv[1], known=True), "shared", max_bytes="1MiB") as cached:
+        cached.getraw_x(0)
     """
 
 
-def test_the_second_to_open_a_namespace_reads_nothing(log, backend, tmp_path):
+def test_the_second_to_use_a_namespace_reads_them_once(log, backend, tmp_path):
     images = Images(log, known=True)
-    with CacheWrapper(images, backend, **SMALL):
-        assert images.reads() == LOOKED_AT
+    with CacheWrapper(images, backend, **SMALL) as cached:
+        cached.getraw_x(0)
+        once = dict.fromkeys(looked_at(cached), 1)
         images.log.clear()
-        with CacheWrapper(images, backend, **SMALL):
-            assert images.reads() == {}
+        with CacheWrapper(images, backend, **SMALL) as second:
+            assert images.reads() == {}  # opening reads nothing
+            second.getraw_x(0)
+            second.getraw_x(0)
+            assert images.reads() == once
         if backend == "shared":
+            images.log.clear()
             run_script(tmp_path, SECOND, log, warm=True)
-            assert images.reads() == {}
+            assert images.reads() == once
 
 
-def test_clearing_does_not_ask_again(log, backend):
+def test_clearing_ends_the_evidence_and_the_next_miss_makes_new(log, backend):
     with CachedDataset(Samples(log), backend, **SMALL) as cached:
+        list(cached)
         cached.dataset.log.clear()
         cached.clear()
         assert cached.dataset.log.count() == {}
+        cached[0]
+        assert reads_of(cached) == looked_at(cached)
 
 
 def test_a_refusal_leaves_no_header_so_the_next_one_is_checked_too(log, cache_folder):
     options = {**SMALL, "namespace": "n", "keep": True}
     for _ in range(2):
         with pytest.raises(NondeterministicSourceError):
-            CachedDataset(Augmented(log), "shared", **options)
+            CachedDataset(Augmented(log), "shared", **options)[0]
     source = Samples(log)
     source.log.clear()
-    CachedDataset(source, "shared", **options).close()
-    assert source.log.count() == LOOKED_AT
+    with CachedDataset(source, "shared", **options) as cached:
+        cached[0]
+        assert reads_of(cached) == looked_at(cached)
     remove_kept(cache_folder)
 
 
@@ -167,11 +207,12 @@ def test_a_source_that_raises_leaves_no_header_either(log, cache_folder):
 
     options = {**SMALL, "namespace": "n", "keep": True}
     with pytest.raises(OSError, match="no such bucket"):
-        CachedDataset(Broken(log), "shared", **options)
+        CachedDataset(Broken(log), "shared", **options)[0]
     source = Samples(log)
     source.log.clear()
-    CachedDataset(source, "shared", **options).close()  # and does not wait for a claim
-    assert source.log.count() == LOOKED_AT
+    with CachedDataset(source, "shared", **options) as cached:
+        cached[0]  # and does not wait for a claim
+        assert reads_of(cached) == looked_at(cached)
     remove_kept(cache_folder)
 
 
@@ -187,7 +228,7 @@ KILLED = """
             time.sleep(60)
 
     claims.CLAIM_TTL = 0.5  # what the next one has to wait for
-    CachedDataset(Slow(sys.argv[1]), "shared", max_bytes="1MiB", namespace="n", keep=True)
+    CachedDataset(Slow(sys.argv[1]), "shared", max_bytes="1MiB", namespace="n", keep=True)[0]
     """
 
 
@@ -197,7 +238,8 @@ def test_one_that_is_killed_while_it_looks_leaves_it_to_the_next(tmp_path, cache
         first.kill()
     log = Log(tmp_path / "second")
     options = {**SMALL, "namespace": "n", "keep": True}
-    CachedDataset(Samples(log.path), "shared", **options).close()
-    assert log.count() == LOOKED_AT
+    with CachedDataset(Samples(log.path), "shared", **options) as cached:
+        cached[0]
+        assert reads_of(cached) == looked_at(cached)
     assert len(remove_kept(cache_folder)) >= 1
     assert namespaces_in(cache_folder) == []

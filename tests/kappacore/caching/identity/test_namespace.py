@@ -33,7 +33,7 @@ def identity(**changes):
 
 def test_the_same_content_is_the_same_namespace_in_any_process():
     assert identity().namespace == identity(dataset="Renamed").namespace
-    assert identity().namespace == "06b05ab6733a618578af5f94892f3950.x.raw.10.v1"
+    assert identity().namespace == "06b05ab6733a618578af5f94892f3950.x.raw.10.v2"
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,17 @@ def test_the_same_content_is_the_same_namespace_in_any_process():
 )
 def test_whatever_differs_makes_another_namespace(change):
     assert identity(**change).namespace != identity().namespace
-    assert identity(**change).digest_name != identity().digest_name
+    assert identity(**change).digest_name("") != identity().digest_name("")
 
 
 def test_a_name_takes_the_place_of_the_fingerprint_and_keeps_the_rest():
-    assert identity(namespace="in1k-train").namespace == "in1k-train.x.raw.10.v1"
+    assert identity(namespace="in1k-train").namespace == "in1k-train.x.raw.10.v2"
 
 
 def test_a_name_shared_by_two_contents_still_keeps_their_values_apart():
     one, two = identity(namespace="n"), identity(namespace="n", fingerprint="other")
     assert one.namespace == two.namespace
-    assert one.digest_name != two.digest_name
+    assert one.digest_name("") != two.digest_name("")
 
 
 def test_private_namespaces_never_meet():
@@ -124,7 +124,7 @@ def test_one_rank_or_a_variable_that_says_nothing_is_one_rank(monkeypatch, value
 
 
 def header(**changes):
-    return NamespaceHeader.of(identity(**changes))
+    return NamespaceHeader.of(identity(**changes), {}, "stamp")
 
 
 def test_the_header_of_the_same_content_agrees():
@@ -134,7 +134,7 @@ def test_the_header_of_the_same_content_agrees():
 
 def test_another_header_is_refused_part_by_part():
     expected = (
-        r"^The cache namespace 'n.x.raw.10.v1' holds samples of another dataset:\n"
+        r"^The cache namespace 'n.x.raw.10.v2' holds samples of another dataset:\n"
         r"  fingerprint: the cache has 'old', this dataset has 'abc'\n"
         r"  dataset: the cache has 'Trees', this dataset has 'Flowers'\n"
         r"Give this dataset another namespace=\.$"
@@ -153,7 +153,7 @@ def test_a_header_that_does_not_say_the_same_is_refused(stored):
 
 def test_a_header_is_read_as_it_was_written():
     codec = kappacore.caching.default_codec()
-    written = NamespaceHeader.of(identity(), {0: "digest"})
+    written = NamespaceHeader.of(identity(), {0: "digest"}, "stamp")
     found = NamespaceHeader.decode(codec, b"".join(written.encode(codec, 10, "n")), 10, "n")
     assert found == written
 

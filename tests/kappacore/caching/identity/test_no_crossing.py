@@ -51,8 +51,9 @@ def test_modes_of_one_dataset_do_not_meet_where_one_string_identifies_all_items(
 def test_two_datasets_that_open_an_empty_slot_are_kept_apart(backend):
     train, val = [f"train{i}" for i in range(5)], [f"val{i}" for i in range(5)]
     with CachedDataset(train, backend, namespace="n", **SMALL) as cached:
+        assert cached[0] == "train0"
         with pytest.raises(NamespaceMismatchError, match="sample 0 differs"):
-            CachedDataset(val, backend, namespace="n", **SMALL)
+            CachedDataset(val, backend, namespace="n", **SMALL)[1]
         assert cached[1] == "train1"
 
 
@@ -60,7 +61,7 @@ def test_a_slot_filled_here_and_there_is_kept_apart():
     with CachedDataset([f"a{i}" for i in range(3000)], "shared", namespace="n", **SMALL) as cached:
         assert cached[[1, 2, 17]] == ["a1", "a2", "a17"]
         with pytest.raises(NamespaceMismatchError):
-            CachedDataset([f"b{i}" for i in range(3000)], "shared", namespace="n", **SMALL)
+            CachedDataset([f"b{i}" for i in range(3000)], "shared", namespace="n", **SMALL)[5]
 
 
 def test_what_a_subclass_makes_of_an_item_does_not_enter_the_cache_of_what_is_below():
@@ -195,7 +196,7 @@ def test_a_backend_that_breaks_its_contract_is_named():
     kappacore.register_cache_backend("forgetful", Forgetful)
     try:
         with pytest.raises(BrokenPluginError, match=r"'forgetful' answered .* to put"):
-            CachedDataset(["a"], "forgetful")
+            CachedDataset(["a"], "forgetful")[0]
     finally:
         kappacore.plugins.unregister_cache_backend("forgetful")
 
