@@ -14,6 +14,7 @@ __all__ = [
     "CacheWarning",
     "ConfigError",
     "CorruptValueError",
+    "DatasetChangedError",
     "DatasetTypeError",
     "EmptyDatasetError",
     "IncompatiblePluginError",
@@ -173,6 +174,10 @@ class SizeLimitError(CacheError, ValueError):
 
 class CacheClosedError(CacheError, ValueError):
     """A cache was used after ``close()``."""
+
+
+class DatasetChangedError(CacheError, RuntimeError):
+    """The dataset below a cache was changed after the cache was opened."""
 
 
 class CacheWarning(UserWarning):

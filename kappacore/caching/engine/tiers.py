@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
 
@@ -66,17 +66,16 @@ class TieredCache:
         """Load what is missing in either, as :meth:`SampleCache.fill` does."""
         loaded = 0
 
-        def count(missing: list[int]) -> Sequence[Any]:
+        def count(missing: list[int]) -> Iterable[Any]:
             nonlocal loaded
             loaded += len(missing)
             return load(missing)
 
-        def take(missing: list[int]) -> Sequence[Any]:
+        def take(missing: list[int]) -> Iterator[Any]:
             found = self.first.take_cached(missing)
             rest = [index for index in missing if index not in found]
-            if rest:
-                found.update(zip(rest, count(rest), strict=True))
-            return [found[index] for index in missing]
+            read = iter(count(rest) if rest else ())
+            return (found[index] if index in found else next(read) for index in missing)
 
         if not self.first.full_lately:
             self.first.fill(indices, lambda missing: self.second.fetch(missing, count))

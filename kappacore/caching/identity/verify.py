@@ -13,7 +13,7 @@ from kappacore.caching.identity.header import read_or_write_header
 from kappacore.errors import CacheError, NamespaceMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from kappacore.caching.identity.header import Entries, KeyClaims, SampleDigests
@@ -28,7 +28,7 @@ _PROBED = 1024  # keys looked up at once
 def verify_identity(
     entries: Entries,
     claims: KeyClaims,
-    load: Callable[[list[int]], Sequence[Any]],
+    load: Callable[[list[int]], Iterable[Any]],
     *,
     check: bool = True,
     known: SampleDigests | None = None,
