@@ -12,6 +12,9 @@ from kappacore.errors import DatasetChangedError
 from support.image_trees import make_tree
 
 
+FILES = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(3)]
+
+
 @pytest.fixture
 def root(tmp_path):
     return make_tree(tmp_path / "data", FILES)

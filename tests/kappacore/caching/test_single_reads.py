@@ -214,6 +214,8 @@ def test_a_declared_batch_form_that_gives_other_samples_is_refused(cache):
 
 def test_a_declared_batch_form_that_differs_from_the_single_form_is_refused():
     class Two(Declared):
+        getitems_x = Declared.getitems_x
+
         def getitem_x(self, idx: int) -> Any:
             return np.full(1, -idx)
 
