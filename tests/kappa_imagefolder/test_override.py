@@ -11,7 +11,6 @@ from kappa_imagefolder import CachedImageFolder, ImageFolder
 from kappacore.errors import DatasetChangedError
 from support.image_trees import make_tree
 
-
 FILES = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(3)]
 
 
