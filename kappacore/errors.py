@@ -140,6 +140,10 @@ class CacheClosedError(CacheError, ValueError):
     """A cache was used after ``close()``."""
 
 
+class DatasetChangedError(CacheError, RuntimeError):
+    """The dataset below a cache was changed after the cache was opened."""
+
+
 class CacheWarning(UserWarning):
     """A cache is slower than it should be; its samples are correct."""
 

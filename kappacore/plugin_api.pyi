@@ -8,6 +8,7 @@ from .caching.identity.header import dataset_of as dataset_of
 from .caching.identity.namespace import count_ranks as count_ranks
 from .datasets.base import KDDataset as KDDataset
 from .datasets.base import KDWrapper as KDWrapper
+from .datasets.getitems import overriding_getitem as overriding_getitem
 from .datasets.indexing import check_batch as check_batch
 from .datasets.indexing import check_index as check_index
 from .datasets.items import Ctx as Ctx

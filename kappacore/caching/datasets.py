@@ -20,17 +20,20 @@ from kappacore.caching.factory import (
 )
 from kappacore.caching.identity.following import ItemLoad
 from kappacore.caching.prefill import prefill
+from kappacore.caching.repeats import warn_of_repeats
 from kappacore.caching.stats import CacheStats
+from kappacore.caching.watch import Watch
 from kappacore.datasets import Item, KDDataset, KDWrapper, find_item
 from kappacore.datasets.base import check_map_style
 from kappacore.datasets.forms import own_item
+from kappacore.datasets.getitems import overriding_getitem, read_samples
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.own_generators import warn_of_generators
 from kappacore.datasets.stack import PassThrough, describe_stack, shallow_copy
 from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from typing_extensions import Never, Self
@@ -46,7 +49,12 @@ __all__ = ["CacheWrapper", "CachedDataset", "cache"]
 class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     """Any map-style dataset, whole samples cached: read from the source once, then from the cache.
 
-    Public attributes of the dataset (``classes``, ``targets``, …) pass through.
+    Public attributes of the dataset (``classes``, ``targets``, …) pass through, and setting one
+    sets it there; a subclass that wants one for itself defines it in the class too. A sample is
+    what a single read of the dataset gives: a ``__getitems__`` of its own is not used.
+
+    The format, the indices and the length of the dataset must stay as they are: a read after a
+    change of them raises :class:`DatasetChangedError`.
 
     Args:
         dataset: A map-style dataset (torchvision, Hugging Face, your own, a ``ModeWrapper``).
@@ -77,6 +85,8 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         >>> ds = CachedDataset(ImageFolder("/data/train"), "shared", max_bytes="64GiB")
     """
 
+    _kd_sets_inside = True
+
     def __init__(
         self,
         dataset: Any,
@@ -105,8 +115,10 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
                 "Read items instead, and pass seed=0 to a TransformWrapper above a CacheWrapper; "
                 "or draw from torch's global generator.",
             )
-        self.dataset = dataset
         self.transform = transform
+        self.dataset = dataset
+        self._watch = Watch(dataset)
+        self._repeats = warn_of_repeats(dataset)
         self._backend = backend
         self._cache = open_cache(
             dataset,
@@ -134,9 +146,12 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             if isinstance(idx, slice):
                 return self._read(check_slice(idx, len(self), type(self).__name__))
             if is_sequence(idx):
-                return self.__getitems__(idx)
-        idx = check_index(idx, self._cache.length, type(self).__name__)
-        sample = self._cache.fetch_one(idx, self._load)
+                return self._read(check_batch(idx, self._cache.length, type(self).__name__))
+        cache, watch = self._cache, self._watch
+        idx = check_index(idx, cache.length, type(self).__name__)
+        if watch.sees_more or len(watch.dataset) != cache.length:
+            watch.check((idx,))
+        sample = cache.fetch_one(idx, self._load)
         return sample if self.transform is None else self.transform(sample)
 
     def __iter__(self) -> Iterator[Any]:
@@ -144,10 +159,18 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         return (self[idx] for idx in range(len(self)))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return the samples of a whole batch; the ``DataLoader`` calls this."""
-        return self._read(check_batch(indices, self._cache.length, type(self).__name__))
+        """Return the samples of a whole batch; the ``DataLoader`` calls this.
+
+        Where a subclass overrides ``__getitem__`` alone, it reads them one by one.
+        """
+        indices = check_batch(indices, self._cache.length, type(self).__name__)
+        getitem = overriding_getitem(self, CachedDataset)
+        if getitem is not None:
+            return [getitem(self, idx) for idx in indices]
+        return self._read(indices)
 
     def _read(self, indices: list[int]) -> list[Any]:
+        self._watch.check(indices)
         samples = self._cache.fetch(indices, self._load)
         if self.transform is not None:
             samples = [self.transform(sample) for sample in samples]
@@ -189,7 +212,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
 
     def explain(self) -> str:
         """Return what identifies the cache's content, what it holds and how it is used, as text."""
-        return explain_cache(self._cache)
+        return explain_cache(self._cache, self._repeats)
 
     def clear(self) -> None:
         """Remove all cached samples, for everybody who uses the namespace."""
@@ -209,19 +232,19 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     def __repr__(self) -> str:
         return describe_stack(self)
 
-    def _load(self, indices: list[int]) -> Sequence[Any]:
-        # On the class, as Python looks up dunders: one that a __getattr__ hands out belongs to a
-        # dataset further down and would skip what lies between.
-        if callable(getattr(type(self.dataset), "__getitems__", None)):
-            return list(self.dataset.__getitems__(indices))
-        return [self.dataset[idx] for idx in indices]
+    #: For a cache above this one; the samples of a batch are independent of each other.
+    _kd_read_samples = _read
+
+    def _load(self, indices: list[int]) -> Iterable[Any]:
+        return read_samples(self.dataset, indices)
 
 
 class CacheWrapper(KDWrapper):
     """Chosen items of a ``KDDataset`` cached; the others are read from the dataset as before.
 
     Where an item has a raw form (an image's compressed bytes), that form is cached, and decoded
-    after the cache.
+    after the cache. Setting a public attribute that the dataset has sets it there; a change of the
+    dataset's length or indices is an error, as with :class:`CachedDataset`.
 
     Args:
         dataset: The dataset to cache.
@@ -238,6 +261,8 @@ class CacheWrapper(KDWrapper):
         >>> ds = CacheWrapper(ImageFolder("/data/train"), "shared", items="x")
         >>> loader = DataLoader(ModeWrapper(ds, "x class"), num_workers=8)
     """
+
+    _kd_sets_inside = True
 
     def __init__(
         self,
@@ -257,6 +282,8 @@ class CacheWrapper(KDWrapper):
     ) -> None:
         super().__init__(dataset)
         refuse_random(dataset)
+        self._watch = Watch(dataset)
+        self._repeats = warn_of_repeats(dataset)
         self._backend, self._items = backend, items
         self._caches: dict[str, tuple[SampleCache | TieredCache, bool]] = {}
         for name, choice in backend_of_items(items, backend, options).items():
@@ -302,7 +329,8 @@ class CacheWrapper(KDWrapper):
 
     def explain(self) -> str:
         """Return what identifies each cached item, what it holds and how it is used, as text."""
-        return "\n".join(explain_cache(cache) for cache, _ in self._caches.values())
+        caches = (cache for cache, _ in self._caches.values())
+        return "\n".join(explain_cache(cache, self._repeats) for cache in caches)
 
     def stats(self, tier: int | None = None, *, item: str | None = None) -> CacheStats:
         """Return the counters, summed over all processes of the machine that use the cache.
@@ -335,7 +363,7 @@ class CacheWrapper(KDWrapper):
             return own
         item = self.dataset._kd_item(name)
         if name in self._caches and item is not None:
-            return _CachedItem(self.dataset, name, item, *self._caches[name])
+            return _CachedItem(self.dataset, name, item, *self._caches[name], self._watch)
         return item
 
 
@@ -349,22 +377,28 @@ class _CachedItem(Item):
         item: Item,
         cache: SampleCache | TieredCache,
         raw: bool,
+        watch: Watch,
     ) -> None:
         self._item = item
+        self._watch = watch
         self.cache = cache
-        self.load = item.get_raw_batch if raw else ItemLoad(dataset, name, item)
+        self.load = ItemLoad(dataset, name, item, raw)
         self.has_raw = raw
         self.reads_samples = item.reads_samples
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
-        idx = check_index(idx, self.cache.length, "a cached item")
-        value = self.cache.fetch_one(idx, self.load)
+        cache, watch = self.cache, self._watch
+        idx = check_index(idx, cache.length, "a cached item")
+        if watch.sees_more or len(watch.dataset) != cache.length:
+            watch.check((idx,))
+        value = cache.fetch_one(idx, self.load)
         return self._decode(idx, value, ctx) if self.has_raw else value
 
     def get_batch(
         self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
     ) -> list[Any]:
         indices = check_batch(indices, self.cache.length, "a cached item")
+        self._watch.check(indices)
         values = self.cache.fetch(indices, self.load)
         if not self.has_raw:
             return values
@@ -392,7 +426,11 @@ class _CachedItem(Item):
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
         indices = check_batch(indices, self.cache.length, "a cached item")
+        self._watch.check(indices)
         return self.cache.fetch(indices, self.load)
+
+    def in_batches(self, raw: bool = False) -> bool:
+        return raw or not self.has_raw
 
     def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:
         return self._item.decode(raw, ctx)

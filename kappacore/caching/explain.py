@@ -26,11 +26,12 @@ _PARTS = ("fingerprint or name", "item", "form", "length", "format version")
 _MOST_HITS = 0.95
 
 
-def explain_cache(cache: SampleCache | TieredCache) -> str:
+def explain_cache(cache: SampleCache | TieredCache, repeats: str | None = None) -> str:
     """Return what identifies a cache's content, how full it is and how it is used.
 
     Args:
         cache: The cache, or a cache of two tiers.
+        repeats: What it stores several times; see :mod:`kappacore.caching.repeats`.
     """
     lines = []
     for tier, info in zip(cache.tiers, cache.infos(), strict=True):
@@ -44,6 +45,7 @@ def explain_cache(cache: SampleCache | TieredCache) -> str:
             f"  fingerprint: {fingerprint}",
             f"  fill: {_fill(info, tier.length)}",
             f"  use: {_use(tier.stats())}",
+            *([] if repeats is None else [f"  repeats: {repeats}"]),
             *(f"  {line}" for line in _relatives(tier)),
         ]
     return "\n".join(lines)
@@ -124,9 +126,9 @@ def _fill(info: BackendInfo | None, length: int) -> str:
 
 
 def _use(stats: CacheStats) -> str:
-    if not stats.hits + stats.misses:
+    if not stats.samples:
         return "nothing was read yet"
-    per_hit, per_look = 1000 / max(1, stats.hits), 1000 / (stats.hits + stats.misses)
+    per_hit, per_look = 1000 / max(1, stats.hits), 1000 / stats.samples
     per_read = 1000 / max(1, stats.source_reads)
     return (
         f"{stats.hit_rate:.1%} hits; a sample takes {stats.seconds_source * per_read:.2f} ms from "
@@ -162,7 +164,7 @@ def _advice(caches: list[Any], above: float, workers: int | None) -> str:
     if not caches:
         return "There is no cache: every sample is read from the source in every epoch."
     stats = _total(caches)
-    per_sample = 1000 / max(1, stats.hits + stats.misses)
+    per_sample = 1000 / max(1, stats.samples)
     source = stats.seconds_source * per_sample
     inside = (stats.seconds_get + stats.seconds_decode) * per_sample
     half = (source + inside + above) / 2

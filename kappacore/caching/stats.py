@@ -27,6 +27,9 @@ __all__ = ["CacheStats", "Counters"]
 class CacheStats:
     """What a cache has done since it was opened, summed over all processes of the machine.
 
+    Every sample that is asked for is counted once, as a hit, a miss or a wait; one that a batch has
+    twice is a hit the second time.
+
     The difference of two is what happened between them: ``after - before``.
 
     Args:
@@ -35,7 +38,7 @@ class CacheStats:
         stores: Samples stored.
         refused: Samples not stored for lack of space.
         corrupt: Stored samples that failed their check and were read again from the source.
-        waits: Samples that another process was loading, and that were waited for.
+        waits: Samples that another process was loading, and that came from the cache after a wait.
         source_reads: Samples read from the source.
         backend_errors: Operations that failed in the backend.
         bytes_read: Bytes of the hits, as stored.
@@ -60,9 +63,14 @@ class CacheStats:
     seconds_source: float = 0.0
 
     @property
+    def samples(self) -> int:
+        """Samples asked for."""
+        return self.hits + self.misses + self.waits
+
+    @property
     def hit_rate(self) -> float:
         """Fraction of samples that came from the cache, 0 to 1."""
-        return self.hits / max(1, self.hits + self.misses)
+        return self.hits / max(1, self.samples)
 
     def __add__(self, other: CacheStats) -> CacheStats:
         return CacheStats(*map(add, astuple(self), astuple(other)))
@@ -72,7 +80,7 @@ class CacheStats:
 
     def __str__(self) -> str:
         text = (
-            f"{self.hits + self.misses} samples: {self.hits} from the cache "
+            f"{self.samples} samples: {self.hits} from the cache "
             f"({self.hit_rate:.1%}, {format_size(self.bytes_read)}), "
             f"{self.source_reads} read from the source; "
             f"{self.stores} stored ({format_size(self.bytes_stored)})"

@@ -10,6 +10,7 @@ import numpy as np
 from kappacore.datasets.base import KDDataset, check_map_style
 from kappacore.datasets.ctx import Ctx, Ctxs, SampleCtx
 from kappacore.datasets.forms import own_item_names
+from kappacore.datasets.getitems import gives_single_reads, own_getitems
 from kappacore.datasets.image_columns import ImageColumn, ImageColumns, find_image_columns
 from kappacore.datasets.items import Item, as_array, digest
 from kappacore.datasets.stack import PassThrough
@@ -146,8 +147,8 @@ class AdaptedDataset(KDDataset, PassThrough):
         return [memo[self, idx] for memo, idx in zip(memos, indices, strict=True)]
 
     def _fetch(self, indices: Sequence[int]) -> list[Any]:
-        getitems = _own_getitems(self.dataset)
-        if not indices or getitems is None:
+        getitems = own_getitems(self.dataset)
+        if len(indices) < 2 or getitems is None:  # a single read is what the dataset gives alone
             return [self.dataset[idx] for idx in indices]
         samples = getitems(list(indices))
         if not isinstance(samples, (list, tuple)) or len(samples) != len(indices):
@@ -186,6 +187,9 @@ class _FieldItem(Item):
     def get_batch(self, indices: Sequence[int], ctxs: Ctxs | None = None) -> list[Any]:
         samples = self._dataset._read(indices, ctxs, self._others)
         return [self._pick(sample, idx) for sample, idx in zip(samples, indices, strict=True)]
+
+    def in_batches(self, raw: bool = False) -> bool:
+        return not raw and gives_single_reads(self._dataset.dataset)
 
     def fingerprint(self, raw: bool = False) -> str | None:
         """Include Hugging Face's fingerprint, which changes with every transformation."""
@@ -242,14 +246,6 @@ def _memo(ctx: Ctx | None) -> dict[tuple[Any, int], Any]:
     return ctx.reads
 
 
-def _own_getitems(dataset: Any) -> Any:
-    """Return ``__getitems__``, unless ``__getattr__`` forwards it from a dataset further inside."""
-    own = "__getitems__" in getattr(dataset, "__dict__", {}) or hasattr(
-        type(dataset), "__getitems__"
-    )
-    return (dataset.__getitems__ or None) if own else None
-
-
 def _parse_items(items: Any) -> dict[str, _Field]:
     if isinstance(items, Mapping):
         fields = {
@@ -294,6 +290,9 @@ class _LabelItem(Item):
 
     def get_all(self) -> Any:
         return self._labels
+
+    def in_batches(self, raw: bool = False) -> bool:
+        return not raw
 
     def fingerprint(self, raw: bool = False) -> str | None:
         labels = self._labels

@@ -40,6 +40,10 @@ class ConvertedItem(Item):
         """Return the values at ``indices``."""
         return list(map(self.convert, self._inner.get_batch(indices, ctxs)))
 
+    def in_batches(self, raw: bool = False) -> bool:
+        """Return whether the inner item is read in batches."""
+        return self._inner.in_batches(raw)
+
 
 class PickedItem(Item):
     """An item whose values are those of an item inside, at other indices."""
@@ -57,6 +61,10 @@ class PickedItem(Item):
     def get_batch(self, indices: Sequence[int], ctxs: Ctxs | None = None) -> list[Any]:
         """Return the values at ``indices``."""
         return self._inner.get_batch(self.inner_indices(indices), ctxs)
+
+    def in_batches(self, raw: bool = False) -> bool:
+        """Return whether the inner item is read in batches."""
+        return self._inner.in_batches(raw)
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
         """Return the stored values at ``indices``."""
@@ -129,6 +137,10 @@ class ConcatItem(Item):
             for position, value in zip(positions, found, strict=True):
                 values[position] = value
         return values
+
+    def in_batches(self, raw: bool = False) -> bool:
+        """Return whether all items are read in batches."""
+        return all(item.in_batches(raw) for item in self._items)
 
     def get_all(self) -> Any:
         """Return the columns joined; None if one is None."""

@@ -86,6 +86,10 @@ class ClassItem(Item):
             self._column = self.get_all()
         return [self._column[idx] for idx in indices]
 
+    def in_batches(self, raw: bool = False) -> bool:
+        """Return whether ``getitems`` is defined, or a column is all there is."""
+        return not raw and (self._getitems is not None or not (self._getitem or self.has_raw))
+
     def get_all(self) -> Any:
         """Return the result of ``getall``; None if it is not defined."""
         if self._getall is None:

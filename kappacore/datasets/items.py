@@ -58,6 +58,17 @@ class Item(ABC):
             return [self.get(idx) for idx in indices]
         return [self.get(idx, ctx) for idx, ctx in zip(indices, ctxs, strict=True)]
 
+    def in_batches(self, raw: bool = False) -> bool:  # noqa: ARG002
+        """Return whether a batch is read in one call, and its values are independent of each other.
+
+        Otherwise a cache reads values one by one, as each may lie in a buffer that the next read
+        overwrites.
+
+        Args:
+            raw: Whether stored values are meant: :meth:`get_raw_batch`, not :meth:`get_batch`.
+        """
+        return False
+
     def get_all(self) -> Sequence[Any] | np.ndarray[Any, Any] | None:
         """Return the whole column without reading samples; None if the dataset cannot."""
         return None

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
 from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.datasets.ctx import Ctx, SampleCtx
+from kappacore.datasets.getitems import overriding_getitem, read_items
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.items import Item, digest, find_item
 from kappacore.datasets.stack import PassThrough, refuse_empty
 from kappacore.errors import ModeError, UnknownItemError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["ModeWrapper"]
 
@@ -72,14 +73,23 @@ class ModeWrapper(PassThrough, Dataset[Any]):
     def __getitem__(self, index: Any) -> Any:
         """Return the sample at an integer, or the list of samples at a slice or a sequence."""
         if isinstance(index, slice):
-            return self.__getitems__(check_slice(index, len(self), type(self).__name__))
+            return self._read_batch(check_slice(index, len(self), type(self).__name__))
         if type(index) is not int and is_sequence(index):
-            return self.__getitems__(index)
+            return self._read_batch(check_batch(index, len(self), type(self).__name__))
         return self._read(check_index(index, len(self), type(self).__name__))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return the samples at ``indices``, reading each item of the whole batch at once."""
+        """Return the samples at ``indices``, reading each item of the whole batch at once.
+
+        Where a subclass overrides ``__getitem__`` alone, it reads them one by one.
+        """
         indices = check_batch(indices, len(self), type(self).__name__)
+        getitem = overriding_getitem(self, ModeWrapper)
+        if getitem is not None:
+            return [getitem(self, idx) for idx in indices]
+        return self._read_batch(indices)
+
+    def _read_batch(self, indices: list[int]) -> list[Any]:
         ctxs = [SampleCtx() for _ in indices]
         columns: list[list[Any]] = [[]] * len(self._plan)
         for position, item in self._plan:
@@ -90,7 +100,9 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         return samples
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self._read, range(len(self)))
+        getitem = overriding_getitem(self, ModeWrapper)
+        read = self._read if getitem is None else partial(getitem, self)
+        return map(read, range(len(self)))
 
     def sample_fingerprint(self) -> str | None:
         """Identify the content of the samples; None if an item's is unknown, or with a ctx."""
@@ -102,6 +114,19 @@ class ModeWrapper(PassThrough, Dataset[Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_plan"}
+
+    def _kd_read_samples(self, indices: list[int]) -> Iterable[Any]:
+        """Read samples for a cache; see :func:`kappacore.datasets.getitems.read_samples`."""
+        ctxs = [SampleCtx() for _ in indices]
+
+        def finish(k: int, values: list[Any]) -> Any:
+            sample = [None] * len(values)
+            for (position, _), value in zip(self._plan, values, strict=True):
+                sample[position] = value
+            whole = sample[0] if len(sample) == 1 else tuple(sample)
+            return (whole, _finished(ctxs[k])) if self.return_ctx else whole
+
+        return read_items([item for _, item in self._plan], indices, ctxs, finish)
 
     def _read(self, idx: int) -> Any:
         ctx = SampleCtx()
@@ -129,6 +154,9 @@ class _IndexItem(Item):
 
     def get(self, idx: int, ctx: Ctx | None = None) -> int:  # noqa: ARG002
         return idx
+
+    def in_batches(self, raw: bool = False) -> bool:
+        return not raw
 
     def fingerprint(self, raw: bool = False) -> str:  # noqa: ARG002
         return "index"

@@ -127,6 +127,9 @@ class PassThrough(StackPart):
 
     dataset: Any
 
+    #: Whether setting a public attribute that only the dataset inside has sets it there.
+    _kd_sets_inside = False
+
     @property
     def root_dataset(self) -> Any:
         """The dataset at the bottom of the wrappers."""
@@ -148,6 +151,16 @@ class PassThrough(StackPart):
                 f"`dataset`. Use .dataset.indices, or root_indices into .root."
             )
         return getattr(dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._kd_sets_inside and not (
+            name.startswith("_") or name in vars(self) or hasattr(type(self), name)
+        ):
+            dataset = vars(self).get("dataset")
+            if dataset is not None and hasattr(dataset, name):
+                setattr(_owner(dataset, name), name, value)
+                return
+        super().__setattr__(name, value)
 
     def inner_datasets(self) -> Iterable[Any]:
         """Return the dataset inside, and all others in the attributes."""
@@ -226,6 +239,17 @@ def held_datasets(owner: Any, besides: Iterable[Any] = ()) -> list[Any]:
                 seen.add(id(entry))
                 found.append(entry)
     return found
+
+
+def _owner(dataset: Any, name: str) -> Any:
+    """Return the dataset that has an attribute, through wrappers that pass it on unchanged."""
+    while isinstance(dataset, PassThrough) and not dataset._kd_sets_inside:
+        inner = vars(dataset).get("dataset")
+        own = name in vars(dataset) or hasattr(type(dataset), name)
+        if own or getattr(inner, name, None) is not getattr(dataset, name):
+            break
+        dataset = inner
+    return dataset
 
 
 def inside(dataset: Any) -> list[Any]:

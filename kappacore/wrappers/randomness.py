@@ -157,6 +157,10 @@ class RandomItem(Item):
         with random_states_kept():
             return [self.apply(*sample) for sample in samples]
 
+    def in_batches(self, raw: bool = False) -> bool:
+        """Return whether the inner item is read in batches."""
+        return self._inner.in_batches(raw)
+
 
 def part_of(ctx: Ctx, name: str) -> Ctx:
     """Return the dict in a sample's ctx under a wrapper's name.

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-__all__ = ["SMALL", "BatchSamples", "Images", "Labels", "RandomImages", "Samples", "Stream"]
+__all__ = [
+    "SMALL",
+    "BatchItems",
+    "BatchSamples",
+    "Images",
+    "Labels",
+    "RandomImages",
+    "Samples",
+    "Stream",
+]
 
 #: Options of a cache where reads are counted: it does not look at its source before.
 SMALL: dict[str, Any] = {"max_bytes": "1MiB", "check": False}
@@ -74,6 +83,24 @@ class BatchSamples(Samples):
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         self.log.add(-len(indices))
         return [self.sample(idx) for idx in indices]
+
+
+class BatchItems(KDDataset):
+    """The same as item x of a ``KDDataset``, whose batch form is declared."""
+
+    def __init__(self, log: str | os.PathLike[str], length: int = 10) -> None:
+        self.source = BatchSamples(log, length)
+        self.log = self.source.log
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def getitems_x(self, indices: Sequence[int]) -> list[Any]:
+        return self.source.__getitems__(indices)
+
+    def sample(self, idx: int) -> Any:
+        """Return what is at ``idx`` without reading it."""
+        return self.source.sample(idx)
 
 
 class Images(KDDataset):

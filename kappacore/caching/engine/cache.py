@@ -199,7 +199,7 @@ class SampleCache:
         keys = list(dict.fromkeys(indices))
         found = opened.store.get_buffers(keys)
         missing = [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
-        return len(load_claimed(opened.store, opened.claims, missing, [], load)[0])
+        return len(load_claimed(opened.store, opened.claims, missing, [], load, wanted=False)[0])
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
         """Return all values as one int64 array, read once and kept as such; None if not all int."""

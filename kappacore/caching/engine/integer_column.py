@@ -13,6 +13,9 @@ from kappacore.caching.engine.loader import read_source
 from kappacore.caching.engine.store import Absence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kappacore.caching.backends.base import Buffer
     from kappacore.caching.engine.claims import Claims
     from kappacore.caching.engine.loader import Load
     from kappacore.caching.engine.store import Store
@@ -103,18 +106,24 @@ class IntegerColumn:
         """Read all values; where they make no column, what was read is stored one by one."""
         store = self._store
         column = np.empty(store.length, np.int64)
-        loaded: dict[int, Any] = {}
+        loaded: dict[int, int] = {}
+        others: dict[int, Sequence[Buffer]] = {}
         for start in range(0, store.length, _BATCH):
             keys = list(range(start, min(start + _BATCH, store.length)))
             found, missing, corrupt = store.get_many(keys)
             if missing or corrupt:
-                values = read_source(store, missing + corrupt, load)
-                loaded |= values
-                found |= values
-            batch = [found[key] for key in keys]
-            if any(type(value) is not int or not -(2**63) <= value < 2**63 for value in batch):
-                store.put_many(loaded)
+                absent = missing + corrupt
+                for key, value in zip(absent, read_source(store, absent, load), strict=True):
+                    if _is_int64(value):
+                        loaded[key] = found[key] = value
+                    else:
+                        others[key] = store.detach(key, value, wanted=False)[0]
+            if others or not all(map(_is_int64, found.values())):
+                for key, value in loaded.items():
+                    others[key] = store.encode(key, value)
+                store.put_many(others)
                 return None
+            batch = [found[key] for key in keys]
             column[start : start + len(batch)] = batch
         return column
 
@@ -122,3 +131,7 @@ class IntegerColumn:
         stored = self._store.put_column(values)
         look_again = time.monotonic() + _LOOK_EVERY if stored else math.inf
         self._state = _State(known=True, values=values, look_again=look_again)
+
+
+def _is_int64(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from kappacore.caching.engine.client import BackendClient
     from kappacore.caching.identity.namespace import Identity
 
+#: Types whose values nobody can change.
+_IMMUTABLE = frozenset({bytes, str, int, float, complex, bool, type(None)})
+
 __all__ = ["CHECK_DIGESTS", "Absence", "Store"]
 
 #: When a value's digest is checked: the mark of a value not read yet, and of one that was.
@@ -118,11 +121,14 @@ class Store:
             self._report_copied_tensors(sample)
         return sample
 
-    def get_many(self, keys: list[int]) -> tuple[dict[int, Any], list[int], list[int]]:
+    def get_many(
+        self, keys: list[int], *, waited: bool = False
+    ) -> tuple[dict[int, Any], list[int], list[int]]:
         """Look samples up.
 
         Args:
             keys: Distinct keys.
+            waited: Whether to count them as waited for, and not as hits.
 
         Returns:
             The samples found, by key; the missing keys; the keys of corrupt values.
@@ -149,7 +155,10 @@ class Store:
                 continue
             seen[key] = after_check
             size += len(buffer)
-        self.counters.add_hits(len(samples), size, got - started, clock() - got)
+        hits = 0 if waited else len(samples)
+        self.counters.add_hits(hits, size, got - started, clock() - got)
+        if waited:
+            self.counters.add(waits=len(samples))
         if corrupt:
             self.counters.add(corrupt=len(corrupt))
         if self._look_for_tensors and samples:
@@ -167,21 +176,46 @@ class Store:
                 self.identity.description["dataset"],
             )
 
-    def put_many(self, samples: dict[int, Any]) -> None:
-        """Store samples by their keys; those without room are counted as refused.
+    def encode(self, key: int, sample: Any) -> list[Buffer]:
+        """Return a sample as it is stored; the pieces may lie in the sample's own memory.
 
         Raises:
-            UncacheableValueError: If one holds what the codec cannot keep.
+            UncacheableValueError: If it holds what the codec cannot keep.
         """
+        try:
+            return self.codec.encode(sample, key, self.digest_name)
+        except UncacheableValueError as error:
+            raise UncacheableValueError(
+                f"Sample {key} of {self.identity.description['dataset']}: {error}"
+            ) from error
+
+    def detach(self, key: int, sample: Any, *, wanted: bool = True) -> tuple[Sequence[Buffer], Any]:
+        """Return a sample of the source, which may use its memory again, as what nobody changes.
+
+        Args:
+            key: Its key.
+            sample: The sample.
+            wanted: Whether it is to be used, and not only stored.
+
+        Returns:
+            The sample as it is stored, and the sample as a later read will give it.
+
+        Raises:
+            UncacheableValueError: If it holds what the codec cannot keep.
+        """
+        pieces = self.encode(key, sample)
+        if _is_immutable(sample):
+            return pieces, sample
+        data = bytearray().join(pieces)
+        if wanted:
+            sample = self.codec.decode(data, key, self.digest_name, verify=False, copy=self.copy)
+        return [data], sample
+
+    def put_many(self, values: dict[int, Sequence[Buffer]]) -> None:
+        """Store encoded samples by their keys; those without room are counted as refused."""
         items: list[tuple[int, Sequence[Buffer]]] = []
         sizes: list[int] = []
-        for key, sample in samples.items():
-            try:
-                pieces = self.codec.encode(sample, key, self.digest_name)
-            except UncacheableValueError as error:
-                raise UncacheableValueError(
-                    f"Sample {key} of {self.identity.description['dataset']}: {error}"
-                ) from error
+        for key, pieces in values.items():
             size = sum(map(len, pieces))
             if self.capacity.has_room_for(size):
                 items.append((key, pieces))
@@ -192,7 +226,7 @@ class Store:
         good = sum(stored)
         self.counters.add(
             stores=good,
-            refused=len(samples) - good,
+            refused=len(values) - good,
             bytes_stored=sum(size for size, ok in zip(sizes, stored, strict=True) if ok),
         )
         for (key, _), size, ok in zip(items, sizes, stored, strict=True):
@@ -201,13 +235,17 @@ class Store:
                 self.capacity.note_refusal(size, self.info())
 
     def duplicate(self, sample: Any, key: int) -> Any:
-        """Return a copy that shares nothing with the sample.
+        """Return a copy that shares nothing with the sample, as a hit of its own.
 
         Raises:
             UncacheableValueError: If it holds what the codec cannot keep, such as views.
         """
-        pieces = self.codec.encode(sample, key, self.digest_name)
-        return self.codec.decode(b"".join(pieces), key, self.digest_name, verify=False)
+        started = time.perf_counter()
+        if not _is_immutable(sample):
+            data = b"".join(self.codec.encode(sample, key, self.digest_name))
+            sample = self.codec.decode(data, key, self.digest_name, verify=False)
+        self.counters.add_hits(1, 0, 0.0, time.perf_counter() - started)
+        return sample
 
     # ---- what is not a sample
 
@@ -269,3 +307,8 @@ def _holds_tensor(value: Any) -> bool:
     if type(value) is dict:
         return any(map(_holds_tensor, value.values()))
     return type(value) in (tuple, list) and any(map(_holds_tensor, value))
+
+
+def _is_immutable(sample: Any) -> bool:
+    kind = type(sample)
+    return kind in _IMMUTABLE or (kind is tuple and all(map(_is_immutable, sample)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
 
@@ -70,17 +70,16 @@ class TieredCache:
         self._prove(load)
         loaded = 0
 
-        def count(missing: list[int]) -> Sequence[Any]:
+        def count(missing: list[int]) -> Iterable[Any]:
             nonlocal loaded
             loaded += len(missing)
             return load(missing)
 
-        def take(missing: list[int]) -> Sequence[Any]:
+        def take(missing: list[int]) -> Iterator[Any]:
             found = self.first.take_cached(missing)
             rest = [index for index in missing if index not in found]
-            if rest:
-                found.update(zip(rest, count(rest), strict=True))
-            return [found[index] for index in missing]
+            read = iter(count(rest) if rest else ())
+            return (found[index] if index in found else next(read) for index in missing)
 
         if not self.first.full_lately:
             self.first.fill(indices, lambda missing: self.second.fetch(missing, count))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from kappacore.errors import NondeterministicSourceError, UncacheableValueError
+from kappacore.datasets.getitems import PartlyBatched
+from kappacore.errors import (
+    InvalidItemError,
+    NondeterministicSourceError,
+    UncacheableValueError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
+    from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec import Codec
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
 
+_CANDIDATES = 8  # samples among which three are looked for that differ in size
 __all__ = [
     "Source",
     "check_determinism",
@@ -41,18 +49,22 @@ class Source:
         identity: What the source is.
     """
 
-    load: Callable[[list[int]], Sequence[Any]]
+    load: Callable[[list[int]], Iterable[Any]]
     codec: Codec
     identity: Identity
 
     def digest(self, idx: int) -> str:
         """Read a sample and return the digest of its value."""
-        return self.digest_value(self.load([idx])[0], idx)
+        return self.digest_value(next(iter(self.load([idx]))), idx)
 
     def digest_value(self, value: Any, idx: int) -> str:
         """Return the digest of a sample that was read."""
+        return _digest(self.encode_value(value, idx))
+
+    def encode_value(self, value: Any, idx: int) -> list[Buffer]:
+        """Return the bytes of a sample that was read, whatever its key and namespace."""
         try:
-            return value_digest(self.codec, value)
+            return self.codec.encode(value, 0)
         except UncacheableValueError as error:
             raise UncacheableValueError(
                 f"Sample {idx} of {self.identity.description['dataset']}: {error}"
@@ -61,10 +73,7 @@ class Source:
 
 def value_digest(codec: Codec, value: Any) -> str:
     """Return the digest of a value, whatever its key and namespace."""
-    digest = xxhash.xxh3_128()
-    for piece in codec.encode(value, 0):
-        digest.update(piece)
-    return digest.hexdigest()
+    return _digest(codec.encode(value, 0))
 
 
 def samples_looked_at(namespace: str, length: int) -> list[int]:
@@ -106,7 +115,47 @@ def check_determinism(source: Source, length: int) -> SampleDigests:
                     f"part (random transforms come after it: transform=…, or a TransformWrapper "
                     f"above). check=False caches the first read all the same."
                 )
+        _check_batches(source, length)
     return digests
+
+
+def _check_batches(source: Source, length: int) -> None:
+    """Compare three samples read in a batch with the same read alone, if there is a batch form.
+
+    They are not of one size where possible: a batch that is padded to its longest would look right.
+
+    Raises:
+        InvalidItemError: If one differs.
+    """
+    candidates = sorted({k * (length - 1) // (_CANDIDATES - 1) for k in range(_CANDIDATES)})
+    if length < 2 or not _in_batches(source.load(candidates[:2])):
+        return
+    single = getattr(source.load, "single", None) or (lambda idx: next(iter(source.load([idx]))))
+    alone = {idx: b"".join(source.encode_value(single(idx), idx)) for idx in candidates}
+    by_size = sorted(candidates, key=lambda idx: len(alone[idx]))
+    chosen = sorted({by_size[0], by_size[len(by_size) // 2], by_size[-1]})
+    for idx, value in zip(chosen, source.load(chosen), strict=True):
+        if source.digest_value(value, idx) != _digest([alone[idx]]):
+            description = source.identity.description
+            item = description["item"]
+            form = "getitems_<item>" if item == "sample" else f"getitems_{item}"
+            raise InvalidItemError(
+                f"Sample {idx} of {description['dataset']} ({item!r}) is another one when it is "
+                f"read in a batch with {chosen} than when it is read alone; a cache keeps what a "
+                f"single read gives. Let {form} return each sample as it is alone (pad to the "
+                f"longest of a batch in collate_fn), or leave it out."
+            )
+
+
+def _in_batches(samples: Iterable[Any]) -> bool:
+    return isinstance(samples, PartlyBatched) or not isinstance(samples, Iterator)
+
+
+def _digest(pieces: Iterable[Buffer]) -> str:
+    digest = xxhash.xxh3_128()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from kappacore.machine.locks import locked, own_lock
 from kappacore.machine.system import NO_SPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
 
-    Load = Callable[[list[int]], Sequence[Any]]
+    Load = Callable[[list[int]], Iterable[Any]]
 
 __all__ = ["NamespaceProof"]
 

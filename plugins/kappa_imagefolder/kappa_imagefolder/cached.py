@@ -26,6 +26,8 @@ _FOLDER_OPTIONS = tuple(inspect.signature(ImageFolder).parameters)
 class CachedImageFolder(ImagesAndClasses, KDWrapper):
     """An :class:`ImageFolder` whose files are cached: each is read once, and stays compressed.
 
+    Setting an attribute of the folder, such as ``loader``, sets it there.
+
     The same as ``CacheWrapper(ImageFolder(root), …)`` followed by a transform, with the items and
     attributes of the folder and the methods of the cache (``prefill``, ``stats``, ``clear``).
 
@@ -41,6 +43,8 @@ class CachedImageFolder(ImagesAndClasses, KDWrapper):
         ds = CachedImageFolder("/data/train", augment, backend="shared", max_bytes="64GiB")
         image, label = ds[0]
     """
+
+    _kd_sets_inside = True
 
     def __init__(
         self,

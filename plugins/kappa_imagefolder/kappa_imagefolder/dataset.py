@@ -16,7 +16,7 @@ from kappa_imagefolder.files.open_folder import CHECKS, open_folder
 from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest
 from kappa_imagefolder.images.loaders import FileLoader, read_file
-from kappacore.plugin_api import KDDataset, check_batch, check_index, find_item
+from kappacore.plugin_api import KDDataset, check_batch, check_index, find_item, overriding_getitem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,8 +35,14 @@ class ImagesAndClasses(KDDataset):
         return self._item("x").get(idx), self._item("class").get(idx)
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
-        """Return ``(x, class)`` of each image in a batch."""
+        """Return ``(x, class)`` of each image in a batch.
+
+        Where a subclass overrides ``__getitem__`` alone, it reads them one by one.
+        """
         idxs = check_batch(indices, len(self), type(self).__name__)
+        getitem = overriding_getitem(self, ImagesAndClasses)
+        if getitem is not None:
+            return [getitem(self, idx) for idx in idxs]
         images = self._item("x").get_batch(idxs)
         labels = self._item("class").get_batch(idxs)
         return list(zip(images, labels, strict=True))

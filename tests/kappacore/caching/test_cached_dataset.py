@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from kappacore import CachedDataset
+from kappacore import CachedDataset, ModeWrapper
 from kappacore.errors import (
     IndexOutOfRangeError,
     InvalidIndexError,
     InvalidOptionError,
     RandomSourceError,
 )
-from support.cache_sources import SMALL, BatchSamples, Samples
+from support.cache_sources import SMALL, BatchItems, BatchSamples, Samples
 
 
 @pytest.fixture
@@ -53,12 +53,20 @@ def test_samples_keep_their_exact_types(log, backend):
             sample["tensor"].zero_()
 
 
-def test_a_batch_is_one_call_to_the_source_and_later_none(log, backend):
+def test_a_batch_is_one_call_to_declared_items_and_later_none(log, backend):
+    source = BatchItems(log)
+    with CachedDataset(ModeWrapper(source, "x"), backend, **SMALL) as cached:
+        assert cached.__getitems__([1, 2, 3]) == [source.sample(idx) for idx in (1, 2, 3)]
+        assert cached.__getitems__([2, 3, 4, 5]) == [source.sample(idx) for idx in (2, 3, 4, 5)]
+        assert source.log.count() == {-3: 1, -2: 1}
+
+
+def test_a_batch_of_a_foreign_source_is_read_one_by_one(log, backend):
     source = BatchSamples(log)
     with CachedDataset(source, backend, **SMALL) as cached:
         assert cached.__getitems__([1, 2, 3]) == [source.sample(idx) for idx in (1, 2, 3)]
         assert cached.__getitems__([2, 3, 4, 5]) == [source.sample(idx) for idx in (2, 3, 4, 5)]
-        assert source.log.count() == {-3: 1, -2: 1}
+        assert source.log.count() == dict.fromkeys(range(1, 6), 1)
 
 
 def test_a_batch_method_that_is_only_handed_through_is_not_used(log):
@@ -130,8 +138,8 @@ def test_an_empty_dataset_can_be_cached(log, backend):
 
 
 def test_a_loader_without_workers_takes_batches(log):
-    source = BatchSamples(log, length=20)
-    with CachedDataset(source, "memory", **SMALL) as cached:
+    source = BatchItems(log, length=20)
+    with CachedDataset(ModeWrapper(source, "x"), "memory", **SMALL) as cached:
         loader = DataLoader(cached, batch_size=10, collate_fn=list)
         assert [sample for batch in loader for sample in batch] == list(
             map(source.sample, range(20))

@@ -9,7 +9,7 @@ import pytest
 
 from kappacore import CachedDataset, CacheWrapper, as_kd
 from kappacore.errors import CacheWarning, InvalidOptionError, UnknownOptionError
-from support.cache_sources import SMALL, BatchSamples, Images, Samples
+from support.cache_sources import SMALL, BatchItems, Images, Samples
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
@@ -32,9 +32,10 @@ def test_what_was_read_before_is_not_read_again(log, backend):
 
 
 def test_the_source_is_read_in_batches(log, backend):
-    with CachedDataset(BatchSamples(log, 80), backend, **SMALL) as cached:
+    source = BatchItems(log, 80)
+    with CacheWrapper(source, backend, **SMALL) as cached:
         cached.prefill()
-        assert cached.dataset.log.count() == {-32: 2, -16: 1}
+        assert source.log.count() == {-32: 2, -16: 1}
 
 
 def test_an_empty_dataset_is_filled_at_once(log, backend):

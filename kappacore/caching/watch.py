@@ -1,0 +1,105 @@
+"""What a cache can see of its dataset: a change of it is an error, not a mixture of both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch.utils.data
+
+from kappacore.datasets.stack import inside
+from kappacore.datasets.subset import KDSubset
+from kappacore.errors import DatasetChangedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """A dataset's length, format and indices as they were when its cache was opened.
+
+    The format is Hugging Face's, whose fingerprint changes with it. Of torch's subsets around the
+    source each index is compared when its sample is read, so that lists may be changed in place.
+
+    Args:
+        dataset: The dataset below the cache.
+
+    Attributes:
+        sees_more: Whether there is more to look at than the length.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self._length = len(dataset)
+        self._subsets, self._mapped = _map(dataset)
+        self._kept = [
+            (part, name, vars(part)[name])
+            for part in _chain(dataset)
+            if (name := _watched(part)) is not None
+        ]
+        self.sees_more = bool(self._kept or self._subsets)
+
+    def check(self, indices: Iterable[int]) -> None:
+        """Raise if the dataset has changed in what the samples at ``indices`` are read from.
+
+        Raises:
+            DatasetChangedError: The message says what has changed.
+        """
+        length = len(self.dataset)
+        if length != self._length:
+            raise self._changed(f"it has {length} samples, and had {self._length}")
+        for part, name, kept in self._kept:
+            now = vars(part).get(name)
+            if now is not kept and not np.array_equal(now, kept):
+                what = "format" if name == "_fingerprint" else name
+                raise self._changed(f"the {what} of its {type(part).__name__} changed")
+        if self._mapped is not None:
+            for idx in indices:
+                at = idx
+                for subset in self._subsets:
+                    at = subset.indices[at]
+                if at != self._mapped.item(idx):
+                    raise self._changed(
+                        f"the indices of its Subset changed: sample {idx} was sample "
+                        f"{self._mapped.item(idx)} inside, and is {int(at)}"
+                    )
+
+    def _changed(self, what: str) -> DatasetChangedError:
+        return DatasetChangedError(
+            f"The dataset {type(self.dataset).__qualname__} was changed after its cache was "
+            f"opened: {what}. What is cached would be mixed with other samples. Change it first "
+            f"and then make the cache."
+        )
+
+
+def _chain(dataset: Any) -> Iterator[Any]:
+    """Yield a dataset and those inside it, as long as there is one."""
+    seen: set[int] = set()
+    while id(dataset) not in seen:
+        seen.add(id(dataset))
+        yield dataset
+        parts = inside(dataset)
+        if len(parts) != 1:
+            return
+        dataset = parts[0]
+
+
+def _watched(part: Any) -> str | None:
+    """Return the attribute that shows a change of a dataset; None if there is none."""
+    if isinstance(part, KDSubset):
+        return "indices" if "indices" in vars(part) else None
+    found = isinstance(getattr(part, "__dict__", {}).get("_fingerprint"), str)
+    return "_fingerprint" if found else None
+
+
+def _map(dataset: Any) -> tuple[list[Any], np.ndarray[Any, Any] | None]:
+    """Return torch's subsets around a dataset, and where each sample lies in what is inside."""
+    subsets: list[Any] = []
+    mapped = np.arange(len(dataset)) if isinstance(dataset, torch.utils.data.Subset) else None
+    while isinstance(dataset, torch.utils.data.Subset):
+        mapped = np.asarray(dataset.indices, dtype=np.int64)[mapped]
+        subsets.append(dataset)
+        dataset = dataset.dataset
+    return subsets, mapped
