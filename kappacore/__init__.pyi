@@ -33,6 +33,7 @@ from .plugins.composing import wrap as wrap
 from .staging.api import stage as stage
 from .staging.kappadata import copy_folder_from_global_to_local as copy_folder_from_global_to_local
 from .wrappers.class_filter import ClassFilterWrapper as ClassFilterWrapper
+from .wrappers.one_hot import OneHotWrapper as OneHotWrapper
 from .wrappers.oversampling import OversamplingWrapper as OversamplingWrapper
 from .wrappers.percent_filter import PercentFilterWrapper as PercentFilterWrapper
 from .wrappers.repeat import RepeatWrapper as RepeatWrapper

@@ -24,9 +24,7 @@ def find_repeats(dataset: Any) -> str | None:
     indices: np.ndarray[Any, Any] | None = None
     repeating = None
     while True:
-        if isinstance(dataset, KDSubset):
-            inner, chosen = dataset.base, dataset.indices
-        elif isinstance(dataset, torch.utils.data.Subset):
+        if isinstance(dataset, KDSubset | torch.utils.data.Subset):
             inner, chosen = dataset.dataset, np.asarray(dataset.indices, dtype=np.int64)
         elif isinstance(dataset, RepeatWrapper):
             inner = dataset.dataset

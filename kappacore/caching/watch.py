@@ -8,7 +8,6 @@ import numpy as np
 import torch.utils.data
 
 from kappacore.datasets.stack import inside
-from kappacore.datasets.subset import KDSubset
 from kappacore.errors import DatasetChangedError
 
 if TYPE_CHECKING:
@@ -34,12 +33,12 @@ class Watch:
         self.dataset = dataset
         self._length = len(dataset)
         self._subsets, self._mapped = _map(dataset)
-        self._kept = [
-            (part, name, vars(part)[name])
+        self._formats = [
+            (part, vars(part)["_fingerprint"])
             for part in _chain(dataset)
-            if (name := _watched(part)) is not None
+            if isinstance(getattr(part, "__dict__", {}).get("_fingerprint"), str)
         ]
-        self.sees_more = bool(self._kept or self._subsets)
+        self.sees_more = bool(self._formats or self._subsets)
 
     def check(self, indices: Iterable[int]) -> None:
         """Raise if the dataset has changed in what the samples at ``indices`` are read from.
@@ -50,11 +49,9 @@ class Watch:
         length = len(self.dataset)
         if length != self._length:
             raise self._changed(f"it has {length} samples, and had {self._length}")
-        for part, name, kept in self._kept:
-            now = vars(part).get(name)
-            if now is not kept and not np.array_equal(now, kept):
-                what = "format" if name == "_fingerprint" else name
-                raise self._changed(f"the {what} of its {type(part).__name__} changed")
+        for part, kept in self._formats:
+            if vars(part).get("_fingerprint") != kept:
+                raise self._changed(f"the format of its {type(part).__name__} changed")
         if self._mapped is not None:
             for idx in indices:
                 at = idx
@@ -84,14 +81,6 @@ def _chain(dataset: Any) -> Iterator[Any]:
         if len(parts) != 1:
             return
         dataset = parts[0]
-
-
-def _watched(part: Any) -> str | None:
-    """Return the attribute that shows a change of a dataset; None if there is none."""
-    if isinstance(part, KDSubset):
-        return "indices" if "indices" in vars(part) else None
-    found = isinstance(getattr(part, "__dict__", {}).get("_fingerprint"), str)
-    return "_fingerprint" if found else None
 
 
 def _map(dataset: Any) -> tuple[list[Any], np.ndarray[Any, Any] | None]:

@@ -276,7 +276,7 @@ def _all_labels(item: Item, length: int) -> Any:
     labels = read_one_by_one(item, "class", length)
     try:
         return np.array(list(map(operator.index, labels)), dtype=np.int64)
-    except TypeError:
+    except (TypeError, OverflowError):
         return labels
 
 

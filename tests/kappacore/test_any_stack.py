@@ -194,6 +194,7 @@ def check_reading(stack, numbers):
         assert list(mode) == wanted
 
 
+@pytest.mark.filterwarnings("ignore::kappacore.errors.CacheWarning")
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stacks())
 def test_samples_and_attributes_are_those_of_a_list(drawn):

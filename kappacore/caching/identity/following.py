@@ -97,7 +97,7 @@ def _look(
 ) -> None:
     owner = type(dataset).__qualname__
     try:
-        value = item.get_batch([idx])[0]
+        value = item.get(idx)
     except Exception as error:
         ctx = _WatchedCtx()
         _read_others(others, idx, ctx)
@@ -125,7 +125,7 @@ def _look(
         if same and not ctx.watched & {*writers, _ALL}:
             return
         if not same:
-            if digest(item.get_batch([idx])[0], idx) != alone:
+            if digest(item.get(idx), idx) != alone:
                 return  # it differs by itself, which the look at determinism reports
             keys = [key for key in writers if key in ctx.watched or _ALL in ctx.watched]
             after = f"after {writers[keys[0]]!r}, which leaves ctx[{keys[0]!r}]" if keys else ""

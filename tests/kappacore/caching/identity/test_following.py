@@ -139,6 +139,7 @@ def test_an_item_that_follows_another_is_refused_by_name(kind):
         read_mask(kind())
 
 
+@pytest.mark.filterwarnings("ignore:This cache reads and keeps samples more than once")
 @pytest.mark.parametrize(
     "wrap", [lambda ds: KDSubset(ds, range(8)), lambda ds: RepeatWrapper(ds, 2), lambda ds: ds + ds]
 )
