@@ -93,6 +93,8 @@ def read_samples(dataset: Any, indices: list[int]) -> Iterable[Any]:
 class PartlyBatched(Iterator[Any]):
     """Samples of which one part was read in a batch, and the other is read one by one."""
 
+    partly_batched = True
+
     def __init__(self, samples: Iterator[Any]) -> None:
         self._samples = samples
 

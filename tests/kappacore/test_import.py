@@ -105,7 +105,7 @@ def test_a_lazy_name_is_the_object_that_its_module_defines(module):
     ("name", "module"),
     [
         ("NamespaceMismatchError", "kappacore.errors"),
-        ("OneHotWrapper", "kappacore.wrappers"),
+        ("LabelSmoothingWrapper", "kappacore.wrappers"),
         ("hookimpl", "kappacore.plugin_api"),
         ("unregister_source", "kappacore.plugins"),
         ("CacheStats", "kappacore.caching"),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from kappacore.datasets.getitems import PartlyBatched
 from kappacore.errors import (
     InvalidItemError,
     NondeterministicSourceError,
@@ -148,7 +147,8 @@ def _check_batches(source: Source, length: int) -> None:
 
 
 def _in_batches(samples: Iterable[Any]) -> bool:
-    return isinstance(samples, PartlyBatched) or not isinstance(samples, Iterator)
+    # Not by its class: the engine imports no torch, as datasets do.
+    return getattr(samples, "partly_batched", False) or not isinstance(samples, Iterator)
 
 
 def _digest(pieces: Iterable[Buffer]) -> str:

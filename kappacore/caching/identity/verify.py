@@ -24,7 +24,6 @@ from kappacore.caching.identity.determinism import (
     samples_looked_at,
     value_digest,
 )
-from kappacore.caching.identity.following import ItemLoad
 from kappacore.caching.identity.header import NamespaceHeader
 from kappacore.errors import (
     CacheError,
@@ -202,9 +201,10 @@ class NamespaceProof:
                     else:
                         digests, stamp = known or {}, uuid.uuid4().hex
                         if self.check and not known:
-                            if isinstance(load, ItemLoad):
+                            look = getattr(load, "look", None)  # of an ItemLoad
+                            if look is not None:
                                 indices = samples_looked_at(identity.namespace, entries.length)
-                                load.look(indices, source.digest_value)
+                                look(indices, source.digest_value)
                             digests = check_determinism(source, entries.length)
                     header = NamespaceHeader.of(identity, digests, stamp)
                     self._write(header)

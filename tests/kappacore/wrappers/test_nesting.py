@@ -87,6 +87,7 @@ def check(dataset, model, data):
         assert ModeWrapper(dataset, "x class").__getitems__(indices) == wanted
 
 
+@pytest.mark.filterwarnings("ignore:This cache reads and keeps samples more than once")
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(VALUES, st.lists(st.sampled_from(sorted(WRAPPERS)), max_size=6), st.data())
