@@ -81,7 +81,8 @@ RANK = """
             stats = dataset.stats()
             print(json.dumps({
                 "share": together.item() / (SAMPLES * BYTES), "users": len(pids),
-                "reads": stats.source_reads, "served": stats.hits + stats.waits, "corrupt": stats.corrupt,
+                "reads": stats.source_reads, "served": stats.hits + stats.waits,
+                "corrupt": stats.corrupt,
             }))
         dist.barrier()
         dataset.close()
