@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import os
 import shutil
@@ -50,6 +51,15 @@ def pytest_collection_modifyitems(items):
         for number in range(processes)
         for item in (*slow[number::processes], *fast[bounds[number] : bounds[number + 1]])
     ]
+
+
+def pytest_collection_finish():
+    """Spare every test what grows with all that was imported, torch above all."""
+    gc.collect()
+    gc.freeze()  # a collection in a forked process would copy what it shares
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.propagate = True  # or pytest hangs its handler on each, four times a test
 
 
 @pytest.hookimpl(wrapper=True)
