@@ -17,6 +17,7 @@ from kappa_redis import RedisDataset, embedded
 from kappacore.errors import CacheWarning, InvalidOptionError, MissingDependencyError, StorageError
 from support.cache_sources import Samples
 from support.caching import namespaces_in, run_script, start_script
+from support.workers import workers
 
 WORDS = ["one", "two", "three"]
 
@@ -86,7 +87,7 @@ def test_a_cache_that_is_forgotten_lets_its_server_go():
 def test_workers_find_the_server_of_their_owner(tmp_path, start):
     source = Samples(tmp_path / "log", 20)
     with kappacore.CachedDataset(source, "redis", namespace="samples", check=False) as ds:
-        loader = DataLoader(ds, 4, num_workers=2, collate_fn=list, multiprocessing_context=start)
+        loader = DataLoader(ds, 4, collate_fn=list, **workers(start))
         for _ in range(2 if start == "fork" else 1):
             assert [each for batch in loader for each in batch] == [*map(source.sample, range(20))]
         assert set(source.log.count().values()) == {1}

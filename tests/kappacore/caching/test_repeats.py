@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import warnings
 from typing import Any
 
@@ -110,13 +109,17 @@ class Slow(list):  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_every_sample_is_counted_once_over_processes(method):
-    context = multiprocessing.get_context(method)
     sampler = [idx for start in range(0, 40, 4) for idx in (start, start, start + 1, 0)] * 2
     with CachedDataset(Slow(map(float, range(40))), "shared", check=False) as cached:
+        loader = DataLoader(
+            cached,
+            4,
+            sampler=sampler,
+            num_workers=2,
+            multiprocessing_context=method,
+            persistent_workers=method == "spawn",
+        )
         for epoch in (1, 2):
-            loader = DataLoader(
-                cached, 4, sampler=sampler, num_workers=2, multiprocessing_context=context
-            )
             assert [float(x) for batch in loader for x in batch] == list(map(float, sampler))
             stats = cached.stats()
             assert stats.samples == epoch * len(sampler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from kappacore import (
 )
 from kappacore.errors import InvalidItemError
 from kappacore.wrappers import RepeatWrapper, TransformWrapper
+from support.workers import workers
 
 LENGTH = 40
 OPTIONS = {"check": False}
@@ -152,11 +152,11 @@ def test_items_in_a_reused_buffer_are_cached_as_they_are_read(around, mode):
 def test_workers_cache_what_single_reads_give(method):
     for source in (Reused(), Padded()):
         with CachedDataset(source, "shared", **OPTIONS) as cached:
-            context = multiprocessing.get_context(method)
+            stay = method == "spawn"
+            loader = DataLoader(
+                cached, 8, collate_fn=list, persistent_workers=stay, **workers(method)
+            )
             for _ in range(2):
-                loader = DataLoader(
-                    cached, 8, num_workers=2, collate_fn=list, multiprocessing_context=context
-                )
                 found = [sample for batch in loader for sample in batch]
                 assert [sample.tolist() for sample in found] == [
                     source[idx].tolist() for idx in range(LENGTH)

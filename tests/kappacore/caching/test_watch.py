@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from kappacore import CachedDataset, CacheWrapper, KDDataset, KDSubset, ModeWrapper
 from kappacore.errors import DatasetChangedError, InvalidOptionError
+from support.workers import workers
 
 
 class Source(Dataset[Any]):
@@ -166,9 +166,6 @@ class Reported(Source):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_worker_sets_attributes_of_the_dataset_inside(method):
-    context = multiprocessing.get_context(method)
     with CachedDataset(Reported(), "shared", check=False) as cached:
-        loader = DataLoader(
-            cached, 5, num_workers=2, worker_init_fn=_set, multiprocessing_context=context
-        )
+        loader = DataLoader(cached, 5, worker_init_fn=_set, **workers(method))
         assert {int(value) for batch in loader for value in batch} == {9}

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 import kappacore
 from kappacore import CachedDataset, CacheWrapper, KDConcatDataset, KDDataset, KDSubset, ModeWrapper
 from support.caching import RecordingBackend
+from support.workers import workers
 
 LENGTH, SIZE = 300, 512
 SMALL = {"max_bytes": "4MiB"}
@@ -79,9 +80,7 @@ def expected(path):
 
 
 def epoch(dataset, method):
-    loader = DataLoader(
-        dataset, batch_size=10, num_workers=2, multiprocessing_context=method, collate_fn=list
-    )
+    loader = DataLoader(dataset, batch_size=10, collate_fn=list, **workers(method))
     return [sample for batch in loader for sample in batch]
 
 
