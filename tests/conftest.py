@@ -16,7 +16,11 @@ import pytest
 from support.caching import namespaces_in
 
 # Of the suite for authors of backends, whose tests bear no marks of this project.
-_SLOW = {"test_a_writer_may_be_killed_at_any_moment"}
+_SLOW = {
+    "test_a_writer_may_be_killed_at_any_moment",
+    "test_readers_see_whole_values_while_other_processes_write",
+    "test_an_unrelated_process_sees_the_entries",
+}
 _NEW_PYTHONS = {"spawn", "forkserver"}  # each takes seconds to import torch
 
 # Once in a server, not in each of its workers; which know nothing of kappacore, as ever.

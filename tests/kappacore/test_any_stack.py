@@ -194,6 +194,7 @@ def check_reading(stack, numbers):
         assert list(mode) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::kappacore.errors.CacheWarning")
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stacks())
@@ -206,6 +207,7 @@ def test_samples_and_attributes_are_those_of_a_list(drawn):
         check_attributes(stack)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::kappacore.errors.CacheWarning")
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stacks())

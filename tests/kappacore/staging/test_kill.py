@@ -190,6 +190,7 @@ def test_a_copy_that_is_killed_at_any_moment_is_completed_by_the_next_call(tmp_p
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith("-work")] == []
 
 
+@pytest.mark.slow
 def test_chunks_of_a_large_file_survive_a_kill(tmp_path):
     """The process ends itself when two chunks of five are there."""
     source = tmp_path / "s"

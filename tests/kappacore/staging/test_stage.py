@@ -176,6 +176,7 @@ def test_a_long_name_of_the_target_is_fine(tmp_path):
     assert tree_of(kappacore.stage(make_tree(tmp_path / "s"), target).path) == SMALL
 
 
+@pytest.mark.slow
 def test_files_of_several_chunks_are_copied_completely(tmp_path):
     source = make_tree(tmp_path / "s")
     size = 150 * 2**20

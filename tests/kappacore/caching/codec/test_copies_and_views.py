@@ -242,6 +242,7 @@ def test_tensors_of_read_only_memory_come_without_a_warning() -> None:
         assert torch.equal(back, torch.arange(100.0))
 
 
+@pytest.mark.slow
 def test_a_view_keeps_the_memory_alive() -> None:
     class Memory(bytearray):
         pass
