@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from kappacore.caching.factory import BackendChoice
     from kappacore.datasets.items import Ctx
 
-__all__ = ["CacheWrapper", "CachedDataset", "cache"]
-
 
 class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     """Any map-style dataset, whole samples cached: read from the source once, then from the cache.

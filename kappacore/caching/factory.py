@@ -43,16 +43,6 @@ _OWN_OPTIONS = (
 
 log = logging.getLogger("kappacore.cache")
 
-__all__ = [
-    "backend_of_items",
-    "check_samples",
-    "is_raw",
-    "open_cache",
-    "refuse_random",
-    "sample_fingerprint",
-    "samples_need_no_proof",
-]
-
 
 def open_cache(  # noqa: D417 - CachedDataset describes the others
     dataset: Any,

@@ -24,19 +24,6 @@ if TYPE_CHECKING:
 
     Found = tuple[PluginRef, BackendInfo]
 
-__all__ = [
-    "as_dict",
-    "as_lines",
-    "as_table",
-    "backend",
-    "backends_of_machine",
-    "clear",
-    "find",
-    "gc",
-    "gc_counters",
-    "matches",
-]
-
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 _HEADER = ("NAMESPACE", "DATASET", "ENTRIES", "SIZE", "USERS", "LAST USE", "KEPT", "BACKEND")
 

@@ -14,8 +14,6 @@ from kappacore.errors import CacheWarning
 from kappacore.wrappers.randomness import RandomWrapper
 from kappacore.wrappers.repeat import RepeatWrapper
 
-__all__ = ["find_repeats", "warn_of_repeats"]
-
 
 def find_repeats(dataset: Any) -> str | None:
     """Return what a cache above ``dataset`` stores several times, in a clause; None if nothing."""

@@ -13,8 +13,6 @@ from kappacore.errors import DatasetChangedError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Watch"]
-
 
 class Watch:
     """A dataset's length, format and indices as they were when its cache was opened.

@@ -16,8 +16,6 @@ from kappacore.datasets.items import Item, as_array, digest
 from kappacore.datasets.stack import PassThrough
 from kappacore.errors import InvalidItemError, InvalidOptionError
 
-__all__ = ["AdaptedDataset", "as_kd"]
-
 
 def as_kd(
     dataset: Any,

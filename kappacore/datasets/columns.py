@@ -14,16 +14,6 @@ from kappacore.errors import InvalidItemError
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
 
-__all__ = [
-    "ALIGNED",
-    "are_names",
-    "check_aligned",
-    "column_of",
-    "concatenate",
-    "is_column",
-    "pick",
-]
-
 #: Attributes of datasets that may be columns; a subset picks its own entries.
 ALIGNED = ("targets", "labels", "data", "samples", "imgs", "classes")
 

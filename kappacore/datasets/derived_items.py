@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from kappacore.datasets.ctx import Ctx, Ctxs
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["ConcatItem", "ConvertedItem", "PickedItem", "SubsetItem"]
-
 
 class ConvertedItem(Item):
     """An item whose values are converted one by one from those of an item inside."""

@@ -18,16 +18,6 @@ from kappacore.errors import InvalidItemError, UnknownItemError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "FORMS",
-    "ClassItem",
-    "as_method",
-    "fingerprint_is_content",
-    "own_item",
-    "own_item_names",
-    "split_form",
-]
-
 FORMS = ("getitem", "getitems", "getall", "getraw", "decode")
 
 _Method = Callable[..., Any]

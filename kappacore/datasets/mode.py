@@ -18,8 +18,6 @@ from kappacore.errors import ModeError, UnknownItemError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["ModeWrapper"]
-
 
 class ModeWrapper(PassThrough, Dataset[Any]):
     """Gives the samples of a ``KDDataset`` as a DataLoader wants them.

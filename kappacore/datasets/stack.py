@@ -20,20 +20,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = [
-    "PassThrough",
-    "StackPart",
-    "describe",
-    "describe_stack",
-    "find_wrapper",
-    "held_datasets",
-    "inside",
-    "iter_wrappers",
-    "refuse_empty",
-    "shallow_copy",
-    "walk",
-]
-
 T = TypeVar("T")
 
 _LONGEST_LIST = 10

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from kappacore.datasets.base import KDDataset
 
-__all__ = ["ClassFilterWrapper"]
-
 
 class ClassFilterWrapper(SelectionWrapper):
     """The samples of some classes, or of all but some, in their order.

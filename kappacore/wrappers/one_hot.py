@@ -18,8 +18,6 @@ from kappacore.wrappers.options import as_fraction, as_integer
 if TYPE_CHECKING:
     from kappacore.datasets.items import Item
 
-__all__ = ["LabelSmoothingWrapper", "OneHotWrapper"]
-
 
 class OneHotWrapper(KDWrapper):
     """A dataset whose labels are one-hot vectors: float32 tensors of shape ``(n_classes,)``.

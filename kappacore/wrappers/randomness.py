@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from kappacore.datasets.ctx import Ctx, Ctxs
 
-__all__ = ["RandomItem", "RandomWrapper", "part_of", "random_states_kept", "seed_generators"]
-
 _pack = struct.Struct("<4Q").pack
 _digest = xxhash.xxh3_64_intdigest
 

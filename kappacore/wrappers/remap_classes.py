@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Item
 
-__all__ = ["RemapClassesWrapper"]
-
 _LARGEST_TABLE = 1 << 20
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Item
 
-__all__ = ["RepeatWrapper"]
-
 
 class RepeatWrapper(KDWrapper):
     """The whole dataset again and again: sample ``i`` is sample ``i % len(dataset)`` inside.

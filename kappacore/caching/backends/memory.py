@@ -12,8 +12,6 @@ from kappacore.sizes import available_memory, parse_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MemoryBackend"]
-
 
 @dataclass
 class _Store:

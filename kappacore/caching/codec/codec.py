@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec.registry import Reference
 
-__all__ = ["Codec", "check_copy", "default_codec", "register_type"]
-
 
 _unpack_header = HEADER.unpack_from
 

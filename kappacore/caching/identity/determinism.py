@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from kappacore.caching.identity.namespace import Identity
 
 _CANDIDATES = 8  # samples among which three are looked for that differ in size
-__all__ = [
-    "Source",
-    "check_determinism",
-    "random_states_restored",
-    "samples_looked_at",
-    "value_digest",
-]
 
 _DRAWN = 2  # samples, beside the first, the middle and the last
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from kappacore.datasets import KDDataset
 
-__all__ = ["ItemLoad", "looks_at_ctx"]
-
 # What another item leaves may be drawn: one that flips half of the samples leaves the same eight
 # times in 1 of 256 samples.
 _ATTEMPTS = 8

@@ -12,16 +12,6 @@ import xxhash
 
 from kappacore.errors import InvalidOptionError, NamespaceRequiredError
 
-__all__ = [
-    "EXTRA_KEYS",
-    "PRIVATE",
-    "Identity",
-    "count_ranks",
-    "identify",
-    "samples_in",
-    "split",
-]
-
 #: Keys behind those of the samples: the header, and a column of integers.
 EXTRA_KEYS = 2
 
