@@ -29,14 +29,14 @@ from kappacore.datasets.forms import own_item
 from kappacore.datasets.getitems import overriding_getitem, read_samples
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.own_generators import warn_of_generators
-from kappacore.datasets.stack import PassThrough, describe_stack, shallow_copy
+from kappacore.datasets.stack import PassThrough, shallow_copy
 from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
-    from typing_extensions import Never, Self
+    from typing_extensions import Never
 
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.engine.tiers import TieredCache
@@ -220,15 +220,6 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         """Close the cache, and the dataset below; what is not kept goes with its last user."""
         self._cache.close()
         super().close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return describe_stack(self)
 
     #: For a cache above this one; the samples of a batch are independent of each other.
     _kd_read_samples = _read
