@@ -37,13 +37,8 @@ def column_of(dataset: Any, name: str) -> Any:
             return None  # not a column in spite of its name
         check_aligned(values, dataset, name)
         return values
-    if (
-        not is_column(values)
-        or len(values) != len(dataset)
-        or (name == "classes" and are_names(dataset))
-    ):
-        return None
-    return values
+    aligned = is_column(values) and len(values) == len(dataset)
+    return None if not aligned or (name == "classes" and are_names(dataset)) else values
 
 
 def is_column(values: Any) -> bool:
