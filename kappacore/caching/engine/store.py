@@ -122,13 +122,14 @@ class Store:
         return sample
 
     def get_many(
-        self, keys: list[int], *, waited: bool = False
+        self, keys: list[int], *, waited: bool = False, copy: bool | str | None = None
     ) -> tuple[dict[int, Any], list[int], list[int]]:
         """Look samples up.
 
         Args:
             keys: Distinct keys.
             waited: Whether to count them as waited for, and not as hits.
+            copy: See :meth:`Codec.decode`; default this store's.
 
         Returns:
             The samples found, by key; the missing keys; the keys of corrupt values.
@@ -141,7 +142,8 @@ class Store:
         started = clock()
         buffers = self.client.get_many(keys)
         got = clock()
-        decode, name, copy = self.codec.decode, self.digest_name, self.copy
+        decode, name = self.codec.decode, self.digest_name
+        copy = self.copy if copy is None else copy
         always = self.client.verify_always
         seen, after_check = self._checked, self._after_check
         for key, buffer in zip(keys, buffers, strict=True):
