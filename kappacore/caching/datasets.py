@@ -251,7 +251,8 @@ class CacheWrapper(KDWrapper):
         backend: As for :class:`CachedDataset`, like all options that are not listed here.
         items: The names of the items to cache, as ``"x"``, ``"x y"`` or ``["x", "y"]``; or
             ``{"x": "shared", "class": "memory"}``, each with a backend of its own. An item whose
-            value changes with what another item leaves in ctx is refused, unless ``check=False``.
+            value changes with what another item leaves in ctx is refused, unless ``check=False``;
+            so is one that another item follows, as what comes from a cache leaves nothing in ctx.
         form: ``"raw"`` keeps items as they are stored, ``"decoded"`` as the values they turn into;
             default raw where there is such a form.
         namespace: One name serves all items.
