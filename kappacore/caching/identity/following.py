@@ -157,27 +157,35 @@ def _look_at_followers(
     if one != two:
         return  # random, which the look at determinism reports
     for follower, other in others.items():
-        ctx = _WatchedCtx()
-        item.get(idx, ctx)
-        left = {*dict.keys(ctx)}
-        ctx.watched.clear()
-        # What cannot be read or compared even so is not what is to be cached.
-        with contextlib.suppress(Exception):
-            after = _read_alike(other, idx, ctx, digest)
-            keys = [key for key in left if key in ctx.watched or _ALL in ctx.watched]
-            try:
-                same = not keys or _read_alike(other, idx, _WatchedCtx(), digest) == after
-            except Exception:
-                same = False
-            if not same:
-                break
-    else:
-        return
-    raise DependsOnCtxError(
-        f"The item {follower!r} of {type(dataset).__qualname__} follows {name!r} through ctx: "
-        f"without ctx[{keys[0]!r}], which {name!r} leaves when it is read and not when it comes "
-        f"from a cache, {follower!r} of sample {idx} is not what it is with it. {_advice(name)}"
-    )
+        key = _followed_key(item, other, idx, digest)
+        if key is not None:
+            raise DependsOnCtxError(
+                f"The item {follower!r} of {type(dataset).__qualname__} follows {name!r} through "
+                f"ctx: without ctx[{key!r}], which {name!r} leaves when it is read and not when "
+                f"it comes from a cache, {follower!r} of sample {idx} is not what it is with it. "
+                f"{_advice(name)}"
+            )
+
+
+def _followed_key(
+    item: Item, other: Item, idx: int, digest: Callable[[Any, int], str]
+) -> str | None:
+    """Return a key that an item leaves in ctx and that another one's value depends on."""
+    ctx = _WatchedCtx()
+    item.get(idx, ctx)
+    left = {*dict.keys(ctx)}
+    ctx.watched.clear()
+    try:
+        after = _read_alike(other, idx, ctx, digest)
+    except Exception:  # it cannot be read or compared even so
+        return None
+    keys = [key for key in left if key in ctx.watched or _ALL in ctx.watched]
+    if not keys:
+        return None
+    with contextlib.suppress(Exception):  # it cannot be read without
+        if _read_alike(other, idx, _WatchedCtx(), digest) == after:
+            return None
+    return keys[0]
 
 
 def _read_alike(item: Item, idx: int, ctx: _WatchedCtx, digest: Callable[[Any, int], str]) -> str:

@@ -155,7 +155,7 @@ class LeadsDraws(Leads):
 
 class LeadsNobody(Leads):
     def getitem_mask(self, idx, ctx=None):
-        return float(torch.rand(())) if ctx is None or "flip" in ctx else float(torch.rand(()))
+        return float(torch.rand(())) + int(ctx is not None and "flip" in ctx and ctx["flip"] > 1)
 
 
 class LeadsBroken(Leads):
