@@ -197,6 +197,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
                 several.
             **unknown: Refused.
         """
+        self._watch.check()
         load = shallow_copy(self)._load
         return prefill(
             self._cache, load, progress=progress, shard=shard, threads=threads, **unknown
@@ -312,6 +313,7 @@ class CacheWrapper(KDWrapper):
         self, *, progress: bool = True, shard: object = "auto", threads: int = 0, **unknown: Never
     ) -> int:
         """Read all samples of the cached items; see :meth:`CachedDataset.prefill`."""
+        self._watch.check()
         twin = shallow_copy(self)
         items = {name: find_item(twin, name) for name in self._caches}
         return sum(
@@ -422,6 +424,7 @@ class _CachedItem(Item):
         column = self._item.get_all()
         if column is not None or self.has_raw or self.reads_samples or not self.cache.length:
             return column
+        self._watch.check()
         # Only a column of integers is worth an array of its own; one value shows it.
         return self.cache.column(self.load) if type(self.get(0)) is int else None
 
