@@ -46,18 +46,21 @@ def _look_inside(dataset: Any) -> tuple[Any, np.ndarray[Any, Any] | None]:
     No dataset is inside where the samples come from several, or may differ at each index.
     """
     if isinstance(dataset, KDSubset | torch.utils.data.Subset):
+        inner: Any = dataset.dataset
         indices = np.asarray(dataset.indices, dtype=np.int64)
-        return dataset.dataset, indices % max(1, len(dataset.dataset))  # torch's may be negative
+        return inner, indices % max(1, len(inner))  # torch's may be negative
     if isinstance(dataset, RepeatWrapper):
         return dataset.dataset, np.arange(len(dataset)) % max(1, len(dataset.dataset))
     if isinstance(dataset, KDConcatDataset | torch.utils.data.ConcatDataset):
-        parts = {id(part): part for part in dataset.datasets}
+        parts: dict[int, Any] = {id(part): part for part in dataset.datasets}
         if len(parts) == len(dataset.datasets):
             return None, None
         ends = np.cumsum([len(part) for part in parts.values()])
-        starts = {key: end - len(parts[key]) for key, end in zip(parts, ends, strict=True)}
-        chosen = [np.arange(len(part)) + starts[id(part)] for part in dataset.datasets]
-        return dataset.datasets[0] if len(parts) == 1 else None, np.concatenate(chosen)
+        ranges = {
+            key: np.arange(end - len(parts[key]), end) for key, end in zip(parts, ends, strict=True)
+        }
+        chosen = np.concatenate([ranges[id(part)] for part in dataset.datasets])
+        return dataset.datasets[0] if len(parts) == 1 else None, chosen
     if isinstance(dataset, ModeWrapper | KDWrapper):
         by_index = isinstance(dataset, RandomWrapper) and dataset.seed is not None
         named = isinstance(dataset, ModeWrapper) and "index" in dataset.mode.split()
