@@ -181,7 +181,7 @@ def test_numpy_strings_of_variable_size_are_refused() -> None:
 
 
 def test_other_subclasses_of_arrays_are_refused_with_advice() -> None:
-    refuse(np.matrix([[1]]), "numpy.matrix", "Convert it to a plain ndarray")
+    refuse(np.rec.array([(1, 2.0)], "i4,f8"), "recarray", "Convert it to a plain ndarray")
 
 
 @pytest.mark.filterwarnings("ignore")
