@@ -195,6 +195,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
                 several.
             **unknown: Refused.
         """
+        self._watch.check()
         load = shallow_copy(self)._load
         return prefill(
             self._cache, load, progress=progress, shard=shard, threads=threads, **unknown
@@ -240,7 +241,8 @@ class CacheWrapper(KDWrapper):
         backend: As for :class:`CachedDataset`, like all options that are not listed here.
         items: The names of the items to cache, as ``"x"``, ``"x y"`` or ``["x", "y"]``; or
             ``{"x": "shared", "class": "memory"}``, each with a backend of its own. An item whose
-            value changes with what another item leaves in ctx is refused, unless ``check=False``.
+            value changes with what another item leaves in ctx is refused, unless ``check=False``;
+            so is one that another item follows, as what comes from a cache leaves nothing in ctx.
         form: ``"raw"`` keeps items as they are stored, ``"decoded"`` as the values they turn into;
             default raw where there is such a form.
         namespace: One name serves all items.
@@ -300,6 +302,7 @@ class CacheWrapper(KDWrapper):
         self, *, progress: bool = True, shard: object = "auto", threads: int = 0, **unknown: Never
     ) -> int:
         """Read all samples of the cached items; see :meth:`CachedDataset.prefill`."""
+        self._watch.check()
         twin = shallow_copy(self)
         items = {name: find_item(twin, name) for name in self._caches}
         return sum(
@@ -410,6 +413,7 @@ class _CachedItem(Item):
         column = self._item.get_all()
         if column is not None or self.has_raw or self.reads_samples or not self.cache.length:
             return column
+        self._watch.check()
         # Only a column of integers is worth an array of its own; one value shows it.
         return self.cache.column(self.load) if type(self.get(0)) is int else None
 

@@ -123,7 +123,8 @@ class Codec:
                 cannot make read-only, are copied. ``"unsafe"`` leaves tensors there as well.
                 **Writing to such a tensor, in-place operations included, changes the cached
                 sample for every reader, or ends the process where the memory is read-only.**
-                The buffer must stay unchanged while a view exists.
+                The buffer must stay unchanged while a view exists. ``"own"`` says that the buffer
+                is a bytearray that nobody else uses: as True, but large data stays where it is.
 
         Returns:
             The value.
@@ -136,10 +137,13 @@ class Codec:
             TypeRegistrationError: If the value is intact, but the decoder registered for a type
                 fails.
         """
-        unsafe = False
+        unsafe = own = False
         if type(copy) is not bool:
-            check_copy(copy)
-            copy, unsafe = False, True
+            if copy == "own":
+                copy, own = True, True
+            else:
+                check_copy(copy)
+                copy, unsafe = False, True
         view = buffer if type(buffer) is memoryview else memoryview(buffer)
         try:
             view = view.cast("B")
@@ -169,7 +173,7 @@ class Codec:
                 return data
             raise _corrupt(key, namespace, f"there is no kind {kind} of value")
         try:
-            return read_tree(view, structure_size, array_bytes, copy, self._types, unsafe)
+            return read_tree(view, structure_size, array_bytes, copy, self._types, unsafe, own)
         except (*READ_ERRORS, MissingDependencyError) as error:
             intact = digest == xxh3_64_intdigest(view[DIGESTED_FROM:])
             if intact and isinstance(error, MissingDependencyError):

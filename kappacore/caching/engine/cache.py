@@ -182,12 +182,17 @@ class SampleCache:
         return result
 
     def take_cached(self, indices: Sequence[int]) -> dict[int, Any]:
-        """Return those of the samples that are cached, and proved to be the source's."""
+        """Return copies of those samples that are cached, and proved to be the source's."""
         store = self._open().store
-        return store.get_many(list(indices))[0] if store.ready else {}
+        return store.get_many(list(indices), copy=True)[0] if store.ready else {}
 
-    def fill(self, indices: Sequence[int], load: Load) -> int:
+    def fill(self, indices: Sequence[int], load: Load, *, front: SampleCache | None = None) -> int:
         """Load what is neither cached nor being loaded by another process; decode nothing.
+
+        Args:
+            indices: The samples.
+            load: Reads samples from the source.
+            front: A cache whose samples are taken instead.
 
         Returns:
             Number of samples loaded.
@@ -199,6 +204,10 @@ class SampleCache:
         keys = list(dict.fromkeys(indices))
         found = opened.store.get_buffers(keys)
         missing = [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
+        if front is not None and missing and opened.store.ready:
+            taken = front.take_cached(missing)
+            opened.store.put_many({key: opened.store.encode(key, taken[key]) for key in taken})
+            missing = [key for key in missing if key not in taken]
         return len(load_claimed(opened.store, opened.claims, missing, [], load, wanted=False)[0])
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:

@@ -122,13 +122,14 @@ class Store:
         return sample
 
     def get_many(
-        self, keys: list[int], *, waited: bool = False
+        self, keys: list[int], *, waited: bool = False, copy: bool | str | None = None
     ) -> tuple[dict[int, Any], list[int], list[int]]:
         """Look samples up.
 
         Args:
             keys: Distinct keys.
             waited: Whether to count them as waited for, and not as hits.
+            copy: See :meth:`Codec.decode`; default this store's.
 
         Returns:
             The samples found, by key; the missing keys; the keys of corrupt values.
@@ -141,7 +142,8 @@ class Store:
         started = clock()
         buffers = self.client.get_many(keys)
         got = clock()
-        decode, name, copy = self.codec.decode, self.digest_name, self.copy
+        decode, name = self.codec.decode, self.digest_name
+        copy = self.copy if copy is None else copy
         always = self.client.verify_always
         seen, after_check = self._checked, self._after_check
         for key, buffer in zip(keys, buffers, strict=True):
@@ -204,12 +206,22 @@ class Store:
             UncacheableValueError: If it holds what the codec cannot keep.
         """
         pieces = self.encode(key, sample)
-        if _is_immutable(sample):
+        if self._is_final(sample):
             return pieces, sample
         data = bytearray().join(pieces)
-        if wanted:
-            sample = self.codec.decode(data, key, self.digest_name, verify=False, copy=self.copy)
-        return [data], sample
+        return [data], self._decode_own(data, key) if wanted else None
+
+    def _is_final(self, sample: Any) -> bool:
+        """Return whether nobody can change a sample, and a later read gives the same types."""
+        kind = type(sample)
+        if kind is tuple:
+            return all(map(self._is_final, sample))
+        return kind in _IMMUTABLE and (self.copy is True or kind is not bytes)
+
+    def _decode_own(self, data: bytearray, key: int) -> Any:
+        """Decode a sample from bytes that only it, and the backend to copy them, will use."""
+        copy = "own" if self.copy is True else self.copy
+        return self.codec.decode(data, key, self.digest_name, verify=False, copy=copy)
 
     def put_many(self, values: dict[int, Sequence[Buffer]]) -> None:
         """Store encoded samples by their keys; those without room are counted as refused."""
@@ -241,9 +253,9 @@ class Store:
             UncacheableValueError: If it holds what the codec cannot keep, such as views.
         """
         started = time.perf_counter()
-        if not _is_immutable(sample):
-            data = b"".join(self.codec.encode(sample, key, self.digest_name))
-            sample = self.codec.decode(data, key, self.digest_name, verify=False)
+        if not self._is_final(sample):
+            data = bytearray().join(self.codec.encode(sample, key, self.digest_name))
+            sample = self._decode_own(data, key)
         self.counters.add_hits(1, 0, 0.0, time.perf_counter() - started)
         return sample
 
@@ -307,8 +319,3 @@ def _holds_tensor(value: Any) -> bool:
     if type(value) is dict:
         return any(map(_holds_tensor, value.values()))
     return type(value) in (tuple, list) and any(map(_holds_tensor, value))
-
-
-def _is_immutable(sample: Any) -> bool:
-    kind = type(sample)
-    return kind in _IMMUTABLE or (kind is tuple and all(map(_is_immutable, sample)))

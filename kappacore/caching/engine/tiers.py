@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
 
@@ -69,22 +69,22 @@ class TieredCache:
         """Load what is missing in either, as :meth:`SampleCache.fill` does."""
         self._prove(load)
         loaded = 0
+        tried: set[int] = set()
 
         def count(missing: list[int]) -> Iterable[Any]:
             nonlocal loaded
             loaded += len(missing)
             return load(missing)
 
-        def take(missing: list[int]) -> Iterator[Any]:
-            found = self.first.take_cached(missing)
-            rest = [index for index in missing if index not in found]
-            read = iter(count(rest) if rest else ())
-            return (found[index] if index in found else next(read) for index in missing)
+        def behind(missing: list[int]) -> list[Any]:
+            tried.update(missing)
+            return self.second.fetch(missing, count)
 
         if not self.first.full_lately:
-            self.first.fill(indices, lambda missing: self.second.fetch(missing, count))
+            self.first.fill(indices, behind)
         if not self.second.full_lately:
-            self.second.fill(indices, take)
+            rest = [index for index in indices if index not in tried]
+            self.second.fill(rest, count, front=self.first)
         return loaded
 
     def attach(self) -> None:
