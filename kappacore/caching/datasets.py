@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
@@ -220,8 +221,10 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
 
     def close(self) -> None:
         """Close the cache, and the dataset below; what is not kept goes with its last user."""
-        self._cache.close()
-        super().close()
+        try:
+            self._cache.close()
+        finally:
+            super().close()
 
     def __enter__(self) -> Self:
         return self
@@ -353,9 +356,10 @@ class CacheWrapper(KDWrapper):
 
     def close(self) -> None:
         """Close the caches and the dataset below."""
-        for cache, _ in self._caches.values():
-            cache.close()
-        super().close()
+        with ExitStack() as stack:  # each is closed, whatever another one raises
+            stack.callback(super().close)
+            for cache, _ in self._caches.values():
+                stack.callback(cache.close)
 
     def _kd_item(self, name: str) -> Item | None:
         own = own_item(self, name)

@@ -98,6 +98,11 @@ class Store:
         """Whether the backend failed a moment ago."""
         return self.client.failing
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the backend has ever failed in this process."""
+        return self.client.has_failed
+
     # ---- samples
 
     def get(self, key: int) -> Any:
@@ -213,6 +218,8 @@ class Store:
 
     def put_many(self, values: dict[int, Sequence[Buffer]]) -> None:
         """Store encoded samples by their keys; those without room are counted as refused."""
+        if not self.ready:  # the namespace was cleared a moment ago, or its backend is down
+            return
         items: list[tuple[int, Sequence[Buffer]]] = []
         sizes: list[int] = []
         for key, pieces in values.items():

@@ -117,9 +117,11 @@ class TieredCache:
         self.first.clear()
 
     def close(self) -> None:
-        """Close both."""
-        self.first.close()
-        self.second.close()
+        """Close both, whatever the first one raises."""
+        try:
+            self.first.close()
+        finally:
+            self.second.close()
 
 
 def tier_stats(cache: SampleCache | TieredCache, tier: int | None = None) -> CacheStats:

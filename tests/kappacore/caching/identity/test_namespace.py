@@ -16,7 +16,7 @@ from kappacore.errors import InvalidOptionError, NamespaceMismatchError, Namespa
 @pytest.fixture(autouse=True)
 def _one_rank(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
 
 
 def identity(**changes):
@@ -101,7 +101,7 @@ def test_a_name_that_cannot_be_used_is_refused_with_what_can(namespace):
         identity(namespace=namespace)
 
 
-@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
 def test_several_ranks_without_identity_are_refused_with_what_to_do(monkeypatch, variable):
     monkeypatch.setenv(variable, "2")
     expected = (
