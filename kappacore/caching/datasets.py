@@ -235,6 +235,9 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
     def __repr__(self) -> str:
         return describe_stack(self)
 
+    def _kd_caches(self) -> list[SampleCache | TieredCache]:
+        return [self._cache]
+
     #: For a cache above this one; the samples of a batch are independent of each other.
     _kd_read_samples = _read
 
@@ -360,6 +363,9 @@ class CacheWrapper(KDWrapper):
             stack.callback(super().close)
             for cache, _ in self._caches.values():
                 stack.callback(cache.close)
+
+    def _kd_caches(self) -> list[SampleCache | TieredCache]:
+        return [cache for cache, _ in self._caches.values()]
 
     def _kd_item(self, name: str) -> Item | None:
         own = own_item(self, name)

@@ -29,7 +29,8 @@ from kappacore.errors import (
 from kappacore.machine.folders import default_base, set_default_base
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
 
@@ -163,7 +164,10 @@ class SampleCache:
             samples, missing, corrupt = opened.store.get_many(missing + corrupt)
         if self.columns and missing:
             missing = opened.column.take(missing, samples)
-        return samples | load_missing(opened.store, opened.claims, missing, corrupt, load)
+        samples |= load_missing(opened.store, opened.claims, missing, corrupt, load)
+        if corrupt:
+            opened.store.check_replaced(corrupt, strict=self.strict)
+        return samples
 
     def _is_proved(self, opened: _Opened, load: Load) -> bool:
         """Prove the namespace if need be; return False if its backend fails."""
@@ -337,6 +341,10 @@ class SampleCache:
         """Return the counters, summed over all processes of the machine that use the cache."""
         opened = self._current if self._closed and self._current else self._open()
         return opened.client.counters.total()
+
+    def counted_apart(self) -> AbstractContextManager[Callable[[], CacheStats]]:
+        """Keep what this process reads in the block out of :meth:`stats`; see Counters.apart."""
+        return self._open().client.counters.apart()
 
     def infos(self) -> list[BackendInfo | None]:
         """Return how full the backend is, as a list of one; None if unknown."""

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ class BackendClient:
         self._down_until = 0.0
         self._closed = False
         # Not through the ref, which takes whatever the backend raises for its author's mistake.
-        self._open_backend = lambda: cls(namespace, length, **given, **ref.options)
+        self._open_backend = partial(cls, namespace, length, **given, **ref.options)
         self._opened: list[CacheBackend] = []
         forgotten = cls.scope == "network" and private and not cls.is_temporary(**ref.options)
         cleanup = None
