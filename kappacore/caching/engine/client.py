@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +106,7 @@ class BackendClient:
         )
         self._down_until = 0.0
         self._closed = False
-        # Not through the ref, which takes whatever the backend raises for its author's mistake.
-        self._open_backend = partial(cls, namespace, length, **given, **ref.options)
+        self._ref, self._namespace, self._given = ref, namespace, given
         self._opened: list[CacheBackend] = []
         forgotten = cls.scope == "network" and private and not cls.is_temporary(**ref.options)
         cleanup = None
@@ -135,7 +133,9 @@ class BackendClient:
             raise CacheClosedError(
                 f"The cache {self.name!r} was closed. Make a new one to go on reading."
             )
-        backend: CacheBackend = self._open_backend()
+        # Not ref.open(), which takes whatever the backend raises for its author's mistake.
+        cls: Callable[..., CacheBackend] = self._ref.load()
+        backend = cls(self._namespace, self.length, **self._given, **self._ref.options)
         self._opened.append(backend)
         self.verify_always = self.verify_always or backend.verify_always
         self.backend = backend
