@@ -69,7 +69,7 @@ class Hostile(CacheBackend):
         if self._how == "nonsense":
             return NONSENSE.get(method, 7)
         if self._how == "slow":
-            time.sleep(0.05)
+            time.sleep(0.005)
         answer = work()
         if self._how == "corrupt" and answer is not None:
             return answer[:-1] + bytes([answer[-1] ^ 1])

@@ -123,6 +123,12 @@ def test_one_rank_or_a_variable_that_says_nothing_is_one_rank(monkeypatch, value
     assert identity(fingerprint=None).private
 
 
+def test_a_batch_script_of_many_tasks_is_one_rank(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "8")  # srun would start them, each with SLURM_STEP_NUM_TASKS
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert identity(fingerprint=None).private
+
+
 def header(**changes):
     return NamespaceHeader.of(identity(**changes), {}, "stamp")
 
