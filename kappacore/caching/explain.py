@@ -45,7 +45,7 @@ def explain_cache(cache: SampleCache | TieredCache, repeats: str | None = None) 
             f"cache {tier.ref.name!r}: {parts['item']!r} of {parts['dataset']}, {parts['form']}",
             f"  namespace: {identity.namespace}{private}",
             f"  fingerprint: {fingerprint}",
-            f"  fill: {_fill(info, tier.length)}",
+            f"  fill: {_fill(info, tier.length, failing=tier.failing)}",
             f"  use: {_use(tier.stats())}",
             *([] if repeats is None else [f"  repeats: {repeats}"]),
             *(f"  {line}" for line in _relatives(tier)),
@@ -124,9 +124,9 @@ def _describe(part: Any) -> str:
         return f"{type(part).__name__}({options})"
 
 
-def _fill(info: BackendInfo | None, length: int) -> str:
+def _fill(info: BackendInfo | None, length: int, *, failing: bool) -> str:
     if info is None:
-        return "unknown, because the backend defines no info()"
+        return f"unknown, because the backend {'fails' if failing else 'defines no info()'}"
     budget = "" if info.capacity is None else f" of {format_size(info.capacity)}"
     full = ", full: the rest comes from the source" if info.full else ""
     held = f"{info.entries} of {length} samples, {format_size(info.bytes)}"

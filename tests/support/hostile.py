@@ -26,6 +26,7 @@ NONSENSE: dict[str, Any] = {
     "claim_many": None,
     "info": {"entries": 1},
     "namespaces": ["text"],
+    "prepare": "text",
 }
 
 
@@ -124,9 +125,23 @@ class Hostile(CacheBackend):
         self._call("close", lambda: None)
 
     @classmethod
+    def prepare(cls, **options: Any) -> dict[str, Any]:
+        if options.get("method") == "prepare":
+            if options.get("how", "raises") == "raises":
+                raise RuntimeError("prepare does not work today")
+            return NONSENSE["prepare"]  # type: ignore[no-any-return]
+        return options
+
+    @classmethod
+    def is_temporary(cls, **options: Any) -> bool:
+        if options.get("method") == "is_temporary":
+            raise RuntimeError("is_temporary does not work today")
+        return False
+
+    @classmethod
     def namespaces(cls, **options: Any) -> Any:
         if options.get("method") == "namespaces":
-            if options.get("how") == "raises":
+            if options.get("how", "raises") == "raises":
                 raise RuntimeError("namespaces does not work today")
             return NONSENSE["namespaces"]
         return []

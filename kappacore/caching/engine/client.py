@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ class BackendClient:
         self._closed = False
         self._ref, self._namespace, self._given = ref, namespace, given
         self._opened: list[CacheBackend] = []
-        forgotten = cls.scope == "network" and private and not cls.is_temporary(**ref.options)
+        forgotten = cls.scope == "network" and private and not _is_temporary(ref)
         cleanup = None
         if is_supported() and ((cls.scope == "machine" and not given) or forgotten):
             cleanup = LastUserCleanup(ref, namespace, keep, collects=at_start)
@@ -285,6 +286,14 @@ class BackendClient:
         log.info("cache backend %r failed", self.name, exc_info=error)
 
 
+def _is_temporary(ref: PluginRef) -> bool:
+    try:
+        return bool(ref.load().is_temporary(**ref.options))
+    except Exception:  # then its entries are cleared in vain
+        log.warning("is_temporary of the cache backend %r failed", ref.name, exc_info=True)
+        return False
+
+
 def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(".: ")
 
@@ -308,13 +317,18 @@ def _end(
             if not strict and counters.first_to(f"report-{failure}"):
                 log.warning("The cache backend %r %s: %s.", name, _ENDS[failure], _describe(error))
 
-    if cleanup is not None:
-        attempt(lambda: cleanup.leave(opened[-1] if opened else None), "uncleared")
-    for backend in opened:
-        attempt(backend.close, "unclosed")
-    counters.close()
+    with ExitStack() as stack:  # the last one first, whatever is raised
+        stack.callback(counters.close)
+        for backend in opened:
+            stack.callback(attempt, backend.close, "unclosed")
+        if cleanup is not None:
+            stack.callback(attempt, partial(_leave, cleanup, opened), "uncleared")
     if strict and errors:
         raise errors[0]
+
+
+def _leave(cleanup: LastUserCleanup, opened: list[CacheBackend]) -> None:
+    cleanup.leave(opened[-1] if opened else None)
 
 
 def _keep_freed_memory() -> None:

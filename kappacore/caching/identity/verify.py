@@ -99,6 +99,7 @@ class NamespaceProof:
     own_entries: bool
     #: The header that was proved to be this source's, and that samples are stored under.
     header: NamespaceHeader | None = field(default=None, init=False)
+    _attached: bool = field(default=False, init=False)
     _kept: bool = field(default=True, init=False)  # whether the backend has the header
     _lock: Any = field(default_factory=threading.Lock, init=False)
 
@@ -111,6 +112,11 @@ class NamespaceProof:
             NamespaceMismatchError: If it is another dataset's.
         """
         self._find()
+        self._attached = True
+
+    @property
+    def _may_be_down(self) -> bool:
+        return self.entries.has_failed or not self._attached
 
     def establish(self, load: Load, known: SampleDigests | None = None) -> SampleDigests:
         """Prove the header, or write it if there is none, unless that was done.
@@ -130,8 +136,8 @@ class NamespaceProof:
         """
         if self.header is None:
             with self._lock:
-                # Whether it is up again shows before the note is locked: others wait for that.
-                if self.header is None and self.entries.has_failed and not self.entries.failing:
+                # A backend that is down shows it here, and not while others wait for the note.
+                if self.header is None and not self.entries.failing and self._may_be_down:
                     self._find()
                 if self.header is None and not self.entries.failing:
                     self._noting(lambda noted: self._establish(load, known, noted, None))

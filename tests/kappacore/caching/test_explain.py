@@ -21,7 +21,7 @@ from kappacore import (
     TransformWrapper,
     explain,
 )
-from kappacore.errors import CacheClosedError
+from kappacore.errors import CacheClosedError, CacheWarning
 from support.cache_sources import Images, Samples, Stream
 
 SMALL = {"max_bytes": "1MiB"}
@@ -147,6 +147,16 @@ def test_explaining_one_cache_reads_no_sample(log, backend):
     with CachedDataset(Samples(log), backend, check=False, **SMALL) as cached:
         cached.explain()
         assert cached.dataset.log.count() == {}
+
+
+def test_a_backend_that_fails_is_not_said_to_know_nothing(log):
+    with (
+        pytest.warns(CacheWarning, match="no route to host"),
+        CachedDataset(Samples(log), "flawed", flaw="raises") as cached,
+    ):
+        assert "fill: unknown, because the backend fails" in cached.explain()
+    with CachedDataset(Samples(log), "flawed", flaw="") as cached:
+        assert "fill: unknown, because the backend defines no info()" in cached.explain()
 
 
 # ---- what limits the epoch

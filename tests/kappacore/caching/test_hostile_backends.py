@@ -99,6 +99,24 @@ def test_a_method_that_raises_ends_no_run_and_is_said_once(tmp_path, caplog, met
             assert said or method in ("info", "get", "get_many")  # not each is called
 
 
+def test_a_first_look_that_raises_ends_no_run(tmp_path):
+    with pytest.warns(CacheWarning, match="'hostile' failed: prepare.. raised RuntimeError: prepa"):
+        stats = use(chosen(tmp_path, "prepare"))
+    assert stats.stores == LENGTH
+    with pytest.raises(BrokenPluginError, match="'hostile' answered 'text' to prepare; expected a"):
+        use(chosen(tmp_path, "prepare", how="nonsense"))
+    with pytest.raises(RuntimeError, match="prepare does not work today"):
+        use(chosen(tmp_path, "prepare"), strict=True)
+
+
+def test_a_private_network_cache_that_does_not_know_its_lifetime_is_cleared(tmp_path, caplog):
+    private = kappacore.backend("hostile-claims", path=str(tmp_path), method="is_temporary")
+    with kappacore.CachedDataset([1, 2], private) as cached:
+        assert cached[:] == [1, 2]
+    assert "is_temporary of the cache backend 'hostile-claims' failed" in caplog.text
+    assert not list(tmp_path.glob("*/*.value"))
+
+
 @pytest.mark.parametrize("method", ["__init__", "get", "put", "claim_many", "close"])
 def test_a_strict_cache_raises_what_a_method_raises(tmp_path, method):
     with pytest.raises(RuntimeError, match=f"{method} does not work today"):
