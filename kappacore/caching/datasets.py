@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
@@ -219,8 +220,13 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
 
     def close(self) -> None:
         """Close the cache, and the dataset below; what is not kept goes with its last user."""
-        self._cache.close()
-        super().close()
+        try:
+            self._cache.close()
+        finally:
+            super().close()
+
+    def _kd_caches(self) -> list[SampleCache | TieredCache]:
+        return [self._cache]
 
     #: For a cache above this one; the samples of a batch are independent of each other.
     _kd_read_samples = _read
@@ -345,9 +351,13 @@ class CacheWrapper(KDWrapper):
 
     def close(self) -> None:
         """Close the caches and the dataset below."""
-        for cache, _ in self._caches.values():
-            cache.close()
-        super().close()
+        with ExitStack() as stack:  # each is closed, whatever another one raises
+            stack.callback(super().close)
+            for cache, _ in self._caches.values():
+                stack.callback(cache.close)
+
+    def _kd_caches(self) -> list[SampleCache | TieredCache]:
+        return [cache for cache, _ in self._caches.values()]
 
     def _kd_item(self, name: str) -> Item | None:
         own = own_item(self, name)

@@ -6,6 +6,7 @@ import mmap
 import os
 import struct
 import threading
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from itertools import count
 from operator import add, sub
@@ -18,6 +19,7 @@ from kappacore.machine.system import NO_SPACE
 from kappacore.sizes import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = ["CacheStats", "Counters"]
@@ -158,6 +160,20 @@ class Counters:
                 if len(data) >= _LAYOUT.size:
                     total += CacheStats(*_LAYOUT.unpack_from(data))
         return total
+
+    @contextmanager
+    def apart(self) -> Iterator[Callable[[], CacheStats]]:
+        """Count apart what this process does in the block, so that it is in no sum.
+
+        Yields:
+            Returns what was counted so far in the block.
+        """
+        slot, apart = self._slot, bytearray(_LAYOUT.size)
+        self._count_in(apart)
+        try:
+            yield lambda: CacheStats(*_LAYOUT.unpack_from(apart))
+        finally:
+            self._count_in(slot)
 
     def _count_in(self, slot: mmap.mmap | bytearray) -> None:
         # Every number is read and written in one piece, so that others never see half of one.

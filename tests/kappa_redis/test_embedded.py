@@ -167,7 +167,7 @@ def test_the_server_ends_with_who_looks_after_it():
         wait_until_gone()
 
 
-@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
 def test_ranks_do_not_each_start_a_server(monkeypatch, variable, node):
     monkeypatch.setenv(variable, "8")
     expected = r"8 ranks run and nothing names a Redis server, so each rank would .*KAPPA_REDIS_URL"

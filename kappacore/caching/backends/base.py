@@ -248,6 +248,11 @@ def backend_class(ref: PluginRef) -> type[CacheBackend]:
             f"scope={getattr(cls, 'scope', None)!r}; expected the class attribute scope to be "
             f"'process', 'machine' or 'network'."
         )
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise BrokenPluginError(
+            f"The cache backend {ref.name!r} ({cls.__qualname__}) does not define "
+            f"{', '.join(missing)}. A backend needs at least __init__, get and put."
+        )
     check_options(str(ref), cls, ref.options, positional=2, fixed=("keep",))
     return cls
 

@@ -15,7 +15,7 @@ from kappacore.caching.codec import Codec, check_copy, default_codec
 from kappacore.caching.engine.claims import Claims
 from kappacore.caching.engine.client import BackendClient
 from kappacore.caching.engine.integer_column import IntegerColumn
-from kappacore.caching.engine.loader import load_claimed, load_missing
+from kappacore.caching.engine.loader import load_claimed, load_missing, read_source
 from kappacore.caching.engine.store import CHECK_DIGESTS, Absence, Store
 from kappacore.caching.identity.namespace import EXTRA_KEYS
 from kappacore.caching.identity.verify import NamespaceProof
@@ -29,7 +29,8 @@ from kappacore.errors import (
 from kappacore.machine.folders import default_base, set_default_base
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
 
@@ -117,16 +118,17 @@ class SampleCache:
             N samples. Repeated ones are independent of each other.
         """
         opened = self._open()
-        if not opened.store.ready:
-            opened.proof.establish(load)
         keys = list(dict.fromkeys(indices))
         if keys and not (min(keys) >= 0 and max(keys) < self.length):
             raise IndexOutOfRangeError(
                 f"The indices {keys} are not all in range for {self.length} samples."
             )
-        samples, missing, corrupt = opened.store.get_many(keys)
-        if missing or corrupt:
-            samples |= self._load(opened, missing, corrupt, load)
+        if self._is_proved(opened, load):
+            samples, missing, corrupt = opened.store.get_many(keys)
+            if missing or corrupt:
+                samples |= self._load(opened, missing, corrupt, load)
+        else:
+            samples = _read_past(opened.store, keys, load)
         if len(keys) == len(indices):
             return [samples[key] for key in keys]
         return self._repeat(opened.store, indices, samples, load)
@@ -141,8 +143,8 @@ class SampleCache:
         opened = self._open()
         if not 0 <= index < self.length:
             return self.fetch([index], load)[0]
-        if not opened.store.ready:
-            opened.proof.establish(load)
+        if not opened.store.ready and not self._is_proved(opened, load):
+            return _read_past(opened.store, [index], load)[index]
         sample = opened.store.get(index)
         if type(sample) is not Absence:
             return sample
@@ -157,10 +159,21 @@ class SampleCache:
         samples: dict[int, Any] = {}
         if opened.proof.renew(load):
             opened.column.forget()
+            if not opened.store.ready:
+                return _read_past(opened.store, missing + corrupt, load)
             samples, missing, corrupt = opened.store.get_many(missing + corrupt)
         if self.columns and missing:
             missing = opened.column.take(missing, samples)
-        return samples | load_missing(opened.store, opened.claims, missing, corrupt, load)
+        samples |= load_missing(opened.store, opened.claims, missing, corrupt, load)
+        if corrupt:
+            opened.store.check_replaced(corrupt, strict=self.strict)
+        return samples
+
+    def _is_proved(self, opened: _Opened, load: Load) -> bool:
+        """Prove the namespace if need be; return False if its backend fails."""
+        if not opened.store.ready:
+            opened.proof.establish(load)
+        return opened.store.ready
 
     def _repeat(
         self, store: Store, indices: Sequence[int], samples: dict[int, Any], load: Load
@@ -198,9 +211,12 @@ class SampleCache:
             Number of samples loaded.
         """
         opened = self._open()
-        opened.proof.establish(load)
+        if not self._is_proved(opened, load):
+            return 0
         if opened.proof.renew(load):
             opened.column.forget()
+            if not opened.store.ready:
+                return 0
         keys = list(dict.fromkeys(indices))
         found = opened.store.get_buffers(keys)
         missing = [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
@@ -211,10 +227,12 @@ class SampleCache:
         return len(load_claimed(opened.store, opened.claims, missing, [], load, wanted=False)[0])
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
-        """Return all values as one int64 array, read once and kept as such; None if not all int."""
+        """Return all values as one int64 array, read once and kept as such.
+
+        None if they are not all int, or the backend fails.
+        """
         opened = self._open()
-        opened.proof.establish(load)
-        return opened.column.read(load)
+        return opened.column.read(load) if self._is_proved(opened, load) else None
 
     # ---- opening and closing
 
@@ -259,7 +277,7 @@ class SampleCache:
             strict=self.strict,
             private=self.identity.private,
             token=self._token,
-            required=not self._attached,
+            at_start=not self._attached,
         )
         store = Store(
             client,
@@ -333,6 +351,10 @@ class SampleCache:
         opened = self._current if self._closed and self._current else self._open()
         return opened.client.counters.total()
 
+    def counted_apart(self) -> AbstractContextManager[Callable[[], CacheStats]]:
+        """Keep what this process reads in the block out of :meth:`stats`; see Counters.apart."""
+        return self._open().client.counters.apart()
+
     def infos(self) -> list[BackendInfo | None]:
         """Return how full the backend is, as a list of one; None if unknown."""
         return [self._open().store.info()]
@@ -346,6 +368,12 @@ class SampleCache:
     def scope(self) -> Scope:
         """Who shares the entries: this process, the machine, or the network."""
         return self._open().client.scope
+
+
+def _read_past(store: Store, keys: list[int], load: Load) -> dict[int, Any]:
+    """Read samples from the source, as those of a miss, while the backend is down."""
+    read = zip(keys, read_source(store, keys, load), strict=True)
+    return {key: store.detach(key, sample)[1] for key, sample in read}
 
 
 def _warn_if_useless(store: Store) -> None:

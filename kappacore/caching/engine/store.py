@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kappacore._warn import warn
 from kappacore.caching.engine.capacity import CapacityTracker
-from kappacore.errors import CorruptValueError, UncacheableValueError
+from kappacore.errors import CacheWarning, CorruptValueError, UncacheableValueError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _IMMUTABLE = frozenset({bytes, str, int, float, complex, bool, type(None)})
 
 __all__ = ["CHECK_DIGESTS", "Absence", "Store"]
+
+_CORRUPT_AGAIN = 3  # values, before it is the backend
 
 #: When a value's digest is checked: the mark of a value not read yet, and of one that was.
 CHECK_DIGESTS = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
@@ -74,6 +77,8 @@ class Store:
         self.counters = self.client.counters
         self._before_check, self._after_check = CHECK_DIGESTS[self.check_digests]
         self._look_for_tensors = self.copy is False
+        self._corrupt = 0  # values that were replaced
+        self._corrupt_again = 0  # values in a row that failed their check and did so again
         self.forget()
 
     def forget(self) -> None:
@@ -97,6 +102,11 @@ class Store:
     def failing(self) -> bool:
         """Whether the backend failed a moment ago."""
         return self.client.failing
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the backend has ever failed in this process."""
+        return self.client.has_failed
 
     # ---- samples
 
@@ -225,6 +235,8 @@ class Store:
 
     def put_many(self, values: dict[int, Sequence[Buffer]]) -> None:
         """Store encoded samples by their keys; those without room are counted as refused."""
+        if not self.ready:  # the namespace was cleared a moment ago, or its backend is down
+            return
         items: list[tuple[int, Sequence[Buffer]]] = []
         sizes: list[int] = []
         for key, pieces in values.items():
@@ -245,6 +257,49 @@ class Store:
             self._checked[key] = self._before_check
             if not ok:
                 self.capacity.note_refusal(size, self.info())
+
+    def check_replaced(self, keys: Sequence[int], *, strict: bool) -> None:
+        """Look whether values that replaced corrupt ones fail their check as well, and say so once.
+
+        One corrupt value is an accident, and one stored under an older header is none. A backend
+        that returns something else than it was given a moment ago never hits.
+
+        Args:
+            keys: Keys whose values were replaced just now.
+            strict: Raise, and do not warn.
+
+        Raises:
+            CorruptValueError: If ``strict``.
+        """
+        most = min(_CORRUPT_AGAIN, self.length)
+        self._corrupt += len(keys)
+        if self._corrupt == 1 or self._corrupt_again >= most:
+            return
+        keys = keys[:most]
+        for key, buffer in zip(keys, self.client.get_many(keys), strict=True):
+            if buffer is not None:
+                corrupt = self._is_corrupt(key, buffer)
+                self._corrupt_again = self._corrupt_again + 1 if corrupt else 0
+        if self._corrupt_again < most:
+            return
+        stats = self.counters.total()
+        text = (
+            f"The cache backend {self.name!r} does not return what it was given: {stats.corrupt} "
+            f"values have failed their check and {stats.hits} have passed it; the last ones "
+            f"failed again right after they were stored anew. These samples are read from the "
+            f"source each time. Repair what stores them, or use another backend."
+        )
+        if strict:
+            raise CorruptValueError(text)
+        if self.counters.first_to("report-corrupt"):
+            warn(f"{text} strict=True would raise instead.", CacheWarning)
+
+    def _is_corrupt(self, key: int, buffer: Buffer) -> bool:
+        try:
+            self.codec.decode(buffer, key, self.digest_name, copy=False)
+        except CorruptValueError:
+            return True
+        return False
 
     def duplicate(self, sample: Any, key: int) -> Any:
         """Return a copy that shares nothing with the sample, as a hit of its own.

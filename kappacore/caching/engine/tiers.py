@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
 
@@ -98,14 +99,13 @@ class TieredCache:
 
     def stats(self) -> CacheStats:
         """Return the counters as if both were one cache."""
-        first, second = self.first.stats(), self.second.stats()
-        return replace(
-            first + second,
-            misses=second.misses,
-            refused=second.refused,
-            source_reads=second.source_reads,
-            seconds_source=second.seconds_source,
-        )
+        return _as_one(self.first.stats(), self.second.stats())
+
+    @contextmanager
+    def counted_apart(self) -> Iterator[Callable[[], CacheStats]]:
+        """Count apart what this process reads; see :meth:`SampleCache.counted_apart`."""
+        with self.first.counted_apart() as first, self.second.counted_apart() as second:
+            yield lambda: _as_one(first(), second())
 
     def infos(self) -> list[BackendInfo | None]:
         """Return how full each tier is."""
@@ -117,9 +117,22 @@ class TieredCache:
         self.first.clear()
 
     def close(self) -> None:
-        """Close both."""
-        self.first.close()
-        self.second.close()
+        """Close both, whatever the first one raises."""
+        try:
+            self.first.close()
+        finally:
+            self.second.close()
+
+
+def _as_one(first: CacheStats, second: CacheStats) -> CacheStats:
+    """Return the counters of two tiers; what the first reads from the second is no source read."""
+    return replace(
+        first + second,
+        misses=second.misses,
+        refused=second.refused,
+        source_reads=second.source_reads,
+        seconds_source=second.seconds_source,
+    )
 
 
 def tier_stats(cache: SampleCache | TieredCache, tier: int | None = None) -> CacheStats:
