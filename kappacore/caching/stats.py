@@ -112,7 +112,8 @@ class Counters:
         self._lease: SharedFolderLease | None = None
         self._count_in(bytearray(_LAYOUT.size))
         self._final = CacheStats()
-        self._lock = threading.Lock()
+        # Reentrant: an interrupt may leave it with its thread, which must not wait for itself.
+        self._lock = threading.RLock()
         if is_supported():
             parent = user_folder("stats")
             collect(parent)

@@ -113,7 +113,7 @@ def try_lock(path: Path) -> io.FileIO | None:
                 os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644))
             continue
         try:
-            _files[file.fileno()] = weakref.ref(file)
+            keep_from_children(file)
             flock(file.fileno(), path, wait=False)
             if is_at(file.fileno(), path):
                 return file
@@ -134,9 +134,12 @@ def is_at(fd: int, path: Path) -> bool:
         return False
 
 
-def keep_from_children(fd: int) -> None:
-    """Close a lock's descriptor in every child that is forked from now on."""
-    _locks.add(fd)
+def keep_from_children(lock: int | io.FileIO) -> None:
+    """Close a lock's descriptor, or file, in every child that is forked from now on."""
+    if isinstance(lock, int):
+        _locks.add(lock)
+    else:
+        _files[lock.fileno()] = weakref.ref(lock)
 
 
 def own_lock(owner: object, fd: int) -> Finalize:

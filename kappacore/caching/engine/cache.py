@@ -15,7 +15,7 @@ from kappacore.caching.codec import Codec, check_copy, default_codec
 from kappacore.caching.engine.claims import Claims
 from kappacore.caching.engine.client import BackendClient
 from kappacore.caching.engine.integer_column import IntegerColumn
-from kappacore.caching.engine.loader import load_claimed, load_missing
+from kappacore.caching.engine.loader import load_claimed, load_missing, load_nested
 from kappacore.caching.engine.store import CHECK_DIGESTS, Absence, Store
 from kappacore.caching.identity.namespace import EXTRA_KEYS
 from kappacore.caching.identity.verify import NamespaceProof
@@ -101,7 +101,7 @@ class SampleCache:
         self._closed = False
         self._attached = False
         self._current: _Opened | None = None
-        self._opening: dict[int, threading.Lock] = {}
+        self._opening: dict[int, Any] = {}
         self._place = default_base()
 
     # ---- reading
@@ -117,16 +117,17 @@ class SampleCache:
             N samples. Repeated ones are independent of each other.
         """
         opened = self._open()
-        if not opened.store.ready:
-            opened.proof.establish(load)
         keys = list(dict.fromkeys(indices))
         if keys and not (min(keys) >= 0 and max(keys) < self.length):
             raise IndexOutOfRangeError(
                 f"The indices {keys} are not all in range for {self.length} samples."
             )
-        samples, missing, corrupt = opened.store.get_many(keys)
-        if missing or corrupt:
-            samples |= self._load(opened, missing, corrupt, load)
+        if opened.store.ready or self._establish(opened, load):
+            samples, missing, corrupt = opened.store.get_many(keys)
+            if missing or corrupt:
+                samples |= self._load(opened, missing, corrupt, load)
+        else:
+            samples = load_nested(opened.store, opened.claims, keys, load)
         if len(keys) == len(indices):
             return [samples[key] for key in keys]
         return self._repeat(opened.store, indices, samples, load)
@@ -139,10 +140,8 @@ class SampleCache:
             load: As for :meth:`fetch`.
         """
         opened = self._open()
-        if not 0 <= index < self.length:
+        if not (opened.store.ready and 0 <= index < self.length):
             return self.fetch([index], load)[0]
-        if not opened.store.ready:
-            opened.proof.establish(load)
         sample = opened.store.get(index)
         if type(sample) is not Absence:
             return sample
@@ -155,12 +154,22 @@ class SampleCache:
     ) -> dict[int, Any]:
         """Return samples that the store does not have."""
         samples: dict[int, Any] = {}
-        if opened.proof.renew(load):
+        if not opened.claims.loads_here() and opened.proof.renew(load):
             opened.column.forget()
             samples, missing, corrupt = opened.store.get_many(missing + corrupt)
         if self.columns and missing:
             missing = opened.column.take(missing, samples)
         return samples | load_missing(opened.store, opened.claims, missing, corrupt, load)
+
+    def _establish(self, opened: _Opened, load: Load) -> bool:
+        """Prove whose samples these are; return False while this thread is at it already.
+
+        Then the source reads through its own cache, of which nothing is known yet.
+        """
+        if opened.proof.looking_here:
+            return False
+        opened.proof.establish(load)
+        return True
 
     def _repeat(
         self, store: Store, indices: Sequence[int], samples: dict[int, Any], load: Load
@@ -235,7 +244,7 @@ class SampleCache:
         if opened is not None and opened.pid == pid:
             return opened
         # A lock of this process: at a fork another thread may hold the parent's.
-        with self._opening.setdefault(pid, threading.Lock()):
+        with self._opening.setdefault(pid, threading.RLock()):
             opened = self._current
             if opened is None or opened.pid != pid:
                 opened = self._current = self._open_here()
@@ -261,7 +270,7 @@ class SampleCache:
             copy=self.copy,
             columns=self.columns,
         )
-        claims = Claims(client)
+        claims = Claims(client, self.identity.description["dataset"])
         if self.alone:
             _warn_if_useless(store)
         proof = NamespaceProof(

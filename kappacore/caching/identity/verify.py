@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 import uuid
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,19 +36,19 @@ from kappacore.machine.system import NO_SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec import Codec
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
+    from kappacore.machine.waiting import Wait
 
     Load = Callable[[list[int]], Iterable[Any]]
 
 __all__ = ["NamespaceProof"]
 
-_WAIT = 0.001  # seconds between looks at a header that another process is writing
+LOOKING = -1  # the key of a load that is a look at the source
 
 
 class Entries(Protocol):
@@ -70,7 +69,11 @@ class Entries(Protocol):
 class KeyClaims(Protocol):
     """Claims on keys, so that one process writes and the others wait."""
 
-    def hold_claims(self, keys: list[int]) -> AbstractContextManager[list[int]]: ...
+    def hold(
+        self, keys: list[int], work: Callable[[Any], Any], *, unclaimed: Iterable[int] = ()
+    ) -> Any: ...
+    def loads_here(self) -> list[Any]: ...
+    def wait_for(self, keys: list[int], what: str = "") -> Wait: ...
 
 
 @dataclass(eq=False)
@@ -97,7 +100,13 @@ class NamespaceProof:
     #: The header that was proved to be this source's, and that samples are stored under.
     header: NamespaceHeader | None = field(default=None, init=False)
     _kept: bool = field(default=True, init=False)  # whether the backend has the header
-    _lock: Any = field(default_factory=threading.Lock, init=False)
+    # Reentrant: an interrupt may leave it with its thread, which must not wait for itself.
+    _lock: Any = field(default_factory=threading.RLock, init=False)
+
+    @property
+    def looking_here(self) -> bool:
+        """Whether this thread is looking at the source, which reads through its own cache."""
+        return any(LOOKING in load.keys for load in self.claims.loads_here())
 
     def attach(self) -> None:
         """Compare the claims in the header, if there is one; no sample is read.
@@ -129,7 +138,7 @@ class NamespaceProof:
             NondeterministicSourceError: If two reads of a sample differ.
             NamespaceMismatchError: If the namespace holds another dataset's samples.
         """
-        if self.header is None:
+        if self.header is None and not self.looking_here:
             with self._lock:
                 if self.header is None and not self.entries.failing:
                     self._noting(lambda noted: self._establish(load, known, noted, None))
@@ -166,14 +175,18 @@ class NamespaceProof:
 
     def _noting(self, work: Callable[[NamespaceHeader | None], None]) -> None:
         """Do what only one process that uses the cache object may do; note its result."""
-        note = None if self.folder is None else _open_note(self.folder, self.token)
-        if note is None:
-            work(None)
-            return
-        try:
-            note.update(work, lambda: self.header)
-        finally:
-            note.close()
+
+        def do(_: object) -> None:
+            note = None if self.folder is None else _open_note(self.folder, self.token)
+            if note is None:
+                work(None)
+                return
+            try:
+                note.update(work, lambda: self.header)
+            finally:
+                note.close()
+
+        self.claims.hold([], do, unclaimed=[LOOKING])
 
     def _establish(
         self,
@@ -186,6 +199,8 @@ class NamespaceProof:
         codec, identity, key = entries.codec, entries.identity, entries.length
         source = Source(load, codec, identity)
         self.header = None
+        what = f"the first look at the samples of the cache namespace {identity.namespace!r}"
+        wait = self.claims.wait_for([key], what)
         while True:
             header, corrupt = self._find()
             if header is not None:
@@ -194,24 +209,30 @@ class NamespaceProof:
                 break
             if entries.failing:
                 return
-            with self.claims.hold_claims([key]) as claimed:
-                if claimed or corrupt:
-                    if noted is not None and self.own_entries and cleared is None:
-                        digests, stamp = noted.digests, noted.stamp  # another process has looked
-                    else:
-                        digests, stamp = known or {}, uuid.uuid4().hex
-                        if self.check and not known:
-                            look = getattr(load, "look", None)  # of an ItemLoad
-                            if look is not None:
-                                indices = samples_looked_at(identity.namespace, entries.length)
-                                look(indices, source.digest_value)
-                            digests = check_determinism(source, entries.length)
-                    header = NamespaceHeader.of(identity, digests, stamp)
-                    self._write(header)
-                    if not self._kept and entries.failing:
-                        return
-                    break
-            time.sleep(_WAIT)
+
+            def write_first(progress: Any, corrupt: bool = corrupt) -> NamespaceHeader | None:
+                if not (progress.claimed or corrupt):
+                    return None
+                if noted is not None and self.own_entries and cleared is None:
+                    digests, stamp = noted.digests, noted.stamp  # another process has looked
+                else:
+                    digests, stamp = known or {}, uuid.uuid4().hex
+                    if self.check and not known:
+                        look = getattr(load, "look", None)  # of an ItemLoad
+                        if look is not None:
+                            indices = samples_looked_at(identity.namespace, entries.length)
+                            look(indices, source.digest_value)
+                        digests = check_determinism(source, entries.length)
+                written = NamespaceHeader.of(identity, digests, stamp)
+                self._write(written)
+                return written
+
+            header = self.claims.hold([key], write_first)
+            if header is not None:
+                if not self._kept and entries.failing:
+                    return
+                break
+            wait.pause()
         self.header = header
         entries.adopt(header.stamp)
 
