@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from kappacore.machine.folders import open_private
 from kappacore.machine.locks import keep_from_children, locked, own_lock
-from kappacore.machine.processes import Claimant, ProcessId, command_of, host_name, own_id
+from kappacore.machine.processes import Claimant, ProcessId, look_at, own_id
 from kappacore.machine.system import NO_SPACE
 
 if TYPE_CHECKING:
@@ -179,17 +179,7 @@ class ClaimWords:
 
     def _claimant(self, word: int, fd: int) -> Claimant | None:
         found = self._find(word, fd) if word else None
-        if found is None:
-            return None
-        process, since = found
-        state = process.state()
-        return Claimant(
-            pid=process.pid,
-            host=host_name(),
-            since=since,
-            command="" if state == "?" else command_of(process.pid),
-            state="stopped" if state in ("T", "t") else "",
-        )
+        return None if found is None else look_at(*found)
 
 
 def _flock(start: int) -> bytes:

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kappacore.machine.folders import check_private, make_private, open_private, prune
-from kappacore.machine.locks import check_locks, flock, is_at, keep_from_children, unlock
+from kappacore.machine.locks import (
+    check_locks,
+    flock,
+    holders_of,
+    is_at,
+    keep_from_children,
+    unlock,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,14 +155,9 @@ def count_users(folder: Path) -> int | None:
     For display only: proof takes the lock.
     """
     try:
-        locks = Path("/proc/locks").read_text(encoding="ascii")
-        info = (folder / _USERS).stat()
+        return len(holders_of(folder / _USERS))
     except OSError:
         return None
-    file = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
-    # "1: FLOCK  ADVISORY  READ 4711 00:1b:2 0 EOF"; a waiting process has "->" before FLOCK.
-    rows = (line.split() for line in locks.splitlines())
-    return len({row[4] for row in rows if row[1] == "FLOCK" and row[5] == file})
 
 
 def _longest_keep(folder: Path) -> float:

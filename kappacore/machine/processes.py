@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["Claimant", "ProcessId", "command_of", "own_id"]
+__all__ = ["Claimant", "ProcessId", "command_of", "host_name", "look_at", "own_id"]
 
 
 @dataclass(frozen=True)
@@ -42,29 +42,42 @@ class ProcessId:
 
 @dataclass(frozen=True, kw_only=True)
 class Claimant:
-    """Who has claimed a key.
+    """A process that others wait for.
 
     Args:
         pid: The number of the process.
         host: The name of its machine.
-        since: When it began to load, in seconds since 1970.
+        since: When it began what they wait for, in seconds since 1970; None if unknown.
         command: Its command line; empty if unknown.
         state: What is known to be wrong with it: ``"gone"``, ``"stopped"``, or nothing.
     """
 
     pid: int
     host: str
-    since: float
+    since: float | None = None
     command: str = ""
     state: str = ""
 
     def __str__(self) -> str:
         command = f" ({self.command})" if self.command else ""
-        clock = time.strftime("%H:%M:%S", time.localtime(self.since))
-        text = f"process {self.pid}{command} on {self.host}, since {clock}"
+        text = f"process {self.pid}{command} on {self.host}"
+        if self.since is not None:
+            text += time.strftime(", since %H:%M:%S", time.localtime(self.since))
         if self.state == "stopped":
             return f"{text}; it is stopped (by SIGSTOP, Ctrl-Z or a debugger)"
         return f"{text}; it is gone" if self.state == "gone" else text
+
+
+def look_at(process: ProcessId, since: float | None = None) -> Claimant:
+    """Return what can be said of a process of this machine, in this pid namespace or another."""
+    state = process.state()
+    return Claimant(
+        pid=process.pid,
+        host=host_name(),
+        since=since,
+        command="" if state == "?" else command_of(process.pid),
+        state={"": "gone", "T": "stopped", "t": "stopped"}.get(state, ""),
+    )
 
 
 def own_id() -> ProcessId:
