@@ -23,8 +23,7 @@ import weakref
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from kappacore.machine.folders import open_private
-from kappacore.machine.locks import keep_from_children, locked, own_lock
+from kappacore.machine.locks import LockFile, keep_from_children, locked, open_lock
 from kappacore.machine.processes import Claimant, ProcessId, look_at, own_id
 from kappacore.machine.system import NO_SPACE
 
@@ -44,7 +43,7 @@ _SLOT_SIZE = 64
 _FLOCK = struct.Struct("hhqqi4x")  # fcntl(2)'s struct flock on Linux: type, whence, start, len, pid
 
 
-class Load(io.FileIO):
+class Load(LockFile):
     """One load in progress. Closing it voids its claims.
 
     Use it in a ``with`` statement without ``as``. That ends in C, where no interrupt can come in
@@ -52,8 +51,6 @@ class Load(io.FileIO):
     """
 
     word = 0  # of its claims
-    # In C, and without the warning of an unclosed file: an interrupt may come before the ``with``.
-    __del__ = io.FileIO.close
 
 
 class ClaimWords:
@@ -202,8 +199,8 @@ class MachineClaims:
     def __init__(self, folder: Path, length: int) -> None:
         self._lock = threading.RLock()
         self._lock_path = folder / "claims"
-        self._lock_fd = open_private(self._lock_path)
-        self._close = own_lock(self, self._lock_fd)
+        self._file = open_lock(self._lock_path)
+        self._lock_fd = self._file.fileno()
         self._open(length)
 
     @locked

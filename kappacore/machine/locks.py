@@ -121,6 +121,39 @@ _locks: set[int] = set()
 _files: dict[int, weakref.ref[io.FileIO]] = {}
 
 
+class LockFile(io.FileIO):
+    """A file that closes itself, and so frees its lock, with the last reference to it.
+
+    All of this is written in C, so that Ctrl-C cannot interrupt it halfway.
+    """
+
+    __del__ = io.FileIO.close  # no warning: that is how it is meant
+
+
+def open_lock(path: Path) -> LockFile:
+    """Open a private file to lock, made if it is missing, that no child process keeps open.
+
+    No interrupt can come between the opening and the file that closes itself.
+
+    Raises:
+        OSError: If it cannot be opened; ``ELOOP`` if it is a link.
+    """
+    while True:
+        try:
+            file = LockFile(path, "r+")
+            break
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError), LockFile(path, "x+", opener=_create):
+                pass
+    keep_from_children(file)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return file
+
+
+_create = functools.partial(os.open, mode=0o600)  # in C as well
+
+
 def try_lock(path: Path) -> io.FileIO | None:
     """Lock a file exclusively, against other threads too, unless it is locked.
 
@@ -221,6 +254,20 @@ def _unlock_late(owner: Any, _: object) -> None:
     owner._late = None
     with contextlib.suppress(OSError, ValueError):  # closed by now
         fcntl.flock(owner._lock_fd, fcntl.LOCK_UN)
+
+
+def unlock_file(file: io.FileIO) -> None:
+    """Free a lock and close its file, unless that was done."""
+    if file.closed:  # as it is in a forked child
+        return
+    try:
+        # Closing alone may not free it: a mapping or another process may have the same lock open.
+        fcntl.flock(file, fcntl.LOCK_UN)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:  # then there is none to free
+            raise
+    finally:
+        file.close()
 
 
 def unlock(fd: int) -> None:

@@ -72,7 +72,8 @@ def interrupted_before(bytecode: int, *packages: str) -> Iterator[Callable[[], b
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
         elif event == "opcode":
             left -= 1
-            if left < 0:
+            # Before a function's first line Python makes its cells, and lets nothing come between.
+            if left < 0 and frame.f_lineno is not None:
                 sys.settrace(None)
                 raise KeyboardInterrupt
         return trace

@@ -30,8 +30,7 @@ from kappacore.errors import (
     NamespaceMismatchError,
     UncacheableValueError,
 )
-from kappacore.machine.folders import open_private
-from kappacore.machine.locks import locked, own_lock
+from kappacore.machine.locks import locked, open_lock
 from kappacore.machine.system import NO_SPACE
 
 if TYPE_CHECKING:
@@ -180,11 +179,8 @@ class NamespaceProof:
             note = None if self.folder is None else _open_note(self.folder, self.token)
             if note is None:
                 work(None)
-                return
-            try:
+            else:
                 note.update(work, lambda: self.header)
-            finally:
-                note.close()
 
         self.claims.hold([], do, unclaimed=[LOOKING])
 
@@ -320,13 +316,13 @@ class _Note:
     """The header that one cache object has proved on this machine, in a file of its own.
 
     Args:
-        fd: A descriptor of the file.
-        path: Its path.
+        path: The file.
     """
 
-    def __init__(self, fd: int, path: Path) -> None:
-        self._lock_fd, self._lock_path = fd, path
-        self.close = own_lock(self, fd)
+    def __init__(self, path: Path) -> None:
+        self._lock_path = path
+        self._file = open_lock(path)  # no child keeps it
+        self._lock_fd = self._file.fileno()
 
     @locked
     def update(
@@ -356,7 +352,7 @@ class _Note:
 def _open_note(folder: Path, token: str) -> _Note | None:
     path = folder / f"proved-{token}"
     try:
-        return _Note(open_private(path), path)
+        return _Note(path)
     except FileNotFoundError:  # somebody has removed the folder
         return None
     except OSError as error:
