@@ -132,6 +132,10 @@ class DependsOnCtxError(CacheError, ValueError):
     """An item to be cached follows another one through ctx."""
 
 
+class CircularReadError(CacheError, RecursionError):
+    """A source reads a sample through its own cache in order to read that same sample."""
+
+
 class SizeLimitError(CacheError, ValueError):
     """A cache's size limit is too small for a single sample."""
 

@@ -15,6 +15,7 @@ from .datasets.items import Ctx as Ctx
 from .datasets.items import Item as Item
 from .datasets.items import find_item as find_item
 from .machine.claims import ClaimWords as ClaimWords
+from .machine.claims import Load as Load
 from .machine.folders import make_base as make_base
 from .machine.folders import open_private as open_private
 from .machine.folders import user_folder as user_folder
@@ -26,6 +27,11 @@ from .machine.lease import last_used as last_used
 from .machine.lease import remove as remove
 from .machine.locks import locked as locked
 from .machine.locks import own_lock as own_lock
+from .machine.processes import Claimant as Claimant
+from .machine.processes import ProcessId as ProcessId
+from .machine.processes import command_of as command_of
+from .machine.processes import host_name as host_name
+from .machine.processes import own_id as own_id
 from .machine.system import NO_SPACE as NO_SPACE
 from .machine.system import boot_id as boot_id
 from .plugins.hookspecs import hookimpl as hookimpl

@@ -12,9 +12,9 @@ from itertools import count
 from operator import add, sub
 from typing import TYPE_CHECKING, Any
 
-from kappacore.machine.folders import open_private, user_folder
+from kappacore.machine.folders import user_folder
 from kappacore.machine.lease import SharedFolderLease, collect
-from kappacore.machine.locks import flock, is_supported, own_lock
+from kappacore.machine.locks import LockFile, flock, is_supported, open_lock, unlock_file
 from kappacore.machine.system import NO_SPACE
 from kappacore.sizes import format_size
 
@@ -114,13 +114,13 @@ class Counters:
         self._lease: SharedFolderLease | None = None
         self._count_in(bytearray(_LAYOUT.size))
         self._final = CacheStats()
-        self._lock = threading.Lock()
+        # Reentrant: an interrupt may leave it with its thread, which must not wait for itself.
+        self._lock = threading.RLock()
         if is_supported():
             parent = user_folder("stats")
             collect(parent)
             self._lease = SharedFolderLease(parent / namespace)
-            fd, slot = _take_slot(self._lease.folder)
-            self._release_slot = own_lock(self, fd)
+            self._slot_file, slot = _take_slot(self._lease.folder)
             if slot is not None:
                 self._count_in(slot)
 
@@ -193,24 +193,22 @@ class Counters:
             return False
         self._final = self.total()
         self._count_in(bytearray(_LAYOUT.size))  # late counts of other threads are dropped
-        self._release_slot()
+        unlock_file(self._slot_file)
         lease, self._lease = self._lease, None
         return lease.release()
 
 
-def _take_slot(folder: Path) -> tuple[int, mmap.mmap | None]:
+def _take_slot(folder: Path) -> tuple[LockFile, mmap.mmap | None]:
     """Lock the first free slot and map it; its mapping is None without space behind the folder."""
     for number in count():
         path = folder / f"slot-{number:04d}"
-        fd = open_private(path)
+        file = open_lock(path)
+        fd = file.fileno()
         try:
             flock(fd, path, wait=False)
             break
         except BlockingIOError:
-            os.close(fd)
-        except BaseException:
-            os.close(fd)
-            raise
+            continue
     if os.fstat(fd).st_size < _LAYOUT.size:
         # Written, not only truncated to size, so that missing memory is an error here.
         try:
@@ -218,5 +216,5 @@ def _take_slot(folder: Path) -> tuple[int, mmap.mmap | None]:
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
-            return fd, None
-    return fd, mmap.mmap(fd, _LAYOUT.size)
+            return file, None
+    return file, mmap.mmap(fd, _LAYOUT.size)

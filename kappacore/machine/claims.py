@@ -1,72 +1,186 @@
-"""Claims among the processes of one machine: who loads a sample while the others wait."""
+"""Claims among the processes of one machine: who loads a sample while the others wait.
+
+A claim lives as long as the load it was made for. A load is an open file that holds the kernel's
+lock on a slot of it. The word of a key names the slot, and which of its many loads it is. Whatever
+ends the load closes its file: its end, an error, an interrupt, a kill. Then the kernel frees the
+lock, and the claim is void at once, even where its word still stands. So no thread has to renew
+claims, which could not run while a source keeps the interpreter to itself.
+
+The lock is the open file's (``F_OFD_SETLK``), not the process's, so threads exclude each other too.
+A forked child closes its copy. One that cannot, because Python did not fork it or it has not run
+yet, keeps the lock, but not the claim: the slot says which process the load belongs to.
+"""
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
+import struct
 import threading
 import time
+import weakref
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from kappacore.machine.folders import open_private
-from kappacore.machine.locks import locked, own_lock
+from kappacore.machine.locks import LockFile, keep_from_children, locked, open_lock
+from kappacore.machine.processes import Claimant, ProcessId, look_at, own_id
 from kappacore.machine.system import NO_SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-_OWNER_BITS = 20
-_OWNER_MASK = (1 << _OWNER_BITS) - 1
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+_SLOT_BITS = 20  # of a word, below the number of the load
+_SLOT_MASK = (1 << _SLOT_BITS) - 1
+_SLOT = struct.Struct("=QQQQd")  # number of the load, pid, its namespace and start; since when
+_SLOT_SIZE = 64
+_FLOCK = struct.Struct("hhqqi4x")  # fcntl(2)'s struct flock on Linux: type, whence, start, len, pid
+
+
+class Load(LockFile):
+    """One load in progress. Closing it voids its claims.
+
+    Use it in a ``with`` statement without ``as``. That ends in C, where no interrupt can come in
+    between, and a traceback that somebody keeps holds on to names, not to what has none.
+    """
+
+    word = 0  # of its claims
 
 
 class ClaimWords:
-    """Claims of one process in memory that it shares with others; a lock must be held for each use.
-
-    A word per key holds the end of the claim, in milliseconds of the monotonic clock, above 20 bits
-    for the owner. The word 0 is no claim.
+    """Claims in words that processes share; their lock must be held to claim and release.
 
     Args:
-        words: The words, as unsigned 64-bit integers.
-        users: How many owners these words have had before.
+        words: A word per key, as unsigned 64-bit integers; 0 is no claim.
+        path: The file with the slots.
+        start: Where in the file the slots begin, in bytes.
     """
 
-    def __init__(self, words: memoryview, users: int) -> None:
+    def __init__(self, words: memoryview, path: Path, start: int = 0) -> None:
         self.words = words
-        self._owner = users % _OWNER_MASK + 1
+        self._path = str(path)
+        self._start = start
+        self._slot = 0  # where the last load was
+        self._stopped: dict[int, float] = {}  # words of stopped processes, and since when
+        self._own: Load | None = None
+
+    def begin_load(self) -> Load | None:
+        """Begin a load; None if there is no space left to say so."""
+        load = Load(self._path, "r+")
+        try:
+            keep_from_children(load)
+            self._take_slot(load)
+        except BaseException as error:
+            load.close()
+            if isinstance(error, OSError) and error.errno in NO_SPACE:
+                return None
+            raise
+        return load
+
+    def _take_slot(self, load: Load) -> None:
+        fd = load.fileno()
+        for slot in count(self._slot):
+            start = self._start + _SLOT_SIZE * slot
+            try:
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(start))
+                break
+            except (BlockingIOError, PermissionError):  # another load's
+                continue
+        before = os.pread(fd, _SLOT.size, start)
+        number = 1 + (_SLOT.unpack(before)[0] if len(before) == _SLOT.size else 0)
+        own = own_id()
+        os.pwrite(fd, _SLOT.pack(number, own.pid, own.space, own.started, time.time()), start)
+        load.word = number << _SLOT_BITS | slot
+        self._slot = slot
+
+    def own_load(self) -> Load | None:
+        """Return a load that lasts as long as this object; None if there is no space for it."""
+        if self._own is None or self._own.closed:
+            self._own = self.begin_load()
+            if self._own is not None:
+                weakref.finalize(self, self._own.close)
+        return self._own
 
     def claim_many(
-        self, keys: Sequence[int], ttl: float, stored: Sequence[int] | None = None
+        self, keys: Sequence[int], ttl: float, load: Load, stored: Sequence[int] | None = None
     ) -> list[bool]:
-        """Claim keys, or renew this owner's claims.
+        """Claim keys for a load.
 
         Args:
             keys: The keys.
-            ttl: Seconds until the claims expire.
+            ttl: Seconds after which the claims of a stopped process are void.
+            load: The load.
             stored: A number per key, not 0 where there is nothing left to load.
 
         Returns:
-            For each key whether it was granted: neither claimed by another owner nor stored.
+            For each key whether it was granted: neither claimed by another load nor stored.
         """
-        words, owner = self.words, self._owner
-        now = int(time.monotonic() * 1000)
-        claim = (now + int(ttl * 1000)) << _OWNER_BITS | owner
+        words, word, fd = self.words, load.word, load.fileno()
+        free = {0: True, word: True}
         granted = []
         for key in keys:
-            word = words[key]
-            free = word & _OWNER_MASK == owner or word >> _OWNER_BITS <= now
-            if free and stored is not None and stored[key]:
-                free = False
-            if free:
-                words[key] = claim
-            granted.append(free)
+            other = words[key]
+            if other not in free:
+                free[other] = self._is_void(other, ttl, fd)
+            ok = free[other] and not (stored is not None and stored[key])
+            if ok:
+                words[key] = word
+            granted.append(ok)
         return granted
 
-    def release_many(self, keys: Sequence[int]) -> None:
-        """Release this owner's claims; other keys are left alone."""
+    def release_many(self, keys: Sequence[int], load: Load) -> None:
+        """Release a load's claims; other keys are left alone."""
         for key in keys:
-            if self.words[key] & _OWNER_MASK == self._owner:
+            if self.words[key] == load.word:
                 self.words[key] = 0
+
+    def live_words(self) -> set[int]:
+        """Return the words of all claims that are not void; a stopped process's are not."""
+        words = {word for word in self.words if word}
+        if not words:
+            return words
+        with io.FileIO(self._path) as file:
+            return {word for word in words if self._find(word, file.fileno()) is not None}
+
+    def claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
+        """Return who has claimed keys; None where nobody has."""
+        with io.FileIO(self._path) as file:
+            return [self._claimant(self.words[key], file.fileno()) for key in keys]
+
+    def _is_void(self, word: int, ttl: float, fd: int) -> bool:
+        found = self._find(word, fd)
+        if found is None or found[0].state() not in ("T", "t"):
+            self._stopped.pop(word, None)
+            return found is None
+        now = time.monotonic()
+        return now - self._stopped.setdefault(word, now) >= ttl
+
+    def _find(self, word: int, fd: int) -> tuple[ProcessId, float] | None:
+        """Return who has made a claim, and when its load began; None if it is void."""
+        start = self._start + _SLOT_SIZE * (word & _SLOT_MASK)
+        held = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(start))
+        slot = os.pread(fd, _SLOT.size, start)
+        if _FLOCK.unpack(held)[0] == fcntl.F_UNLCK or len(slot) < _SLOT.size:
+            return None
+        number, pid, space, started, since = _SLOT.unpack(slot)
+        process = ProcessId(pid, space, started)
+        if number != word >> _SLOT_BITS or not process.state():
+            return None
+        return process, since
+
+    def _claimant(self, word: int, fd: int) -> Claimant | None:
+        found = self._find(word, fd) if word else None
+        return None if found is None else look_at(*found)
+
+
+def _flock(start: int) -> bytes:
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, _SLOT_SIZE, 0)
 
 
 class MachineClaims:
@@ -83,31 +197,51 @@ class MachineClaims:
     """
 
     def __init__(self, folder: Path, length: int) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._lock_path = folder / "claims"
-        self._lock_fd = open_private(self._lock_path)
-        self._close = own_lock(self, self._lock_fd)
+        self._file = open_lock(self._lock_path)
+        self._lock_fd = self._file.fileno()
         self._open(length)
 
     @locked
     def _open(self, length: int) -> None:
-        size = 8 * (length + 1)
+        size = 8 * length
         # So that missing space is an error here rather than a bus error at first use.
         os.posix_fallocate(self._lock_fd, 0, size)
         words = memoryview(mmap.mmap(self._lock_fd, size)).cast("Q")
-        self._claims = ClaimWords(words, words[length])
-        words[length] += 1  # the last word counts the users
+        # The slots lie behind the words, as many as there are loads at the same time.
+        self._words = ClaimWords(words, self._lock_path, start=size)
 
-    def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
-        """Claim keys, or renew this process's claims; False where another process has one."""
+    def begin_load(self) -> Load | None:
+        """See :meth:`ClaimWords.begin_load`."""
         with self._lock:
-            granted: list[bool] = self._locked(self._claims.claim_many, keys, ttl)
+            return self._words.begin_load()
+
+    def claim_many(self, keys: Sequence[int], ttl: float, load: Load | None = None) -> list[bool]:
+        """Claim keys; False where another load has one.
+
+        Args:
+            keys: The keys.
+            ttl: Seconds after which the claims of a stopped process are void.
+            load: The load; None: one that lasts as long as this object.
+        """
+        with self._lock:
+            load = load or self._words.own_load()
+            if load is None:
+                return [True] * len(keys)
+            granted: list[bool] = self._locked(self._words.claim_many, keys, ttl, load)
         return granted
 
-    def release_many(self, keys: Sequence[int]) -> None:
-        """Release this process's claims."""
+    def release_many(self, keys: Sequence[int], load: Load | None = None) -> None:
+        """Release the claims of a load."""
         with self._lock:
-            self._locked(self._claims.release_many, keys)
+            load = load or self._words.own_load()
+            if load is not None:
+                self._locked(self._words.release_many, keys, load)
+
+    def claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
+        """Return who has claimed keys; None where nobody has."""
+        return self._words.claimants(keys)
 
     @locked
     def _locked(self, method: Callable[..., Any], *arguments: Any) -> Any:
@@ -116,7 +250,7 @@ class MachineClaims:
 
 def open_claims(folder: Path | None, length: int) -> MachineClaims | None:
     """Return the claims in a folder; None without a folder or without space for them."""
-    if folder is None:
+    if folder is None or not hasattr(fcntl, "F_OFD_SETLK"):
         return None
     try:
         return MachineClaims(folder, length)

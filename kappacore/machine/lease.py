@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kappacore.machine.folders import check_private, make_private, open_private, prune
-from kappacore.machine.locks import check_locks, flock, is_at, keep_from_children, unlock
+from kappacore.machine.locks import (
+    LockFile,
+    check_locks,
+    flock,
+    holders_of,
+    is_at,
+    open_lock,
+    unlock_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,11 +57,10 @@ class SharedFolderLease:
 
     def __init__(self, folder: Path, keep: float = 0) -> None:
         self.folder = folder
-        fd = _join(folder)
-        keep_from_children(fd)
+        file = _join(folder)
         self._last: list[Callable[[], bool] | None] = [None]
         self._release = Finalize(
-            self, _release, args=(fd, folder, self._last), exitpriority=_EXIT_PRIORITY
+            self, _release, args=(file, folder, self._last), exitpriority=_EXIT_PRIORITY
         )
         if keep > _longest_keep(folder):
             # In the name of a file, so that two processes cannot overwrite each other's.
@@ -119,13 +126,13 @@ def remove(folder: Path, *, kept: bool, last: Callable[[], bool] | None = None) 
         True if it was removed.
     """
     try:
-        fd = open_private(folder / _USERS)
+        file = open_lock(folder / _USERS)
     except FileNotFoundError:
         return False
     try:
-        return _remove_if_alone(fd, folder, kept=kept, last=last)
+        return _remove_if_alone(file.fileno(), folder, kept=kept, last=last)
     finally:
-        unlock(fd)
+        unlock_file(file)
 
 
 def last_used(folder: Path) -> float:
@@ -148,14 +155,9 @@ def count_users(folder: Path) -> int | None:
     For display only: proof takes the lock.
     """
     try:
-        locks = Path("/proc/locks").read_text(encoding="ascii")
-        info = (folder / _USERS).stat()
+        return len(holders_of(folder / _USERS))
     except OSError:
         return None
-    file = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
-    # "1: FLOCK  ADVISORY  READ 4711 00:1b:2 0 EOF"; a waiting process has "->" before FLOCK.
-    rows = (line.split() for line in locks.splitlines())
-    return len({row[4] for row in rows if row[1] == "FLOCK" and row[5] == file})
 
 
 def _longest_keep(folder: Path) -> float:
@@ -171,7 +173,7 @@ def _longest_keep(folder: Path) -> float:
     return longest
 
 
-def _join(folder: Path) -> int:
+def _join(folder: Path) -> LockFile:
     while True:
         try:
             if not (folder / _USERS).exists():
@@ -179,27 +181,23 @@ def _join(folder: Path) -> int:
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
             check_private(folder)
-            fd = open_private(folder / _USERS)
+            file = open_lock(folder / _USERS)  # an interrupt leaves the folder in no use
         except FileNotFoundError:  # removed meanwhile, perhaps with the folders around it
             make_private(folder.parent)
             continue
-        try:
-            flock(fd, folder / _USERS, shared=True)
-            if is_at(fd, folder / _USERS):
-                os.utime(fd)
-                return fd
-        except BaseException:  # an interrupt would leave the folder in use with this process
-            os.close(fd)
-            raise
-        os.close(fd)
+        flock(file.fileno(), folder / _USERS, shared=True)
+        if is_at(file.fileno(), folder / _USERS):
+            os.utime(file.fileno())
+            return file
+        file.close()
 
 
-def _release(fd: int, folder: Path, last: list[Callable[[], bool] | None]) -> bool:
+def _release(file: LockFile, folder: Path, last: list[Callable[[], bool] | None]) -> bool:
     try:
-        os.utime(fd)
-        return _remove_if_alone(fd, folder, last=last[-1])
+        os.utime(file.fileno())
+        return _remove_if_alone(file.fileno(), folder, last=last[-1])
     finally:
-        unlock(fd)
+        unlock_file(file)
 
 
 def _remove_if_alone(

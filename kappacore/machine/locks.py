@@ -10,13 +10,15 @@ import os
 import tempfile
 import weakref
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kappacore.errors import StorageError
+from kappacore.machine.processes import ProcessId, look_at, own_id
+from kappacore.machine.waiting import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 try:
     import fcntl
@@ -48,11 +50,43 @@ def flock(fd: int, path: Path, *, shared: bool = False, wait: bool = True) -> No
         StorageError: If the file system has no locks.
     """
     operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    waiting: Wait | None = None
+    while True:
+        try:
+            fcntl.flock(fd, operation | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not wait:
+                raise
+        except OSError as error:
+            _refuse_without_locks(path, error)
+            raise
+        # Not by the kernel, which would wait without a word for a process that is stopped.
+        waiting = waiting or Wait(lambda: f"the lock {path} is held by {_holders(path)}")
+        waiting.pause()
+
+
+def _holders(path: Path) -> str:
+    """Return which processes hold a lock, for people."""
     try:
-        fcntl.flock(fd, operation if wait else operation | fcntl.LOCK_NB)
-    except OSError as error:
-        _refuse_without_locks(path, error)
-        raise
+        found = [look_at(ProcessId(pid, own_id().space, 0)) for pid in holders_of(path)]
+    except OSError:
+        found = []
+    return " and ".join(map(str, found)) or "a process that cannot be seen from here"
+
+
+def holders_of(path: Path) -> list[int]:
+    """Return the processes visible to this one that hold a lock on a file, for display only.
+
+    Raises:
+        OSError: If that cannot be looked up.
+    """
+    locks = Path("/proc/locks").read_text(encoding="ascii")
+    info = path.stat()
+    file = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
+    # "1: FLOCK  ADVISORY  READ 4711 00:1b:2 0 EOF"; a waiting process has "->" before FLOCK.
+    rows = (line.split() for line in locks.splitlines())
+    return sorted({int(row[4]) for row in rows if row[1] == "FLOCK" and row[5] == file})
 
 
 def check_locks(folder: Path) -> None:
@@ -87,6 +121,39 @@ _locks: set[int] = set()
 _files: dict[int, weakref.ref[io.FileIO]] = {}
 
 
+class LockFile(io.FileIO):
+    """A file that closes itself, and so frees its lock, with the last reference to it.
+
+    All of this is written in C, so that Ctrl-C cannot interrupt it halfway.
+    """
+
+    __del__ = io.FileIO.close  # no warning: that is how it is meant
+
+
+def open_lock(path: Path) -> LockFile:
+    """Open a private file to lock, made if it is missing, that no child process keeps open.
+
+    No interrupt can come between the opening and the file that closes itself.
+
+    Raises:
+        OSError: If it cannot be opened; ``ELOOP`` if it is a link.
+    """
+    while True:
+        try:
+            file = LockFile(path, "r+")
+            break
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError), LockFile(path, "x+", opener=_create):
+                pass
+    keep_from_children(file)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return file
+
+
+_create = functools.partial(os.open, mode=0o600)  # in C as well
+
+
 def try_lock(path: Path) -> io.FileIO | None:
     """Lock a file exclusively, against other threads too, unless it is locked.
 
@@ -113,7 +180,7 @@ def try_lock(path: Path) -> io.FileIO | None:
                 os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644))
             continue
         try:
-            _files[file.fileno()] = weakref.ref(file)
+            keep_from_children(file)
             flock(file.fileno(), path, wait=False)
             if is_at(file.fileno(), path):
                 return file
@@ -134,9 +201,12 @@ def is_at(fd: int, path: Path) -> bool:
         return False
 
 
-def keep_from_children(fd: int) -> None:
-    """Close a lock's descriptor in every child that is forked from now on."""
-    _locks.add(fd)
+def keep_from_children(lock: int | io.FileIO) -> None:
+    """Close a lock's descriptor, or file, in every child that is forked from now on."""
+    if isinstance(lock, int):
+        _locks.add(lock)
+    else:
+        _files[lock.fileno()] = weakref.ref(lock)
 
 
 def own_lock(owner: object, fd: int) -> Finalize:
@@ -158,17 +228,46 @@ def locked(method: Method) -> Method:
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        held = _Frame()
+        # A debugger or tracer may raise where no signal can, before the lock is freed below. Then
+        # it goes with this frame.
+        self._late = weakref.ref(held, functools.partial(_unlock_late, self))
         try:
             flock(self._lock_fd, self._lock_path)
             return method(self, *args, **kwargs)
         finally:
             try:  # not flock() above, which could be interrupted before its first line
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+                self._late = None
             except OSError as error:
                 _refuse_without_locks(self._lock_path, error)
                 raise
 
     return cast("Method", call)
+
+
+class _Frame:
+    """Ends with the frame that holds it."""
+
+
+def _unlock_late(owner: Any, _: object) -> None:
+    owner._late = None
+    with contextlib.suppress(OSError, ValueError):  # closed by now
+        fcntl.flock(owner._lock_fd, fcntl.LOCK_UN)
+
+
+def unlock_file(file: io.FileIO) -> None:
+    """Free a lock and close its file, unless that was done."""
+    if file.closed:  # as it is in a forked child
+        return
+    try:
+        # Closing alone may not free it: a mapping or another process may have the same lock open.
+        fcntl.flock(file, fcntl.LOCK_UN)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:  # then there is none to free
+            raise
+    finally:
+        file.close()
 
 
 def unlock(fd: int) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
-__all__ = ["interrupts"]
+__all__ = ["interrupted_before", "interrupts"]
 
 
 def interrupts(call: Callable[[], Any]) -> Iterator[KeyboardInterrupt]:
@@ -45,3 +47,42 @@ def interrupts(call: Callable[[], Any]) -> Iterator[KeyboardInterrupt]:
         else:
             return
         moment += 1
+
+
+@contextmanager
+def interrupted_before(bytecode: int, *packages: str) -> Iterator[Callable[[], bool]]:
+    """Raise KeyboardInterrupt before a bytecode of some packages is run in this thread.
+
+    That is harsher than a signal, which comes at some of them only: no statement is safe from it.
+
+    Args:
+        bytecode: which, counted from 0 over all that are run.
+        *packages: names of packages.
+
+    Yields:
+        A function that returns whether it was raised.
+    """
+    left = bytecode
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal left
+        if event == "call":
+            if str(frame.f_globals.get("__name__")).partition(".")[0] not in packages:
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        elif event == "opcode":
+            left -= 1
+            # Before a function's first line Python makes its cells, and lets nothing come between.
+            if left < 0 and frame.f_lineno is not None:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    gc.disable()
+    sys.settrace(trace)
+    try:
+        yield lambda: left < 0
+    finally:
+        sys.settrace(before)
+        gc.enable()

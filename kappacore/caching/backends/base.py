@@ -13,6 +13,8 @@ from kappacore.plugins.options import check_options
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from kappacore.machine.claims import Load
+    from kappacore.machine.processes import Claimant
     from kappacore.plugins import PluginRef
 
 __all__ = ["BackendInfo", "Buffer", "CacheBackend", "Scope", "backend_class", "takes_keep"]
@@ -159,6 +161,22 @@ class CacheBackend(ABC):
 
     def release_many(self, keys: Sequence[int]) -> None:  # noqa: B027 - optional
         """Release claims of this process, whether the values were stored or not."""
+
+    def claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
+        """Return who has claimed ``keys``, to tell those who wait; None where that is unknown.
+
+        Asked only when a wait has become long.
+        """
+        return [None] * len(keys)
+
+    def begin_load(self) -> Load | None:
+        """Return a load of this machine that claims end with; None if they end with their ttl.
+
+        The engine then gives the load to ``claim_many`` and ``release_many`` as another argument,
+        renews nothing, and closes the load in the end. For backends that keep
+        :class:`kappacore.plugin_api.ClaimWords` in memory of their own.
+        """
+        return None
 
     def clear(self) -> None:
         """Remove all entries of this namespace, for all its users, and nothing else."""

@@ -15,7 +15,12 @@ from kappacore.caching.codec import Codec, check_copy, default_codec
 from kappacore.caching.engine.claims import Claims
 from kappacore.caching.engine.client import BackendClient
 from kappacore.caching.engine.integer_column import IntegerColumn
-from kappacore.caching.engine.loader import load_claimed, load_missing, read_source
+from kappacore.caching.engine.loader import (
+    load_claimed,
+    load_missing,
+    load_nested,
+    read_source,
+)
 from kappacore.caching.engine.store import CHECK_DIGESTS, Absence, Store
 from kappacore.caching.identity.namespace import EXTRA_KEYS
 from kappacore.caching.identity.verify import NamespaceProof
@@ -102,7 +107,7 @@ class SampleCache:
         self._closed = False
         self._attached = False
         self._current: _Opened | None = None
-        self._opening: dict[int, threading.Lock] = {}
+        self._opening: dict[int, Any] = {}
         self._place = default_base()
 
     # ---- reading
@@ -128,7 +133,7 @@ class SampleCache:
             if missing or corrupt:
                 samples |= self._load(opened, missing, corrupt, load)
         else:
-            samples = _read_past(opened.store, keys, load)
+            samples = self._read_past(opened, keys, load)
         if len(keys) == len(indices):
             return [samples[key] for key in keys]
         return self._repeat(opened.store, indices, samples, load)
@@ -141,10 +146,8 @@ class SampleCache:
             load: As for :meth:`fetch`.
         """
         opened = self._open()
-        if not 0 <= index < self.length:
+        if not (opened.store.ready and 0 <= index < self.length):
             return self.fetch([index], load)[0]
-        if not opened.store.ready and not self._is_proved(opened, load):
-            return _read_past(opened.store, [index], load)[index]
         sample = opened.store.get(index)
         if type(sample) is not Absence:
             return sample
@@ -157,10 +160,10 @@ class SampleCache:
     ) -> dict[int, Any]:
         """Return samples that the store does not have."""
         samples: dict[int, Any] = {}
-        if opened.proof.renew(load):
+        if not opened.claims.loads_here() and opened.proof.renew(load):
             opened.column.forget()
             if not opened.store.ready:
-                return _read_past(opened.store, missing + corrupt, load)
+                return self._read_past(opened, missing + corrupt, load)
             samples, missing, corrupt = opened.store.get_many(missing + corrupt)
         if self.columns and missing:
             missing = opened.column.take(missing, samples)
@@ -170,10 +173,22 @@ class SampleCache:
         return samples
 
     def _is_proved(self, opened: _Opened, load: Load) -> bool:
-        """Prove the namespace if need be; return False if its backend fails."""
+        """Prove the namespace if need be.
+
+        Returns:
+            False if its backend fails, or while this thread is at it already: then the source reads
+            through its own cache, of which nothing is known yet.
+        """
         if not opened.store.ready:
             opened.proof.establish(load)
         return opened.store.ready
+
+    def _read_past(self, opened: _Opened, keys: list[int], load: Load) -> dict[int, Any]:
+        """Read samples without the backend: it is down, or this thread looks at the source."""
+        if opened.proof.looking_here:
+            return load_nested(opened.store, opened.claims, keys, load)
+        read = zip(keys, read_source(opened.store, keys, load), strict=True)
+        return {key: opened.store.detach(key, sample)[1] for key, sample in read}
 
     def _repeat(
         self, store: Store, indices: Sequence[int], samples: dict[int, Any], load: Load
@@ -262,7 +277,7 @@ class SampleCache:
         if opened is not None and opened.pid == pid:
             return opened
         # A lock of this process: at a fork another thread may hold the parent's.
-        with self._opening.setdefault(pid, threading.Lock()):
+        with self._opening.setdefault(pid, threading.RLock()):
             opened = self._current
             if opened is None or opened.pid != pid:
                 opened = self._current = self._open_here()
@@ -288,7 +303,7 @@ class SampleCache:
             copy=self.copy,
             columns=self.columns,
         )
-        claims = Claims(client)
+        claims = Claims(client, self.identity.description["dataset"])
         if self.alone:
             _warn_if_useless(store)
         proof = NamespaceProof(
@@ -368,12 +383,6 @@ class SampleCache:
     def scope(self) -> Scope:
         """Who shares the entries: this process, the machine, or the network."""
         return self._open().client.scope
-
-
-def _read_past(store: Store, keys: list[int], load: Load) -> dict[int, Any]:
-    """Read samples from the source, as those of a miss, while the backend is down."""
-    read = zip(keys, read_source(store, keys, load), strict=True)
-    return {key: store.detach(key, sample)[1] for key, sample in read}
 
 
 def _warn_if_useless(store: Store) -> None:

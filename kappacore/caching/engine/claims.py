@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
-import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import weakref
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
-from kappacore.machine.claims import open_claims
+from kappacore.machine.claims import Load, open_claims
+from kappacore.machine.waiting import Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from kappacore.caching.backends.base import Buffer
     from kappacore.caching.engine.client import BackendClient
+    from kappacore.machine.processes import Claimant
 
-__all__ = ["CLAIM_TTL", "Claims"]
+__all__ = ["CLAIM_TTL", "Claims", "Progress"]
 
 log = logging.getLogger("kappacore.cache")
 
-CLAIM_TTL = 5.0  # seconds; claims are renewed while a source is slower than that
+T = TypeVar("T")
+
+#: Seconds after which the claims of a stopped process are void, and claims among machines that
+#: nobody has renewed.
+CLAIM_TTL = 5.0
+
+
+@dataclass(eq=False)
+class Progress:
+    """A load in progress.
+
+    Args:
+        thread: The thread that loads.
+        keys: The keys that it reads from the source.
+        claimed: Those of them that it has claimed.
+        values: What it has read so far, as it is stored.
+    """
+
+    thread: int
+    keys: set[int]
+    claimed: list[int] = field(default_factory=list)
+    values: dict[int, Sequence[Buffer]] = field(default_factory=dict)
+    #: An open file (or what is like one) that is closed by whatever ends the load.
+    file: Callable[[], io.IOBase | None] = lambda: None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        file = self.file()
+        return file is None or file.closed
 
 
 class Claims:
@@ -30,115 +64,163 @@ class Claims:
 
     Args:
         client: This process's use of the backend.
+        what: The dataset, for those who wait.
     """
 
-    def __init__(self, client: BackendClient) -> None:
+    def __init__(self, client: BackendClient, what: str = "") -> None:
         self._client = client
+        self._what = what
         without = not client.has_claims and client.scope != "process"
         self._machine = open_claims(client.counters.folder, client.length) if without else None
-        self._held: dict[int, float] = {}  # by a thread of this process, until when
-        self._lock = threading.Lock()
+        self._loads: list[Progress] = []  # of all threads of this process
+        # Reentrant: an interrupt may leave a lock with its thread, which must not wait for itself.
+        self._lock = threading.RLock()
 
-    @contextmanager
-    def hold_claims(self, keys: list[int]) -> Iterator[list[int]]:
-        """Claim keys, renew the claims while the block runs, and release them after it.
+    # ---- loading
 
-        Yields:
-            The keys that were claimed.
+    def hold(
+        self, keys: Sequence[int], work: Callable[[Progress], T], *, unclaimed: Iterable[int] = ()
+    ) -> T:
+        """Claim keys, do work, and release the claims, whatever ends it.
+
+        Args:
+            keys: The keys.
+            work: Called with the load; those of its keys that are claimed are to be loaded.
+            unclaimed: Keys that are loaded without a claim.
+
+        Returns:
+            What ``work`` returns.
         """
-        claimed: list[int] = []
-        try:
-            claimed = self.claim_many(keys)
-            with self._renewing(claimed):
-                yield claimed
-        except BaseException:
+        progress = Progress(threading.get_ident(), set(unclaimed))
+        with self._begin(progress, keys):  # without a name, see kappacore.machine.claims.Load
+            end = self._renew(progress)
             try:
-                self.release_many(claimed)
-            except Exception:  # the caller must see what went wrong first
-                log.info("claims were not released", exc_info=True)
-            raise
-        self.release_many(claimed)
+                result = work(progress)
+            except BaseException:
+                try:
+                    end()
+                except Exception:  # the caller must see what went wrong first
+                    log.info("claims were not released", exc_info=True)
+                raise
+            end()
+        return result
 
-    def claim_many(self, keys: Sequence[int]) -> list[int]:
-        """Return those of the keys that are claimed now: neither another's nor stored."""
-        now = time.monotonic()
-        with self._lock:
-            mine = [key for key in keys if self._held.get(key, 0.0) <= now]
-            self._held.update(dict.fromkeys(mine, now + CLAIM_TTL))
-        claimed: list[int] = []
+    def _begin(self, progress: Progress, keys: Sequence[int]) -> io.IOBase:
+        """Claim what can be claimed; closing what this returns gives it up."""
+        load = self._begin_among_processes() if keys else None
+        file = load or io.BytesIO()
         try:
+            progress.file = weakref.ref(file)
+            with self._lock:
+                self._loads = [each for each in self._loads if not each.over]
+                taken = {key for each in self._loads for key in each.keys}
+                mine = [key for key in keys if key not in taken]
+                others = progress.keys.copy()
+                progress.keys.update(mine)
+                self._loads.append(progress)
             if mine:
-                claimed = self._claim_from_processes(mine)
-        finally:
-            for key in set(mine).difference(claimed):
-                self._held.pop(key, None)
-        return claimed
+                progress.claimed = self._claim(mine, load)
+                progress.keys = others.union(progress.claimed)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
-    def _claim_from_processes(self, keys: list[int]) -> list[int]:
+    def _begin_among_processes(self) -> Load | None:
+        if self._machine is not None:
+            return None if self._client.failing else self._machine.begin_load()
+        return self._client.begin_load() if self._client.has_loads else None
+
+    def _claim(self, keys: list[int], load: Load | None) -> list[int]:
         """Return those of the keys that no other process loads or has stored."""
-        if self._client.has_claims:
-            return self._client.claim_many(keys, CLAIM_TTL)
-        machine = self._machine
-        if self._client.failing or (machine is None and threading.active_count() == 1):
+        client, machine = self._client, self._machine
+        if client.has_loads and load is None:  # it fails, or has no space to say who loads
+            return keys
+        if client.has_claims:
+            return client.claim_many(keys, CLAIM_TTL, load)
+        if client.failing or (machine is None and threading.active_count() == 1):
             return keys
         # Claims that are not the backend's do not know what was stored since it was looked up.
-        claimed: list[int] = []
-        absent: list[int] = []
-        try:
-            claimed = keys
-            if machine is not None:
-                granted = machine.claim_many(keys, CLAIM_TTL)
-                claimed = [key for key, ok in zip(keys, granted, strict=True) if ok]
-            found = self._client.get_many(claimed) if claimed else []
-            absent = [key for key, value in zip(claimed, found, strict=True) if value is None]
-            return absent
-        finally:
-            if machine is not None and len(absent) < len(claimed):
-                machine.release_many(sorted(set(claimed) - set(absent)))
+        claimed = keys
+        if machine is not None and load is not None:
+            granted = machine.claim_many(keys, CLAIM_TTL, load)
+            claimed = [key for key, ok in zip(keys, granted, strict=True) if ok]
+        found = client.get_many(claimed) if claimed else []
+        absent = [key for key, value in zip(claimed, found, strict=True) if value is None]
+        if machine is not None and load is not None and len(absent) < len(claimed):
+            machine.release_many(sorted(set(claimed).difference(absent)), load)
+        return absent
 
-    def renew_many(self, keys: list[int]) -> None:
-        """Let claims last from now on."""
-        self._held.update(dict.fromkeys(keys, time.monotonic() + CLAIM_TTL))
-        if self._client.has_claims:
-            self._client.claim_many(keys, CLAIM_TTL)
-        elif self._machine is not None:
-            self._machine.claim_many(keys, CLAIM_TTL)
-
-    def release_many(self, keys: list[int]) -> None:
-        """Release claims, whether the keys were stored or not."""
-        if not keys:
-            return
-        try:
-            if self._client.has_claims:
-                self._client.release_many(keys)
-            elif self._machine is not None:
-                self._machine.release_many(keys)
-        finally:
-            for key in keys:
-                self._held.pop(key, None)
-
-    @contextmanager
-    def _renewing(self, keys: list[int]) -> Iterator[None]:
-        shared = self._client.has_claims or self._machine is not None
-        if not keys or not (shared or threading.active_count() > 1):
-            yield  # nobody else can be waiting, and a thread costs time
-            return
+    def _renew(self, progress: Progress) -> Callable[[], None]:
+        """Renew claims that end with their ttl; return what ends this, and releases them."""
+        client, claimed, load = self._client, progress.claimed, progress.file()
+        if not claimed:
+            return lambda: None
+        if isinstance(load, Load) or not client.has_claims or client.has_loads:
+            return partial(self._release, progress)
         done = threading.Event()
         failed: list[Exception] = []
 
         def renew() -> None:
             try:
-                while not done.wait(CLAIM_TTL / 3):
-                    self.renew_many(keys)
+                while not done.wait(CLAIM_TTL / 3) and not progress.over:
+                    client.claim_many(claimed, CLAIM_TTL)
             except Exception as error:  # raised below, in the thread of the caller
                 failed.append(error)
 
-        thread = threading.Thread(target=renew, name="kappacore-claims", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
+        def end() -> None:
             done.set()
             thread.join()
-        if failed:
-            raise failed[0]
+            client.release_many(claimed)
+            if failed:
+                raise failed[0]
+
+        thread = threading.Thread(target=renew, name="kappacore-claims", daemon=True)
+        thread.start()
+        return end
+
+    def _release(self, progress: Progress) -> None:
+        load = progress.file()
+        if isinstance(load, Load) and not load.closed:  # as it is in a forked child
+            (self._machine or self._client).release_many(progress.claimed, load)
+
+    # ---- who loads
+
+    def loads_here(self) -> list[Progress]:
+        """Return the loads that this thread is in: a source may read through its own cache."""
+        if not self._loads:
+            return []
+        here = threading.get_ident()
+        with self._lock:
+            return [load for load in self._loads if load.thread == here and not load.over]
+
+    def wait_for(self, keys: Sequence[int], what: str = "") -> Wait:
+        """Return a wait for the claims of others on keys to end.
+
+        Args:
+            keys: The keys; whoever has claimed one of them is named.
+            what: What they are, for people; default the first of several samples.
+        """
+        return Wait(lambda: self._describe(keys, what))
+
+    def _describe(self, keys: Sequence[int], what: str) -> str:
+        key, claimant = keys[0], None
+        for each, found in zip(keys, self._claimants(keys), strict=True):
+            if found is not None:
+                key, claimant = each, found
+                break
+        if not what:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            what = f"sample {key}{more} of {self._what}"
+        with self._lock:
+            in_thread = any(key in load.keys for load in self._loads if not load.over)
+        if in_thread:
+            return f"another thread of this process is loading {what}"
+        if claimant is None:
+            return f"another process is loading {what} (the backend does not know which)"
+        return f"{what} is being loaded by {claimant}"
+
+    def _claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
+        if self._machine is not None:
+            return self._machine.claimants(keys)
+        return self._client.claimants(keys)

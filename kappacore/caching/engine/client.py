@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kappacore.caching.backends.base import Buffer
+    from kappacore.machine.claims import Load
+    from kappacore.machine.processes import Claimant
     from kappacore.plugins import PluginRef
 
 __all__ = ["BackendClient"]
@@ -98,12 +100,14 @@ class BackendClient:
         self.scope = cls.scope
         self.length = length
         self.has_claims = cls.claim_many is not CacheBackend.claim_many
+        self.has_loads = cls.begin_load is not CacheBackend.begin_load
         self.verify_always = cls.scope == "network"
         owner = f".{token}" if cls.scope == "process" else ""
         self.counters = Counters(f"{ref.name}.{namespace}{owner}")
         self._strict = strict
         self._lock: AbstractContextManager[Any] = (
-            nullcontext() if cls.thread_safe else threading.Lock()
+            # Reentrant: an interrupt may leave it with its thread, which must not wait for itself.
+            nullcontext() if cls.thread_safe else threading.RLock()
         )
         self._down_until = 0.0
         self._closed = False
@@ -186,18 +190,28 @@ class BackendClient:
             raise self._wrong("put", stored, "True (stored) or False (no room) for each value")
         return stored
 
-    def claim_many(self, keys: list[int], ttl: float) -> list[int]:
+    def begin_load(self) -> Load | None:
+        """Begin a load, which the backend's claims end with; None if it fails or cannot."""
+        load: Load | None = self._guard("begin_load")
+        return None if load is _FAILED else load
+
+    def claim_many(self, keys: list[int], ttl: float, load: Load | None = None) -> list[int]:
         """Return the keys that the backend's own claims grant; all of them if it fails."""
-        granted = self._guard_many("claim_many", keys, ttl)
+        granted = self._guard_many("claim_many", keys, ttl, *((load,) if load else ()))
         if granted is _FAILED:
             return keys
         if not all(isinstance(answer, int) for answer in granted):
             raise self._wrong("claim_many", granted, "True (claimed) or False for each key")
         return [key for key, ok in zip(keys, granted, strict=True) if ok]
 
-    def release_many(self, keys: Sequence[int]) -> None:
+    def release_many(self, keys: Sequence[int], load: Load | None = None) -> None:
         """Release the backend's own claims."""
-        self._guard("release_many", keys)
+        self._guard("release_many", keys, *((load,) if load else ()))
+
+    def claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
+        """Return who has claimed keys; None where nobody is known to have."""
+        found: list[Claimant | None] = self._guard_many("claimants", keys)
+        return [None] * len(keys) if found is _FAILED else found
 
     def info(self) -> BackendInfo | None:
         """Return how full the namespace is; None if unknown."""

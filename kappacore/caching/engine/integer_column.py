@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kappacore.caching.backends.base import Buffer
-    from kappacore.caching.engine.claims import Claims
+    from kappacore.caching.engine.claims import Claims, Progress
     from kappacore.caching.engine.loader import Load
     from kappacore.caching.engine.store import Store
 
@@ -26,7 +26,6 @@ __all__ = ["IntegerColumn"]
 
 _BATCH = 256  # values read from the source at once
 _LOOK_EVERY = 5.0  # seconds
-_WAIT_FIRST, _WAIT_MOST = 0.0005, 0.05  # seconds between looks at what another process is reading
 
 
 @dataclass(frozen=True)
@@ -65,18 +64,21 @@ class IntegerColumn:
             load: Reads values from the source.
         """
         key = self._store.length + 1
-        pause = _WAIT_FIRST
+        dataset = self._store.identity.description["dataset"]
+        wait = self._claims.wait_for([key], f"the column of all values of {dataset}")
         while True:
             usable = self._look()
             if not self._state.known:
-                with self._claims.hold_claims([key]) as claimed:
-                    if claimed or not usable:
+
+                def collect(progress: Progress, usable: bool = usable) -> None:
+                    if progress.claimed or not usable:
                         self._keep(self._collect(load))
+
+                self._claims.hold([key], collect)
             state = self._state
             if state.known:
                 return None if state.values is None else state.values.copy()
-            time.sleep(pause)
-            pause = min(2 * pause, _WAIT_MOST)
+            wait.pause()
             self.forget()
 
     def take(self, missing: list[int], samples: dict[int, Any]) -> list[int]:

@@ -6,22 +6,20 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kappacore.errors import DatasetTypeError
+from kappacore.errors import CircularReadError, DatasetTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from kappacore.caching.backends.base import Buffer
-    from kappacore.caching.engine.claims import Claims
+    from kappacore.caching.engine.claims import Claims, Progress
     from kappacore.caching.engine.store import Store
 
     #: Reads samples at indices: a list, or an iterator where a sample may change when the next is
     #: read. A single one comes in a list.
     Load = Callable[[list[int]], Iterable[Any]]
 
-__all__ = ["load_claimed", "load_missing", "read_source"]
-
-_WAIT_FIRST, _WAIT_MOST = 0.0005, 0.05  # seconds between looks at what others are loading
+__all__ = ["load_claimed", "load_missing", "load_nested", "read_source"]
 
 
 def load_missing(
@@ -41,15 +39,69 @@ def load_missing(
 
     Returns:
         The samples by key.
+
+    Raises:
+        CircularReadError: If the source reads a sample to read that same sample.
     """
+    outer = claims.loads_here()
+    if outer:  # who holds claims waits for nobody, or two could wait for each other
+        mine = {key for progress in outer for key in progress.keys}
+        free = [key for key in missing if key not in mine]
+        spoilt = [key for key in corrupt if key not in mine]
+        samples, others = load_claimed(store, claims, free, spoilt, load)
+        others += [key for key in missing + corrupt if key in mine]
+        return samples | load_nested(store, claims, others, load)
     samples, others = load_claimed(store, claims, missing, corrupt, load)
-    pause = _WAIT_FIRST
-    while others:  # loaded by other processes, or given up by them
-        time.sleep(pause)
-        pause = min(2 * pause, _WAIT_MOST)
-        found, missing, corrupt = store.get_many(others, waited=True)
-        loaded, others = load_claimed(store, claims, missing, corrupt, load)
-        samples |= found | loaded
+    if others:  # loaded by other processes, or given up by them
+        wait = claims.wait_for(others)
+        while others:
+            wait.pause()
+            found, missing, corrupt = store.get_many(others, waited=True)
+            loaded, others = load_claimed(store, claims, missing, corrupt, load)
+            samples |= found | loaded
+    return samples
+
+
+def load_nested(store: Store, claims: Claims, keys: list[int], load: Load) -> dict[int, Any]:
+    """Load samples while this thread loads others: its source reads through its own cache.
+
+    What the thread has read already is taken from there. The rest is read without a claim, and
+    stored by whoever has claimed it.
+
+    Args:
+        store: The store.
+        claims: Claims on its keys.
+        keys: The keys.
+        load: Reads samples from the source.
+
+    Returns:
+        The samples by key.
+
+    Raises:
+        CircularReadError: If the source reads a sample to read that same sample.
+    """
+    samples: dict[int, Any] = {}
+    for key in keys:
+        for outer in claims.loads_here():
+            if key in outer.values:
+                samples[key] = store.decode_pieces(key, outer.values[key])
+                break
+            if outer.keys == {key}:
+                raise CircularReadError(
+                    f"The dataset {store.identity.description['dataset']} reads sample {key} "
+                    f"through its own cache in order to read sample {key}. That never ends: let "
+                    f"it read other samples there, or its own source."
+                )
+        else:
+
+            def read(_: Progress, key: int = key) -> tuple[Sequence[Buffer], Any]:
+                [sample] = read_source(store, [key], load)
+                return store.detach(key, sample)
+
+            pieces, samples[key] = claims.hold([], read, unclaimed=[key])
+            for outer in claims.loads_here():
+                if key in outer.keys:
+                    outer.values.setdefault(key, pieces)
     return samples
 
 
@@ -75,23 +127,21 @@ def load_claimed(
     Returns:
         The loaded samples by key, and the missing keys that others are loading.
     """
-    samples: dict[int, Any] = {}
-    with claims.hold_claims(missing) as claimed:
-        if claimed or corrupt:
-            samples = _load(store, claimed + corrupt, load, wanted)
-    if len(claimed) == len(missing):
+
+    def read(progress: Progress) -> dict[int, Any]:
+        keys = progress.claimed + corrupt
+        samples: dict[int, Any] = {}
+        values = progress.values
+        if keys:
+            for key, sample in zip(keys, read_source(store, keys, load), strict=True):
+                values[key], samples[key] = store.detach(key, sample, wanted=wanted)
+            store.put_many(values)
+        return samples
+
+    samples = claims.hold(missing, read, unclaimed=corrupt)
+    if len(samples) == len(missing) + len(corrupt):
         return samples, []
     return samples, [key for key in missing if key not in samples]
-
-
-def _load(store: Store, keys: list[int], load: Load, wanted: bool) -> dict[int, Any]:
-    """Read samples from the source, store them, and return them by key."""
-    samples: dict[int, Any] = {}
-    values: dict[int, Sequence[Buffer]] = {}
-    for key, sample in zip(keys, read_source(store, keys, load), strict=True):
-        values[key], samples[key] = store.detach(key, sample, wanted=wanted)
-    store.put_many(values)
-    return samples
 
 
 def read_source(store: Store, keys: list[int], load: Load) -> Iterator[Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 import uuid
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,25 +30,24 @@ from kappacore.errors import (
     NamespaceMismatchError,
     UncacheableValueError,
 )
-from kappacore.machine.folders import open_private
-from kappacore.machine.locks import locked, own_lock
+from kappacore.machine.locks import locked, open_lock
 from kappacore.machine.system import NO_SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec import Codec
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
+    from kappacore.machine.waiting import Wait
 
     Load = Callable[[list[int]], Iterable[Any]]
 
 __all__ = ["NamespaceProof"]
 
-_WAIT = 0.001  # seconds between looks at a header that another process is writing
+LOOKING = -1  # the key of a load that is a look at the source
 
 
 class Entries(Protocol):
@@ -73,7 +71,11 @@ class Entries(Protocol):
 class KeyClaims(Protocol):
     """Claims on keys, so that one process writes and the others wait."""
 
-    def hold_claims(self, keys: list[int]) -> AbstractContextManager[list[int]]: ...
+    def hold(
+        self, keys: list[int], work: Callable[[Any], Any], *, unclaimed: Iterable[int] = ()
+    ) -> Any: ...
+    def loads_here(self) -> list[Any]: ...
+    def wait_for(self, keys: list[int], what: str = "") -> Wait: ...
 
 
 @dataclass(eq=False)
@@ -101,7 +103,13 @@ class NamespaceProof:
     header: NamespaceHeader | None = field(default=None, init=False)
     _attached: bool = field(default=False, init=False)
     _kept: bool = field(default=True, init=False)  # whether the backend has the header
-    _lock: Any = field(default_factory=threading.Lock, init=False)
+    # Reentrant: an interrupt may leave it with its thread, which must not wait for itself.
+    _lock: Any = field(default_factory=threading.RLock, init=False)
+
+    @property
+    def looking_here(self) -> bool:
+        """Whether this thread is looking at the source, which reads through its own cache."""
+        return any(LOOKING in load.keys for load in self.claims.loads_here())
 
     def attach(self) -> None:
         """Compare the claims in the header, if there is one; no sample is read.
@@ -134,7 +142,7 @@ class NamespaceProof:
             NondeterministicSourceError: If two reads of a sample differ.
             NamespaceMismatchError: If the namespace holds another dataset's samples.
         """
-        if self.header is None:
+        if self.header is None and not self.looking_here:
             with self._lock:
                 # A backend that is down shows it here, and not while others wait for the note.
                 if self.header is None and not self.entries.failing and self._may_be_down:
@@ -174,14 +182,15 @@ class NamespaceProof:
 
     def _noting(self, work: Callable[[NamespaceHeader | None], None]) -> None:
         """Do what only one process that uses the cache object may do; note its result."""
-        note = None if self.folder is None else _open_note(self.folder, self.token)
-        if note is None:
-            work(None)
-            return
-        try:
-            note.update(work, lambda: self.header)
-        finally:
-            note.close()
+
+        def do(_: object) -> None:
+            note = None if self.folder is None else _open_note(self.folder, self.token)
+            if note is None:
+                work(None)
+            else:
+                note.update(work, lambda: self.header)
+
+        self.claims.hold([], do, unclaimed=[LOOKING])
 
     def _establish(
         self,
@@ -195,6 +204,8 @@ class NamespaceProof:
         source = Source(load, codec, identity)
         self.header = None
         entries.forget()
+        what = f"the first look at the samples of the cache namespace {identity.namespace!r}"
+        wait = self.claims.wait_for([key], what)
         while True:
             header, corrupt = self._find()
             if header is not None:
@@ -203,24 +214,30 @@ class NamespaceProof:
                 break
             if entries.failing:
                 return
-            with self.claims.hold_claims([key]) as claimed:
-                if claimed or corrupt:
-                    if noted is not None and self.own_entries and cleared is None:
-                        digests, stamp = noted.digests, noted.stamp  # another process has looked
-                    else:
-                        digests, stamp = known or {}, uuid.uuid4().hex
-                        if self.check and not known:
-                            look = getattr(load, "look", None)  # of an ItemLoad
-                            if look is not None:
-                                indices = samples_looked_at(identity.namespace, entries.length)
-                                look(indices, source.digest_value)
-                            digests = check_determinism(source, entries.length)
-                    header = NamespaceHeader.of(identity, digests, stamp)
-                    self._write(header)
-                    if not self._kept and entries.failing:
-                        return
-                    break
-            time.sleep(_WAIT)
+
+            def write_first(progress: Any, corrupt: bool = corrupt) -> NamespaceHeader | None:
+                if not (progress.claimed or corrupt):
+                    return None
+                if noted is not None and self.own_entries and cleared is None:
+                    digests, stamp = noted.digests, noted.stamp  # another process has looked
+                else:
+                    digests, stamp = known or {}, uuid.uuid4().hex
+                    if self.check and not known:
+                        look = getattr(load, "look", None)  # of an ItemLoad
+                        if look is not None:
+                            indices = samples_looked_at(identity.namespace, entries.length)
+                            look(indices, source.digest_value)
+                        digests = check_determinism(source, entries.length)
+                written = NamespaceHeader.of(identity, digests, stamp)
+                self._write(written)
+                return written
+
+            header = self.claims.hold([key], write_first)
+            if header is not None:
+                if not self._kept and entries.failing:
+                    return
+                break
+            wait.pause()
         self.header = header
         entries.adopt(header.stamp)
 
@@ -308,13 +325,13 @@ class _Note:
     """The header that one cache object has proved on this machine, in a file of its own.
 
     Args:
-        fd: A descriptor of the file.
-        path: Its path.
+        path: The file.
     """
 
-    def __init__(self, fd: int, path: Path) -> None:
-        self._lock_fd, self._lock_path = fd, path
-        self.close = own_lock(self, fd)
+    def __init__(self, path: Path) -> None:
+        self._lock_path = path
+        self._file = open_lock(path)  # no child keeps it
+        self._lock_fd = self._file.fileno()
 
     @locked
     def update(
@@ -344,7 +361,7 @@ class _Note:
 def _open_note(folder: Path, token: str) -> _Note | None:
     path = folder / f"proved-{token}"
     try:
-        return _Note(open_private(path), path)
+        return _Note(path)
     except FileNotFoundError:  # somebody has removed the folder
         return None
     except OSError as error:

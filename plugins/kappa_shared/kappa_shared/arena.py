@@ -25,7 +25,6 @@ from kappa_shared.layout import (
     CURSOR,
     FULL,
     GENERATION,
-    OWNERS,
     PREFIX,
     boot,
     data_path,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kappa_shared.budget import Budget
-    from kappacore.plugin_api import Buffer
+    from kappacore.plugin_api import Buffer, Load
 
 _ASK_AFTER = 16 * 2**20  # bytes taken before the memory that is left is asked for again
 # A value that a crash of the machine tore: empty, so it fails its check and is replaced. If it were
@@ -70,7 +69,8 @@ class Arena:
         self._budget = budget
         self._memory_left = self._taken_since = 0  # when the budget was asked last
         self._generation = self._size = 0  # none is mapped yet
-        self._claimed: dict[int, int] = {}  # of this process, and in which generation
+        # By this process: for which load, and in which generation.
+        self._claimed: dict[int, tuple[int, int]] = {}
         self._data = memoryview(b"")
         self._close_data: Callable[[], object] = lambda: None
         self._lock_path = folder / "lock"
@@ -84,8 +84,7 @@ class Arena:
         self.index = open_index(self.folder, length, capacity)
         # Read directly, since each hit takes them.
         self._words, self._values = self.index.words, self.index.values
-        self._claims = ClaimWords(self.index.claims, self._words[OWNERS])
-        self._words[OWNERS] += 1
+        self.claims = ClaimWords(self.index.claims, self.folder / "lock")
         remove_strays(self.folder, self._words[GENERATION])
         if grow and capacity > self._words[CAPACITY]:
             self._words[CAPACITY] = capacity
@@ -139,7 +138,7 @@ class Arena:
 
     def _is_outdated(self, key: int) -> bool:
         generation = self._words[GENERATION]
-        return self._claimed.get(key, generation) != generation
+        return self._claimed.get(key, (0, generation))[1] != generation
 
     @locked
     def _reserve_space(self, sizes: Sequence[int]) -> tuple[int, int, list[int | None]]:
@@ -176,28 +175,43 @@ class Arena:
         if refused:
             self._words[FULL] = 1
 
-    @locked
-    def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
-        """Claim keys for this process; False where another one has, or the value is there."""
-        granted = self._claims.claim_many(keys, ttl, self._values)
-        for key, ok in zip(keys, granted, strict=True):
-            if ok:
-                self._claimed.setdefault(key, self._words[GENERATION])
-        return granted
+    def claim_many(self, keys: Sequence[int], ttl: float, load: Load | None = None) -> list[bool]:
+        """Claim keys; False where another load has one, or the value is there.
+
+        Args:
+            keys: The keys.
+            ttl: Seconds after which the claims of a stopped process are void.
+            load: The load; None: one that lasts as long as this object.
+        """
+        load = load or self.claims.own_load()
+        return [True] * len(keys) if load is None else self._claim_many(keys, ttl, load)
 
     @locked
-    def release_many(self, keys: Sequence[int]) -> None:
-        """Give back this process's claims."""
+    def _claim_many(self, keys: Sequence[int], ttl: float, load: Load) -> list[bool]:
+        granted = self.claims.claim_many(keys, ttl, load, self._values)
+        for key, ok in zip(keys, granted, strict=True):
+            if ok and self._claimed.get(key, (0, 0))[0] != load.word:
+                self._claimed[key] = load.word, self._words[GENERATION]
+        return granted
+
+    def release_many(self, keys: Sequence[int], load: Load | None = None) -> None:
+        """Release the claims of a load."""
+        load = load or self.claims.own_load()
+        if load is not None:
+            self._release_many(keys, load)
+
+    @locked
+    def _release_many(self, keys: Sequence[int], load: Load) -> None:
         for key in keys:
             self._claimed.pop(key, None)
-        self._claims.release_many(keys)
+        self.claims.release_many(keys, load)
 
     @locked
     def clear(self) -> None:
         """Remove all values, for all processes."""
         generation = make_data(self.folder, self._words[CAPACITY])
         np.asarray(self._values)[:] = 0
-        np.asarray(self._claims.words)[:] = 0
+        np.asarray(self.claims.words)[:] = 0
         # In this order: killed in between, nobody writes over what others still look at.
         self._words[GENERATION] = generation
         self._words[CURSOR] = ALIGN
@@ -229,7 +243,7 @@ class Arena:
         Its clock was another then. After a crash, the index on a disk may hold values that are
         newer than its cursor.
         """
-        np.asarray(self._claims.words)[:] = 0
+        np.asarray(self.claims.words)[:] = 0
         offsets = np.asarray(self._values)
         last = int(offsets[offsets < self._size].max(initial=0))
         if last:

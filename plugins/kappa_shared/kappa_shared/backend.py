@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from kappacore.plugin_api import Buffer
+    from kappacore.plugin_api import Buffer, Claimant, Load
 
 _NOTE_USE = 60.0  # seconds between notes that the cache is still in use
 
@@ -124,11 +124,17 @@ class SharedBackend(CacheBackend):
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
         return self.arena.put_many(items)
 
-    def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
-        return self.arena.claim_many(keys, ttl)
+    def begin_load(self) -> Load | None:
+        return self.arena.claims.begin_load()
 
-    def release_many(self, keys: Sequence[int]) -> None:
-        self.arena.release_many(keys)
+    def claim_many(self, keys: Sequence[int], ttl: float, load: Load | None = None) -> list[bool]:
+        return self.arena.claim_many(keys, ttl, load)
+
+    def release_many(self, keys: Sequence[int], load: Load | None = None) -> None:
+        self.arena.release_many(keys, load)
+
+    def claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
+        return self.arena.claims.claimants(keys)
 
     def clear(self) -> None:
         self.arena.clear()

@@ -14,8 +14,8 @@ import time
 import pytest
 
 from kappacore.machine import lease as lease_module
-from kappacore.machine.folders import open_private
 from kappacore.machine.lease import SharedFolderLease, collect, count_users
+from kappacore.machine.locks import open_lock
 from support.caching import run_script, start_script
 
 fork = multiprocessing.get_context("fork")
@@ -188,7 +188,7 @@ def test_processes_killed_at_random_moments_leave_nothing_that_the_next_cannot_c
 def test_who_waited_at_the_door_of_a_folder_that_was_removed_gets_a_new_one(tmp_path):
     folder = tmp_path / "shared"
     SharedFolderLease(folder, keep=100).release()
-    remover = open_private(folder / "users")
+    remover = os.open(folder / "users", os.O_RDWR)
     fcntl.flock(remover, fcntl.LOCK_EX)
     joined = fork.SimpleQueue()
     about_to_join = fork.Event()
@@ -217,14 +217,14 @@ def test_who_tidies_up_does_not_remove_what_was_made_anew_meanwhile(tmp_path, mo
     first = SharedFolderLease(folder)
     later = []
 
-    def open_while_others_leave_and_come(path, *flags):
-        fd = open_private(path, *flags)
+    def open_while_others_leave_and_come(path):
+        file = open_lock(path)
         monkeypatch.undo()
         first.release()
         later.append(SharedFolderLease(folder))
-        return fd
+        return file
 
-    monkeypatch.setattr(lease_module, "open_private", open_while_others_leave_and_come)
+    monkeypatch.setattr(lease_module, "open_lock", open_while_others_leave_and_come)
     assert collect(tmp_path) == []
     assert folder.is_dir()
     assert later[0].release()

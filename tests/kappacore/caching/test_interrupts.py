@@ -1,0 +1,165 @@
+"""Ctrl-C at any moment of what a program does with a cache, and the program goes on."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+
+import pytest
+
+from kappacore import register_cache_backend
+from kappacore.caching.backends.base import CacheBackend
+from kappacore.plugins import unregister_cache_backend
+from support.caching import load_bytes, namespaces_in, open_cache, open_files
+from support.interrupts import interrupted_before, interrupts
+
+pytest.importorskip("kappa_shared")
+# An interrupt in a destructor is reported, and cannot be raised.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+PACKAGES = ("kappacore", "kappa_shared")
+OPTIONS = {"shared": {"max_bytes": "32MiB"}, "two-methods": {}}
+LENGTH = 30_000
+EVERY = os.environ.get("KAPPACORE_EVERY_BYTECODE")  # for a full sweep, which takes minutes
+
+
+class TwoMethods(CacheBackend):
+    """Keeps values where all instances of this process see them."""
+
+    scope = "machine"
+    values: dict[tuple[str, int], bytes] = {}  # noqa: RUF012
+
+    def __init__(self, namespace, length):
+        self.namespace = namespace
+
+    def get(self, key):
+        return self.values.get((self.namespace, key))
+
+    def put(self, key, value):
+        self.values[self.namespace, key] = b"".join(value)
+        return True
+
+    def clear(self):
+        self.values.clear()
+
+
+@pytest.fixture(params=["shared", "two-methods"])
+def backend(request):
+    register_cache_backend("two-methods")(TwoMethods)
+    yield request.param
+    unregister_cache_backend("two-methods")
+    TwoMethods.values.clear()
+
+
+def new_cache(backend):
+    return open_cache(backend, length=LENGTH, options=OPTIONS[backend])
+
+
+def sweep(call, check, *, step):
+    """Interrupt calls before one bytecode each; check what is left after each of them.
+
+    Args:
+        call: what is interrupted; called with a number that differs each time.
+        check: called with that number afterwards.
+        step: how many bytecodes lie between those that are tried.
+    """
+    number, reached = 0, True
+    while reached:
+        try:
+            with interrupted_before(number, *PACKAGES) as was_interrupted:
+                call(number)
+        except KeyboardInterrupt:
+            pass
+        check(number)
+        reached = was_interrupted()
+        number += 1 if EVERY else step
+    assert number > 10 * step, "hardly anything was interrupted"
+
+
+def no_threads():
+    return [each.name for each in threading.enumerate() if each.name.startswith("kappacore")] == []
+
+
+def read_everywhere(number, *caches):
+    for cache in caches:
+        assert cache.fetch([number], load_bytes()) == load_bytes()([number])
+
+
+@pytest.mark.slow
+def test_a_fetch_of_a_missing_sample(backend):
+    cache, other = new_cache(backend), new_cache(backend)
+    read_everywhere(LENGTH - 1, cache, other)
+    files = open_files()
+
+    def check(number):
+        read_everywhere(number, other, cache)  # or waits for ever
+        assert no_threads()
+        assert open_files() == files
+
+    sweep(lambda number: cache.fetch_one(number, load_bytes()), check, step=23)
+    cache.close()
+    other.close()
+
+
+@pytest.mark.slow
+def test_a_fetch_whose_error_is_kept(backend):
+    """As an interactive session keeps its last one."""
+    cache, other = new_cache(backend), new_cache(backend)
+    read_everywhere(LENGTH - 1, cache, other)
+    files = open_files()
+    numbers = iter(range(LENGTH))
+    number = 0
+
+    def call():
+        nonlocal number
+        number = next(numbers)
+        cache.fetch([number], load_bytes())
+
+    for _error in interrupts(call):
+        read_everywhere(number, other, cache)
+        assert no_threads()
+        assert open_files() == files
+    assert number > 50
+    cache.close()
+    other.close()
+
+
+@pytest.mark.slow
+def test_opening_and_closing(backend, cache_folder):
+    other = new_cache(backend)
+    read_everywhere(LENGTH - 1, other)
+    files = open_files()
+
+    def use(number):
+        new_cache(backend).close()
+
+    def check(number):
+        gc.collect()
+        assert backend == "shared" or open_files() == files  # the arena opens files by number
+        cache = new_cache(backend)
+        read_everywhere(number, cache, other)
+        cache.close()
+
+    sweep(use, check, step=401)
+    other.close()
+    gc.collect()
+    assert namespaces_in(cache_folder) == []
+
+
+@pytest.mark.slow
+def test_clearing(backend):
+    cache, other = new_cache(backend), new_cache(backend)
+    read_everywhere(LENGTH - 1, cache, other)
+    files = open_files()
+
+    def clear(number):
+        cache.clear()
+        cache.fetch_one(number, load_bytes())
+
+    def check(number):
+        read_everywhere(number, other, cache)
+        assert backend == "shared" or open_files() == files
+
+    sweep(clear, check, step=307)
+    cache.close()
+    other.close()
