@@ -109,6 +109,11 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         read = self._read if getitem is None else partial(getitem, self)
         return map(read, range(len(self)))
 
+    def mode_items(self) -> list[tuple[str, Item]]:
+        """Return the names of the mode, in its order, and the items that are read for them."""
+        found = dict(self._plan)
+        return [(name, found[position]) for position, name in enumerate(_split_mode(self.mode))]
+
     def sample_fingerprint(self) -> str | None:
         """Identify the content of the samples; None if an item's is unknown, or with a ctx."""
         if self.return_ctx:

@@ -35,6 +35,8 @@ __all__ = [
 
 Stacked = np.ndarray[Any, Any] | torch.Tensor
 
+#: Torch copies rows of these, and not of all types of their sizes.
+_CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _SCALARS = {bool: "|b1", int: np.dtype(np.int64).str, float: np.dtype(np.float64).str}
 
 
@@ -78,7 +80,7 @@ def layout_of(value: Any) -> Layout:
             return Layout("torch", str(value.dtype).removeprefix("torch."), tuple(value.shape))
     elif isinstance(value, np.ndarray | np.generic):
         if value.dtype.kind in "biufc":
-            return Layout("numpy", value.dtype.str, value.shape)
+            return Layout("numpy", value.dtype.newbyteorder("=").str, value.shape)
         raise NotUniformError(
             f"An array of dtype {value.dtype} is not stacked: a batch holds numbers. Return its "
             f"fields as items of their own."
@@ -157,9 +159,12 @@ def check_out(out: Any, layout: Layout, length: int) -> Stacked:
 
 
 def put_rows(batch: Stacked, rows: IntArray | None, part: Stacked) -> None:
-    """Write a part of a batch to its rows; None: to all of it."""
+    """Write a part of a batch, of the same dtype, to its rows; None: to all of it."""
     if isinstance(batch, torch.Tensor):
         source = part if isinstance(part, torch.Tensor) else torch.from_numpy(part)
+        carrier = _CARRIERS.get(batch.itemsize)
+        if carrier is not None and not (batch.is_conj() or source.is_conj()):
+            batch, source = batch.view(carrier), source.view(carrier)
         if rows is None:
             batch.copy_(source)
         else:
@@ -296,5 +301,5 @@ def stack_values(values: Sequence[Any], out: Any = None) -> Stacked:
     if isinstance(out, torch.Tensor):
         put_rows(out, None, np.stack(parts))
         return out
-    stacked = np.stack(parts, out=out)
-    return stacked
+    batch: np.ndarray[Any, Any] = np.stack(parts, out=out)
+    return batch

@@ -1,4 +1,4 @@
-"""What tests of batches need: items of every kind that stacks, and what a batch of them should be."""
+"""What tests of batches need: items of every kind that stacks, and what a batch of them is."""
 
 from __future__ import annotations
 

@@ -33,10 +33,12 @@ def locate_array(value: Any, view: memoryview) -> tuple[Layout, int | bytes, int
         None if the value is something else, or does not lie in ``view``.
     """
     torch = sys.modules.get("torch")
-    if type(value) in _SCALARS or (isinstance(value, np.generic) and value.dtype.kind in _NUMBERS):
+    if type(value) in _SCALARS or (
+        isinstance(value, np.generic) and value.dtype.kind in _NUMBERS and value.dtype.isnative
+    ):
         return _locate_number(value)
     if type(value) is np.ndarray:
-        if value.dtype.kind not in _NUMBERS:
+        if value.dtype.kind not in _NUMBERS or not value.dtype.isnative:
             return None
         axes = _order(value.shape, [step // value.itemsize for step in value.strides])
         layout = Layout("numpy", value.dtype.str, value.shape, axes or None)

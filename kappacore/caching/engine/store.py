@@ -35,7 +35,7 @@ CHECK_DIGESTS = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
 
 
 _NO_LOCATIONS = "the backend {!r} does not say where values lie (locate_many)"
-_NO_NUMBERS = "the samples are not single arrays of numbers, tensors, images or numbers"
+_NO_NUMBERS = "the samples are not single numbers, images, tensors or native arrays of numbers"
 
 log = logging.getLogger("kappacore.cache")
 
