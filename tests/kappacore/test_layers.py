@@ -20,7 +20,7 @@ LAYERS = [
     ["kappacore"],  # packages that only list names, and _lazy
     ["kappacore.errors"],
     ["kappacore._importable", "kappacore._progress", "kappacore._shown", "kappacore._warn"],
-    ["kappacore.sizes"],
+    ["kappacore.sizes", "kappacore.locations"],
     ["kappacore.machine"],
     ["kappacore.staging"],
     ["kappacore.plugins"],

@@ -29,7 +29,7 @@ from kappacore.machine.locks import is_supported
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kappacore.caching.backends.base import Buffer
+    from kappacore.caching.backends.base import Buffer, Located
     from kappacore.machine.claims import Load
     from kappacore.machine.processes import Claimant
     from kappacore.plugins import PluginRef
@@ -101,6 +101,7 @@ class BackendClient:
         self.length = length
         self.has_claims = cls.claim_many is not CacheBackend.claim_many
         self.has_loads = cls.begin_load is not CacheBackend.begin_load
+        self.locates = cls.locate_many is not CacheBackend.locate_many
         self.verify_always = cls.scope == "network"
         owner = f".{token}" if cls.scope == "process" else ""
         self.counters = Counters(f"{ref.name}.{namespace}{owner}")
@@ -180,6 +181,19 @@ class BackendClient:
                     raise self._wrong(
                         method, value, "the bytes that were put, or None if the key is absent"
                     ) from None
+
+    def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Located | None:
+        """Return where values lie; None if the backend cannot say, or fails."""
+        located: Located | None = self._guard("locate_many", keys)
+        if located is _FAILED or located is None:
+            return None
+        columns = (located.region, located.offset, located.size)
+        if any(getattr(each, "shape", None) != keys.shape for each in columns):
+            raise BrokenPluginError(
+                f"The cache backend {self.name!r} answered {located!r:.200} to locate_many for "
+                f"{len(keys)} keys; expected a Located whose arrays have an entry for each."
+            )
+        return located
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool] | None:
         """Store values; None if the backend fails."""
