@@ -16,8 +16,8 @@ from kappacore.machine.system import NO_SPACE
 from kappacore.staging.options import Options, as_path, checked_relative
 from kappacore.staging.run import StageResult, run
 from kappacore.staging.sources.archive_safety import ArchiveLimits
-from kappacore.staging.sources.base import stamp_of
 from kappacore.staging.sources.find import find_source, without_suffix
+from kappacore.staging.sources.stamps import stamp_of
 from kappacore.staging.target.lock import release_lock, target_lock, wait_until_free
 from kappacore.staging.target.paths import StagePaths, has_work
 from kappacore.staging.target.state import Status, TargetState, inspect_target

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from kappacore.errors import InvalidOptionError, StagingError, UnsafeArchiveError
-from kappacore.staging.sources.base import Entry, Source, parent_of, stamp_of
+from kappacore.staging.sources.base import Entry, Source, parent_of
+from kappacore.staging.sources.stamps import stamp_of
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
@@ -63,15 +64,20 @@ class Archive(Source):
     Args:
         path: The archive.
         limits: The most it may contain.
+
+    Attributes:
+        packed: Bytes of the archive.
     """
 
     def __init__(self, path: Path, limits: ArchiveLimits):
-        mode = path.stat().st_mode
+        found = path.stat()
+        mode = found.st_mode
         self.path = path
+        self.packed = found.st_size
         self.mode = 0o700 | mode & 0o666 | (mode & 0o444) >> 2  # who may read it may enter
         self._mask = mode & 0o666
         self._limits = limits
-        self._stamp = stamp_of(path, "archive")
+        self._stamp = stamp_of(path, self.kind)
 
     @abstractmethod
     def _members(self) -> Iterator[Entry]:
@@ -96,7 +102,7 @@ class Archive(Source):
         return [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
 
     def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
-        same = self.path.exists() and stamp_of(self.path, "archive") == self._stamp
+        same = self.path.exists() and stamp_of(self.path, self.kind) == self._stamp
         return [] if same else [f"'{self.path}' was written to"]
 
     def _permissions(self, mode: int) -> int:
@@ -105,7 +111,7 @@ class Archive(Source):
 
     def check_size(self, size: int, members: int = 0) -> None:
         """Refuse the archive if it unpacks to too many bytes or members."""
-        limits, packed = self._limits, self._stamp[0]
+        limits, packed = self._limits, self.packed
         if members > limits.max_members:
             why, limit = f"has more than {limits.max_members} members", "max_members"
         elif limits.max_bytes is not None and size > limits.max_bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,16 +89,6 @@ class Source(ABC):
 def parent_of(path: str) -> str:
     """Return the folder of a relative path; ``""`` is the top."""
     return path.rpartition("/")[0]
-
-
-def stamp_of(path: Path, kind: str) -> list[int]:
-    """Return numbers that differ once an archive, or the top of a folder, has changed."""
-    found = path.stat()
-    stamp = [0 if stat.S_ISDIR(found.st_mode) else found.st_size, found.st_mtime_ns]
-    if kind == "zips" and path.is_dir():
-        for name in visible_names(path):
-            stamp += stamp_of(path / name, "zip")
-    return stamp
 
 
 def visible_names(folder: Path) -> list[str]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
-from kappacore.machine.system import opened
-from kappacore.staging.copying.digests import SumsOfContent
+from kappacore.staging.copying.contents import sums_of_file
+from kappacore.staging.copying.digests import sums_in
 from kappacore.staging.options import Options, as_path
 from kappacore.staging.progress import Progress, display
 from kappacore.staging.target.manifest import read_manifest, same_time
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kappacore.staging.progress import StageProgress
     from kappacore.staging.target.manifest import FileRecord
 
-_BLOCK = 1 << 20  # bytes
 _BATCH = 64  # files
 
 
@@ -164,24 +163,15 @@ def _problem_of(path: str, record: FileRecord, contents: bool) -> str | None:
         if record.digest is None:
             same = same_time(info.st_mtime_ns, record.mtime_ns)
             return None if same else "was written to since it was staged"
-        same = _digest_of(path, record.digest) == record.digest
+        known = sums_in(record.digest)
+        with_digest = known.digest is not None
+        found = sums_of_file(path, with_crc=not with_digest, with_digest=with_digest)
+        same = found.digest == known.digest if with_digest else found.crc == known.crc
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return None if same else "has other content"
-
-
-def _digest_of(path: str, like: str) -> str | None:
-    """Return the digest of a file's content on the disk, not in the page cache."""
-    buffer = memoryview(bytearray(_BLOCK))
-    with_crc = like.startswith("crc32:")
-    sums = SumsOfContent(with_crc=with_crc, with_digest=not with_crc)
-    with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        while count := os.readv(fd, [buffer]):
-            sums.update(buffer[:count])
-    return sums.value().text()
 
 
 def _extra_files(root: Path, files: Container[str]) -> Iterator[str]:

@@ -15,9 +15,11 @@ from kappacore.errors import StagingError
 from kappacore.machine.system import opened
 from kappacore.staging.sources.base import parent_of
 from kappacore.staging.target.manifest import (
+    FileRecord,
     Manifest,
     is_unchanged,
     read_manifest,
+    same_time,
     write_manifest,
 )
 from kappacore.staging.target.paths import (
@@ -34,10 +36,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUSY)
+_NEITHER = FileRecord(-1, 0, None)  # no file has this size
 _STAYS = (errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR)
 
 
-def publish(paths: StagePaths, dataset: Manifest, known: Manifest) -> float:
+def publish(
+    paths: StagePaths, dataset: Manifest, known: Manifest, brought: Collection[str]
+) -> float:
     """Move the tree of the work folder to the target, and return the seconds its disk took.
 
     A target that does not exist appears at once, complete. Into one that exists, new files are
@@ -48,6 +53,7 @@ def publish(paths: StagePaths, dataset: Manifest, known: Manifest) -> float:
         dataset: All files and folders of the dataset.
         known: Files and folders that staging has put into the target. They may be replaced, and
             those that the dataset no longer has are removed.
+        brought: The files of the dataset that are in the tree.
 
     Raises:
         StagingError: If something in the target is in the way; it is left as it is.
@@ -58,7 +64,7 @@ def publish(paths: StagePaths, dataset: Manifest, known: Manifest) -> float:
     seconds = sync_disk(paths.tree)
     paths.target.parent.mkdir(parents=True, exist_ok=True)
     if paths.work.parent == paths.target or not _renamed(paths.tree, paths.target):
-        _merge_all(paths, dataset, known)
+        _merge_all(paths, dataset, known, brought)
         seconds += sync_disk(paths.target)
         fresh.replace(paths.target / MANIFEST)
         (paths.target / UNFINISHED).unlink(missing_ok=True)
@@ -112,7 +118,9 @@ def sync_disk(folder: Path) -> float:
     return time.monotonic() - started
 
 
-def _merge_all(paths: StagePaths, dataset: Manifest, known: Manifest) -> None:
+def _merge_all(
+    paths: StagePaths, dataset: Manifest, known: Manifest, brought: Collection[str]
+) -> None:
     """Move the tree into the target, all but the manifest; the target is marked before."""
     stale = _stale_files(paths.target, known, dataset)
     stale_folders = set(known.folders).difference(dataset.folders)
@@ -120,7 +128,10 @@ def _merge_all(paths: StagePaths, dataset: Manifest, known: Manifest) -> None:
     mark = paths.work / UNFINISHED
     mark.unlink(missing_ok=True)
     both = {*known.folders, *dataset.folders}
-    write_manifest(mark, Manifest({**known.files, **dataset.files}, sorted(both), dataset.summary))
+    # Of a file that looks like the one it replaces, nobody could tell which of them is there.
+    alike = {path: _NEITHER for path in brought if _is_alike(path, known, dataset)}
+    files = {**known.files, **dataset.files, **alike}
+    write_manifest(mark, Manifest(files, sorted(both), dataset.summary))
     sync_disk(paths.work)
     mark.replace(paths.target / UNFINISHED)
     _sync_folder(paths.target)
@@ -129,6 +140,14 @@ def _merge_all(paths: StagePaths, dataset: Manifest, known: Manifest) -> None:
     for folder in dataset.folders:  # a part is now a part of the whole
         for name in (MANIFEST, UNFINISHED):
             (paths.target / folder / name).unlink(missing_ok=True)
+
+
+def _is_alike(path: str, known: Manifest, dataset: Manifest) -> bool:
+    """Return whether a file of the dataset has the size and time of the one in the target."""
+    before, after = known.files.get(path), dataset.files[path]
+    if before is None or before.size != after.size:
+        return False
+    return same_time(before.mtime_ns, after.mtime_ns)
 
 
 def _stale_files(target: Path, known: Manifest, dataset: Manifest) -> list[str]:

@@ -23,7 +23,7 @@ from kappacore.staging.target.paths import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
 
@@ -98,24 +98,36 @@ def staged_folders(target: Path) -> tuple[tuple[str, ...], bool]:
     return tuple(parts), alone
 
 
-def known_files(target: Path, state: TargetState, wanted: Collection[str]) -> Manifest:
+def known_files(
+    target: Path,
+    state: TargetState,
+    wanted: Collection[str],
+    is_from: Callable[[dict[str, Any] | None, str], bool],
+) -> tuple[Manifest, set[str]]:
     """Return the files and folders of a dataset that staging has put into a target.
 
     Args:
         target: The target.
         state: Its state.
         wanted: The folders of the dataset; a part staged to another folder is not part of it.
+        is_from: Tells by the summary of a manifest, and the part it is of, whether its files came
+            from the source as it is now.
+
+    Returns:
+        The files and folders, and which of the files came from elsewhere, or nobody knows.
     """
-    files: dict[str, FileRecord] = {}
+    files: dict[str, FileRecord] = dict(state.known)
+    foreign = set(files)
     folders: set[str] = set()
-    for part in (part for part in state.parts if part in wanted):
+    for part in [*(part for part in state.parts if part in wanted), ""]:
+        prefix = f"{part}/" if part else ""
         for found in _manifests_in(target / part):
-            files.update({f"{part}/{name}": record for name, record in found.files.items()})
-    files.update(state.known)
-    for found in _manifests_in(target):
-        files.update(found.files)
-        folders.update(found.folders)
-    return Manifest(files, folders)
+            names = {f"{prefix}{name}": record for name, record in found.files.items()}
+            files.update(names)
+            (foreign.difference_update if is_from(found.summary, part) else foreign.update)(names)
+            if not part:
+                folders.update(found.folders)
+    return Manifest(files, folders), foreign
 
 
 def _manifests_in(folder: Path) -> list[Manifest]:

@@ -14,6 +14,7 @@ from kappacore.errors import NotEnoughSpaceError, StagingError, StorageError
 from kappacore.machine.locks import try_lock
 from kappacore.machine.system import boot_id
 from kappacore.sizes import format_size
+from kappacore.staging.copying.digests import sums_in
 from kappacore.staging.target.manifest import is_unchanged, read_journal
 from kappacore.staging.target.paths import UNFINISHED, StagePaths
 
@@ -37,14 +38,25 @@ class WorkFolder:
     def __init__(self, paths: StagePaths):
         self.paths = paths
 
-    def open(self, source: Source, log: Callable[[str], None]) -> None:
+    def open(self, source: Source, stamp: list[int | str], log: Callable[[str], None]) -> None:
         """Make the folder, or continue with that of an earlier try.
 
-        The latter is removed if its source was another one, or if the machine has been restarted
-        since: its contents may never have reached the disk.
+        The latter is removed if its source was another one, such as an archive that was packed anew
+        since, or if the machine has been restarted: its contents may never have reached the disk.
+
+        Args:
+            source: What is to be copied.
+            stamp: That of the source.
+            log: Called with a line about a removal.
         """
         paths = self.paths
-        state = {"version": 1, "source": str(source.path), "kind": source.kind, "boot": boot_id()}
+        state = {
+            "version": 1,
+            "source": str(source.path),
+            "kind": source.kind,
+            "stamp": None if source.kind == "folder" else stamp,
+            "boot": boot_id(),
+        }
         if os.path.lexists(paths.work):
             self._check_owner()
             if self._state() != state:
@@ -158,6 +170,15 @@ def remove_leftovers(target: Path) -> None:
 
 def is_same(entry: Entry, record: FileRecord, *, with_digest: bool) -> bool:
     """Return whether a record is of this version of a file, with a digest if one is needed."""
-    return (record.size, record.mtime_ns) == (entry.size, entry.mtime_ns) and (
-        not with_digest or (record.digest or "").startswith("xxh3:")
+    return (
+        (record.size, record.mtime_ns) == (entry.size, entry.mtime_ns)
+        and (not with_digest or "xxh3:" in (record.digest or ""))
+        and has_same_crc(entry, record) is not False
     )
+
+
+def has_same_crc(entry: Entry, record: FileRecord) -> bool | None:
+    """Return whether a file and its record have the same CRC; None if either has none."""
+    if entry.crc is None or (crc := sums_in(record.digest).crc) is None:
+        return None
+    return crc == entry.crc
