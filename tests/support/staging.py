@@ -96,17 +96,41 @@ def staged_json(*arguments: str | Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str, options: str = "") -> Iterator[Path]:
     """Mount a small file system in memory; skips the test where that is not allowed."""
-    folder.mkdir()
     what = f"size={size}{',' if options else ''}{options}"
-    command = ["mount", "-t", "tmpfs", "-o", what, "tmpfs", str(folder)]
+    with _mounted(folder, "-t", "tmpfs", "-o", what, "tmpfs"):
+        yield folder
+
+
+@contextlib.contextmanager
+def sharing_disk(folder: Path) -> Iterator[Path]:
+    """Mount a small XFS or btrfs, whose files may share blocks; skips the test where none can be.
+
+    Its image is beside the folder.
+    """
+    image = folder.with_name(f"{folder.name}.image")
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    for command in (["mkfs.xfs", "-q", "-m", "reflink=1"], ["mkfs.btrfs", "-q"]):
+        with contextlib.suppress(FileNotFoundError):
+            if subprocess.run([*command, str(image)], capture_output=True).returncode == 0:
+                break
+    else:
+        pytest.skip("there is neither mkfs.xfs nor mkfs.btrfs")
+    with _mounted(folder, "-o", "loop", str(image)):
+        yield folder
+
+
+@contextlib.contextmanager
+def _mounted(folder: Path, *arguments: str) -> Iterator[None]:
+    folder.mkdir()
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(["mount", *arguments, str(folder)], capture_output=True, text=True)
     except FileNotFoundError:
         pytest.skip("there is no command `mount`")
     if done.returncode != 0:
-        pytest.skip(f"mounting a tmpfs is not allowed here: {done.stderr.strip()}")
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
     try:
-        yield folder
+        yield
     finally:
         done = subprocess.run(["umount", str(folder)], capture_output=True, text=True)
         if done.returncode != 0:  # something has a file open there: an error, but leave no mount
