@@ -14,7 +14,7 @@ from kappacore.errors import NotEnoughSpaceError, SourceChangedError, StagingErr
 from kappacore.sizes import format_size
 from kappacore.staging.copying.transfer import Transfer
 from kappacore.staging.progress import Progress, display
-from kappacore.staging.sources.find import has_parts, open_source
+from kappacore.staging.sources.find import open_source
 from kappacore.staging.sources.stamps import stamp_of
 from kappacore.staging.target.check import problems_in
 from kappacore.staging.target.manifest import (
@@ -25,7 +25,13 @@ from kappacore.staging.target.manifest import (
     read_manifest,
 )
 from kappacore.staging.target.paths import MANIFEST, StagePaths, has_work
-from kappacore.staging.target.publish import publish, replace_manifest, set_aside, sync_disk
+from kappacore.staging.target.publish import (
+    check_way,
+    publish,
+    replace_manifest,
+    set_aside,
+    sync_disk,
+)
 from kappacore.staging.target.state import Status, TargetState, known_files
 from kappacore.staging.target.work_folder import WorkFolder, is_same, remove_leftovers
 from kappacore.staging.versions import Versions, looks_like
@@ -84,13 +90,12 @@ def run(source_path: Path, paths: StagePaths, state: TargetState, options: Optio
         state: The state of the target.
         options: How.
     """
-    target = paths.target
-    if state.status is Status.PARTS and not (
-        state.only_parts or has_parts(source_path, state.parts)
-    ):
-        options.report(f"using '{target}' as it is: staging did not put it there")
-        return StageResult(target, found=True)
-    with closing(open_source(source_path, options.limits, options.threads)) as source:
+    if state.status is Status.FOUND:
+        options.report(
+            f"'{paths.target}' has something else than '{source_path}': that stays, and the "
+            f"dataset is copied beside it"
+        )
+    with closing(open_source(source_path, options)) as source:
         options.report(f"listing '{source_path}'")
         copy = _Copy(source, paths, options)
         result = None
@@ -191,6 +196,8 @@ class _Copy:
         ]
         for path in self.versions.other_contents(present, doubtful):
             del present[path]
+        if state.status is not Status.MISSING:
+            check_way(target, self.files, known.files)
         kept = self.work.complete_files(self.files, self.folders, with_digest=options.with_digest)
         copied, there = self._copy(kept, present)
         if options.verify != "none":
@@ -208,7 +215,7 @@ class _Copy:
         return StageResult(
             target,
             copied=bool(copied or kept),
-            repaired=state.status not in (Status.MISSING, Status.PARTS),
+            repaired=state.status not in (Status.MISSING, Status.FOUND, Status.PARTS),
             kind=source.kind,
             files=len(self.files),
             bytes=self.size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import re
 import struct
@@ -11,6 +12,7 @@ import unicodedata
 import zipfile
 import zlib
 from abc import abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DRIVE = re.compile(r"[A-Za-z]:")
+_QUICK = 1000  # members of a compressed tar file that are soon unpacked
 _SMALL = 1 << 24  # bytes that any archive may unpack to, whatever its ratio
 # What the readers of zip and tar files raise for damaged ones.
 _BROKEN = (
@@ -87,11 +90,30 @@ class Archive(Source):
         """List all folders, then the files that are not staging's own."""
         names = MemberNames(self.path)
         files = []
-        try:
+        with self._damage_explained():
             for entry in self._members():
                 path = names.add(entry.path, entry.is_folder)
                 if not (entry.is_folder or any(map(is_bookkeeping, path.split("/")))):
                     files.append(entry._replace(path=path))
+        return [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
+
+    def outline(self, levels: int) -> Iterator[str]:
+        names = MemberNames(self.path)
+        with self._damage_explained():
+            for entry in itertools.islice(self._members(), _QUICK if self.ordered else None):
+                parts = names.add(entry.path, entry.is_folder).split("/")
+                if not any(map(is_bookkeeping, parts)):
+                    yield "/".join(parts[:levels])
+
+    def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
+        same = self.path.exists() and stamp_of(self.path, self.kind) == self._stamp
+        return [] if same else [f"'{self.path}' was written to"]
+
+    @contextmanager
+    def _damage_explained(self) -> Iterator[None]:
+        """Turn what readers raise for a damaged archive into an error that says what to do."""
+        try:
+            yield
         except StagingError:
             raise
         except _BROKEN as error:
@@ -99,11 +121,6 @@ class Archive(Source):
                 f"'{self.path}' cannot be read as a {self.kind} file: {error}. It may be "
                 f"incomplete: copy or pack it again."
             ) from error
-        return [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
-
-    def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
-        same = self.path.exists() and stamp_of(self.path, self.kind) == self._stamp
-        return [] if same else [f"'{self.path}' was written to"]
 
     def _permissions(self, mode: int) -> int:
         """Return the permission bits of a member, no wider than the archive's own."""

@@ -6,7 +6,10 @@ import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kappacore.staging.target.paths import is_bookkeeping
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -75,6 +78,14 @@ class Source(ABC):
         """List all files and folders; each folder precedes its contents."""
 
     @abstractmethod
+    def outline(self, levels: int) -> Iterator[str]:
+        """Yield names of files and folders from the top down, as far as they are quickly read.
+
+        Args:
+            levels: How many names such a path has at most.
+        """
+
+    @abstractmethod
     def open(self, entry: Entry) -> AbstractContextManager[Content]:
         """Open the content of a file."""
 
@@ -92,5 +103,6 @@ def parent_of(path: str) -> str:
 
 
 def visible_names(folder: Path) -> list[str]:
-    """Return the names in a folder that are not hidden, sorted."""
-    return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
+    """Return the names in a folder that are neither hidden nor the disk's, sorted."""
+    names = os.listdir(folder)  # noqa: PTH208
+    return sorted(name for name in names if not (name.startswith(".") or is_bookkeeping(name)))

@@ -50,6 +50,17 @@ class FolderSource(Source):
                 level = below
         return found
 
+    def outline(self, levels: int) -> Iterator[str]:
+        folders = [""]
+        for _ in range(levels):
+            below = []
+            for folder in folders:
+                for entry in self._list((folder, ()))[0]:
+                    yield entry.path
+                    if entry.is_folder:
+                        below.append(entry.path)
+            folders = below
+
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Extent]:
         # O_NONBLOCK: a pipe that has taken the file's path since must not block.

@@ -163,6 +163,9 @@ class ZipsSource(Source):
                 found.append(entry._replace(path=f"{top}/{entry.path}", where=where))
         return found
 
+    def outline(self, levels: int) -> Iterator[str]:  # noqa: ARG002 - the top shows it
+        return (archive.path.name[: -len(".zip")] for archive in self._zips)
+
     def open(self, entry: Entry) -> AbstractContextManager[Extent | Deflated]:
         archive: ZipSource
         archive, where = entry.where

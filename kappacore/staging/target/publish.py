@@ -8,6 +8,7 @@ import filecmp
 import os
 import stat
 import time
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,13 @@ from kappacore.staging.target.paths import (
 from kappacore.staging.target.state import staged_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Container, Iterable, Mapping
     from pathlib import Path
 
+    from kappacore.staging.sources.base import Entry
+
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUSY)
+_DIFFERS = "differs from the source, and staging did not put it there"
 _NEITHER = FileRecord(-1, 0, None)  # no file has this size
 _STAYS = (errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR)
 
@@ -71,6 +75,21 @@ def publish(
         _sync_folder(paths.target)
     _sync_folder(paths.target.parent)
     return seconds
+
+
+def check_way(target: Path, files: Mapping[str, Entry], ours: Container[str]) -> None:
+    """Refuse a file in the target that is in the way by its size, before anything is copied.
+
+    Args:
+        target: The target.
+        files: The files of the dataset.
+        ours: The files in the target that may be replaced.
+    """
+    for path in (path for path in files if path not in ours):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = os.lstat(target / path)
+            if stat.S_ISREG(found.st_mode) and found.st_size != files[path].size:
+                _refuse(target / path, _DIFFERS)
 
 
 def replace_manifest(paths: StagePaths, dataset: Manifest) -> None:
@@ -218,7 +237,7 @@ def _merge(
             kind_here = "folder" if is_folder else "file"
             _refuse(there, f"is a {kind} where the source has a {kind_here}")
         elif path not in ours and not filecmp.cmp(here, there, shallow=False):
-            _refuse(there, "differs from the source, and staging did not put it there")
+            _refuse(there, _DIFFERS)
         elif path in ours and not dry_run:
             here.replace(there)
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 class Status(Enum):
     """How far a target is, and whose it is."""
 
-    MISSING = auto()  # or an empty folder, or one that contains only empty folders
+    MISSING = auto()  # or a folder that contains only empty folders and hidden things
     COMPLETE = auto()  # has its manifest
     KAPPADATA = auto()  # completed by KappaData
-    FOUND = auto()  # somebody else's
+    FOUND = auto()  # somebody else's, or a copy by hand
     PARTS = auto()  # parts of it were staged separately
     UNFINISHED = auto()  # being completed by staging
     KAPPADATA_UNFINISHED = auto()
@@ -44,7 +44,7 @@ class TargetState(NamedTuple):
 
     Attributes:
         status: How far it is.
-        summary: That of its manifest, if it is complete.
+        summary: That of its manifest, or of the manifest of ``above``, if it is complete.
         parts: Folders in it that were staged separately.
         only_parts: Whether it contains nothing else.
         above: The staged folder that it is a part of.
@@ -161,7 +161,7 @@ def _marked(target: Path) -> TargetState | None:
 
 def _unmarked(target: Path) -> TargetState:
     """Return the state of a target without marks: by what is around it and in it."""
-    if not _items(target):
+    if all(item.name.startswith(".") for item in _items(target)):
         return TargetState(Status.MISSING)
     for above in target.parents:
         if (found := read_manifest(above / UNFINISHED)) is not None:
@@ -175,7 +175,7 @@ def _unmarked(target: Path) -> TargetState:
                 return TargetState(Status.UNFINISHED, above=above, known=known)
             return TargetState(Status.FOUND)
         if os.path.lexists(above / MANIFEST):
-            return TargetState(Status.FOUND, above=above)
+            return TargetState(Status.FOUND, read_summary(above / MANIFEST), above=above)
         if os.path.lexists(above / KAPPADATA_START):
             if os.path.lexists(above / KAPPADATA_END):
                 break
