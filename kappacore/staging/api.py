@@ -15,7 +15,7 @@ from kappacore.errors import KappaError, NotEnoughSpaceError, StagingError
 from kappacore.machine.system import NO_SPACE
 from kappacore.staging.found import is_the_dataset
 from kappacore.staging.options import Options, as_path, checked_relative
-from kappacore.staging.run import StageResult, run
+from kappacore.staging.run import StageResult, is_still_complete, run
 from kappacore.staging.sources.archive_safety import ArchiveLimits
 from kappacore.staging.sources.find import find_source, without_suffix
 from kappacore.staging.sources.stamps import stamp_of
@@ -122,6 +122,12 @@ def _stage(wanted: Path, target: Path, options: Options) -> StageResult:
     if state.above is not None:  # the folder above may be being completed right now
         wait_until_free(StagePaths(state.above), timeout=options.timeout, log=options.report)
     paths = StagePaths(target)
+    if (
+        state.status is Status.COMPLETE
+        and not (options.recheck or os.access(paths.lock.parent, os.W_OK))
+        and (result := is_still_complete(source, paths, options)) is not None
+    ):
+        return result
     with target_lock(paths, str(source), timeout=options.timeout, log=options.report) as lock:
         try:
             state = inspect_target(target)  # another process may have completed it

@@ -98,10 +98,23 @@ def run(source_path: Path, paths: StagePaths, state: TargetState, options: Optio
     with closing(open_source(source_path, options)) as source:
         options.report(f"listing '{source_path}'")
         copy = _Copy(source, paths, options)
-        result = None
-        if state.status is Status.COMPLETE and not options.recheck:
-            result = copy.still_complete()
-        return result or copy.complete(state)
+        with closing(copy.work):
+            result = None
+            if state.status is Status.COMPLETE and not options.recheck:
+                result = copy.still_complete()
+            return result or copy.complete(state)
+
+
+def is_still_complete(source_path: Path, paths: StagePaths, options: Options) -> StageResult | None:
+    """Return the result if a complete target of another user needs nothing copied.
+
+    Args:
+        source_path: The source, without symlinks, which looks different.
+        paths: Those of the target, where nothing can be written.
+        options: How.
+    """
+    with closing(open_source(source_path, options)) as source:
+        return _Copy(source, paths, options).still_complete(write=False)
 
 
 class _Copy:
@@ -137,8 +150,11 @@ class _Copy:
             )
         self.versions = Versions(source, self.about, self.files, paths.target, options)
 
-    def still_complete(self) -> StageResult | None:
+    def still_complete(self, *, write: bool = True) -> StageResult | None:
         """Return the result if the target is complete, though its source looked different.
+
+        Args:
+            write: Whether to write down how the source looks now.
 
         Raises:
             StagingError: If the target contains another dataset.
@@ -162,9 +178,10 @@ class _Copy:
             )
         if not same or set(self.folders) != found.folders:
             return None
-        self.work.open(source, self.about["stamp"], self.options.report)
-        replace_manifest(self.paths, Manifest(found.files, list(self.folders), self.about))
-        self.work.remove()
+        if write:
+            self.work.open(source, self.about["stamp"], self.options.report)
+            replace_manifest(self.paths, Manifest(found.files, list(self.folders), self.about))
+            self.work.remove()
         self.options.report(f"using '{target}', which is complete")
         return StageResult(target, kind=source.kind, files=len(self.files), bytes=self.size)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from kappacore.staging.target.paths import StagePaths
+
 SMALL = {
     "train/a/1.jpg": b"one" * 1000,
     "train/a/2.jpg": b"",
@@ -45,6 +47,12 @@ def tree_of(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and not any(is_bookkeeping(part) for part in path.relative_to(root).parts)
     }
+
+
+def leave_work(paths: StagePaths, files: Mapping[str, bytes]) -> Path:
+    """Make a work folder as a kill leaves one."""
+    state = json.dumps({"format": "kappacore-work"}).encode("ascii")
+    return make_tree(paths.work, {**files, "state.json": state})
 
 
 def left_beside(target: Path) -> list[str]:
