@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from kappacore.staging.target.publish import (
     set_aside,
     sync_disk,
 )
+from kappacore.staging.target.removal import remove_tree
 from kappacore.staging.target.state import Status, TargetState, known_files
 from kappacore.staging.target.work_folder import WorkFolder, is_same, remove_leftovers
 from kappacore.staging.versions import Versions, looks_like
@@ -266,7 +266,7 @@ class _Copy:
             except NotEnoughSpaceError:
                 if not paths.aside.exists():
                     raise
-                shutil.rmtree(paths.aside)
+                remove_tree(paths.aside)
                 self.work.check_room(to_make, kept=partial)
             there = self.size - sum(entry.size for entry in todo) + partial
             progress.add(len(kept) + len(present), there)

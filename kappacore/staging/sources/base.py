@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+DEEPEST = 200  # levels of folders; no dataset has more, and Python calls itself 1000 times at most
+
+
 class Entry(NamedTuple):
     """One file or folder of a dataset."""
 

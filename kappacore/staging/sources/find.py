@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import tarfile
 import zipfile
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
+from kappacore.staging.sources.archive_safety import BROKEN
 from kappacore.staging.sources.base import Source, visible_names
 from kappacore.staging.sources.folder import FolderSource
 from kappacore.staging.sources.tar import TarSource
@@ -103,14 +105,13 @@ def _kind_of_file(path: Path) -> str:
             return "tar.gz"
         if head[257:262] == b"ustar":
             return "tar"
-        file.seek(0)
-        if zipfile.is_zipfile(file):  # with something before it
-            return "zip"
-        file.seek(0)
-        try:
+        with suppress(*BROKEN):
+            file.seek(0)
+            if zipfile.is_zipfile(file):  # with something before it
+                return "zip"
+        with suppress(*BROKEN):
+            file.seek(0)
             if head:
                 tarfile.open(fileobj=file, mode="r:").close()  # of before 1988, without a mark
                 return "tar"
-        except tarfile.TarError:
-            pass
     return "not a known kind of archive"

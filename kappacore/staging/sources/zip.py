@@ -127,7 +127,7 @@ class ZipSource(Archive):
         """
         ordered = sorted(members, key=lambda member: member.header_offset)
         starts = [member.header_offset for member in ordered]
-        stops = dict(zip(starts, [*starts[1:], end], strict=True))
+        stops = dict(zip(starts, [*starts, end][1:], strict=True))
         for member in ordered:
             least = _HEADER.size + len(member.orig_filename) + member.compress_size
             overlaps = member.header_offset + least > stops[member.header_offset]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
@@ -18,7 +20,6 @@ from kappacore.staging.target.paths import MANIFEST, UNFINISHED, is_bookkeeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
-    from pathlib import Path
 
     from kappacore.staging.progress import StageProgress
     from kappacore.staging.target.manifest import FileRecord
@@ -86,10 +87,16 @@ def check_staged(
         StagingError: If the folder has no complete manifest.
         InvalidOptionError: If an option is invalid.
     """
-    root = as_path(target, "target").resolve()
+    root = Path(os.path.realpath(as_path(target, "target")))
     threads = Options(workers=workers).threads
-    unfinished = (root / UNFINISHED).exists()
-    found = read_manifest(root / MANIFEST)
+    try:
+        unfinished = (root / UNFINISHED).exists()
+        found = read_manifest(root / MANIFEST)
+    except OSError as error:
+        raise StagingError(
+            f"cannot check '{root}': {error.strerror} ('{error.filename}'). It must be a folder "
+            f"that you can read."
+        ) from error
     if found is None or unfinished:
         state = "is unfinished" if unfinished else "has no manifest"
         raise StagingError(
@@ -175,10 +182,15 @@ def _problem_of(path: str, record: FileRecord, contents: bool) -> str | None:
 
 
 def _extra_files(root: Path, files: Container[str]) -> Iterator[str]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not is_bookkeeping(name)]
-        prefix = os.path.relpath(folder, root)
-        for name in names:
-            path = name if prefix == "." else f"{prefix}/{name}"
-            if not is_bookkeeping(name) and path not in files:
-                yield path
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        with suppress(PermissionError), os.scandir(f"{root}/{folder}") as found:
+            for item in found:
+                path = f"{folder}/{item.name}" if folder else item.name
+                if is_bookkeeping(item.name):
+                    continue
+                if item.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif path not in files:
+                    yield path

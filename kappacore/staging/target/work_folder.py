@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from kappacore.staging.copying.digests import sums_in
 from kappacore.staging.target.lock import is_in_use
 from kappacore.staging.target.manifest import is_unchanged, read_journal
 from kappacore.staging.target.paths import UNFINISHED, StagePaths
+from kappacore.staging.target.removal import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
@@ -95,7 +95,7 @@ class WorkFolder:
             items = [item for item in found if item.name != state.name]
         for item in items:
             if item.is_dir(follow_symlinks=False):
-                shutil.rmtree(item.path)
+                remove_tree(item.path)
             else:
                 os.unlink(item.path)  # noqa: PTH108
         state.unlink(missing_ok=True)
@@ -119,7 +119,7 @@ class WorkFolder:
                     if path in folders:
                         below.append(path)
                     else:
-                        shutil.rmtree(item.path)
+                        remove_tree(item.path)
                 elif (
                     entry is not None
                     and record is not None
