@@ -8,6 +8,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from kappacore.errors import InvalidOptionError
+
 if TYPE_CHECKING:
     import argparse
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from kappacore.staging.target.check import CheckReport
 
 _SHOWN = 20  # problems that are listed
-_LIMITS: dict[str, type] = {"max_ratio": float, "max_bytes": int, "max_members": int}
+_LIMITS: dict[str, type] = {"max_ratio": float, "max_bytes": str, "max_members": int}
 
 
 def add_stage(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,10 +52,16 @@ def add_stage(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.check:
-        return _check(args)
-    if args.source is None:
+    if args.source is None and not args.check:
         args.usage_error("SRC is missing (only --check goes without)")
+    try:
+        return _check(args) if args.check else _stage(args)
+    except InvalidOptionError as error:
+        args.usage_error(str(error))
+        raise  # which it never comes to: the parser exits
+
+
+def _stage(args: argparse.Namespace) -> int:
     from kappacore.staging.api import stage
     from kappacore.staging.sources.archive_safety import ArchiveLimits
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
@@ -20,10 +21,23 @@ class Sums(NamedTuple):
     digest: bytes | None = None
 
     def text(self) -> str | None:
-        """Return the digest, else the CRC, as manifests store it."""
-        if self.digest is not None:
-            return f"xxh3:{self.digest.hex()}"
-        return None if self.crc is None else f"crc32:{self.crc:08x}"
+        """Return them as manifests store them: "crc32:…", "xxh3:…", or both, with a space."""
+        crc = [] if self.crc is None else [f"crc32:{self.crc:08x}"]
+        digest = [] if self.digest is None else [f"xxh3:{self.digest.hex()}"]
+        return " ".join(crc + digest) or None
+
+
+def sums_in(text: str | None) -> Sums:
+    """Return the sums that a manifest stores; of text that is no sum, none."""
+    crc = digest = None
+    with suppress(ValueError):
+        for part in (text or "").split():
+            name, _, value = part.partition(":")
+            if name == "crc32":
+                crc = int(value, 16)
+            elif name == "xxh3":
+                digest = bytes.fromhex(value)
+    return Sums(crc, digest)
 
 
 class SumsOfContent:

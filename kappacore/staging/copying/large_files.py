@@ -37,7 +37,8 @@ class LargeFile:
     """
 
     def __init__(self, entry: Entry, folder: Path, strategy: CopyStrategy):
-        name = xxhash.xxh3_128_hexdigest(repr(entry[:3]).encode("ascii", "backslashreplace"))
+        version = repr((*entry[:3], entry.crc)).encode("ascii", "backslashreplace")
+        name = xxhash.xxh3_128_hexdigest(version)
         self.entry = entry
         self.path = folder / name
         self._marks_path = folder / f"{name}.done"

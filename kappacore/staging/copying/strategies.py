@@ -78,7 +78,7 @@ class CopyStrategy:
             content = Extent(content.fd, content.offset + done, content.size - done)
             offset += done
         sums = SumsOfContent(with_crc=with_crc, with_digest=self.with_digest)
-        for block in _inflated(content) if isinstance(content, Deflated) else _blocks(content):
+        for block in blocks_of(content):
             sums.update(block)
             view = memoryview(block)
             while len(view):
@@ -112,6 +112,11 @@ class CopyStrategy:
             done += count
             moved(count)
         return done
+
+
+def blocks_of(content: Content) -> Iterator[bytes | memoryview]:
+    """Yield the blocks of content, unpacked; each is valid until the next."""
+    return _inflated(content) if isinstance(content, Deflated) else _blocks(content)
 
 
 def _blocks(content: Extent | Stream) -> Iterator[memoryview]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import os
 import threading
-import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -14,11 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kappacore.errors import KappaError, SourceChangedError, StagingError
+from kappacore.errors import KappaError, SourceChangedError, StagingError, UnsafeArchiveError
 from kappacore.machine.system import NO_SPACE, opened
 from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.copying.large_files import LargeFile
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError, TooShortError
+from kappacore.staging.sources.archive_safety import BROKEN
 from kappacore.staging.sources.base import Entry, parent_of
 from kappacore.staging.target.manifest import FileRecord
 
@@ -185,7 +184,9 @@ class Transfer:
         """Turn errors of one file into ones that say what to do."""
         try:
             yield
-        except (DamagedError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except UnsafeArchiveError:
+            raise
+        except (DamagedError, *BROKEN) as error:
             raise StagingError(
                 f"'{entry.path}' of '{self.source.path}' is damaged: {error}. Copy or pack the "
                 f"archive again; what was extracted is kept."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import re
 import struct
@@ -11,11 +12,14 @@ import unicodedata
 import zipfile
 import zlib
 from abc import abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from kappacore.errors import InvalidOptionError, StagingError, UnsafeArchiveError
-from kappacore.staging.sources.base import Entry, Source, parent_of, stamp_of
+from kappacore.sizes import parse_size
+from kappacore.staging.sources.base import DEEPEST, Entry, Source, parent_of
+from kappacore.staging.sources.stamps import stamp_of
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
@@ -23,9 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DRIVE = re.compile(r"[A-Za-z]:")
+_QUICK = 1000  # members of a compressed tar file that are soon unpacked
 _SMALL = 1 << 24  # bytes that any archive may unpack to, whatever its ratio
 # What the readers of zip and tar files raise for damaged ones.
-_BROKEN = (
+BROKEN = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError,
     ValueError, OverflowError, NotImplementedError, RecursionError,
 )  # fmt: skip
@@ -39,15 +44,18 @@ class ArchiveLimits:
         max_ratio: Unpacked bytes for each byte of the archive, over all members; 16 MiB are always
             allowed. Images come to about 1, text to 10, empty masks to a few hundred; deflate
             cannot exceed 1032.
-        max_bytes: Unpacked bytes over all members; None: as many as the disk has room for.
+        max_bytes: Unpacked bytes over all members, or a size such as ``"64GiB"``; None: as many as
+            the disk has room for.
         max_members: Number of files and folders.
     """
 
     max_ratio: float = 200.0
-    max_bytes: int | None = None
+    max_bytes: int | str | None = None
     max_members: int = 50_000_000
 
     def __post_init__(self) -> None:
+        if isinstance(self.max_bytes, str):
+            object.__setattr__(self, "max_bytes", parse_size(self.max_bytes, 0))
         for name, value in vars(self).items():
             if not (value is None and name == "max_bytes") and not (
                 isinstance(value, (int, float)) and value > 0
@@ -63,15 +71,20 @@ class Archive(Source):
     Args:
         path: The archive.
         limits: The most it may contain.
+
+    Attributes:
+        packed: Bytes of the archive.
     """
 
     def __init__(self, path: Path, limits: ArchiveLimits):
-        mode = path.stat().st_mode
+        found = path.stat()
+        mode = found.st_mode
         self.path = path
+        self.packed = found.st_size
         self.mode = 0o700 | mode & 0o666 | (mode & 0o444) >> 2  # who may read it may enter
         self._mask = mode & 0o666
         self._limits = limits
-        self._stamp = stamp_of(path, "archive")
+        self._stamp = stamp_of(path, self.kind)
 
     @abstractmethod
     def _members(self) -> Iterator[Entry]:
@@ -81,23 +94,37 @@ class Archive(Source):
         """List all folders, then the files that are not staging's own."""
         names = MemberNames(self.path)
         files = []
-        try:
+        with self._damage_explained():
             for entry in self._members():
                 path = names.add(entry.path, entry.is_folder)
                 if not (entry.is_folder or any(map(is_bookkeeping, path.split("/")))):
                     files.append(entry._replace(path=path))
+        return [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
+
+    def outline(self, levels: int) -> Iterator[str]:
+        names = MemberNames(self.path)
+        with self._damage_explained():
+            for entry in itertools.islice(self._members(), _QUICK if self.ordered else None):
+                parts = names.add(entry.path, entry.is_folder).split("/")
+                if not any(map(is_bookkeeping, parts)):
+                    yield "/".join(parts[:levels])
+
+    def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
+        same = self.path.exists() and stamp_of(self.path, self.kind) == self._stamp
+        return [] if same else [f"'{self.path}' was written to"]
+
+    @contextmanager
+    def _damage_explained(self) -> Iterator[None]:
+        """Turn what readers raise for a damaged archive into an error that says what to do."""
+        try:
+            yield
         except StagingError:
             raise
-        except _BROKEN as error:
+        except BROKEN as error:
             raise StagingError(
                 f"'{self.path}' cannot be read as a {self.kind} file: {error}. It may be "
                 f"incomplete: copy or pack it again."
             ) from error
-        return [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
-
-    def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
-        same = self.path.exists() and stamp_of(self.path, "archive") == self._stamp
-        return [] if same else [f"'{self.path}' was written to"]
 
     def _permissions(self, mode: int) -> int:
         """Return the permission bits of a member, no wider than the archive's own."""
@@ -105,11 +132,12 @@ class Archive(Source):
 
     def check_size(self, size: int, members: int = 0) -> None:
         """Refuse the archive if it unpacks to too many bytes or members."""
-        limits, packed = self._limits, self._stamp[0]
+        limits, packed = self._limits, self.packed
+        most = cast("int | None", limits.max_bytes)  # no text any more
         if members > limits.max_members:
             why, limit = f"has more than {limits.max_members} members", "max_members"
-        elif limits.max_bytes is not None and size > limits.max_bytes:
-            why, limit = f"unpacks to {size} bytes, more than {limits.max_bytes}", "max_bytes"
+        elif most is not None and size > most:
+            why, limit = f"unpacks to {size} bytes, more than {most}", "max_bytes"
         elif size > max(_SMALL, limits.max_ratio * packed):
             why = (
                 f"unpacks to {size} bytes or more from {packed}, over {limits.max_ratio:g} for each"
@@ -179,6 +207,8 @@ class MemberNames:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if ".." in parts:
             self._refuse(name, "leads out of the folder")
+        if len(parts) > DEEPEST:
+            self._refuse(f"{name[:60]}…", f"is deeper than {DEEPEST} levels of folders")
         if any(len(os.fsencode(part)) > 255 for part in parts) or len(os.fsencode(name)) > 3000:
             self._refuse(f"{name[:60]}…", "is too long for a file system")
         return parts

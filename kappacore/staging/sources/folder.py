@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from kappacore.errors import StagingError
 from kappacore.machine.system import opened
-from kappacore.staging.sources.base import Entry, Extent, Source
+from kappacore.staging.sources.base import DEEPEST, Entry, Extent, Source
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
@@ -49,6 +49,17 @@ class FolderSource(Source):
                     below += folders
                 level = below
         return found
+
+    def outline(self, levels: int) -> Iterator[str]:
+        folders = [""]
+        for _ in range(levels):
+            below = []
+            for folder in folders:
+                for entry in self._list((folder, ()))[0]:
+                    yield entry.path
+                    if entry.is_folder:
+                        below.append(entry.path)
+            folders = below
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Extent]:
@@ -95,6 +106,8 @@ class FolderSource(Source):
                 if key in chain:
                     self._refuse(name, "is a link to a folder that contains it")
                 entries.append(Entry(name, -1, 0, info.st_mode & 0o777))
+                if len(chain) > DEEPEST:
+                    self._refuse(name, f"is deeper than {DEEPEST} levels")
                 folders.append((name, (*chain, key)))
             elif stat.S_ISREG(info.st_mode):
                 entries.append(Entry(name, info.st_size, info.st_mtime_ns, info.st_mode & 0o777))
@@ -103,6 +116,7 @@ class FolderSource(Source):
         return entries, folders
 
     def _refuse(self, name: str, why: str) -> NoReturn:
+        name = name if len(name) < 300 else f"{name[:300]}…"
         raise StagingError(
             f"'{self._root}/{name}' {why}, so the dataset cannot be copied completely. Remove or "
             f"repair it in the source."

@@ -34,8 +34,8 @@ class TarSource(Archive):
     """
 
     def __init__(self, path: Path, limits: ArchiveLimits, packed: bool):
-        super().__init__(path, limits)
         self.kind = "tar.gz" if packed else "tar"
+        super().__init__(path, limits)
         self.ordered = packed
         self._raw = path.open("rb")
         self.file: Any = gzip.GzipFile(fileobj=self._raw) if packed else self._raw

@@ -127,7 +127,7 @@ class ZipSource(Archive):
         """
         ordered = sorted(members, key=lambda member: member.header_offset)
         starts = [member.header_offset for member in ordered]
-        stops = dict(zip(starts, [*starts[1:], end], strict=True))
+        stops = dict(zip(starts, [*starts, end][1:], strict=True))
         for member in ordered:
             least = _HEADER.size + len(member.orig_filename) + member.compress_size
             overlaps = member.header_offset + least > stops[member.header_offset]
@@ -162,6 +162,9 @@ class ZipsSource(Source):
                 where = (archive, entry.where)
                 found.append(entry._replace(path=f"{top}/{entry.path}", where=where))
         return found
+
+    def outline(self, levels: int) -> Iterator[str]:  # noqa: ARG002 - the top shows it
+        return (archive.path.name[: -len(".zip")] for archive in self._zips)
 
     def open(self, entry: Entry) -> AbstractContextManager[Extent | Deflated]:
         archive: ZipSource

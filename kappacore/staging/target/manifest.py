@@ -39,7 +39,7 @@ class FileRecord(NamedTuple):
 
     size: int
     mtime_ns: int
-    digest: str | None  # "xxh3:<32 hexadecimal digits>" or "crc32:<8>"
+    digest: str | None  # "crc32:<8 hexadecimal digits>", "xxh3:<32>", or both with a space
 
 
 class Manifest(NamedTuple):
