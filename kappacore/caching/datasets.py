@@ -68,7 +68,9 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             or a duration such as ``"7d"``.
         check: At the first read, look at five samples at most: read them twice if nothing is
             stored yet, and refuse those that differ; else compare them with what is stored under
-            this name or fingerprint. Once for all processes of the machine. False skips it.
+            this name or fingerprint. Once for all processes of the machine. False skips it for this
+            object: what is stored is taken for this dataset's, and what it reads is stored beside
+            it, for those that check as well.
         strict: Raise what a failing backend raises, instead of reading from the source.
         codec: Turns samples into bytes and back.
         check_digests: Check a value's digest on its ``"first"`` read in a process, ``"always"``,

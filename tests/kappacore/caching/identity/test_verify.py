@@ -267,6 +267,25 @@ def test_who_did_not_look_does_not_disarm_the_comparison_of_who_does(log, backen
     train.close()
 
 
+def test_who_took_the_header_unproved_proves_nothing_for_who_looks(log, backend):
+    right, wrong = Samples(log), Samples(log, seed=1)
+    options = {"namespace": "n", **SMALL}
+    with CachedDataset(right, backend, **options) as train:
+        expected = read(train)
+        with CachedDataset(wrong, backend, check=False, **options) as unproved:
+            assert read(unproved) == expected  # and stays open
+            with (
+                CachedDataset(wrong, backend, **options) as looks,
+                pytest.raises(NamespaceMismatchError, match="sample 0 differs"),
+            ):
+                looks[0]
+            log.unlink()
+            with CachedDataset(right, backend, **options) as same:
+                assert read(same) == expected
+                chosen = samples_looked_at(same._cache.identity.namespace, 10)
+                assert right.log.count() == Counter(chosen)  # proved by itself
+
+
 # ---- what changes an item changes its identity
 
 
