@@ -189,7 +189,8 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         """Read all samples that are not cached yet; return their number.
 
         It may be interrupted at any time; the next call goes on from there. The dataset is read
-        through a shallow copy, so that a file that it opens at its first read stays closed in it.
+        through a shallow copy, so that a file that it opens at its first read stays closed in it,
+        and in a plain object in its attributes, such as a reader without ``__del__``.
 
         Args:
             progress: Show a bar, on a terminal and on the first rank.
