@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 
 import pytest
@@ -284,6 +285,27 @@ def test_who_took_the_header_unproved_proves_nothing_for_who_looks(log, backend)
                 assert read(same) == expected
                 chosen = samples_looked_at(same._cache.identity.namespace, 10)
                 assert right.log.count() == Counter(chosen)  # proved by itself
+
+
+def test_a_cache_unpickled_by_another_program_is_compared_while_it_is_open_here(log, tmp_path):
+    with CachedDataset(Samples(log), "shared", namespace="n", **SMALL) as cached:
+        expected = read(cached)
+        (tmp_path / "blob").write_bytes(pickle.dumps(cached))
+        program = """
+            import pickle, sys
+            from pathlib import Path
+            from kappacore.errors import NamespaceMismatchError
+            cached = pickle.loads(Path(sys.argv[1]).read_bytes())
+            cached.dataset.seed = int(sys.argv[2])  # as if its code had been edited
+            try:
+                print(cached[3] == cached.dataset.sample(3))
+            except NamespaceMismatchError:
+                print("found out")
+            cached.close()
+        """
+        for seed, answer in ((0, "True"), (1, "found out")):
+            assert run_script(tmp_path, program, tmp_path / "blob", seed).strip() == answer
+        assert read(cached) == expected
 
 
 # ---- what changes an item changes its identity
