@@ -428,8 +428,7 @@ class _CachedItem(Item):
         if column is not None or self.has_raw or self.reads_samples or not self.cache.length:
             return column
         self._watch.check()
-        # Only a column of integers is worth an array of its own; one value shows it.
-        return self.cache.column(self.load) if type(self.get(0)) is int else None
+        return self.cache.column(self.load)
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
         indices = check_batch(indices, self.cache.length, "a cached item")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import kappacore
-from kappacore import CachedDataset
+from kappacore import CachedDataset, CacheWrapper, KDDataset, ModeWrapper
 from support.cache_sources import Samples
 
 LENGTH = 12
@@ -117,3 +117,21 @@ def test_counts_of_several_processes_are_what_was_asked_for(backend, tmp_path):
         stats = cached.stats()
         assert stats.samples == total
         assert stats.misses == stats.source_reads
+
+
+class Labels(KDDataset):
+    def __len__(self):
+        return 300
+
+    def getitem_class(self, idx, ctx=None):
+        return idx % 7
+
+
+@pytest.mark.parametrize("backend", ["memory", "pair"])
+def test_a_column_counts_what_is_read_for_it(backend):
+    with CacheWrapper(Labels(), BACKENDS[backend], items="class", check=False) as cached:
+        for _ in range(2):
+            assert list(cached.getall_class()) == [idx % 7 for idx in range(300)]
+            assert cached.stats().samples == 300
+        assert ModeWrapper(cached, "class")[[1, 1, 2]] == [1, 1, 2]
+        assert cached.stats().samples == 303
