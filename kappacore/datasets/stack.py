@@ -295,7 +295,7 @@ def shallow_copy(dataset: Any) -> Any:
     parts = {id(part): part for _, part in walk(dataset) if hasattr(part, "__dict__")}
     copies = {key: copy.copy(part) for key, part in parts.items()}
     for key, part in parts.items():
-        if hasattr(part, "__del__"):  # may close what both have, so the copy goes after it
+        if hasattr(type(part), "__del__"):  # may close what both have, so the copy goes after it
             weakref.finalize(part, list, [copies[key]])
         for helper in vars(part).values():
             if id(helper) not in copies and _is_plain(helper):
