@@ -77,7 +77,9 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             or a duration such as ``"7d"``.
         check: At the first read, look at five samples at most: read them twice if nothing is
             stored yet, and refuse those that differ; else compare them with what is stored under
-            this name or fingerprint. Once for all processes of the machine. False skips it.
+            this name or fingerprint. Once for all processes of the machine. False skips it for this
+            object: what is stored is taken for this dataset's, and what it reads is stored beside
+            it, for those that check as well.
         strict: Raise what a failing backend raises, instead of reading from the source.
         codec: Turns samples into bytes and back.
         check_digests: Check a value's digest on its ``"first"`` read in a process, ``"always"``,
@@ -196,7 +198,8 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         """Read all samples that are not cached yet; return their number.
 
         It may be interrupted at any time; the next call goes on from there. The dataset is read
-        through a shallow copy, so that a file that it opens at its first read stays closed in it.
+        through a shallow copy, so that a file that it opens at its first read stays closed in it,
+        and in a plain object in its attributes, such as a reader without ``__del__``.
 
         Args:
             progress: Show a bar, on a terminal and on the first rank.
@@ -460,8 +463,7 @@ class _CachedItem(Item):
         if column is not None or self.has_raw or self.reads_samples or not self.cache.length:
             return column
         self._watch.check()
-        # Only a column of integers is worth an array of its own; one value shows it.
-        return self.cache.column(self.load) if type(self.get(0)) is int else None
+        return self.cache.column(self.load)
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
         indices = check_batch(indices, self.cache.length, "a cached item")

@@ -30,7 +30,8 @@ class CacheStats:
     """What a cache has done since it was opened, summed over all processes of the machine.
 
     Every sample that is asked for is counted once, as a hit, a miss or a wait; one that a batch has
-    twice is a hit the second time.
+    twice is a hit the second time. A whole column (``getall_<item>``) counts what is read for it,
+    and nothing once it is kept; ``prefill()`` counts what it reads or moves between tiers.
 
     The difference of two is what happened between them: ``after - before``.
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import uuid
 from dataclasses import KW_ONLY, dataclass, field
+from multiprocessing import parent_process
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
@@ -382,10 +383,15 @@ class SampleCache:
         state = {**self.__dict__, "_current": None, "_opening": {}}
         if get_spawning_popen() is None:  # not for a child: perhaps for another machine
             del state["_place"]
+            state["_maker"] = os.getpid()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        maker = state.pop("_maker", None)
         self.__dict__.update(state)
+        parent = parent_process()
+        if maker not in (None, os.getpid(), None if parent is None else parent.pid):
+            self._token = uuid.uuid4().hex  # the dataset may be another one by now: proved anew
         if "_place" in state:  # a fork server has the environment of the moment when it started
             set_default_base(self._place)
         else:

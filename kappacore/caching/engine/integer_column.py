@@ -120,8 +120,11 @@ class IntegerColumn:
         column = np.empty(store.length, np.int64)
         loaded: dict[int, int] = {}
         others: dict[int, Sequence[Buffer]] = {}
-        for start in range(0, store.length, _BATCH):
-            keys = list(range(start, min(start + _BATCH, store.length)))
+        stop = 0
+        while stop < store.length:
+            # Only integers are worth an array of their own; the first value alone mostly shows it.
+            start, stop = stop, min(stop + (_BATCH if stop else 1), store.length)
+            keys = list(range(start, stop))
             found, missing, corrupt = store.get_many(keys)
             if missing or corrupt:
                 absent = missing + corrupt

@@ -22,6 +22,23 @@ if TYPE_CHECKING:
 __all__ = ["TieredCache", "tier_stats"]
 
 
+@dataclass(slots=True)
+class _Through:
+    """What a cache reads from, where that is not its source itself.
+
+    Args:
+        read: Reads samples.
+        source: Reads them from the source, which is what caches are compared with.
+    """
+
+    read: Load
+    source: Load
+
+    def __call__(self, missing: list[int]) -> Iterable[Any]:
+        """Return the samples at ``missing``."""
+        return self.read(missing)
+
+
 @dataclass(eq=False, repr=False)
 class TieredCache:
     """Reads the first cache, then the second, then the source; what is read fills both.
@@ -55,12 +72,12 @@ class TieredCache:
     def fetch(self, indices: Sequence[int], load: Load) -> list[Any]:
         """Return samples, as :meth:`SampleCache.fetch` does."""
         self._prove(load)
-        return self.first.fetch(indices, lambda missing: self.second.fetch(missing, load))
+        return self.first.fetch(indices, self._behind(load))
 
     def fetch_one(self, index: int, load: Load) -> Any:
         """Return one sample, as :meth:`SampleCache.fetch_one` does."""
         self._prove(load)
-        return self.first.fetch_one(index, lambda missing: self.second.fetch(missing, load))
+        return self.first.fetch_one(index, self._behind(load))
 
     def locate(
         self, indices: np.ndarray[Any, np.dtype[np.int64]], load: Load
@@ -82,7 +99,7 @@ class TieredCache:
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
         """Return all values as one array, as :meth:`SampleCache.column` does."""
         self._prove(load)
-        return self.first.column(lambda missing: self.second.fetch(missing, load))
+        return self.first.column(self._behind(load))
 
     def fill(self, indices: Sequence[int], load: Load) -> int:
         """Load what is missing in either, as :meth:`SampleCache.fill` does."""
@@ -97,19 +114,23 @@ class TieredCache:
 
         def behind(missing: list[int]) -> list[Any]:
             tried.update(missing)
-            return self.second.fetch(missing, count)
+            return self.second.fetch(missing, counting)
 
+        counting = _Through(count, load)
         if not self.first.full_lately:
-            self.first.fill(indices, behind)
+            self.first.fill(indices, _Through(behind, load))
         if not self.second.full_lately:
             rest = [index for index in indices if index not in tried]
-            self.second.fill(rest, count, front=self.first)
+            self.second.fill(rest, counting, front=self.first)
         return loaded
 
     def attach(self) -> None:
         """Open both backends; see :meth:`SampleCache.attach`."""
         self.second.attach()
         self.first.attach()
+
+    def _behind(self, load: Load) -> _Through:
+        return _Through(lambda missing: self.second.fetch(missing, load), load)
 
     def _prove(self, load: Load) -> None:
         """Prove what both hold, each by its own header, with one look at the source."""

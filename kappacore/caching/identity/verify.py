@@ -201,6 +201,7 @@ class NamespaceProof:
     ) -> None:
         entries = self.entries
         codec, identity, key = entries.codec, entries.identity, entries.length
+        load = getattr(load, "source", load)  # not what another cache gives
         source = Source(load, codec, identity)
         self.header = None
         entries.forget()

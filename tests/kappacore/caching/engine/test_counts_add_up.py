@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import kappacore
-from kappacore import CachedDataset
+from kappacore import CachedDataset, CacheWrapper, KDDataset, ModeWrapper
 from support.cache_sources import Samples
 
 LENGTH = 12
@@ -117,3 +117,42 @@ def test_counts_of_several_processes_are_what_was_asked_for(backend, tmp_path):
         stats = cached.stats()
         assert stats.samples == total
         assert stats.misses == stats.source_reads
+
+
+class Labels(KDDataset):
+    def __len__(self):
+        return 300
+
+    def getitem_class(self, idx, ctx=None):
+        return idx % 7
+
+
+@pytest.mark.parametrize("backend", ["memory", "pair"])
+def test_a_column_counts_what_is_read_for_it(backend):
+    with CacheWrapper(Labels(), BACKENDS[backend], items="class", check=False) as cached:
+        for _ in range(2):
+            assert list(cached.getall_class()) == [idx % 7 for idx in range(300)]
+            assert cached.stats().samples == 300
+        assert ModeWrapper(cached, "class")[[1, 1, 2]] == [1, 1, 2]
+        assert cached.stats().samples == 303
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_is_looked_at_after_a_clear_by_another_is_not_counted(tmp_path, check):
+    source = Samples(tmp_path / "log", LENGTH, size=SIZE)
+    options = {"namespace": "n", "check": check}
+    with (
+        CachedDataset(source, BACKENDS["pair"], **options) as cached,
+        CachedDataset(source, BACKENDS["pair"], **options) as other,
+    ):
+        assert cached[3] == other[3]
+        for read, asked in ((lambda: cached[3], 1), (lambda: cached.__getitems__([1, 2, 2]), 3)):
+            other.clear()
+            before, reads = cached.stats(), source.log.count()
+            read()
+            done = cached.stats() - before
+            assert (done.samples, done.misses, done.source_reads) == (asked, *[min(asked, 2)] * 2)
+            looked_at = source.log.count() - reads
+            assert looked_at[0] == (4 if check else 0)  # twice for each tier
+        other.clear()
+        assert cached.prefill(progress=False) == LENGTH
