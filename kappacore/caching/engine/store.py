@@ -78,7 +78,6 @@ class Store:
         self._before_check, self._after_check = CHECK_DIGESTS[self.check_digests]
         self._look_for_tensors = self.copy is False
         self._corrupt = 0  # values that were replaced
-        self._corrupt_again = 0  # values in a row that failed their check and did so again
         self.forget()
 
     def forget(self) -> None:
@@ -96,6 +95,7 @@ class Store:
         self.ready = True
         # A byte a value: whether its digest needs no check (any more).
         self._checked = bytearray([self._before_check]) * self.client.length
+        self._corrupt_again = 0  # values in a row that failed their check and did so again
         self.capacity = CapacityTracker(self.name, self.length, self.counters)
 
     @property
@@ -192,8 +192,11 @@ class Store:
         Raises:
             UncacheableValueError: If it holds what the codec cannot keep.
         """
+        return self._encode(key, sample, self.digest_name)
+
+    def _encode(self, key: int, sample: Any, name: str) -> list[Buffer]:
         try:
-            return self.codec.encode(sample, key, self.digest_name)
+            return self.codec.encode(sample, key, name)
         except UncacheableValueError as error:
             raise UncacheableValueError(
                 f"Sample {key} of {self.identity.description['dataset']}: {error}"
@@ -213,12 +216,13 @@ class Store:
         Raises:
             UncacheableValueError: If it holds what the codec cannot keep.
         """
-        pieces = self.encode(key, sample)
+        name = self.digest_name  # once: another thread may find the namespace cleared meanwhile
+        pieces = self._encode(key, sample, name)
         if _is_immutable(sample):
             return pieces, sample
         data = bytearray().join(pieces)
         if wanted:
-            sample = self.codec.decode(data, key, self.digest_name, verify=False, copy=self.copy)
+            sample = self.codec.decode(data, key, name, verify=False, copy=self.copy)
         return [data], sample
 
     def put_many(self, values: dict[int, Sequence[Buffer]]) -> None:
@@ -246,30 +250,34 @@ class Store:
             if not ok:
                 self.capacity.note_refusal(size, self.info())
 
-    def check_replaced(self, keys: Sequence[int], *, strict: bool) -> None:
-        """Look whether values that replaced corrupt ones fail their check as well, and say so once.
+    def fails_again(self, keys: Sequence[int], name: str) -> bool:
+        """Return whether values that replaced corrupt ones fail their check as well.
 
-        One corrupt value is an accident, and one stored under an older header is none. A backend
-        that returns something else than it was given a moment ago never hits.
+        One corrupt value is an accident, and one stored under an older header is none. Only when
+        some in a row fail right after they were stored, the backend does not keep what it is given.
 
         Args:
             keys: Keys whose values were replaced just now.
-            strict: Raise, and do not warn.
+            name: The :attr:`digest_name` before that.
+        """
+        most = min(_CORRUPT_AGAIN, self.length)
+        self._corrupt += len(keys)
+        if self._corrupt == 1 or self._corrupt_again >= most:  # an accident; said already
+            return False
+        keys = keys[:most]
+        again = self._corrupt_again
+        for key, buffer in zip(keys, self.client.get_many(keys), strict=True):
+            if buffer is not None:
+                again = again + 1 if self._is_corrupt(key, buffer, name) else 0
+        self._corrupt_again = again if name == self.digest_name else 0
+        return self._corrupt_again >= most
+
+    def report_corrupt(self, *, strict: bool) -> None:
+        """Say once that the backend does not return what it was given.
 
         Raises:
             CorruptValueError: If ``strict``.
         """
-        most = min(_CORRUPT_AGAIN, self.length)
-        self._corrupt += len(keys)
-        if self._corrupt == 1 or self._corrupt_again >= most:
-            return
-        keys = keys[:most]
-        for key, buffer in zip(keys, self.client.get_many(keys), strict=True):
-            if buffer is not None:
-                corrupt = self._is_corrupt(key, buffer)
-                self._corrupt_again = self._corrupt_again + 1 if corrupt else 0
-        if self._corrupt_again < most:
-            return
         stats = self.counters.total()
         text = (
             f"The cache backend {self.name!r} does not return what it was given: {stats.corrupt} "
@@ -282,9 +290,9 @@ class Store:
         if self.counters.first_to("report-corrupt"):
             warn(f"{text} strict=True would raise instead.", CacheWarning)
 
-    def _is_corrupt(self, key: int, buffer: Buffer) -> bool:
+    def _is_corrupt(self, key: int, buffer: Buffer, name: str) -> bool:
         try:
-            self.codec.decode(buffer, key, self.digest_name, copy=False)
+            self.codec.decode(buffer, key, name, copy=False)
         except CorruptValueError:
             return True
         return False
@@ -297,8 +305,9 @@ class Store:
         """
         started = time.perf_counter()
         if not _is_immutable(sample):
-            data = b"".join(self.codec.encode(sample, key, self.digest_name))
-            sample = self.codec.decode(data, key, self.digest_name, verify=False)
+            name = self.digest_name
+            data = b"".join(self.codec.encode(sample, key, name))
+            sample = self.codec.decode(data, key, name, verify=False)
         self.counters.add_hits(1, 0, 0.0, time.perf_counter() - started)
         return sample
 
