@@ -223,6 +223,12 @@ def _advice(
             f"The cache is of no use: {used.corrupt} stored values failed their check, and "
             f"{used.hits} passed it. Repair what stores them, or use another backend."
         )
+    length = sum(tier.length for cache in caches for tier in cache.tiers)
+    if stats.stores >= 2 * length and 2 * stats.hits < stats.samples:
+        return (
+            f"The cache loses what it stores: for {length} samples {stats.stores} values were "
+            f"stored, and {stats.hits} found again. Find out what clears, evicts or expires them."
+        )
     per_sample = 1000 / max(1, used.samples)
     source = used.seconds_source * per_sample
     inside = (used.seconds_get + used.seconds_decode) * per_sample

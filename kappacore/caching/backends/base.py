@@ -100,6 +100,10 @@ class CacheBackend(ABC):
     calls one method at a time unless ``thread_safe`` is True. A returned buffer stays valid and
     unchanged as long as it is referenced, across put, clear and close.
 
+    What a method raises ends no run: the source is read, and the backend tried again later. Errors
+    of :mod:`kappacore.errors` say what only the user can mend, and are raised, a ``StorageError``
+    only where the cache is made. The engine cannot interrupt a call, so give it a time-out.
+
     A backend whose ``__init__`` has a parameter ``keep`` removes its entries itself: ``keep`` is
     the number of seconds that they stay after their last user (``0``: not at all, ``inf``: until
     they are cleared). Otherwise the engine clears the entries when the last process of the machine

@@ -210,9 +210,13 @@ class SampleCache:
             samples, missing, corrupt = opened.store.get_many(missing + corrupt)
         if self.columns and missing:
             missing = opened.column.take(missing, samples)
+        name = opened.store.digest_name
         samples |= load_missing(opened.store, opened.claims, missing, corrupt, load)
-        if corrupt:
-            opened.store.check_replaced(corrupt, strict=self.strict)
+        if corrupt and opened.store.fails_again(corrupt, name):
+            if opened.proof.renew(load):  # somebody has cleared the namespace meanwhile
+                opened.column.forget()
+            else:
+                opened.store.report_corrupt(strict=self.strict)
         return samples
 
     def _is_proved(self, opened: _Opened, load: Load) -> bool:

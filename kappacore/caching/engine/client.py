@@ -8,6 +8,7 @@ import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from multiprocessing.util import Finalize
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,7 +113,7 @@ class BackendClient:
         )
         self._down_until = 0.0
         self._closed = False
-        self._ref, self._namespace, self._given = ref, namespace, given
+        self._ref, self._namespace, self._keep = ref, namespace, given
         self._opened: list[CacheBackend] = []
         forgotten = cls.scope == "network" and private and not _is_temporary(ref)
         cleanup = None
@@ -141,7 +142,7 @@ class BackendClient:
             )
         # Not ref.open(), which takes whatever the backend raises for its author's mistake.
         cls: Callable[..., CacheBackend] = self._ref.load()
-        backend = cls(self._namespace, self.length, **self._given, **self._ref.options)
+        backend = cls(self._namespace, self.length, **self._keep, **self._ref.options)
         self._opened.append(backend)
         self.verify_always = self.verify_always or backend.verify_always
         self.backend = backend
@@ -214,7 +215,7 @@ class BackendClient:
         granted = self._guard_many("claim_many", keys, ttl, *((load,) if load else ()))
         if granted is _FAILED:
             return keys
-        if not all(isinstance(answer, int) for answer in granted):
+        if not all(isinstance(answer, int | np.bool_) for answer in granted):
             raise self._wrong("claim_many", granted, "True (claimed) or False for each key")
         return [key for key, ok in zip(keys, granted, strict=True) if ok]
 
@@ -234,9 +235,9 @@ class BackendClient:
             return None
         if not (
             isinstance(info, BackendInfo)
-            and isinstance(info.entries, int)
-            and isinstance(info.bytes, int)
-            and isinstance(info.capacity, int | None)
+            and isinstance(info.entries, Real)  # of NumPy, too
+            and isinstance(info.bytes, Real)
+            and isinstance(info.capacity, Real | None)
         ):
             raise self._wrong("info", info, "a BackendInfo, or None if nothing is known")
         known: BackendInfo = info

@@ -75,7 +75,6 @@ class Store:
         self._before_check, self._after_check = CHECK_DIGESTS[self.check_digests]
         self._look_for_tensors = self.copy is False
         self._corrupt = 0  # values that were replaced
-        self._corrupt_again = 0  # values in a row that failed their check and did so again
         self.forget()
 
     def forget(self) -> None:
@@ -96,6 +95,7 @@ class Store:
         self._located: LocatedValues | None = None  # made when a batch is first located
         #: Why samples are not located in memory; empty as long as they are.
         self.why_not_located = "" if self.client.locates else _NO_LOCATIONS.format(self.name)
+        self._corrupt_again = 0  # values in a row that failed their check and did so again
         self.capacity = CapacityTracker(self.name, self.length, self.counters)
 
     @property
@@ -242,8 +242,11 @@ class Store:
         Raises:
             UncacheableValueError: If it holds what the codec cannot keep.
         """
+        return self._encode(key, sample, self.digest_name)
+
+    def _encode(self, key: int, sample: Any, name: str) -> list[Buffer]:
         try:
-            return self.codec.encode(sample, key, self.digest_name)
+            return self.codec.encode(sample, key, name)
         except UncacheableValueError as error:
             raise UncacheableValueError(
                 f"Sample {key} of {self.identity.description['dataset']}: {error}"
@@ -263,11 +266,12 @@ class Store:
         Raises:
             UncacheableValueError: If it holds what the codec cannot keep.
         """
-        pieces = self.encode(key, sample)
+        name = self.digest_name  # once: another thread may find the namespace cleared meanwhile
+        pieces = self._encode(key, sample, name)
         if self._is_final(sample):
             return pieces, sample
         data = bytearray().join(pieces)
-        return [data], self._decode_own(data, key) if wanted else None
+        return [data], self._decode_own(data, key, name) if wanted else None
 
     def _is_final(self, sample: Any) -> bool:
         """Return whether nobody can change a sample, and a later read gives the same types."""
@@ -276,10 +280,10 @@ class Store:
             return all(map(self._is_final, sample))
         return kind in _IMMUTABLE and (self.copy is True or kind is not bytes)
 
-    def _decode_own(self, data: bytearray, key: int) -> Any:
+    def _decode_own(self, data: bytearray, key: int, name: bytes) -> Any:
         """Decode a sample from bytes that only it, and the backend to copy them, will use."""
         copy = "own" if self.copy is True else self.copy
-        return self.codec.decode(data, key, self.digest_name, verify=False, copy=copy)
+        return self.codec.decode(data, key, name, verify=False, copy=copy)
 
     def decode_pieces(self, key: int, pieces: Sequence[Buffer]) -> Any:
         """Return a sample that :meth:`detach` has encoded, and count it as a hit."""
@@ -314,30 +318,34 @@ class Store:
             if not ok:
                 self.capacity.note_refusal(size, self.info())
 
-    def check_replaced(self, keys: Sequence[int], *, strict: bool) -> None:
-        """Look whether values that replaced corrupt ones fail their check as well, and say so once.
+    def fails_again(self, keys: Sequence[int], name: str) -> bool:
+        """Return whether values that replaced corrupt ones fail their check as well.
 
-        One corrupt value is an accident, and one stored under an older header is none. A backend
-        that returns something else than it was given a moment ago never hits.
+        One corrupt value is an accident, and one stored under an older header is none. Only when
+        some in a row fail right after they were stored, the backend does not keep what it is given.
 
         Args:
             keys: Keys whose values were replaced just now.
-            strict: Raise, and do not warn.
+            name: The :attr:`digest_name` before that.
+        """
+        most = min(_CORRUPT_AGAIN, self.length)
+        self._corrupt += len(keys)
+        if self._corrupt == 1 or self._corrupt_again >= most:  # an accident; said already
+            return False
+        keys = keys[:most]
+        again = self._corrupt_again
+        for key, buffer in zip(keys, self.client.get_many(keys), strict=True):
+            if buffer is not None:
+                again = again + 1 if self._is_corrupt(key, buffer, name) else 0
+        self._corrupt_again = again if name == self.digest_name else 0
+        return self._corrupt_again >= most
+
+    def report_corrupt(self, *, strict: bool) -> None:
+        """Say once that the backend does not return what it was given.
 
         Raises:
             CorruptValueError: If ``strict``.
         """
-        most = min(_CORRUPT_AGAIN, self.length)
-        self._corrupt += len(keys)
-        if self._corrupt == 1 or self._corrupt_again >= most:
-            return
-        keys = keys[:most]
-        for key, buffer in zip(keys, self.client.get_many(keys), strict=True):
-            if buffer is not None:
-                corrupt = self._is_corrupt(key, buffer)
-                self._corrupt_again = self._corrupt_again + 1 if corrupt else 0
-        if self._corrupt_again < most:
-            return
         stats = self.counters.total()
         text = (
             f"The cache backend {self.name!r} does not return what it was given: {stats.corrupt} "
@@ -350,9 +358,9 @@ class Store:
         if self.counters.first_to("report-corrupt"):
             warn(f"{text} strict=True would raise instead.", CacheWarning)
 
-    def _is_corrupt(self, key: int, buffer: Buffer) -> bool:
+    def _is_corrupt(self, key: int, buffer: Buffer, name: str) -> bool:
         try:
-            self.codec.decode(buffer, key, self.digest_name, copy=False)
+            self.codec.decode(buffer, key, name, copy=False)
         except CorruptValueError:
             return True
         return False
@@ -365,8 +373,9 @@ class Store:
         """
         started = time.perf_counter()
         if not self._is_final(sample):
-            data = bytearray().join(self.codec.encode(sample, key, self.digest_name))
-            sample = self._decode_own(data, key)
+            name = self.digest_name
+            data = bytearray().join(self.codec.encode(sample, key, name))
+            sample = self._decode_own(data, key, name)
         self.counters.add_hits(1, 0, 0.0, time.perf_counter() - started)
         return sample
 

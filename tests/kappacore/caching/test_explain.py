@@ -212,7 +212,7 @@ def test_nothing_but_the_cache(log, backend):
 
 
 class Flawed(CacheBackend):
-    """Of two methods; ``get`` may be slow, change what it returns, or raise."""
+    """Of two methods; each may be slow, change what is stored, forget it, or raise."""
 
     scope = "process"
 
@@ -229,7 +229,8 @@ class Flawed(CacheBackend):
         return value and value[:-1] + bytes([value[-1] ^ (self.flaw == "corrupts")])
 
     def put(self, key, value):
-        self.values[key] = b"".join(value)
+        if self.flaw != "forgets":
+            self.values[key] = b"".join(value)
         return True
 
 
@@ -242,6 +243,7 @@ class Flawed(CacheBackend):
             r"The cache costs more than it saves: a sample takes 1\d.* ms from the cache and ",
         ),
         ("corrupts", "The cache is of no use: 10 stored values failed their check, and 0 passed"),
+        ("forgets", "The cache loses what it stores: for 10 samples 20 values were stored, and 0"),
         ("raises", r"The cache backend fails \(operations so far: 1\), so samples come from the "),
     ],
 )

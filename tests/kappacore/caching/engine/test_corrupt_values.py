@@ -7,6 +7,7 @@ import warnings
 import pytest
 
 import kappacore
+from kappacore.caching.codec import Codec
 from kappacore.errors import CacheWarning, CorruptValueError, InvalidOptionError
 from support.caching import RecordingBackend, load_bytes, open_cache
 from support.recording import load, spoil
@@ -131,6 +132,25 @@ def test_another_way_to_verify_is_refused():
         InvalidOptionError, match=r"check_digests='sometimes' is not known. Use one of 'f"
     ):
         open_cache("memory", check_digests="sometimes")
+
+
+class Interrupted(Codec):
+    """Another thread finds the namespace cleared while a sample is encoded."""
+
+    meanwhile = staticmethod(lambda: None)
+
+    def encode(self, value, key, namespace=""):
+        pieces = super().encode(value, key, namespace)
+        self.meanwhile()
+        return pieces
+
+
+def test_a_namespace_that_is_cleared_while_a_sample_is_encoded_costs_no_run(recording):
+    codec = Interrupted()
+    cache = open_cache("recording", codec=codec)
+    codec.meanwhile = lambda: cache._open().store.adopt("another")
+    assert cache.fetch([1, 1, 2], load) == load([1, 1, 2])
+    cache.close()
 
 
 # ---- a backend that does not return what it was given
