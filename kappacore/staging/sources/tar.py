@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LONGEST_HEADER = 1 << 20  # bytes of names and attributes; tarfile reads them into memory
-_LATEST = 1 << 62  # nanoseconds
+_LATEST = 253_402_300_799 * 10**9  # nanoseconds: the end of the year 9999
 
 
 class TarSource(Archive):
