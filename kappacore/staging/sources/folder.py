@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kappacore.staging.sources.exclude import Exclusion
+
 _SMALL = 1 << 16  # bytes; holes in smaller files do not matter
 # A folder to list: its relative path, and (device, inode) of each folder from the top to it.
 _Folder = tuple[str, tuple[tuple[int, int], ...]]
@@ -29,14 +31,16 @@ class FolderSource(Source):
     Args:
         path: The folder.
         workers: Number of threads that list folders.
+        exclusion: What to leave out.
     """
 
     kind = "folder"
 
-    def __init__(self, path: Path, workers: int):
+    def __init__(self, path: Path, workers: int, exclusion: Exclusion):
         self.path = path
         self._root = os.fspath(path)
         self._workers = workers
+        self._exclusion = exclusion
         self.mode = path.stat().st_mode & 0o777
 
     def scan(self) -> list[Entry]:
@@ -94,9 +98,9 @@ class FolderSource(Source):
         except OSError as error:
             self._refuse(path, f"cannot be listed ({error.strerror})")
         for item in found:
-            if is_bookkeeping(item.name):
-                continue
             name = prefix + item.name
+            if is_bookkeeping(item.name) or self._exclusion.names(name):
+                continue
             try:
                 info = item.stat()
             except FileNotFoundError:
