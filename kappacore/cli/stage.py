@@ -46,6 +46,14 @@ def add_stage(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
     for name, kind in _LIMITS.items():
         option = f"--{name.replace('_', '-')}"
         add(option, type=kind, metavar="N", help="the most an archive may contain")
+    add(
+        "--similar-names", action="store_true",
+        help="allow names in an archive that differ in case only",
+    )  # fmt: skip
+    add(
+        "--exclude", action="append", metavar="GLOB",
+        help="leave out files and folders, such as '*.tmp' or 'train/masks'; repeatable",
+    )  # fmt: skip
     add("--quiet", action="store_true", help="no bar, no messages")
     add("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run, usage_error=parser.error)
@@ -77,7 +85,8 @@ def _stage(args: argparse.Namespace) -> int:
             log=None if args.quiet else _log,
             timeout=args.timeout,
             recheck=args.recheck,
-            limits=ArchiveLimits(**limits),
+            limits=ArchiveLimits(**limits, similar_names=args.similar_names),
+            exclude=args.exclude,
         )
     except KeyboardInterrupt:
         return 130  # what is kept has been logged

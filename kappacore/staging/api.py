@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.errors import KappaError, NotEnoughSpaceError, StagingError
 from kappacore.machine.system import NO_SPACE
 from kappacore.staging.found import is_the_dataset
-from kappacore.staging.options import Options, as_path, checked_relative
+from kappacore.staging.options import Options, as_path, as_patterns, checked_relative
 from kappacore.staging.run import StageResult, is_still_complete, run
 from kappacore.staging.sources.archive_safety import ArchiveLimits
 from kappacore.staging.sources.find import find_source, without_suffix
@@ -25,7 +25,7 @@ from kappacore.staging.target.state import Status, TargetState, inspect_target
 from kappacore.staging.target.work_folder import remove_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kappacore.staging.options import Verify
     from kappacore.staging.progress import StageProgress
@@ -45,6 +45,7 @@ def stage(
     timeout: float | None = None,
     recheck: bool = False,
     limits: ArchiveLimits | None = None,
+    exclude: str | Iterable[str] | None = None,
 ) -> StageResult:
     """Copy a dataset to the local disk, unless it is there.
 
@@ -74,6 +75,8 @@ def stage(
         recheck: Do not trust the manifest: compare source and target file by file, with their
             contents if there are digests, and copy what differs or is missing.
         limits: The most an archive may contain.
+        exclude: Patterns of files and folders to leave out, such as ``"*.tmp"`` (a name, at every
+            level) or ``"train/masks"`` (a path). Each call should give the same.
 
     Returns:
         What was done; it is path-like, with the path of the dataset.
@@ -92,7 +95,16 @@ def stage(
         train = kappacore.stage("/global/imagenet", "/local/imagenet", relative="train")
         dataset = kappacore.load_dataset("imagefolder", root=train)
     """
-    options = Options(verify, workers, progress, log, timeout, recheck, limits or ArchiveLimits())
+    options = Options(
+        verify,
+        workers,
+        progress,
+        log,
+        timeout,
+        recheck,
+        limits or ArchiveLimits(),
+        as_patterns(exclude),
+    )
     part = checked_relative(relative)
     part = part.with_name(without_suffix(part.name)) if part.name else part
     wanted = as_path(source, "source") / part
@@ -150,6 +162,7 @@ def _ready(
         if source is not None and (
             summary["source"] != os.fspath(source)
             or summary["stamp"] != stamp_of(source, summary["kind"])
+            or summary.get("exclude", []) != list(options.exclude)
         ):
             return None
         options.report(f"using '{target}', which is complete")

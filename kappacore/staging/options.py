@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -32,6 +33,7 @@ class Options:
     timeout: float | None = None
     recheck: bool = False
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks = {
@@ -68,6 +70,25 @@ class Options:
         logger.info("%s", line)
         if self.log is not None:
             self.log(line)
+
+
+def as_patterns(exclude: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return the patterns of ``exclude=``, sorted.
+
+    Raises:
+        InvalidOptionError: If one of them is no pattern.
+    """
+    patterns = [exclude] if isinstance(exclude, str) else exclude or []
+    if not isinstance(patterns, Iterable) or not all(map(_is_pattern, patterns := [*patterns])):
+        raise InvalidOptionError(
+            f"exclude={exclude!r} is not a pattern, or a list of them. Give some such as '*.tmp' "
+            f"or 'train/masks'."
+        )
+    return tuple(sorted(set(patterns)))
+
+
+def _is_pattern(value: object) -> bool:
+    return isinstance(value, str) and value.strip("/") != "" and "\0" not in value
 
 
 def as_path(value: str | os.PathLike[str], option: str) -> Path:

@@ -136,6 +136,7 @@ class _Copy:
             "source": os.fspath(source.path),
             "kind": source.kind,
             "stamp": stamp_of(source.path, source.kind),
+            "exclude": list(options.exclude),
             "staged": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "kappacore": kappacore.__version__,
         }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kappacore.machine.system import opened
 from kappacore.staging.copying.digests import Sums, SumsOfContent, sums_in
 from kappacore.staging.copying.strategies import DamagedError, TooShortError, blocks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kappacore.staging.sources.base import Entry, Source
     from kappacore.staging.target.manifest import FileRecord
@@ -32,10 +32,22 @@ def differing(
         root: The target.
         threads: Number of threads.
     """
+    last: list[tuple[Any, Sums]] = []  # of a source that is read in order, where links may follow
+
+    def sums_of(entry: Entry) -> Sums:
+        if last and last[0][0] == entry.where:
+            return last[0][1]
+        sums = SumsOfContent(with_crc=True, with_digest=True)
+        with source.open(entry) as content:
+            for block in blocks_of(content):
+                sums.update(block)
+        if source.ordered:
+            last[:] = [(entry.where, sums.value())]
+        return sums.value()
 
     def compare(item: tuple[str, tuple[Entry, FileRecord]]) -> str | None:
         path, (entry, record) = item
-        return None if _is_same(source, entry, record, f"{root}/{path}") else path
+        return None if _is_same(entry, record, f"{root}/{path}", sums_of) else path
 
     with ThreadPoolExecutor(1 if source.ordered else threads, "kappacore-compare") as pool:
         try:
@@ -55,7 +67,7 @@ def sums_of_file(path: str, *, with_crc: bool = False, with_digest: bool = False
     return sums.value()
 
 
-def _is_same(source: Source, entry: Entry, record: FileRecord, path: str) -> bool:
+def _is_same(entry: Entry, record: FileRecord, path: str, sums_of: Callable[[Entry], Sums]) -> bool:
     known = sums_in(record.digest)
     try:
         if entry.crc is not None:
@@ -65,13 +77,8 @@ def _is_same(source: Source, entry: Entry, record: FileRecord, path: str) -> boo
             known = sums_of_file(path, with_digest=True)
     except OSError:  # it is not there (any more)
         return False
-    only_crc = known.digest is None
-    sums = SumsOfContent(with_crc=only_crc, with_digest=not only_crc)
     try:
-        with source.open(entry) as content:
-            for block in blocks_of(content):
-                sums.update(block)
+        found = sums_of(entry)
     except (TooShortError, DamagedError):  # copying it says how
         return False
-    found = sums.value()
-    return found.crc == known.crc if only_crc else found.digest == known.digest
+    return found.crc == known.crc if known.digest is None else found.digest == known.digest

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 CHUNK = 1 << 26  # bytes; part of the format, since digests depend on it
+_ZEROS = memoryview(bytes(1 << 20))
 
 
 class Sums(NamedTuple):
@@ -57,6 +58,18 @@ class SumsOfContent:
         self._done: list[bytes] = []
         self._hasher = xxhash.xxh3_128()
         self._room = CHUNK
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is computed."""
+        return self._with_digest or self._crc is not None
+
+    def update_zeros(self, count: int) -> None:
+        """Add bytes of zero."""
+        while self.wanted and count:
+            block = _ZEROS[:count]
+            self.update(block)
+            count -= len(block)
 
     def update(self, data: bytes | memoryview) -> None:
         """Add the next bytes."""

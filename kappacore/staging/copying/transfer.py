@@ -18,7 +18,7 @@ from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.copying.large_files import LargeFile
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError, TooShortError
 from kappacore.staging.sources.archive_safety import BROKEN
-from kappacore.staging.sources.base import Entry, parent_of
+from kappacore.staging.sources.base import Entry, Extent, parent_of
 from kappacore.staging.target.manifest import FileRecord
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from kappacore.staging.options import Options
     from kappacore.staging.progress import Progress
-    from kappacore.staging.sources.base import Source
+    from kappacore.staging.sources.base import Content, Source
     from kappacore.staging.target.manifest import Journal
     from kappacore.staging.target.paths import StagePaths
 
@@ -65,6 +65,7 @@ class Transfer:
         self._work: deque[Callable[[], None]] = deque()
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
+        self._last: Entry | None = None
 
     def plan(self, entries: list[Entry]) -> int:
         """Plan the copying of these files, and return the bytes of them that earlier tries left."""
@@ -146,7 +147,7 @@ class Transfer:
     def _copy(self, entry: Entry, folder: int) -> FileRecord:
         name = entry.path.rpartition("/")[2]
         moved = self._moved if entry.size > _BATCH_BYTES else lambda _: None
-        with self.source.open(entry) as content:
+        with self._content(entry) as content:
             fd = os.open(name, _NEW_FILE, entry.mode | 0o600, dir_fd=folder)
             try:
                 sums = self._strategy.copy(content, fd, with_crc=entry.crc is not None, moved=moved)
@@ -158,7 +159,19 @@ class Transfer:
                 raise
             finally:
                 os.close(fd)
+        self._last = entry
         return FileRecord(entry.size, entry.mtime_ns, sums.text())
+
+    @contextmanager
+    def _content(self, entry: Entry) -> Iterator[Content]:
+        """Open the content of a file; of a link to the file before it, in what was just copied."""
+        last = self._last
+        if not self.source.ordered or last is None or last.where != entry.where:
+            with self.source.open(entry) as content:
+                yield content
+            return
+        with opened(self.paths.tree / last.path, os.O_RDONLY | os.O_NOFOLLOW) as fd:
+            yield Extent(fd, 0, entry.size)
 
     def _copy_chunk(self, file: LargeFile, index: int) -> None:
         entry = file.entry

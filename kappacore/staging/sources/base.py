@@ -27,10 +27,16 @@ class Entry(NamedTuple):
     crc: int | None = None  # CRC-32 of the content, if the archive stores it
     where: Any = None  # what the source needs to find the content
     deflated: bool = False  # whether the archive stores the content so
+    data: int | None = None  # bytes that are not in holes; None: all, there are none
 
     @property
     def is_folder(self) -> bool:
         return self.size < 0
+
+    @property
+    def room(self) -> int:
+        """The bytes that it takes on a disk, but for what the file system adds."""
+        return self.size if self.data is None else self.data
 
 
 class Extent(NamedTuple):
@@ -39,6 +45,7 @@ class Extent(NamedTuple):
     fd: int
     offset: int
     size: int
+    sparse: bool = False  # whether it has holes
 
 
 class Deflated(NamedTuple):

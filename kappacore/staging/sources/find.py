@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kappacore.errors import StagingError
 from kappacore.staging.sources.archive_safety import BROKEN
 from kappacore.staging.sources.base import Source, visible_names
+from kappacore.staging.sources.exclude import Exclusion
 from kappacore.staging.sources.folder import FolderSource
 from kappacore.staging.sources.tar import TarSource
 from kappacore.staging.sources.zip import ZipSource, ZipsSource
@@ -59,7 +60,7 @@ def open_source(path: Path, options: Options) -> Source:
     Raises:
         StagingError: If it cannot be staged, or is itself incomplete.
     """
-    limits = options.limits
+    limits, exclusion = options.limits, Exclusion(options.exclude)
     if path.is_dir():
         names = {KAPPADATA_START, KAPPADATA_END, UNFINISHED} & set(os.listdir(path))  # noqa: PTH208
         if UNFINISHED in names or names == {KAPPADATA_START}:
@@ -68,12 +69,14 @@ def open_source(path: Path, options: Options) -> Source:
                 f"Complete it first, or stage from where it was copied from."
             )
         zips = _zips_in(path)
-        return ZipsSource(path, zips, limits) if zips else FolderSource(path, options.threads)
+        if zips:
+            return ZipsSource(path, zips, limits, exclusion)
+        return FolderSource(path, options.threads, exclusion)
     kind = _kind_of_file(path)
     if kind == "zip":
-        return ZipSource(path, limits)
+        return ZipSource(path, limits, exclusion)
     if kind in ("tar", "tar.gz"):
-        return TarSource(path, limits, packed=kind == "tar.gz")
+        return TarSource(path, limits, exclusion, packed=kind == "tar.gz")
     raise StagingError(
         f"'{path}' is {kind}, which cannot be staged. Give a folder, or an archive: zip, tar or "
         f"tar.gz."

@@ -146,7 +146,7 @@ class WorkFolder:
         count, needed = 0, -kept
         for entry in entries:
             count += 1
-            needed += (-(-entry.size // block) if entry.size >= 0 else 1) * block
+            needed += (1 if entry.is_folder else -(-entry.room // block)) * block
         needed += count * _LINES
         free = disk.f_bavail * block
         if needed > free:

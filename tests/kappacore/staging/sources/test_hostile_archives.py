@@ -70,6 +70,8 @@ def refused(tmp_path, source, match, **options):
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tgz"])
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_names_that_lead_elsewhere_or_collide(tmp_path, names, suffix):
+    if suffix != ".zip" and names in (NAMES["twice"], NAMES["twice by another spelling"]):
+        pytest.skip("of a tar file the last one counts")
     source = tmp_path / f"a{suffix}"
     (pack_zip if suffix == ".zip" else pack_tar)(source, names)
     refused(tmp_path, source, "has a member ")
