@@ -280,7 +280,7 @@ class Store:
             return all(map(self._is_final, sample))
         return kind in _IMMUTABLE and (self.copy is True or kind is not bytes)
 
-    def _decode_own(self, data: bytearray, key: int, name: bytes) -> Any:
+    def _decode_own(self, data: bytearray, key: int, name: str) -> Any:
         """Decode a sample from bytes that only it, and the backend to copy them, will use."""
         copy = "own" if self.copy is True else self.copy
         return self.codec.decode(data, key, name, verify=False, copy=copy)
