@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 import kappacore
 from kappacore.cli import main
 from kappacore.errors import BrokenPluginError, CacheWarning
-from support.caching import remove_kept
+from support.caching import namespaces_in, remove_kept
 from support.hostile import Hostile, HostileClaims
 
 LENGTH = 8
@@ -47,8 +47,9 @@ def hostile(cache_folder):
     yield
     kappacore.plugins.unregister_cache_backend("hostile")
     kappacore.plugins.unregister_cache_backend("hostile-claims")
-    gc.collect()
-    assert all("/lifetimes/" in name for name in remove_kept(cache_folder))
+    if namespaces_in(cache_folder):
+        gc.collect()
+        assert all("/lifetimes/" in name for name in remove_kept(cache_folder))
 
 
 def chosen(path, method, tier=None, **options):
