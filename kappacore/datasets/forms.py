@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from kappacore.datasets.ctx import Ctx, Ctxs, takes_ctx
+from kappacore.datasets.indexing import check_indices
 from kappacore.datasets.items import Item
 from kappacore.datasets.stacking import as_stacked, pick_rows, write_out
 from kappacore.errors import InvalidItemError, UnknownItemError
@@ -241,15 +242,15 @@ def own_item_names(dataset: Any) -> list[str]:
     return [name for name in names if _gives_values(_own_forms(dataset, scopes, name)[1])]
 
 
-def as_method(item: Item, form: str) -> _Method | None:
-    """Return a form of ``item`` as a method of a dataset; None if the item does not have it."""
+def as_method(item: Item, form: str, dataset: Any) -> _Method | None:
+    """Return a form of ``item`` as a method of ``dataset``; None if it does not have the form."""
     if form == "getitem":
         return item.get
     if form == "getitems":
         return item.get_batch
     if form == "getbatch":
         return lambda indices, out=None, ctxs=None: item.get_stacked(
-            np.asarray(indices, np.int64), out, ctxs
+            check_indices(indices, len(dataset), type(dataset).__name__), out, ctxs
         )
     if form == "getall":
         column = item.get_all()

@@ -109,7 +109,7 @@ def _gather_rows(
     if rows is not None:
         region, offset = region[rows], offset[rows]
     size = len(target) // count
-    base, span, index = _one_space(location.regions, region, offset, size)
+    base, span, index = _one_space(location, region, offset, size)
     shift = _shift(index, size | base | target.data_ptr())
     memory = torch.from_numpy(np.asarray(_Memory(base, span >> shift << shift)))
     # Rows that overlap: each begins an element after the one before.
@@ -136,21 +136,20 @@ class _Memory:
 
 
 def _one_space(
-    regions: Sequence[memoryview], region: IntArray, offset: IntArray, size: int | IntArray
+    location: BatchLocation, region: IntArray, offset: IntArray, size: int | IntArray
 ) -> tuple[int, int, IntArray]:
     """Return an address, a span in bytes, and where in it values begin.
 
     The span covers all regions that are used. What lies between them is not touched.
     """
-    addresses = [_address(np.frombuffer(each, np.uint8)) if len(each) else 0 for each in regions]
+    addresses = [
+        _address(np.frombuffer(each, np.uint8)) if len(each) else 0 for each in location.regions
+    ]
     if len(addresses) == 1:
-        base, index = addresses[0], offset
-        if isinstance(size, int):
-            return base, int(index.max()) + size, index
-    else:
-        absolute = np.array(addresses, np.int64)[region] + offset
-        base = int(absolute.min()) // _LINE * _LINE
-        index = absolute - base
+        return addresses[0], location.filled[0], offset
+    absolute = np.array(addresses, np.int64)[region] + offset
+    base = int(absolute.min()) // _LINE * _LINE
+    index = absolute - base
     return base, int((index + size).max()), index
 
 
@@ -263,7 +262,7 @@ def _copy_each(location: BatchLocation, rows: IntArray, memory: Bytes, starts: I
 def _copy_numbers(location: BatchLocation, memory: Bytes, starts: IntArray) -> None:
     """Copy all values in one operation, by an index for each number; none may be missing."""
     sizes = np.diff(starts)
-    base, span, index = _one_space(location.regions, location.region, location.offset, sizes)
+    base, span, index = _one_space(location, location.region, location.offset, sizes)
     shift = _shift(np.concatenate([index, sizes]), base | _address(memory))
     numbers = np.asarray(_Memory(base, span >> shift << shift)).view(_NUMBERS[shift])
     every = np.repeat(index - starts[:-1] >> shift, sizes >> shift)
