@@ -65,6 +65,8 @@ class ClassItem(Item):
         self.fingerprint_is_content = identified and fingerprint_is_content(dataset)
         self._column: Any = None
         self._stacked_column: Stacked | None = None
+        self._getbatch_takes = [name for name in ("out", "ctxs") if takes_ctx(self._getbatch, name)]
+        self._looks_at_column = self._getall is not None and self._getbatch is None
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the value at ``idx``."""
@@ -100,10 +102,11 @@ class ClassItem(Item):
         getbatch = self._getbatch
         if getbatch is not None:
             given = {"out": out, "ctxs": ctxs}
-            taken = {name: value for name, value in given.items() if takes_ctx(getbatch, name)}
+            taken = {name: given[name] for name in self._getbatch_takes}
             batch = self._one_row_each(getbatch(indices, **taken), len(indices))
             return batch if out is None or batch is out else write_out(batch, out)
-        if self._getall is not None and self._stacked_column is None and len(indices):
+        if self._looks_at_column and len(indices):
+            self._looks_at_column = False  # once
             example = self.get(indices.item(0), None if ctxs is None else ctxs[0])
             self._stacked_column = as_stacked(self.get_all(), example)
         if self._stacked_column is not None:
