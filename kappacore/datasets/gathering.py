@@ -183,8 +183,9 @@ def _as_values(memory: Bytes, layout: Layout) -> Stacked:
     shape = (len(memory), *(layout.shape[axis] for axis in axes))
     back = (0, *(1 + axes.index(axis) for axis in range(len(axes))))
     if layout.kind == "torch":
-        flat = torch.from_numpy(memory.reshape(-1)).view(getattr(torch, layout.dtype))
-        return flat.view(shape).permute(back)
+        flat: torch.Tensor = torch.from_numpy(memory.reshape(-1))
+        tensor: torch.Tensor = flat.view(getattr(torch, layout.dtype)).view(shape)
+        return tensor.permute(back)
     numbers: np.ndarray[Any, Any] = memory.reshape(-1).view(layout.dtype).reshape(shape)
     return numbers.transpose(back)
 

@@ -167,7 +167,8 @@ def check_out(out: Any, layout: Layout, length: int) -> Stacked:
 @functools.cache
 def _name_of(dtype: str) -> str:
     """Return the name of one of NumPy's dtypes, which torch shares if it has that dtype."""
-    return np.dtype(dtype).name
+    name: str = np.dtype(dtype).name
+    return name
 
 
 def put_rows(batch: Stacked, rows: IntArray | None, part: Stacked) -> None:
