@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -111,13 +112,26 @@ def _gather_rows(
     size = len(target) // count
     base, span, index = _one_space(location, region, offset, size)
     shift = _shift(index, size | base | target.data_ptr())
-    memory = torch.from_numpy(np.asarray(_Memory(base, span >> shift << shift)))
-    # Rows that overlap: each begins an element after the one before.
-    windows = memory.view(_ELEMENTS[shift]).as_strided(
-        ((span - size >> shift) + 1, size >> shift), (1, 1)
-    )
+    windows = _windows(base, span, size, shift)
     out = target.view(_ELEMENTS[shift]).view(count, -1)
     torch.index_select(windows, 0, torch.from_numpy(index >> shift), out=out)
+
+
+@functools.lru_cache(maxsize=16)
+def _windows(base: int, span: int, size: int, shift: int) -> torch.Tensor:
+    """Return memory as rows that overlap: each begins an element after the one before.
+
+    It holds no memory: whoever reads the rows holds the buffers that they lie in.
+
+    Args:
+        base: The address of the memory.
+        span: Its size in bytes.
+        size: The size of a row in bytes.
+        shift: The logarithm of the size of an element.
+    """
+    memory = torch.from_numpy(np.asarray(_Memory(base, span >> shift << shift)))
+    rows = (span - size >> shift) + 1
+    return memory.view(_ELEMENTS[shift]).as_strided((rows, size >> shift), (1, 1))
 
 
 class _Memory:
@@ -146,7 +160,7 @@ def _one_space(
         _address(np.frombuffer(each, np.uint8)) if len(each) else 0 for each in location.regions
     ]
     if len(addresses) == 1:
-        return addresses[0], location.filled[0], offset
+        return addresses[0], len(location.regions[0]), offset
     absolute = np.array(addresses, np.int64)[region] + offset
     base = int(absolute.min()) // _LINE * _LINE
     index = absolute - base
@@ -187,7 +201,8 @@ def _as_values(memory: Bytes, layout: Layout) -> Stacked:
         tensor: torch.Tensor = flat.view(getattr(torch, layout.dtype)).view(shape)
         return tensor.permute(back)
     numbers: np.ndarray[Any, Any] = memory.reshape(-1).view(layout.dtype).reshape(shape)
-    return numbers.transpose(back)
+    array: np.ndarray[Any, Any] = numbers.transpose(back)
+    return array
 
 
 # ---- ragged
