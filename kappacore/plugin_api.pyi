@@ -15,6 +15,8 @@ from .datasets.indexing import check_index as check_index
 from .datasets.items import Ctx as Ctx
 from .datasets.items import Item as Item
 from .datasets.items import find_item as find_item
+from .locations import BatchLocation as BatchLocation
+from .locations import Layout as Layout
 from .machine.claims import ClaimWords as ClaimWords
 from .machine.claims import Load as Load
 from .machine.folders import make_base as make_base

@@ -31,7 +31,6 @@ from kappacore.datasets.getitems import overriding_getitem, read_samples
 from kappacore.datasets.indexing import (
     check_batch,
     check_index,
-    check_indices,
     check_slice,
     is_sequence,
 )
@@ -340,8 +339,11 @@ class CacheWrapper(KDWrapper):
 
     def explain(self) -> str:
         """Return what identifies each cached item, what it holds and how it is used, as text."""
-        caches = (cache for cache, _ in self._caches.values())
-        return "\n".join(explain_cache(cache, self._repeats) for cache in caches)
+        lines = []
+        for name, (cache, _) in self._caches.items():
+            _, how = find_item(self, name).how_stacked()
+            lines += [explain_cache(cache, self._repeats), f"  batches: {how}"]
+        return "\n".join(lines)
 
     def stats(self, tier: int | None = None, *, item: str | None = None) -> CacheStats:
         """Return the counters, summed over all processes of the machine that use the cache.
@@ -427,8 +429,6 @@ class _CachedItem(Item):
         self, indices: IntArray, out: Any = None, ctxs: Sequence[Ctx | None] | None = None
     ) -> Stacked:
         if not self.has_raw and len(indices):
-            indices = check_indices(indices, self.cache.length, "a cached item")
-            self._watch.check(indices)
             numbers = self.cache.pick_column(indices)
             if numbers is not None:
                 return numbers if out is None else write_out(numbers, out)
@@ -445,7 +445,6 @@ class _CachedItem(Item):
     def locate_batch(self, indices: IntArray, *, raw: bool = False) -> BatchLocation | None:
         if raw != self.has_raw:
             return None
-        indices = check_indices(indices, self.cache.length, "a cached item")
         self._watch.check(indices)
         return self.cache.locate(indices, self.load)
 

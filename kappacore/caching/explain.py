@@ -95,9 +95,10 @@ def explain(target: Any) -> str:
     """
     lines: list[str] = []
     caches: list[SampleCache | TieredCache] = []
+    batches: list[str] = []
     for depth, part in walk(target):
         lines.append("  " * depth + _describe(part))
-        lines += ["  " * (depth + 1) + line for line in _how_batches_are_read(part)]
+        batches += _how_batches_are_read(part)
         if callable(getattr(type(part), "explain", None)):
             caches += part._kd_caches()
             lines += ["  " * (depth + 1) + line for line in part.explain().splitlines()]
@@ -110,7 +111,7 @@ def explain(target: Any) -> str:
     probe, above = _probe(shallow_copy(top), caches)
     if above is not None:
         lines.append(f"decoding and transforms above the cache: {above:.2f} ms a sample")
-    return "\n".join([*lines, _advice(caches, stats, probe, above or 0.0, workers)])
+    return "\n".join([*lines, *batches, _advice(caches, stats, probe, above or 0.0, workers)])
 
 
 def _how_batches_are_read(part: Any) -> list[str]:

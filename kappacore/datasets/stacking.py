@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -139,23 +140,35 @@ def check_out(out: Any, layout: Layout, length: int) -> Stacked:
         InvalidOptionError: The message says what was given and what was expected.
     """
     shape = (length, *layout.shape)
-    dtype = layout.dtype if layout.kind == "torch" else str(np.dtype(layout.dtype))
+    dtype = layout.dtype if layout.kind == "torch" else _name_of(layout.dtype)
+    if (
+        isinstance(out, torch.Tensor)
+        and out.shape == shape
+        and out.dtype is getattr(torch, dtype, None)
+        and out.is_cpu
+        and not out.requires_grad
+    ):
+        return out
     expected = f"a NumPy array or CPU tensor of shape {shape} and dtype {dtype}"
     if not isinstance(out, np.ndarray | torch.Tensor):
         raise InvalidOptionError(f"out= is a {type(out).__name__}; expected {expected}.")
     given = str(out.dtype).removeprefix("torch.")
-    fits = tuple(out.shape) == shape and given == dtype
     if isinstance(out, torch.Tensor):
-        fits = fits and out.is_cpu and not out.requires_grad
         where = f" on {out.device}" + (", with requires_grad" if out.requires_grad else "")
+    elif out.shape == shape and given == dtype and out.flags.writeable:
+        return out
     else:
-        fits = fits and out.flags.writeable
         where = "" if out.flags.writeable else ", and read-only"
-    if not fits:
-        raise InvalidOptionError(
-            f"out= has shape {tuple(out.shape)} and dtype {given}{where}; expected {expected}."
-        )
-    return out
+    raise InvalidOptionError(
+        f"out= has shape {tuple(out.shape)} and dtype {given}{where}; expected {expected}."
+    )
+
+
+@functools.cache
+def _name_of(dtype: str) -> str:
+    """Return the name of one of NumPy's dtypes, which torch shares if it has that dtype."""
+    name: str = np.dtype(dtype).name
+    return name
 
 
 def put_rows(batch: Stacked, rows: IntArray | None, part: Stacked) -> None:

@@ -173,10 +173,6 @@ class SampleCache:
         opened = self._open()
         if not opened.store.ready:
             opened.proof.establish(load)
-        if len(indices) and not (indices.min() >= 0 and indices.max() < self.length):
-            raise IndexOutOfRangeError(
-                f"The indices {indices} are not all in range for {self.length} samples."
-            )
         return opened.store.locate_many(indices)
 
     def pick_column(
@@ -382,6 +378,7 @@ class SampleCache:
         self._closed = True
         if self._current is not None:
             self._current.client.close()
+            self._current.store.release()
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_current": None, "_opening": {}}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -146,7 +148,7 @@ def test_structured_arrays_and_texts_are_refused():
                 read_batch(dataset, "record", [0, 1])
             with pytest.raises(NotUniformError, match="A str is not stacked"):
                 read_batch(dataset, "text", [0, 1])
-        assert "not single arrays" in find_item(dataset, "text").how_stacked()[1]
+        assert "not single numbers" in find_item(dataset, "text").how_stacked()[1]
 
 
 def test_what_is_missing_is_loaded_and_counted(backend):
@@ -310,11 +312,21 @@ def test_a_value_is_checked_once_or_at_each_read(backend, monkeypatch):
             monkeypatch.setattr(Codec, "locate", counting)
             for _ in range(4):
                 read_batch(dataset, "bytes", BATCH)
-            assert checks == (5 if check_digests == "first" else 3 * len(BATCH))
+            assert checks == (5 if check_digests == "first" else 3 * 5)
             monkeypatch.undo()
             fast, how = find_item(dataset, "bytes").how_stacked()
             assert fast
             assert (said in how) == (check_digests == "always")
+
+
+def test_closing_lets_go_of_the_memory(backend):
+    with cached(Items(LENGTH), "bytes", backend) as dataset:
+        read_batch(dataset, "bytes", BATCH)
+        region = weakref.ref(locate_batch(dataset, "bytes", BATCH).regions[0])
+        assert region() is not None
+        dataset.close()
+        gc.collect()
+        assert region() is None
 
 
 # ---- which road, for people
@@ -336,3 +348,4 @@ def test_explain_says_how_batches_are_read():
         text = kappacore.explain(kappacore.ModeWrapper(dataset, "bytes integer"))
         assert "batches of 'bytes': gathered from the cache 'memory'" in text
         assert "batches of 'integer': sample by sample, by Items.getitem_integer" in text
+        assert "batches: gathered from the cache 'memory'" in dataset.explain()
