@@ -101,7 +101,10 @@ def _stat(pid: int) -> tuple[str, int]:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - often called
             fields = file.read().rpartition(b")")[2].split()  # its name may have blanks
-        return fields[0].decode(), int(fields[19])
+        state, threads = fields[0].decode(), int(fields[17])
+        if state in "ZX" and threads < 2:  # ended, and only its parent does not know yet
+            return "", 0
+        return state, int(fields[19])
     except (FileNotFoundError, ProcessLookupError):
         return "", 0
     except (OSError, IndexError, ValueError):

@@ -21,11 +21,14 @@ def test_a_claim_is_one_users_until_it_is_released(arena):
     assert other.claim_many([1, 2], 60) == [True, True]
 
 
-def test_a_claim_expires_unless_it_is_renewed(arena):
+def test_a_claim_ends_with_its_load_and_not_before(arena):
     other = other_view(arena)
-    assert arena.claim_many([1, 2], 0.0) == [True, True]
-    assert arena.claim_many([2], 60) == [True]
-    assert other.claim_many([1, 2], 60) == [True, False]
+    load = arena.claims.begin_load()
+    assert arena.claim_many([1, 2], 0.0, load) == [True, True]
+    assert arena.claim_many([2, 3], 0.0) == [False, True], "another load of the same process"
+    assert other.claim_many([1, 2], 0.0) == [False, False]
+    load.close()
+    assert other.claim_many([1, 2, 3], 0.0) == [True, True, False]
 
 
 def test_what_is_stored_cannot_be_claimed(arena):
