@@ -7,6 +7,7 @@
 | a source or a wrapper | `KDDataset`, `KDWrapper`, `Item`, `Ctx`, `find_item` |
 | folders of one user | `user_folder`, `make_base`, `open_private` |
 | locks between processes | `locked`, `own_lock` |
+| claims, and who has them | `ClaimWords`, `Load`; `Claimant`, `ProcessId`, `own_id`, `host_name`, `command_of` |
 | folders that processes share | `SharedFolderLease`, `collect`, `remove`, `count_users`, `last_used`, `kept_until` |
 | sizes and durations | `parse_size`, `format_size`, `parse_duration`, `available_memory`, `memory_limits`, `disk_space`, `is_in_memory` |
 
