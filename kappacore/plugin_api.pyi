@@ -24,9 +24,14 @@ from .machine.lease import count_users as count_users
 from .machine.lease import kept_until as kept_until
 from .machine.lease import last_used as last_used
 from .machine.lease import remove as remove
+from .machine.locks import LockFile as LockFile
+from .machine.locks import flock as flock
+from .machine.locks import keep_from_children as keep_from_children
 from .machine.locks import locked as locked
 from .machine.locks import own_lock as own_lock
+from .machine.mapping import map_file as map_file
 from .machine.system import NO_SPACE as NO_SPACE
+from .machine.system import allocate as allocate
 from .machine.system import boot_id as boot_id
 from .plugins.hookspecs import hookimpl as hookimpl
 from .plugins.specs import CacheBackendSpec as CacheBackendSpec

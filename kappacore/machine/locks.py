@@ -34,11 +34,11 @@ def is_supported() -> bool:
     return fcntl is not None
 
 
-def flock(fd: int, path: Path, *, shared: bool = False, wait: bool = True) -> None:
+def flock(fd: int | io.FileIO, path: Path, *, shared: bool = False, wait: bool = True) -> None:
     """Lock a file.
 
     Args:
-        fd: A descriptor of the file.
+        fd: The file, or a descriptor of it.
         path: Path of the file, for the error.
         shared: Whether others may hold the lock too, if they share it.
         wait: Whether to wait for the lock.
@@ -87,6 +87,15 @@ _locks: set[int] = set()
 _files: dict[int, weakref.ref[io.FileIO]] = {}
 
 
+class LockFile(io.FileIO):
+    """A file that closes itself, and so frees its lock, with the last reference to it.
+
+    All of this is written in C, so that Ctrl-C cannot interrupt it halfway.
+    """
+
+    __del__ = io.FileIO.close  # no warning: that is how it is meant
+
+
 def try_lock(path: Path) -> io.FileIO | None:
     """Lock a file exclusively, against other threads too, unless it is locked.
 
@@ -113,7 +122,7 @@ def try_lock(path: Path) -> io.FileIO | None:
                 os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644))
             continue
         try:
-            _files[file.fileno()] = weakref.ref(file)
+            keep_from_children(file)
             flock(file.fileno(), path, wait=False)
             if is_at(file.fileno(), path):
                 return file
@@ -134,9 +143,12 @@ def is_at(fd: int, path: Path) -> bool:
         return False
 
 
-def keep_from_children(fd: int) -> None:
-    """Close a lock's descriptor in every child that is forked from now on."""
-    _locks.add(fd)
+def keep_from_children(lock: int | io.FileIO) -> None:
+    """Close a lock's descriptor, or file, in every child that is forked from now on."""
+    if isinstance(lock, int):
+        _locks.add(lock)
+    else:
+        _files[lock.fileno()] = weakref.ref(lock)
 
 
 def own_lock(owner: object, fd: int) -> Finalize:
@@ -151,6 +163,8 @@ def own_lock(owner: object, fd: int) -> Finalize:
 
 def locked(method: Method) -> Method:
     """Run a method while its object's ``_lock_fd`` holds the lock at ``_lock_path`` exclusively.
+
+    The method may move on to another file: the one that is ``_lock_fd`` in the end is unlocked.
 
     This is not a context manager: Ctrl-C could interrupt its code before it frees the lock, and the
     traceback that an interactive session keeps would hold the lock against everybody.
