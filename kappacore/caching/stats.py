@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import threading
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.machine.folders import user_folder
 from kappacore.machine.lease import SharedFolderLease, collect
 from kappacore.machine.locks import LockFile, flock, is_supported, open_lock, unlock_file
+from kappacore.machine.mapping import map_file
 from kappacore.machine.system import NO_SPACE
 from kappacore.sizes import format_size
 
@@ -159,7 +159,7 @@ class Counters:
                     total += CacheStats(*_LAYOUT.unpack_from(data))
         return total
 
-    def _count_in(self, slot: mmap.mmap | bytearray) -> None:
+    def _count_in(self, slot: memoryview | bytearray) -> None:
         # Every number is read and written in one piece, so that others never see half of one.
         self._slot = slot
         self._views: tuple[Any, Any] = (memoryview(slot).cast("q"), memoryview(slot).cast("d"))
@@ -182,7 +182,7 @@ class Counters:
         return lease.release()
 
 
-def _take_slot(folder: Path) -> tuple[LockFile, mmap.mmap | None]:
+def _take_slot(folder: Path) -> tuple[LockFile, memoryview | None]:
     """Lock the first free slot and map it; its mapping is None without space behind the folder."""
     for number in count():
         path = folder / f"slot-{number:04d}"
@@ -201,4 +201,4 @@ def _take_slot(folder: Path) -> tuple[LockFile, mmap.mmap | None]:
             if error.errno not in NO_SPACE:
                 raise
             return file, None
-    return file, mmap.mmap(fd, _LAYOUT.size)
+    return file, map_file(fd, _LAYOUT.size, writable=True)

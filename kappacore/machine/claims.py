@@ -14,7 +14,6 @@ yet, keeps the lock, but not the claim: the slot says which process the load bel
 from __future__ import annotations
 
 import io
-import mmap
 import os
 import struct
 import threading
@@ -23,9 +22,12 @@ import weakref
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kappacore.machine.locks import LockFile, keep_from_children, locked, open_lock
+from kappacore.machine.mapping import map_file
 from kappacore.machine.processes import Claimant, ProcessId, look_at, own_id
-from kappacore.machine.system import NO_SPACE
+from kappacore.machine.system import NO_SPACE, allocate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,7 +144,8 @@ class ClaimWords:
 
     def live_words(self) -> set[int]:
         """Return the words of all claims that are not void; a stopped process's are not."""
-        words = {word for word in self.words if word}
+        claimed = np.asarray(self.words)
+        words = set(claimed[claimed.nonzero()].tolist())
         if not words:
             return words
         with io.FileIO(self._path) as file:
@@ -207,8 +210,8 @@ class MachineClaims:
     def _open(self, length: int) -> None:
         size = 8 * length
         # So that missing space is an error here rather than a bus error at first use.
-        os.posix_fallocate(self._lock_fd, 0, size)
-        words = memoryview(mmap.mmap(self._lock_fd, size)).cast("Q")
+        allocate(self._lock_fd, size)
+        words = map_file(self._lock_fd, size, writable=True).cast("Q")
         # The slots lie behind the words, as many as there are loads at the same time.
         self._words = ClaimWords(words, self._lock_path, start=size)
 

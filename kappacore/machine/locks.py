@@ -36,11 +36,11 @@ def is_supported() -> bool:
     return fcntl is not None
 
 
-def flock(fd: int, path: Path, *, shared: bool = False, wait: bool = True) -> None:
+def flock(fd: int | io.FileIO, path: Path, *, shared: bool = False, wait: bool = True) -> None:
     """Lock a file.
 
     Args:
-        fd: A descriptor of the file.
+        fd: The file, or a descriptor of it.
         path: Path of the file, for the error.
         shared: Whether others may hold the lock too, if they share it.
         wait: Whether to wait for the lock.
@@ -221,6 +221,8 @@ def own_lock(owner: object, fd: int) -> Finalize:
 
 def locked(method: Method) -> Method:
     """Run a method while its object's ``_lock_fd`` holds the lock at ``_lock_path`` exclusively.
+
+    The method may move on to another file: the one that is ``_lock_fd`` in the end is unlocked.
 
     This is not a context manager: Ctrl-C could interrupt its code before it frees the lock, and the
     traceback that an interactive session keeps would hold the lock against everybody.

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Error numbers of a write that found no space: disk or memory full, quota, limit on file sizes.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+# What a file system or a sandbox without fallocate(2) answers; glibc imitates it for some only.
+_NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
+
 
 def boot_id() -> str:
     """Return the identifier of the machine's current boot; empty where the system has none."""
@@ -21,6 +24,29 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def allocate(fd: int, size: int) -> None:
+    """Give a new file its size and its space, so that missing space is an error now.
+
+    Without that, it would be a bus error where a mapping of the file is first touched.
+
+    Args:
+        fd: A descriptor of the file.
+        size: Its size, in bytes.
+
+    Raises:
+        OSError: One of ``NO_SPACE`` if there is no space.
+    """
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in _NO_FALLOCATE:
+            raise
+        zeros = bytes(min(size, 2**20))
+        done = 0
+        while done < size:
+            done += os.pwrite(fd, zeros[: size - done], done)
 
 
 @contextmanager
