@@ -143,8 +143,11 @@ def open_lock(path: Path) -> LockFile:
             file = LockFile(path, "r+")
             break
         except FileNotFoundError:
-            with contextlib.suppress(FileExistsError), LockFile(path, "x+", opener=_create):
-                pass
+            with (
+                contextlib.suppress(FileExistsError),
+                LockFile(path, "x+", opener=_create) as made,
+            ):
+                os.fchmod(made.fileno(), 0o600)  # whatever the umask is
     keep_from_children(file)
     if path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))

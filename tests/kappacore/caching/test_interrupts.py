@@ -21,7 +21,7 @@ pytest.importorskip("kappa_shared")
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 PACKAGES = ("kappacore", "kappa_shared")
 OPTIONS = {"shared": {"max_bytes": "32MiB"}, "two-methods": {}}
-LENGTH = 30_000
+LENGTH = 60_000
 EVERY = os.environ.get("KAPPACORE_EVERY_BYTECODE")  # for a full sweep, which takes minutes
 
 
@@ -184,7 +184,7 @@ def test_opening_and_closing(backend, cache_folder):
 
     def check(number):
         gc.collect()
-        assert backend == "shared" or open_files() == files  # the arena opens files by number
+        assert open_files() == files
         cache = new_cache(backend)
         read_everywhere(number, cache, other)
         cache.close()
@@ -207,7 +207,7 @@ def test_clearing(backend):
 
     def check(number):
         read_everywhere(number, other, cache)
-        assert backend == "shared" or open_files() == files
+        assert open_files() == files
 
     sweep(clear, check, step=307)
     cache.close()
