@@ -14,6 +14,7 @@ yet, keeps the lock, but not the claim: the slot says which process the load bel
 from __future__ import annotations
 
 import io
+import logging
 import os
 import struct
 import threading
@@ -32,6 +33,8 @@ from kappacore.machine.system import NO_SPACE, allocate
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+log = logging.getLogger("kappacore.cache")
 
 try:
     import fcntl
@@ -71,18 +74,27 @@ class ClaimWords:
         self._slot = 0  # where the last load was
         self._stopped: dict[int, float] = {}  # words of stopped processes, and since when
         self._own: Load | None = None
+        self._reported = False
 
     def begin_load(self) -> Load | None:
-        """Begin a load; None if there is no space left to say so."""
-        load = Load(self._path, "r+")
+        """Begin a load; None if the system does not let it, for want of space, files or locks.
+
+        Claims only spare work, so that is no error: it is logged once.
+        """
+        load: Load | None = None
         try:
+            load = Load(self._path, "r+")
             keep_from_children(load)
             self._take_slot(load)
         except BaseException as error:
-            load.close()
-            if isinstance(error, OSError) and error.errno in NO_SPACE:
-                return None
-            raise
+            if load is not None:
+                load.close()
+            if not isinstance(error, OSError):
+                raise
+            if not self._reported:
+                self._reported = True
+                log.warning("samples may be read twice, as none can be claimed: %s", error)
+            return None
         return load
 
     def _take_slot(self, load: Load) -> None:

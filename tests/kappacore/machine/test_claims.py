@@ -190,6 +190,15 @@ def test_claimants_are_named(claims, tmp_path):
     assert "python" in found[1].command
 
 
+def test_where_nothing_can_be_claimed_that_is_said_once_and_no_error(claims, tmp_path, caplog):
+    (tmp_path / "claims").unlink()  # as somebody who removes the folder of a running job
+    assert claims.begin_load() is None
+    assert claims.begin_load() is None
+    assert claims.claim_many([1], SHORT) == [True]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "none can be claimed" in caplog.text
+
+
 def test_slots_are_used_again(claims):
     for _ in range(100):
         load = claims.begin_load()
