@@ -26,6 +26,8 @@ def test_a_claim_ends_with_its_load_and_not_before(arena):
     assert arena.claim_many([1, 2], 0.0, load) == [True, True]
     assert arena.claim_many([2, 3], 0.0) == [False, True], "another load of the same process"
     assert other.claim_many([1, 2], 0.0) == [False, False]
+    found = other.claims.claimants([1, 5])
+    assert (found[0].pid, found[1]) == (os.getpid(), None)
     load.close()
     assert other.claim_many([1, 2, 3], 0.0) == [True, True, False]
 

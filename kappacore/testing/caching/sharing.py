@@ -11,7 +11,7 @@ import select
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -182,19 +182,6 @@ class ClaimTests:
         time.sleep(1.5 * _SHORT)
         # Claims that a load holds last as long as it, here as long as the instance.
         assert _ask_elsewhere(case, [1, 2]) == [False, not case.defines("begin_load")]
-
-    def test_a_claim_ends_with_its_load(self, case: Case, claims: Any) -> None:
-        case.skip_unless_defined("begin_load")
-        load, other = claims.begin_load(), claims.begin_load()
-        assert claims.claim_many([1, 2], _SHORT, load) == [True, True]
-        assert claims.claim_many([2, 3], _SHORT, other) == [False, True]
-        time.sleep(1.5 * _SHORT)
-        assert _ask_elsewhere(case, [1, 3, 4]) == [False, False, True]
-        found = claims.claimants([1, 4])
-        assert (found[0].pid, found[1]) == (os.getpid(), None)
-        load.close()
-        assert _ask_elsewhere(case, [1, 2, 3]) == [True, True, False]
-        other.close()
 
     def test_a_claim_runs_out(self, case: Case, claims: CacheBackend) -> None:
         if case.defines("begin_load"):
