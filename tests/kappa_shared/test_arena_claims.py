@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 
 from kappa_shared import arena as arena_module
 from support.arenas import other_view, put
