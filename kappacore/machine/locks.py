@@ -119,7 +119,9 @@ def try_lock(path: Path) -> io.FileIO | None:
         except FileNotFoundError:
             check_locks(path.parent)
             with contextlib.suppress(FileExistsError):  # another process was faster
-                os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644))
+                fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+                os.fchmod(fd, os.fstat(fd).st_mode | 0o600)  # whatever the umask is
+                os.close(fd)
             continue
         try:
             keep_from_children(file)
