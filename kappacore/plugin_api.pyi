@@ -16,6 +16,7 @@ from .datasets.items import Item as Item
 from .datasets.items import find_item as find_item
 from .machine.claims import ClaimWords as ClaimWords
 from .machine.claims import Load as Load
+from .machine.folders import list_folder as list_folder
 from .machine.folders import make_base as make_base
 from .machine.folders import open_private as open_private
 from .machine.folders import user_folder as user_folder
@@ -39,6 +40,7 @@ from .machine.processes import own_id as own_id
 from .machine.system import NO_SPACE as NO_SPACE
 from .machine.system import allocate as allocate
 from .machine.system import boot_id as boot_id
+from .machine.system import check_file_limit as check_file_limit
 from .plugins.hookspecs import hookimpl as hookimpl
 from .plugins.specs import CacheBackendSpec as CacheBackendSpec
 from .plugins.specs import PluginSpec as PluginSpec

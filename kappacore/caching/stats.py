@@ -116,8 +116,8 @@ class Counters:
         self._lock = threading.RLock()
         if is_supported():
             parent = user_folder("stats")
-            collect(parent)
             self._lease = SharedFolderLease(parent / namespace)
+            collect(parent)
             self._slot_file, slot = _take_slot(self._lease.folder)
             if slot is not None:
                 self._count_in(slot)
@@ -146,15 +146,22 @@ class Counters:
         """Return the sum over all processes; after :meth:`close` the sum at that moment."""
         if self._lease is None:
             return self._final if is_supported() else self._own()
+        return self._sum(self._lease.folder, self._own(), shared=self._shared)
+
+    @property
+    def _shared(self) -> bool:
+        return not isinstance(self._slot, bytearray)
+
+    @staticmethod
+    def _sum(folder: Path, own: CacheStats, *, shared: bool) -> CacheStats:
         try:
-            names = os.listdir(self._lease.folder)  # noqa: PTH208 - names suffice
+            names = os.listdir(folder)  # noqa: PTH208 - names suffice
         except FileNotFoundError:  # somebody has removed it: only this process's own are left
-            return self._own()
-        shared = not isinstance(self._slot, bytearray)
-        total = CacheStats() if shared else self._own()
+            return own
+        total = CacheStats() if shared else own
         for name in names:
             if name.startswith("slot-"):
-                data = (self._lease.folder / name).read_bytes()
+                data = (folder / name).read_bytes()
                 if len(data) >= _LAYOUT.size:
                     total += CacheStats(*_LAYOUT.unpack_from(data))
         return total
@@ -175,9 +182,10 @@ class Counters:
         """Give the slot back; return whether this was the last process that counted."""
         if self._lease is None:
             return False
-        self._final = self.total()
+        own, shared = self._own(), self._shared
         self._count_in(bytearray(_LAYOUT.size))  # late counts of other threads are dropped
-        unlock_file(self._slot_file)
+        unlock_file(self._slot_file)  # first: there may be no other file left to read the sum with
+        self._final = self._sum(self._lease.folder, own, shared=shared)
         lease, self._lease = self._lease, None
         return lease.release()
 

@@ -8,6 +8,7 @@ which may be reused, play no part.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import shutil
@@ -17,7 +18,14 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kappacore.machine.folders import check_private, make_private, open_private, prune
+from kappacore.errors import StorageError
+from kappacore.machine.folders import (
+    check_private,
+    list_folder,
+    make_private,
+    open_private,
+    prune,
+)
 from kappacore.machine.locks import (
     LockFile,
     check_locks,
@@ -30,6 +38,8 @@ from kappacore.machine.locks import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = logging.getLogger("kappacore.cache")
 
 _USERS = "users"
 _KEEP = "keep-"  # followed by a number of seconds
@@ -57,6 +67,8 @@ class SharedFolderLease:
 
     def __init__(self, folder: Path, keep: float = 0) -> None:
         self.folder = folder
+        self._done: set[str] = set()
+        empty_trash(folder.parent)
         file = _join(folder)
         self._last: list[Callable[[], bool] | None] = [None]
         self._release = Finalize(
@@ -88,8 +100,12 @@ class SharedFolderLease:
         """Return True for exactly one caller among all that use the folder at the same time."""
         try:
             os.close(open_private(self.folder / f"{_ONCE}{what}", os.O_CREAT | os.O_EXCL))
-        except (FileExistsError, FileNotFoundError):  # the latter: somebody removed the folder
+        except FileExistsError:
             return False
+        except FileNotFoundError:  # somebody removed the folder: once a process
+            if what in self._done:
+                return False
+            self._done.add(what)
         return True
 
 
@@ -99,19 +115,21 @@ def collect(parent: Path) -> list[str]:
     Returns:
         The names of the removed folders.
     """
-    removed: list[str] = []
-    try:
-        entries = list(os.scandir(parent))
-    except FileNotFoundError:  # its last user has removed it
-        return removed
-    for entry in entries:
-        folder = Path(entry.path)
-        if entry.name.startswith(_TRASH):  # a process was killed while it removed this
-            shutil.rmtree(folder, ignore_errors=True)
-        elif entry.is_dir(follow_symlinks=False) and remove(folder, kept=False):
-            removed.append(entry.name)
+    empty_trash(parent)
+    removed = [
+        entry.name
+        for entry in list_folder(parent)
+        if entry.is_dir(follow_symlinks=False) and remove(Path(entry.path), kept=False)
+    ]
     prune(parent)
     return removed
+
+
+def empty_trash(parent: Path) -> None:
+    """Remove what processes were removing from ``parent`` when they were killed."""
+    for entry in list_folder(parent):
+        if entry.name.startswith(_TRASH):
+            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def remove(folder: Path, *, kept: bool, last: Callable[[], bool] | None = None) -> bool:
@@ -163,13 +181,12 @@ def count_users(folder: Path) -> int | None:
 def _longest_keep(folder: Path) -> float:
     """Return the longest ``keep`` that any user gave, in seconds."""
     longest = 0.0
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(folder):  # noqa: PTH208 - names suffice
-            if name.startswith(_KEEP):
-                try:
-                    longest = max(longest, float(name[len(_KEEP) :]))
-                except ValueError:  # another version's
-                    return math.inf
+    for entry in list_folder(folder):
+        if entry.name.startswith(_KEEP):
+            try:
+                longest = max(longest, float(entry.name[len(_KEEP) :]))
+            except ValueError:  # another version's
+                return math.inf
     return longest
 
 
@@ -196,6 +213,9 @@ def _release(file: LockFile, folder: Path, last: list[Callable[[], bool] | None]
     try:
         os.utime(file.fileno())
         return _remove_if_alone(file.fileno(), folder, last=last[-1])
+    except StorageError as error:  # too many open files
+        log.info("%s is left to the next process: %s", folder, error)
+        return False
     finally:
         unlock_file(file)
 
@@ -219,7 +239,10 @@ def _remove_if_alone(
         return False
     # The name goes first, in one step: a process that comes now makes a new folder.
     trash = folder.with_name(_TRASH + uuid.uuid4().hex)
-    folder.rename(trash)
+    try:
+        folder.rename(trash)
+    except FileNotFoundError:  # somebody has removed it just now
+        return False
     shutil.rmtree(trash, ignore_errors=True)
     prune(folder.parent)
     return True

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kappacore.errors import StorageError
+from kappacore.machine.folders import open_private
 from kappacore.machine.processes import ProcessId, look_at, own_id
 from kappacore.machine.waiting import Wait
 
@@ -136,7 +137,8 @@ def open_lock(path: Path) -> LockFile:
     No interrupt can come between the opening and the file that closes itself.
 
     Raises:
-        OSError: If it cannot be opened; ``ELOOP`` if it is a link.
+        StorageError: If no more files can be opened; it names the limit.
+        OSError: If it cannot be opened for another reason; ``ELOOP`` if it is a link.
     """
     while True:
         try:
@@ -148,6 +150,8 @@ def open_lock(path: Path) -> LockFile:
                 LockFile(path, "x+", opener=_create) as made,
             ):
                 os.fchmod(made.fileno(), 0o600)  # whatever the umask is
+        except OSError:
+            os.close(open_private(path))  # gives back what a umask took, or says what is wrong
     keep_from_children(file)
     if path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
@@ -180,7 +184,9 @@ def try_lock(path: Path) -> io.FileIO | None:
         except FileNotFoundError:
             check_locks(path.parent)
             with contextlib.suppress(FileExistsError):  # another process was faster
-                os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644))
+                fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+                os.fchmod(fd, os.fstat(fd).st_mode | 0o600)  # whatever the umask is
+                os.close(fd)
             continue
         try:
             keep_from_children(file)

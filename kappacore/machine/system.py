@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kappacore.errors import StorageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,6 +26,25 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def check_file_limit(error: OSError) -> None:
+    """Raise StorageError, which says what to do, if an error says that too many files are open."""
+    if error.errno == errno.EMFILE:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = "" if hard == resource.RLIM_INFINITY else f" (to at most {hard})"
+        raise StorageError(
+            f"Too many open files: the limit of this process is {soft} (RLIMIT_NOFILE). A cache "
+            f"keeps about 5 files open. Close caches that are not needed, or raise the limit with "
+            f"ulimit -n or resource.setrlimit{most}."
+        ) from error
+    if error.errno == errno.ENFILE:
+        raise StorageError(
+            "Too many open files on this machine (/proc/sys/fs/file-max). Close programs, or ask "
+            "its administrator to raise that limit."
+        ) from error
 
 
 def allocate(fd: int, size: int) -> None:

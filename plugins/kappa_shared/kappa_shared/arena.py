@@ -55,6 +55,7 @@ from kappacore.errors import StorageError
 from kappacore.plugin_api import (
     ClaimWords,
     LockFile,
+    check_file_limit,
     flock,
     keep_from_children,
     map_file,
@@ -382,6 +383,9 @@ class Arena:
                 if generation == self._words[GENERATION]:  # else it was cleared just now
                     raise self._removed(path) from error
                 continue
+            except OSError as error:
+                check_file_limit(error)
+                raise
             break
         keep_from_children(file)
         self._lock_fd, self._lock_path, self._generation = file, path, generation

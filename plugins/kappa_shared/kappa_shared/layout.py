@@ -34,6 +34,7 @@ from kappacore.plugin_api import (
     dataset_of,
     kept_until,
     last_used,
+    list_folder,
     map_file,
     open_private,
 )
@@ -191,9 +192,9 @@ def make_data(folder: Path, generation: int, capacity: int) -> None:
 def remove_strays(folder: Path, generation: int) -> None:
     """Remove the files that a killed or a clearing process left; all locks must be held."""
     current = data_path(folder, generation).name
-    for name in os.listdir(folder):  # noqa: PTH208 - names suffice
-        if name.startswith(("data-", "index.")) and name != current:
-            (folder / name).unlink(missing_ok=True)
+    for entry in list_folder(folder):
+        if entry.name.startswith(("data-", "index.")) and entry.name != current:
+            (folder / entry.name).unlink(missing_ok=True)
 
 
 def write_value(fd: int, offset: int, key: int, size: int, value: Sequence[Buffer]) -> bool:
