@@ -6,8 +6,9 @@
 # make lock         choose the versions for development and CI anew (requirements.lock)
 # make test-newest  all tests with the newest versions that the bounds allow, in .venv-newest
 # make test-oldest  all tests with the oldest versions that the bounds promise, in .venv-oldest
-# make torture      processes that share a cache while one of them is killed every 50 ms, and copies
-#                   to the local disk that are killed KILLS times
+# make torture      processes that share a cache while they are killed, interrupted and the cache is
+#                   cleared, and copies to the local disk that are killed KILLS times
+# make killpoints   kills at each system call of a cache's opening, filling, clearing and closing
 # make fuzz         a longer search for bytes that the codec takes for something they are not
 
 PYTHON ?= python3
@@ -36,7 +37,7 @@ LINT := ruff check --quiet && $(BIN)/ruff format --check --quiet
 UNIT := pytest -q -n 4 --dist worksteal  # they wait for processes more than they compute
 
 .PHONY: demo test check lint types unit wheels integration bench lock test-newest test-oldest \
-	fuzz torture clean
+	fuzz torture killpoints clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/run.py $(if $(ROOT),--root "$(ROOT)") $(DEMO_ARGS)
@@ -117,6 +118,9 @@ fuzz: $(VENV)/.dev
 torture: $(VENV)/.dev
 	$(BIN)/python tests/kappa_shared/torture.py --seconds $(TORTURE_SECONDS)
 	KAPPACORE_KILLS=$(KILLS) $(BIN)/pytest -q --timeout 0 tests/kappacore/staging/test_kill.py
+
+killpoints: $(VENV)/.dev
+	$(BIN)/python tests/kappa_shared/killpoints.py
 
 $(VENV)/.base: $(METADATA) $(LOCK)
 	@echo "Installing kappacore and its plugins into $(VENV) (a minute or two) …"
