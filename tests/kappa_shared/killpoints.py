@@ -47,7 +47,7 @@ SOURCES = tuple(
 
 
 def open_shared() -> Any:
-    return open_cache(length=len(KEYS), options={"max_bytes": "1MiB"})
+    return open_cache(length=len(KEYS), options={"max_bytes": "1MiB"}, prove=False)
 
 
 def open_filled() -> Any:
@@ -57,6 +57,7 @@ def open_filled() -> Any:
 
 
 def read(cache: Any) -> None:
+    cache.prove(load_bytes())
     if cache.fetch(KEYS, load_bytes()) != load_bytes()(KEYS):
         raise SystemExit("wrong samples")
 
