@@ -62,7 +62,7 @@ unit: $(VENV)/.dev
 	$(BIN)/$(UNIT)
 
 fast: $(VENV)/.dev
-	$(BIN)/$(UNIT) -m "not slow" $(T)
+	$(BIN)/$(UNIT) -n 3 -m "not slow" $(T)  # a fourth process takes longer to start than it saves
 
 # Wheels as users get them, in an environment without this checkout: the core alone, then each
 # plugin alone beside it.

@@ -58,6 +58,10 @@ class InvalidItemError(KappaError, ValueError):
     """The forms that a dataset defines for an item are incomplete or return a wrong result."""
 
 
+class NotUniformError(InvalidItemError):
+    """The values of a batch differ in shape or type, so they are not stacked."""
+
+
 class ModeError(KappaError, ValueError):
     """A mode is empty or malformed."""
 

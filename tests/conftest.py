@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import os
 import shutil
@@ -15,7 +16,11 @@ import pytest
 from support.caching import namespaces_in
 
 # Of the suite for authors of backends, whose tests bear no marks of this project.
-_SLOW = {"test_a_writer_may_be_killed_at_any_moment"}
+_SLOW = {
+    "test_a_writer_may_be_killed_at_any_moment",
+    "test_readers_see_whole_values_while_other_processes_write",
+    "test_an_unrelated_process_sees_the_entries",
+}
 _NEW_PYTHONS = {"spawn", "forkserver"}  # each takes seconds to import torch
 
 # Once in a server, not in each of its workers; which know nothing of kappacore, as ever.
@@ -50,6 +55,15 @@ def pytest_collection_modifyitems(items):
         for number in range(processes)
         for item in (*slow[number::processes], *fast[bounds[number] : bounds[number + 1]])
     ]
+
+
+def pytest_collection_finish():
+    """Spare every test what grows with all that was imported, torch above all."""
+    gc.collect()
+    gc.freeze()  # a collection in a forked process would copy what it shares
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.propagate = True  # or pytest hangs its handler on each, four times a test
 
 
 @pytest.hookimpl(wrapper=True)

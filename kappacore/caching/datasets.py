@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
@@ -27,23 +28,31 @@ from kappacore.datasets import Item, KDDataset, KDWrapper, find_item
 from kappacore.datasets.base import check_map_style
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.getitems import overriding_getitem, read_samples
-from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
+from kappacore.datasets.indexing import (
+    check_batch,
+    check_index,
+    check_indices,
+    check_slice,
+    is_sequence,
+)
 from kappacore.datasets.own_generators import warn_of_generators
-from kappacore.datasets.stack import PassThrough, describe_stack, shallow_copy
+from kappacore.datasets.stack import PassThrough, shallow_copy
+from kappacore.datasets.stacking import write_out
 from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
-    from typing_extensions import Never, Self
+    from typing_extensions import Never
 
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.engine.tiers import TieredCache
     from kappacore.caching.factory import BackendChoice
+    from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Ctx
-
-__all__ = ["CacheWrapper", "CachedDataset", "cache"]
+    from kappacore.datasets.stacking import Stacked
+    from kappacore.locations import BatchLocation
 
 
 class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
@@ -68,7 +77,9 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             or a duration such as ``"7d"``.
         check: At the first read, look at five samples at most: read them twice if nothing is
             stored yet, and refuse those that differ; else compare them with what is stored under
-            this name or fingerprint. Once for all processes of the machine. False skips it.
+            this name or fingerprint. Once for all processes of the machine. False skips it for this
+            object: what is stored is taken for this dataset's, and what it reads is stored beside
+            it, for those that check as well.
         strict: Raise what a failing backend raises, instead of reading from the source.
         codec: Turns samples into bytes and back.
         check_digests: Check a value's digest on its ``"first"`` read in a process, ``"always"``,
@@ -187,7 +198,8 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         """Read all samples that are not cached yet; return their number.
 
         It may be interrupted at any time; the next call goes on from there. The dataset is read
-        through a shallow copy, so that a file that it opens at its first read stays closed in it.
+        through a shallow copy, so that a file that it opens at its first read stays closed in it,
+        and in a plain object in its attributes, such as a reader without ``__del__``.
 
         Args:
             progress: Show a bar, on a terminal and on the first rank.
@@ -197,6 +209,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
                 several.
             **unknown: Refused.
         """
+        self._watch.check()
         load = shallow_copy(self)._load
         return prefill(
             self._cache, load, progress=progress, shard=shard, threads=threads, **unknown
@@ -220,17 +233,13 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
 
     def close(self) -> None:
         """Close the cache, and the dataset below; what is not kept goes with its last user."""
-        self._cache.close()
-        super().close()
+        try:
+            self._cache.close()
+        finally:
+            super().close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return describe_stack(self)
+    def _kd_caches(self) -> list[SampleCache | TieredCache]:
+        return [self._cache]
 
     #: For a cache above this one; the samples of a batch are independent of each other.
     _kd_read_samples = _read
@@ -251,7 +260,8 @@ class CacheWrapper(KDWrapper):
         backend: As for :class:`CachedDataset`, like all options that are not listed here.
         items: The names of the items to cache, as ``"x"``, ``"x y"`` or ``["x", "y"]``; or
             ``{"x": "shared", "class": "memory"}``, each with a backend of its own. An item whose
-            value changes with what another item leaves in ctx is refused, unless ``check=False``.
+            value changes with what another item leaves in ctx is refused, unless ``check=False``;
+            so is one that another item follows, as what comes from a cache leaves nothing in ctx.
         form: ``"raw"`` keeps items as they are stored, ``"decoded"`` as the values they turn into;
             default raw where there is such a form.
         namespace: One name serves all items.
@@ -311,6 +321,7 @@ class CacheWrapper(KDWrapper):
         self, *, progress: bool = True, shard: object = "auto", threads: int = 0, **unknown: Never
     ) -> int:
         """Read all samples of the cached items; see :meth:`CachedDataset.prefill`."""
+        self._watch.check()
         twin = shallow_copy(self)
         items = {name: find_item(twin, name) for name in self._caches}
         return sum(
@@ -353,9 +364,13 @@ class CacheWrapper(KDWrapper):
 
     def close(self) -> None:
         """Close the caches and the dataset below."""
-        for cache, _ in self._caches.values():
-            cache.close()
-        super().close()
+        with ExitStack() as stack:  # each is closed, whatever another one raises
+            stack.callback(super().close)
+            for cache, _ in self._caches.values():
+                stack.callback(cache.close)
+
+    def _kd_caches(self) -> list[SampleCache | TieredCache]:
+        return [cache for cache, _ in self._caches.values()]
 
     def _kd_item(self, name: str) -> Item | None:
         own = own_item(self, name)
@@ -408,6 +423,32 @@ class _CachedItem(Item):
             for idx, value, ctx in zip(indices, values, each, strict=True)
         ]
 
+    def get_stacked(
+        self, indices: IntArray, out: Any = None, ctxs: Sequence[Ctx | None] | None = None
+    ) -> Stacked:
+        if not self.has_raw and len(indices):
+            indices = check_indices(indices, self.cache.length, "a cached item")
+            self._watch.check(indices)
+            numbers = self.cache.pick_column(indices)
+            if numbers is not None:
+                return numbers if out is None else write_out(numbers, out)
+        return super().get_stacked(indices, out, ctxs)
+
+    def how_stacked(self) -> tuple[bool, str]:
+        if self.has_raw:
+            return False, (
+                "sample by sample, as the cache keeps the stored form, which is decoded after it; "
+                "form='decoded' keeps values"
+            )
+        return self.cache.how_located()
+
+    def locate_batch(self, indices: IntArray, *, raw: bool = False) -> BatchLocation | None:
+        if raw != self.has_raw:
+            return None
+        indices = check_indices(indices, self.cache.length, "a cached item")
+        self._watch.check(indices)
+        return self.cache.locate(indices, self.load)
+
     def _decode(self, idx: int, value: Any, ctx: Ctx | None) -> Any:
         try:
             return self._item.decode(value, ctx)
@@ -421,8 +462,8 @@ class _CachedItem(Item):
         column = self._item.get_all()
         if column is not None or self.has_raw or self.reads_samples or not self.cache.length:
             return column
-        # Only a column of integers is worth an array of its own; one value shows it.
-        return self.cache.column(self.load) if type(self.get(0)) is int else None
+        self._watch.check()
+        return self.cache.column(self.load)
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
         indices = check_batch(indices, self.cache.length, "a cached item")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from kappacore.caching.backends.base import backend_class
+from kappacore.caching.backends.base import BackendInfo, backend_class
 from kappacore.caching.identity.determinism import random_states_restored
 from kappacore.caching.identity.namespace import split
 from kappacore.caching.stats import CacheStats
+from kappacore.datasets.mode import ModeWrapper
 from kappacore.datasets.stack import shallow_copy, walk
 from kappacore.sizes import format_size
 
 if TYPE_CHECKING:
-    from kappacore.caching.backends.base import BackendInfo
+    from collections.abc import Iterable
+
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.engine.tiers import TieredCache
 
@@ -43,7 +46,7 @@ def explain_cache(cache: SampleCache | TieredCache, repeats: str | None = None) 
             f"cache {tier.ref.name!r}: {parts['item']!r} of {parts['dataset']}, {parts['form']}",
             f"  namespace: {identity.namespace}{private}",
             f"  fingerprint: {fingerprint}",
-            f"  fill: {_fill(info, tier.length)}",
+            f"  fill: {_fill(info, tier.length, failing=tier.failing)}",
             f"  use: {_use(tier.stats())}",
             *([] if repeats is None else [f"  repeats: {repeats}"]),
             *(f"  {line}" for line in _relatives(tier)),
@@ -57,11 +60,13 @@ def _relatives(cache: SampleCache) -> list[str]:
     They show why a cache is cold although one like it was filled.
     """
     own = cache.identity
+    lines = []
     try:
         infos = list(backend_class(cache.ref).namespaces(**cache.ref.options))
+        if wrong := [info for info in infos if not isinstance(info, BackendInfo)]:
+            raise TypeError(f"namespaces() lists {wrong[0]!r:.200}, which is no BackendInfo")
     except Exception as error:  # the cache itself works
         return [f"others of the same dataset: unknown ({type(error).__name__}: {error})"]
-    lines = []
     for info in infos:
         if info.dataset == own.description["dataset"] and info.namespace != own.namespace:
             parts = zip(_PARTS, split(info.namespace), split(own.namespace), strict=True)
@@ -73,8 +78,8 @@ def _relatives(cache: SampleCache) -> list[str]:
 def explain(target: Any) -> str:
     """Return the stack of a dataset or DataLoader, one part a line, and what limits its epoch.
 
-    A few samples are read through shallow copies of the whole stack for this; random states are
-    restored.
+    A few samples are read through shallow copies of the whole stack for this. They are not counted
+    (nor is what other threads of this process read meanwhile), and random states are restored.
 
     Args:
         target: A dataset, a ``ModeWrapper`` or a ``DataLoader``.
@@ -89,18 +94,30 @@ def explain(target: Any) -> str:
         >>> print(kappacore.explain(loader))
     """
     lines: list[str] = []
-    caches: list[Any] = []
+    caches: list[SampleCache | TieredCache] = []
     for depth, part in walk(target):
         lines.append("  " * depth + _describe(part))
+        lines += ["  " * (depth + 1) + line for line in _how_batches_are_read(part)]
         if callable(getattr(type(part), "explain", None)):
-            caches.append(part)
+            caches += part._kd_caches()
             lines += ["  " * (depth + 1) + line for line in part.explain().splitlines()]
     workers = getattr(target, "num_workers", None)
     top = target if workers is None else target.dataset
-    above = _milliseconds_above(shallow_copy(top), caches) if caches else None
+    if not caches:
+        advice = "There is no cache: every sample is read from the source in every epoch."
+        return "\n".join([*lines, advice])
+    stats = _sum(cache.stats() for cache in caches)
+    probe, above = _probe(shallow_copy(top), caches)
     if above is not None:
         lines.append(f"decoding and transforms above the cache: {above:.2f} ms a sample")
-    return "\n".join([*lines, _advice(caches, above or 0.0, workers)])
+    return "\n".join([*lines, _advice(caches, stats, probe, above or 0.0, workers)])
+
+
+def _how_batches_are_read(part: Any) -> list[str]:
+    """Return a line for each item of a :class:`ModeWrapper`: how its batches are stacked."""
+    if not isinstance(part, ModeWrapper):
+        return []
+    return [f"batches of {name!r}: {item.how_stacked()[1]}" for name, item in part.mode_items()]
 
 
 def _describe(part: Any) -> str:
@@ -116,9 +133,9 @@ def _describe(part: Any) -> str:
         return f"{type(part).__name__}({options})"
 
 
-def _fill(info: BackendInfo | None, length: int) -> str:
+def _fill(info: BackendInfo | None, length: int, *, failing: bool) -> str:
     if info is None:
-        return "unknown, because the backend defines no info()"
+        return f"unknown, because the backend {'fails' if failing else 'defines no info()'}"
     budget = "" if info.capacity is None else f" of {format_size(info.capacity)}"
     full = ", full: the rest comes from the source" if info.full else ""
     held = f"{info.entries} of {length} samples, {format_size(info.bytes)}"
@@ -130,58 +147,122 @@ def _use(stats: CacheStats) -> str:
         return "nothing was read yet"
     per_hit, per_look = 1000 / max(1, stats.hits), 1000 / stats.samples
     per_read = 1000 / max(1, stats.source_reads)
+    troubles = "".join(
+        f", {number} {name}"
+        for name, number in (
+            ("corrupt values", stats.corrupt),
+            ("operations of the backend failed", stats.backend_errors),
+        )
+        if number
+    )
+    looked_up = f"{stats.seconds_get * per_look:.3f} ms to look up"
     return (
-        f"{stats.hit_rate:.1%} hits; a sample takes {stats.seconds_source * per_read:.2f} ms from "
-        f"the source, {stats.seconds_get * per_look:.3f} ms to look up, "
+        f"{stats.hit_rate:.1%} hits{troubles}; a sample takes "
+        f"{stats.seconds_source * per_read:.2f} ms from the source, {looked_up}, "
         f"{stats.seconds_decode * per_hit:.3f} ms to turn from bytes into its value"
     )
 
 
-def _milliseconds_above(top: Any, caches: list[Any]) -> float | None:
-    """Measure the time of a sample outside the caches on a few samples; None if that is unknown."""
+def _probe(top: Any, caches: list[SampleCache | TieredCache]) -> tuple[CacheStats, float | None]:
+    """Read a few samples; return what the caches did, and a sample's milliseconds outside them.
+
+    The latter is None if the dataset has no batches.
+    """
     getitems = getattr(type(top), "__getitems__", None)
     if getitems is None or not len(top):
-        return None
+        return CacheStats(), None
     number = min(_PROBED, len(top))
     indices = list(range(number))
     seconds = []
-    with random_states_restored():
+    with ExitStack() as stack:
+        stack.enter_context(random_states_restored())
+        counted = [stack.enter_context(cache.counted_apart()) for cache in caches]
         getitems(top, indices)  # from here on they are cached
         for _ in range(_ROUNDS):
-            before, started = _total(caches), time.perf_counter()
+            before, started = _sum(each() for each in counted), time.perf_counter()
             getitems(top, indices)
-            elapsed, spent = time.perf_counter() - started, _total(caches) - before
+            elapsed, spent = time.perf_counter() - started, _sum(e() for e in counted) - before
             inside = spent.seconds_get + spent.seconds_decode + spent.seconds_source
             seconds.append(elapsed - inside)
-    return max(0.0, min(seconds)) * 1000 / number
+        probe = _sum(each() for each in counted)
+    return probe, max(0.0, min(seconds)) * 1000 / number
 
 
-def _total(caches: list[Any]) -> CacheStats:
-    return sum((part.stats() for part in caches), CacheStats())
+def _sum(stats: Iterable[CacheStats]) -> CacheStats:
+    return sum(stats, CacheStats())
 
 
-def _advice(caches: list[Any], above: float, workers: int | None) -> str:
-    if not caches:
-        return "There is no cache: every sample is read from the source in every epoch."
-    stats = _total(caches)
-    per_sample = 1000 / max(1, stats.samples)
-    source = stats.seconds_source * per_sample
-    inside = (stats.seconds_get + stats.seconds_decode) * per_sample
+def _advice(
+    caches: list[SampleCache | TieredCache],
+    stats: CacheStats,
+    probe: CacheStats,
+    above: float,
+    workers: int | None,
+) -> str:
+    """Return what limits the epoch and what to change.
+
+    Args:
+        caches: The caches.
+        stats: What they have done for their users.
+        probe: What they did for a few samples that were read for this.
+        above: The milliseconds of a sample outside the caches.
+        workers: The number of worker processes; None if unknown.
+    """
+    used = stats if stats.samples else probe
+    errors = stats.backend_errors + probe.backend_errors
+    if errors and (
+        any(all(tier.failing for tier in cache.tiers) for cache in caches)
+        or not (stats + probe).hits
+    ):
+        return (
+            f"The cache backend fails (operations so far: {errors}), so samples come from the "
+            f"source: the warning or the log says how."
+        )
+    if used.corrupt > used.hits:
+        return (
+            f"The cache is of no use: {used.corrupt} stored values failed their check, and "
+            f"{used.hits} passed it. Repair what stores them, or use another backend."
+        )
+    length = sum(tier.length for cache in caches for tier in cache.tiers)
+    if stats.stores >= 2 * length and 2 * stats.hits < stats.samples:
+        return (
+            f"The cache loses what it stores: for {length} samples {stats.stores} values were "
+            f"stored, and {stats.hits} found again. Find out what clears, evicts or expires them."
+        )
+    per_sample = 1000 / max(1, used.samples)
+    source = used.seconds_source * per_sample
+    inside = (used.seconds_get + used.seconds_decode) * per_sample
     half = (source + inside + above) / 2
+    cost, saved = _cost_and_saving(stats + probe)
+    if saved is not None and cost > saved and source + inside > half:
+        return (
+            f"The cache costs more than it saves: a sample takes {cost:.3g} ms from the cache and "
+            f"{saved:.3g} ms from the source. Leave it out, or use a faster backend."
+        )
     if stats.refused:
         return (
             "The cache is full, so the epoch waits for the source: raise max_bytes, cache a "
             "smaller form, or add a tier behind it."
         )
-    if stats.hit_rate < _MOST_HITS and source > half:
+    if used.hit_rate < _MOST_HITS and source > half:
         return (
             "The epoch waits for the source, as a first one does: later epochs will not, and "
             "prefill(threads=…) reads ahead of the first."
         )
     if above > half:
         more = "more workers" if not workers else f"more than {workers} workers"
+        raw = any(cache.tiers[0].identity.description["form"] == "raw" for cache in caches)
+        decoded = ", or form='decoded' if the cache has room for decoded samples" if raw else ""
         return (
-            f"Decoding and transforms limit the epoch, not the storage: use {more}, cheaper "
-            f"transforms, or form='decoded' if the cache has room for decoded samples."
+            f"Decoding and transforms limit the epoch, not the storage: use {more}, "
+            f"{'' if raw else 'or '}cheaper transforms{decoded}."
         )
     return "The cache limits the epoch: copy=False spares the copy, larger batches the look-ups."
+
+
+def _cost_and_saving(stats: CacheStats) -> tuple[float, float | None]:
+    """Return the milliseconds of a sample from the cache and from the source; None if unknown."""
+    if not (stats.hits and stats.source_reads):
+        return 0.0, None
+    look, decode = stats.seconds_get / stats.samples, stats.seconds_decode / stats.hits
+    return 1000 * (look + decode), 1000 * stats.seconds_source / stats.source_reads

@@ -11,6 +11,7 @@ import torch.utils.data
 
 from kappacore import plugins
 from kappacore._shown import shown
+from kappacore._warn import warn
 from kappacore.caching.backends.base import backend_class
 from kappacore.caching.engine.cache import SampleCache
 from kappacore.caching.engine.tiers import TieredCache
@@ -20,7 +21,10 @@ from kappacore.datasets.forms import fingerprint_is_content
 from kappacore.datasets.items import digest
 from kappacore.datasets.stack import walk
 from kappacore.errors import (
+    BrokenPluginError,
+    CacheWarning,
     InvalidOptionError,
+    KappaError,
     RandomSourceError,
     UnknownOptionError,
     UseModeWrapperError,
@@ -42,16 +46,6 @@ _OWN_OPTIONS = (
 )
 
 log = logging.getLogger("kappacore.cache")
-
-__all__ = [
-    "backend_of_items",
-    "check_samples",
-    "is_raw",
-    "open_cache",
-    "refuse_random",
-    "sample_fingerprint",
-    "samples_need_no_proof",
-]
 
 
 def open_cache(  # noqa: D417 - CachedDataset describes the others
@@ -109,7 +103,7 @@ def open_cache(  # noqa: D417 - CachedDataset describes the others
         )
     tiers = [
         SampleCache(
-            replace(ref, options=backend_class(ref).prepare(**ref.options)),
+            _prepare(ref, strict=settings.get("strict", False)),
             identity,
             len(dataset),
             # Memory of the process cannot keep anything; where another tier can, that one does.
@@ -177,6 +171,30 @@ def _scope(ref: PluginRef) -> Scope:
         raise UnknownOptionError(
             f"{error} The cache itself takes: {_OWN_OPTIONS}.{_renamed(ref.options)}"
         ) from None
+
+
+def _prepare(ref: PluginRef, *, strict: bool) -> PluginRef:
+    """Return a choice with the options that all processes open it with."""
+    try:
+        options = backend_class(ref).prepare(**ref.options)
+    except KappaError:  # what only the user can mend
+        raise
+    except Exception as error:
+        if strict:
+            raise
+        warn(
+            f"The cache backend {ref.name!r} failed: prepare() raised {type(error).__name__}: "
+            f"{error}. It is opened with its options as they were given. strict=True would raise "
+            f"instead.",
+            CacheWarning,
+        )
+        return ref
+    if not isinstance(options, dict):
+        raise BrokenPluginError(
+            f"The cache backend {ref.name!r} answered {options!r:.200} to prepare; expected a dict "
+            f"of options."
+        )
+    return replace(ref, options=options)
 
 
 def _renamed(options: Mapping[str, Any]) -> str:

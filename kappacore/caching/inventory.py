@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kappacore import plugins
-from kappacore.caching.backends.base import CacheBackend, backend_class
+from kappacore.caching.backends.base import BackendInfo, CacheBackend, backend_class
 from kappacore.errors import BrokenPluginError, InvalidOptionError, KappaError
 from kappacore.machine.folders import prune, user_folder
 from kappacore.machine.lease import collect, empty_trash
@@ -19,23 +19,9 @@ from kappacore.sizes import format_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from kappacore.caching.backends.base import BackendInfo
     from kappacore.plugins import PluginRef
 
     Found = tuple[PluginRef, BackendInfo]
-
-__all__ = [
-    "as_dict",
-    "as_lines",
-    "as_table",
-    "backend",
-    "backends_of_machine",
-    "clear",
-    "find",
-    "gc",
-    "gc_counters",
-    "matches",
-]
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 _HEADER = ("NAMESPACE", "DATASET", "ENTRIES", "SIZE", "USERS", "LAST USE", "KEPT", "BACKEND")
@@ -89,7 +75,15 @@ def _call(ref: PluginRef, method: str, *arguments: str) -> Any:
     """Call a class method of a backend; whatever it raises becomes a KappaError."""
     try:
         found = getattr(backend_class(ref), method)(*arguments, **ref.options)
-        return list(found) if method == "namespaces" else found
+        if method != "remove":
+            found = list(found)
+            kind = BackendInfo if method == "namespaces" else str
+            if wrong := [each for each in found if not isinstance(each, kind)]:
+                raise BrokenPluginError(
+                    f"The cache backend {ref.name!r} answered {wrong[0]!r:.200} to {method}; "
+                    f"expected each entry to be a {kind.__name__}."
+                )
+        return found
     except KappaError:
         raise
     except Exception as error:

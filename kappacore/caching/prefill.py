@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from kappacore.caching.engine.loader import Load
     from kappacore.caching.engine.tiers import TieredCache
 
-__all__ = ["prefill", "shard_of"]
-
 log = logging.getLogger("kappacore.cache")
 
 _BATCH = 32

@@ -8,49 +8,63 @@ import numpy as np
 import torch.utils.data
 
 from kappacore._warn import warn
-from kappacore.datasets import KDWrapper, ModeWrapper
+from kappacore.datasets import KDConcatDataset, KDWrapper, ModeWrapper
 from kappacore.datasets.subset import KDSubset
 from kappacore.errors import CacheWarning
 from kappacore.wrappers.randomness import RandomWrapper
 from kappacore.wrappers.repeat import RepeatWrapper
 
-__all__ = ["find_repeats", "warn_of_repeats"]
-
 
 def find_repeats(dataset: Any) -> str | None:
     """Return what a cache above ``dataset`` stores several times, in a clause; None if nothing."""
-    total = len(dataset)
-    inner: Any
+    total = length = len(dataset)
     indices: np.ndarray[Any, Any] | None = None
     repeating = None
-    while True:
-        if isinstance(dataset, KDSubset | torch.utils.data.Subset):
-            inner, chosen = dataset.dataset, np.asarray(dataset.indices, dtype=np.int64)
-        elif isinstance(dataset, RepeatWrapper):
-            inner = dataset.dataset
-            chosen = np.arange(len(dataset)) % max(1, len(inner))
-        elif isinstance(dataset, ModeWrapper | KDWrapper):
-            by_index = isinstance(dataset, RandomWrapper) and dataset.seed is not None
-            named = isinstance(dataset, ModeWrapper) and "index" in dataset.mode.split()
-            if by_index or named or len(dataset) != len(dataset.dataset):
-                break
-            dataset = dataset.dataset
+    while dataset is not None:
+        outer, (dataset, chosen) = dataset, _look_inside(dataset)
+        if chosen is None:
             continue
-        else:
-            break
-        before = len(dataset) if indices is None else _count(indices, len(dataset))
+        before = length if indices is None else _count(indices)
         indices = chosen if indices is None else chosen[indices]
-        if _count(indices, len(inner)) < before:
-            repeating = type(dataset).__name__
-        dataset = inner
-    if repeating is None or indices is None:
+        length = _count(indices)
+        if length < before:
+            repeating = type(outer).__name__
+    if repeating is None:
         return None
-    distinct = _count(indices, len(dataset))
     return (
-        f"{total} samples are stored of {distinct} different ones, as {repeating} repeats them "
+        f"{total} samples are stored of {length} different ones, as {repeating} repeats them "
         f"below the cache; put the cache below it: {repeating}(CacheWrapper(dataset, …), …) "
-        f"stores {distinct}"
+        f"stores {length}"
     )
+
+
+def _look_inside(dataset: Any) -> tuple[Any, np.ndarray[Any, Any] | None]:
+    """Return the dataset inside and where in it the samples lie; None where they are all of it.
+
+    No dataset is inside where the samples come from several, or may differ at each index.
+    """
+    if isinstance(dataset, KDSubset | torch.utils.data.Subset):
+        inner: Any = dataset.dataset
+        indices = np.asarray(dataset.indices, dtype=np.int64)
+        return inner, indices % max(1, len(inner))  # torch's may be negative
+    if isinstance(dataset, RepeatWrapper):
+        return dataset.dataset, np.arange(len(dataset)) % max(1, len(dataset.dataset))
+    if isinstance(dataset, KDConcatDataset | torch.utils.data.ConcatDataset):
+        parts: dict[int, Any] = {id(part): part for part in dataset.datasets}
+        if len(parts) == len(dataset.datasets):
+            return None, None
+        ends = np.cumsum([len(part) for part in parts.values()])
+        ranges = {
+            key: np.arange(end - len(parts[key]), end) for key, end in zip(parts, ends, strict=True)
+        }
+        chosen = np.concatenate([ranges[id(part)] for part in dataset.datasets])
+        return dataset.datasets[0] if len(parts) == 1 else None, chosen
+    if isinstance(dataset, ModeWrapper | KDWrapper):
+        by_index = isinstance(dataset, RandomWrapper) and dataset.seed is not None
+        named = isinstance(dataset, ModeWrapper) and "index" in dataset.mode.split()
+        if not (by_index or named or len(dataset) != len(dataset.dataset)):
+            return dataset.dataset, None
+    return None, None
 
 
 def warn_of_repeats(dataset: Any) -> str | None:
@@ -61,8 +75,8 @@ def warn_of_repeats(dataset: Any) -> str | None:
     return found
 
 
-def _count(indices: np.ndarray[Any, Any], length: int) -> int:
-    """Return the number of different indices below ``length``."""
-    mask = np.zeros(length, dtype=bool)
+def _count(indices: np.ndarray[Any, Any]) -> int:
+    """Return the number of different indices."""
+    mask = np.zeros(int(indices.max(initial=-1)) + 1, dtype=bool)
     mask[indices] = True
     return int(np.count_nonzero(mask))

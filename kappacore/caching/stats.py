@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from itertools import count
 from operator import add, sub
@@ -18,6 +19,7 @@ from kappacore.machine.system import NO_SPACE
 from kappacore.sizes import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = ["CacheStats", "Counters"]
@@ -28,7 +30,8 @@ class CacheStats:
     """What a cache has done since it was opened, summed over all processes of the machine.
 
     Every sample that is asked for is counted once, as a hit, a miss or a wait; one that a batch has
-    twice is a hit the second time.
+    twice is a hit the second time. A whole column (``getall_<item>``) counts what is read for it,
+    and nothing once it is kept; ``prefill()`` counts what it reads or moves between tiers.
 
     The difference of two is what happened between them: ``after - before``.
 
@@ -165,6 +168,20 @@ class Counters:
                 if len(data) >= _LAYOUT.size:
                     total += CacheStats(*_LAYOUT.unpack_from(data))
         return total
+
+    @contextmanager
+    def apart(self) -> Iterator[Callable[[], CacheStats]]:
+        """Count apart what this process does in the block, so that it is in no sum.
+
+        Yields:
+            Returns what was counted so far in the block.
+        """
+        slot, apart = self._slot, bytearray(_LAYOUT.size)
+        self._count_in(apart)
+        try:
+            yield lambda: CacheStats(*_LAYOUT.unpack_from(apart))
+        finally:
+            self._count_in(slot)
 
     def _count_in(self, slot: memoryview | bytearray) -> None:
         # Every number is read and written in one piece, so that others never see half of one.

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch.utils.data
 
-from kappacore.datasets.stack import inside
+from kappacore.datasets.stack import walk
 from kappacore.errors import DatasetChangedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-__all__ = ["Watch"]
+    from collections.abc import Iterable
 
 
 class Watch:
-    """A dataset's length, format and indices as they were when its cache was opened.
+    """The length of a dataset, and formats and indices in it, as they were when its cache opened.
 
-    The format is Hugging Face's, whose fingerprint changes with it. Of torch's subsets around the
-    source each index is compared when its sample is read, so that lists may be changed in place.
+    The formats are Hugging Face's, whose fingerprint changes with them. Of torch's subsets around
+    the source each index is compared when its sample is read, so that lists may be changed in
+    place; of those further inside, the whole lists, once they are others.
 
     Args:
         dataset: The dataset below the cache.
@@ -33,15 +32,25 @@ class Watch:
         self.dataset = dataset
         self._length = len(dataset)
         self._subsets, self._mapped = _map(dataset)
+        parts = {id(part): part for _, part in walk(dataset)}.values()
         self._formats = [
             (part, vars(part)["_fingerprint"])
-            for part in _chain(dataset)
+            for part in parts
             if isinstance(getattr(part, "__dict__", {}).get("_fingerprint"), str)
         ]
-        self.sees_more = bool(self._formats or self._subsets)
+        self._inner = [
+            (part, part.indices)
+            for part in parts
+            if isinstance(part, torch.utils.data.Subset)
+            and not any(part is subset for subset in self._subsets)
+        ]
+        self.sees_more = bool(self._formats or self._subsets or self._inner)
 
-    def check(self, indices: Iterable[int]) -> None:
-        """Raise if the dataset has changed in what the samples at ``indices`` are read from.
+    def check(self, indices: Iterable[int] | None = None) -> None:
+        """Raise if the dataset has changed in what samples are read from.
+
+        Args:
+            indices: The samples; default all of them.
 
         Raises:
             DatasetChangedError: The message says what has changed.
@@ -52,8 +61,11 @@ class Watch:
         for part, kept in self._formats:
             if vars(part).get("_fingerprint") != kept:
                 raise self._changed(f"the format of its {type(part).__name__} changed")
+        for subset, given in self._inner:
+            if subset.indices is not given and not np.array_equal(subset.indices, given):
+                raise self._changed("the indices of its Subset changed")
         if self._mapped is not None:
-            for idx in indices:
+            for idx in range(length) if indices is None else indices:
                 at = idx
                 for subset in self._subsets:
                     at = subset.indices[at]
@@ -69,18 +81,6 @@ class Watch:
             f"opened: {what}. What is cached would be mixed with other samples. Change it first "
             f"and then make the cache."
         )
-
-
-def _chain(dataset: Any) -> Iterator[Any]:
-    """Yield a dataset and those inside it, as long as there is one."""
-    seen: set[int] = set()
-    while id(dataset) not in seen:
-        seen.add(id(dataset))
-        yield dataset
-        parts = inside(dataset)
-        if len(parts) != 1:
-            return
-        dataset = parts[0]
 
 
 def _map(dataset: Any) -> tuple[list[Any], np.ndarray[Any, Any] | None]:

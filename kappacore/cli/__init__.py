@@ -7,7 +7,6 @@ imported when it runs. Results go to standard output, all else to standard error
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import kappacore
 from kappacore.cli.cache import add_cache
 from kappacore.cli.plugins import add_plugins
 from kappacore.cli.stage import add_stage
+from kappacore.cli.streams import give_up_output, prepare_streams
 from kappacore.errors import KappaError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _DESCRIPTION = "A plugin framework for PyTorch datasets that makes slow data fas
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 something is wrong, 2 usage."""
+    prepare_streams()
     parser = argparse.ArgumentParser(prog="kappacore", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"kappacore {kappacore.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -39,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kappacore: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `kappacore plugins | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_output()
+        return 1
+    except OSError as error:  # a full disk, most likely that of the output
+        print(f"kappacore: {error}", file=sys.stderr)
+        give_up_output()
         return 1
     return code

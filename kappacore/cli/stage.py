@@ -8,6 +8,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from kappacore.errors import InvalidOptionError
+
 if TYPE_CHECKING:
     import argparse
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from kappacore.staging.target.check import CheckReport
 
 _SHOWN = 20  # problems that are listed
-_LIMITS: dict[str, type] = {"max_ratio": float, "max_bytes": int, "max_members": int}
+_LIMITS: dict[str, type] = {"max_ratio": float, "max_bytes": str, "max_members": int}
 
 
 def add_stage(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -44,16 +46,30 @@ def add_stage(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
     for name, kind in _LIMITS.items():
         option = f"--{name.replace('_', '-')}"
         add(option, type=kind, metavar="N", help="the most an archive may contain")
+    add(
+        "--similar-names", action="store_true",
+        help="allow names in an archive that differ in case only",
+    )  # fmt: skip
+    add(
+        "--exclude", action="append", metavar="GLOB",
+        help="leave out files and folders, such as '*.tmp' or 'train/masks'; repeatable",
+    )  # fmt: skip
     add("--quiet", action="store_true", help="no bar, no messages")
     add("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run, usage_error=parser.error)
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.check:
-        return _check(args)
-    if args.source is None:
+    if args.source is None and not args.check:
         args.usage_error("SRC is missing (only --check goes without)")
+    try:
+        return _check(args) if args.check else _stage(args)
+    except InvalidOptionError as error:
+        args.usage_error(str(error))
+        raise  # which it never comes to: the parser exits
+
+
+def _stage(args: argparse.Namespace) -> int:
     from kappacore.staging.api import stage
     from kappacore.staging.sources.archive_safety import ArchiveLimits
 
@@ -69,7 +85,8 @@ def _run(args: argparse.Namespace) -> int:
             log=None if args.quiet else _log,
             timeout=args.timeout,
             recheck=args.recheck,
-            limits=ArchiveLimits(**limits),
+            limits=ArchiveLimits(**limits, similar_names=args.similar_names),
+            exclude=args.exclude,
         )
     except KeyboardInterrupt:
         return 130  # what is kept has been logged

@@ -25,8 +25,6 @@ from kappacore.errors import (
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["KDConcatDataset", "KDDataset", "KDWrapper", "check_dataset", "check_map_style"]
-
 _AGREED = ("classes", "n_classes", "class_to_idx")
 
 

@@ -14,16 +14,6 @@ from kappacore.errors import InvalidItemError
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
 
-__all__ = [
-    "ALIGNED",
-    "are_names",
-    "check_aligned",
-    "column_of",
-    "concatenate",
-    "is_column",
-    "pick",
-]
-
 #: Attributes of datasets that may be columns; a subset picks its own entries.
 ALIGNED = ("targets", "labels", "data", "samples", "imgs", "classes")
 
@@ -47,13 +37,8 @@ def column_of(dataset: Any, name: str) -> Any:
             return None  # not a column in spite of its name
         check_aligned(values, dataset, name)
         return values
-    if (
-        not is_column(values)
-        or len(values) != len(dataset)
-        or (name == "classes" and are_names(dataset))
-    ):
-        return None
-    return values
+    aligned = is_column(values) and len(values) == len(dataset)
+    return None if not aligned or (name == "classes" and are_names(dataset)) else values
 
 
 def is_column(values: Any) -> bool:

@@ -10,8 +10,6 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["Ctx", "Ctxs", "SampleCtx", "takes_ctx"]
-
 Ctx = dict[str, Any]
 Ctxs = Sequence[Ctx | None]
 

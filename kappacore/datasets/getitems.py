@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from kappacore.datasets.ctx import Ctxs
     from kappacore.datasets.items import Item
 
-__all__ = [
-    "PartlyBatched",
-    "gives_single_reads",
-    "own_getitems",
-    "overriding_getitem",
-    "read_items",
-    "read_samples",
-]
-
 
 def overriding_getitem(dataset: Any, owner: type) -> Callable[[Any, int], Any] | None:
     """Return the ``__getitem__`` of a subclass that hides the inherited ``__getitems__``.

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ImageColumn", "ImageColumns", "find_image_columns"]
-
 
 class ImageColumn:
     """One image column, as it is stored: the bytes of image files.

@@ -10,8 +10,6 @@ import torch
 
 from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
 
-__all__ = ["check_batch", "check_index", "check_indices", "check_slice", "is_sequence"]
-
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 _ALLOWED = "integers, slices or sequences of integers"

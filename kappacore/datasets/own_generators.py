@@ -17,8 +17,6 @@ from kappacore.errors import OwnGeneratorWarning
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["OwnGenerator", "find_generators", "seed_generator", "warn_of_generators"]
-
 OwnGenerator = np.random.Generator | np.random.RandomState | torch.Generator | random.Random
 
 _KINDS = (np.random.Generator, np.random.RandomState, torch.Generator, random.Random)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Item
 
-__all__ = ["KDSubset", "only_picks"]
-
 
 class KDSubset(KDWrapper):
     """The samples of a dataset at ``indices``, in that order.

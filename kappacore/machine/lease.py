@@ -243,6 +243,11 @@ def _remove_if_alone(
         folder.rename(trash)
     except FileNotFoundError:  # somebody has removed it just now
         return False
+    with contextlib.suppress(OSError):  # one file at a time: there may be no other left to open
+        for entry in list_folder(trash):
+            Path(entry.path).unlink()
     shutil.rmtree(trash, ignore_errors=True)
+    with contextlib.suppress(OSError):  # rmtree opens what it removes
+        trash.rmdir()
     prune(folder.parent)
     return True

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import KappaError, NotEnoughSpaceError, StagingError
 from kappacore.machine.system import NO_SPACE
-from kappacore.staging.options import Options, as_path, checked_relative
-from kappacore.staging.run import StageResult, run
+from kappacore.staging.found import is_the_dataset
+from kappacore.staging.options import Options, as_path, as_patterns, checked_relative
+from kappacore.staging.run import StageResult, is_still_complete, run
 from kappacore.staging.sources.archive_safety import ArchiveLimits
-from kappacore.staging.sources.base import stamp_of
 from kappacore.staging.sources.find import find_source, without_suffix
+from kappacore.staging.sources.stamps import stamp_of
 from kappacore.staging.target.lock import release_lock, target_lock, wait_until_free
 from kappacore.staging.target.paths import StagePaths, has_work
 from kappacore.staging.target.state import Status, TargetState, inspect_target
 from kappacore.staging.target.work_folder import remove_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kappacore.staging.options import Verify
     from kappacore.staging.progress import StageProgress
@@ -44,6 +45,7 @@ def stage(
     timeout: float | None = None,
     recheck: bool = False,
     limits: ArchiveLimits | None = None,
+    exclude: str | Iterable[str] | None = None,
 ) -> StageResult:
     """Copy a dataset to the local disk, unless it is there.
 
@@ -73,6 +75,8 @@ def stage(
         recheck: Do not trust the manifest: compare source and target file by file, with their
             contents if there are digests, and copy what differs or is missing.
         limits: The most an archive may contain.
+        exclude: Patterns of files and folders to leave out, such as ``"*.tmp"`` (a name, at every
+            level) or ``"train/masks"`` (a path). Each call should give the same.
 
     Returns:
         What was done; it is path-like, with the path of the dataset.
@@ -91,31 +95,55 @@ def stage(
         train = kappacore.stage("/global/imagenet", "/local/imagenet", relative="train")
         dataset = kappacore.load_dataset("imagefolder", root=train)
     """
-    options = Options(verify, workers, progress, log, timeout, recheck, limits or ArchiveLimits())
+    options = Options(
+        verify,
+        workers,
+        progress,
+        log,
+        timeout,
+        recheck,
+        limits or ArchiveLimits(),
+        as_patterns(exclude),
+    )
     part = checked_relative(relative)
     part = part.with_name(without_suffix(part.name)) if part.name else part
     wanted = as_path(source, "source") / part
     folder = Path(os.path.realpath(as_path(target, "target") / part))
     started = time.monotonic()
+    if folder == folder.parent:
+        raise StagingError(f"'{folder}' is the root of all file systems. Choose a folder in it.")
     with _os_errors_explained(folder):
         result = _stage(wanted, folder, options)
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
 
 def _stage(wanted: Path, target: Path, options: Options) -> StageResult:
+    source = find_source(wanted)
+    if source is not None:
+        _check_apart(source, target)
     state = inspect_target(target)
-    if (result := _ready(state, wanted, target, options)) is not None:
+    if (result := _ready(state, source, target, options)) is not None:
         if has_work(target):  # left by a kill after publishing
             remove_leftovers(target)
         return result
-    source = _source_for(wanted, target)
+    if source is None:
+        raise StagingError(
+            f"there is no source '{wanted}', neither a folder nor an archive (.zip, .tar, "
+            f".tar.gz), and '{target}' is not complete. Is the storage mounted?"
+        )
     if state.above is not None:  # the folder above may be being completed right now
         wait_until_free(StagePaths(state.above), timeout=options.timeout, log=options.report)
     paths = StagePaths(target)
+    if (
+        state.status is Status.COMPLETE
+        and not (options.recheck or os.access(paths.lock.parent, os.W_OK))
+        and (result := is_still_complete(source, paths, options)) is not None
+    ):
+        return result
     with target_lock(paths, str(source), timeout=options.timeout, log=options.report) as lock:
         try:
             state = inspect_target(target)  # another process may have completed it
-            return _ready(state, wanted, target, options) or run(source, paths, state, options)
+            return _ready(state, source, target, options) or run(source, paths, state, options)
         except KeyboardInterrupt:
             logger.warning(
                 "interrupted: what was copied is kept in '%s'; stage again to continue", paths.work
@@ -125,20 +153,23 @@ def _stage(wanted: Path, target: Path, options: Options) -> StageResult:
             release_lock(paths, lock)
 
 
-def _ready(state: TargetState, wanted: Path, target: Path, options: Options) -> StageResult | None:
+def _ready(
+    state: TargetState, source: Path | None, target: Path, options: Options
+) -> StageResult | None:
     """Return the result if nothing is to be done."""
     if state.status is Status.COMPLETE and state.summary is not None and not options.recheck:
-        source, summary = find_source(wanted), state.summary
+        summary = state.summary
         if source is not None and (
             summary["source"] != os.fspath(source)
             or summary["stamp"] != stamp_of(source, summary["kind"])
+            or summary.get("exclude", []) != list(options.exclude)
         ):
             return None
         options.report(f"using '{target}', which is complete")
         return StageResult(target, files=summary["files"], bytes=summary["bytes"])
     if state.status is Status.KAPPADATA:
         options.report(f"using '{target}', which KappaData copied")
-    elif state.status is Status.FOUND:
+    elif is_the_dataset(state, source, target, options):
         why = f"it is part of '{state.above}'" if state.above else "staging did not put it there"
         options.report(f"using '{target}' as it is: {why}")
     else:
@@ -146,18 +177,11 @@ def _ready(state: TargetState, wanted: Path, target: Path, options: Options) -> 
     return StageResult(target, found=True)
 
 
-def _source_for(wanted: Path, target: Path) -> Path:
-    source = find_source(wanted)
-    if source is None:
-        raise StagingError(
-            f"there is no source '{wanted}', neither a folder nor an archive (.zip, .tar, "
-            f".tar.gz), and '{target}' is not complete. Is the storage mounted?"
-        )
+def _check_apart(source: Path, target: Path) -> None:
     if source == target or source in target.parents or target in source.parents:
         raise StagingError(
             f"source '{source}' and target '{target}' contain each other. Choose another target."
         )
-    return source
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -32,14 +33,16 @@ class Options:
     timeout: float | None = None
     recheck: bool = False
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks = {
             f"verify={self.verify!r} is unknown. Use 'none', 'size', 'hash' (the manifest stores "
             f"digests of what was read) or 'reread' (and the files on the disk are compared with "
             f"them).": self.verify in get_args(Verify),
-            f"workers={self.workers!r} is not a number of threads. Give a positive integer, or "
-            f"None.": self.workers is None or (type(self.workers) is int and self.workers > 0),
+            f"workers={self.workers!r} is not a number of threads. Give an integer from 1 to "
+            f"1000, or None.": self.workers is None
+            or (type(self.workers) is int and 0 < self.workers <= 1000),
             f"log={self.log!r} cannot be called. Give a function of one line, such as print or a "
             f"logger's info.": self.log is None or callable(self.log),
             f"timeout={self.timeout!r} is not a number of seconds. Give one, or None to wait as "
@@ -69,18 +72,50 @@ class Options:
             self.log(line)
 
 
+def as_patterns(exclude: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return the patterns of ``exclude=``, sorted.
+
+    Raises:
+        InvalidOptionError: If one of them is no pattern.
+    """
+    patterns = [exclude] if isinstance(exclude, str) else exclude or []
+    if not isinstance(patterns, Iterable) or not all(map(_is_pattern, patterns := [*patterns])):
+        raise InvalidOptionError(
+            f"exclude={exclude!r} is not a pattern, or a list of them. Give some such as '*.tmp' "
+            f"or 'train/masks'."
+        )
+    return tuple(sorted(set(patterns)))
+
+
+def _is_pattern(value: object) -> bool:
+    return isinstance(value, str) and value.strip("/") != "" and "\0" not in value
+
+
 def as_path(value: str | os.PathLike[str], option: str) -> Path:
     """Return a path with ``~`` expanded.
 
     Raises:
         InvalidOptionError: If it is not a path, or is empty, such as an unset variable.
     """
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+    text = _text_of(value)
+    if not text:
         raise InvalidOptionError(
             f"{option}={value!r} is not a path. Give that of a folder or file; the current folder "
             f"is '.'."
         )
-    return Path(value).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InvalidOptionError(
+            f"{option}={value!r} begins with the home of a user that does not exist. Give the path "
+            f"of a folder or file; './~…' if it is called so."
+        ) from None
+
+
+def _text_of(value: object) -> str | None:
+    """Return a path as text; None if it is none."""
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    return text if isinstance(text, str) and "\0" not in text else None
 
 
 def checked_relative(relative: str | os.PathLike[str] | None) -> Path:
@@ -89,11 +124,12 @@ def checked_relative(relative: str | os.PathLike[str] | None) -> Path:
     Raises:
         InvalidOptionError: If it is not a path, or leads out of the dataset.
     """
-    if not isinstance(relative, (str, os.PathLike, type(None))):
+    text = "" if relative is None else _text_of(relative)
+    if text is None:
         raise InvalidOptionError(
             f"relative={relative!r} is not a path. Give one below the dataset, such as 'train'."
         )
-    path = PurePosixPath(relative or "")
+    path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts:
         raise InvalidOptionError(
             f"relative={os.fspath(path)!r} leads out of the dataset. Give a path below it, such "

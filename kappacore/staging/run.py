@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import kappacore
 from kappacore.errors import NotEnoughSpaceError, SourceChangedError, StagingError
 from kappacore.sizes import format_size
 from kappacore.staging.copying.transfer import Transfer
 from kappacore.staging.progress import Progress, display
-from kappacore.staging.sources.base import Entry, Source, stamp_of
-from kappacore.staging.sources.find import has_parts, open_source
+from kappacore.staging.sources.find import open_source
+from kappacore.staging.sources.stamps import stamp_of
 from kappacore.staging.target.check import problems_in
 from kappacore.staging.target.manifest import (
     FileRecord,
@@ -23,17 +22,25 @@ from kappacore.staging.target.manifest import (
     Manifest,
     is_unchanged,
     read_manifest,
-    same_time,
 )
 from kappacore.staging.target.paths import MANIFEST, StagePaths, has_work
-from kappacore.staging.target.publish import publish, replace_manifest, set_aside, sync_disk
+from kappacore.staging.target.publish import (
+    check_way,
+    publish,
+    replace_manifest,
+    set_aside,
+    sync_disk,
+)
+from kappacore.staging.target.removal import remove_tree
 from kappacore.staging.target.state import Status, TargetState, known_files
 from kappacore.staging.target.work_folder import WorkFolder, is_same, remove_leftovers
+from kappacore.staging.versions import Versions, looks_like
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kappacore.staging.options import Options
+    from kappacore.staging.sources.base import Source
 
 
 @dataclass(frozen=True)
@@ -83,19 +90,31 @@ def run(source_path: Path, paths: StagePaths, state: TargetState, options: Optio
         state: The state of the target.
         options: How.
     """
-    target = paths.target
-    if state.status is Status.PARTS and not (
-        state.only_parts or has_parts(source_path, state.parts)
-    ):
-        options.report(f"using '{target}' as it is: staging did not put it there")
-        return StageResult(target, found=True)
-    with closing(open_source(source_path, options.limits, options.threads)) as source:
+    if state.status is Status.FOUND:
+        options.report(
+            f"'{paths.target}' has something else than '{source_path}': that stays, and the "
+            f"dataset is copied beside it"
+        )
+    with closing(open_source(source_path, options)) as source:
         options.report(f"listing '{source_path}'")
         copy = _Copy(source, paths, options)
-        result = None
-        if state.status is Status.COMPLETE and not options.recheck:
-            result = copy.still_complete()
-        return result or copy.complete(state)
+        with closing(copy.work):
+            result = None
+            if state.status is Status.COMPLETE and not options.recheck:
+                result = copy.still_complete()
+            return result or copy.complete(state)
+
+
+def is_still_complete(source_path: Path, paths: StagePaths, options: Options) -> StageResult | None:
+    """Return the result if a complete target of another user needs nothing copied.
+
+    Args:
+        source_path: The source, without symlinks, which looks different.
+        paths: Those of the target, where nothing can be written.
+        options: How.
+    """
+    with closing(open_source(source_path, options)) as source:
+        return _Copy(source, paths, options).still_complete(write=False)
 
 
 class _Copy:
@@ -113,10 +132,11 @@ class _Copy:
         self.options = options
         self.work = WorkFolder(paths)
         # Before the listing: what is added in between is seen by the next call.
-        self.about = {
+        self.about: dict[str, Any] = {
             "source": os.fspath(source.path),
             "kind": source.kind,
             "stamp": stamp_of(source.path, source.kind),
+            "exclude": list(options.exclude),
             "staged": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "kappacore": kappacore.__version__,
         }
@@ -129,9 +149,13 @@ class _Copy:
                 f"the source '{source.path}' has no files. Is the storage mounted, and is this the "
                 f"right path?"
             )
+        self.versions = Versions(source, self.about, self.files, paths.target, options)
 
-    def still_complete(self) -> StageResult | None:
+    def still_complete(self, *, write: bool = True) -> StageResult | None:
         """Return the result if the target is complete, though its source looked different.
+
+        Args:
+            write: Whether to write down how the source looks now.
 
         Raises:
             StagingError: If the target contains another dataset.
@@ -142,33 +166,36 @@ class _Copy:
             return None
         moved = found.summary["source"] != self.about["source"]
         same = self.files.keys() == found.files.keys() and all(
-            _is_version(entry, found.files[path], exactly=not moved)
+            looks_like(entry, found.files[path], exactly=not moved)
             for path, entry in self.files.items()
         )
+        if same and not self.versions.is_from(found.summary):
+            same = not self.versions.other_contents(found.files, self.files)
         if moved and not same:
             raise StagingError(
                 f"'{target}' was staged from '{found.summary['source']}', and '{source.path}' "
-                f"contains other files, or other versions of them (by sizes and times). Choose "
-                f"another target, or replace it by recheck=True (--recheck)."
+                f"contains other files, or other versions of them (by sizes, times or contents). "
+                f"Choose another target, or replace it by recheck=True (--recheck)."
             )
         if not same or set(self.folders) != found.folders:
             return None
-        self.work.open(source, self.options.report)
-        replace_manifest(self.paths, Manifest(found.files, list(self.folders), self.about))
-        self.work.remove()
+        if write:
+            self.work.open(source, self.about["stamp"], self.options.report)
+            replace_manifest(self.paths, Manifest(found.files, list(self.folders), self.about))
+            self.work.remove()
         self.options.report(f"using '{target}', which is complete")
         return StageResult(target, kind=source.kind, files=len(self.files), bytes=self.size)
 
     def complete(self, state: TargetState) -> StageResult:
         """Copy what the target lacks, and publish it."""
         target, source, options = self.paths.target, self.source, self.options
-        self.work.open(source, options.report)
+        self.work.open(source, self.about["stamp"], options.report)
         if state.status is Status.KAPPADATA_UNFINISHED:
             options.report(
                 f"setting aside '{target}', which KappaData began to copy and never finished"
             )
             set_aside(self.paths)
-        known = known_files(target, state, self.folders)
+        known, foreign = known_files(target, state, self.folders, self.versions.is_from)
         present = {
             path: record
             for path, record in known.files.items()
@@ -180,6 +207,15 @@ class _Copy:
             for problem in problems_in(target, dict(present), options.threads):
                 options.report(f"'{target / problem.path}' {problem.what}")
                 del present[problem.path]
+        doubtful = [
+            path
+            for path, record in present.items()
+            if path in foreign or (options.recheck and record.digest)
+        ]
+        for path in self.versions.other_contents(present, doubtful):
+            del present[path]
+        if state.status is not Status.MISSING:
+            check_way(target, self.files, known.files)
         kept = self.work.complete_files(self.files, self.folders, with_digest=options.with_digest)
         copied, there = self._copy(kept, present)
         if options.verify != "none":
@@ -188,7 +224,7 @@ class _Copy:
         dataset = Manifest(
             {path: records[path] for path in self.files}, list(self.folders), self.about
         )
-        seconds = publish(self.paths, dataset, known)
+        seconds = publish(self.paths, dataset, known, {*kept, *copied})
         self.work.remove()
         for folder in self.folders:  # left by kills that staged a part separately
             if has_work(f"{target}/{folder}"):
@@ -197,7 +233,7 @@ class _Copy:
         return StageResult(
             target,
             copied=bool(copied or kept),
-            repaired=state.status not in (Status.MISSING, Status.PARTS),
+            repaired=state.status not in (Status.MISSING, Status.FOUND, Status.PARTS),
             kind=source.kind,
             files=len(self.files),
             bytes=self.size,
@@ -231,7 +267,7 @@ class _Copy:
             except NotEnoughSpaceError:
                 if not paths.aside.exists():
                     raise
-                shutil.rmtree(paths.aside)
+                remove_tree(paths.aside)
                 self.work.check_room(to_make, kept=partial)
             there = self.size - sum(entry.size for entry in todo) + partial
             progress.add(len(kept) + len(present), there)
@@ -271,13 +307,3 @@ class _Copy:
                 f"'{problems[0].path}' {problems[0].what}, one of {len(problems)}. They were "
                 f"removed; stage again, and do not trust this disk."
             )
-
-
-def _is_version(entry: Entry, record: FileRecord, *, exactly: bool) -> bool:
-    """Return whether a record is of this version of a file.
-
-    Not ``exactly``: its time may have been cut to seconds on the way, as in archives.
-    """
-    one, other = entry.mtime_ns, record.mtime_ns
-    cut = not exactly and 0 in (one % 10**9, other % 10**9) and same_time(one, other)
-    return entry.size == record.size and (one == other or cut)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from kappacore.datasets.base import KDDataset
 
-__all__ = ["ClassFilterWrapper"]
-
 
 class ClassFilterWrapper(SelectionWrapper):
     """The samples of some classes, or of all but some, in their order.
@@ -49,20 +47,17 @@ class ClassFilterWrapper(SelectionWrapper):
         *,
         label: str | None = None,
     ):
-        if (valid_classes is None) == (invalid_classes is None):
-            given = "both" if valid_classes is not None else "neither"
+        keeps = valid_classes is not None
+        if keeps == (invalid_classes is not None):
+            given = "both" if keeps else "neither"
             raise InvalidOptionError(
                 f"ClassFilterWrapper takes valid_classes= or invalid_classes=; got {given}."
             )
         self.label = label
         labels = read_labels(dataset, label, type(self).__name__)
-        self.valid_classes: list[int] | None = None
-        self.invalid_classes: list[int] | None = None
-        if valid_classes is not None:
-            numbers = class_numbers(dataset, label, valid_classes, "valid_classes", labels)
-            self.valid_classes = numbers
-        else:
-            numbers = class_numbers(dataset, label, invalid_classes, "invalid_classes", labels)
-            self.invalid_classes = numbers
-        keep = np.isin(labels, numbers, invert=valid_classes is None)
-        super().__init__(dataset, np.flatnonzero(keep))
+        option = "valid_classes" if keeps else "invalid_classes"
+        classes = valid_classes if keeps else invalid_classes
+        numbers = class_numbers(dataset, label, classes, option, labels)
+        self.valid_classes = numbers if keeps else None
+        self.invalid_classes = None if keeps else numbers
+        super().__init__(dataset, np.flatnonzero(np.isin(labels, numbers, invert=not keeps)))

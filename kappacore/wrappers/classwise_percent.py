@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["ClasswisePercentWrapper"]
-
 
 class ClasswisePercentWrapper(FractionWrapper):
     """The samples of each class from one fraction of them to another, in the dataset's order.

@@ -19,8 +19,6 @@ from kappacore.wrappers.selection import (
 if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
 
-__all__ = ["FewshotWrapper"]
-
 
 class FewshotWrapper(SelectionWrapper):
     """The same number of samples of every class, drawn at random, in the dataset's order.

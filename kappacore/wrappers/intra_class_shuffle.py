@@ -12,8 +12,6 @@ from kappacore.wrappers.selection import SelectionWrapper, group_by_class, permu
 if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
 
-__all__ = ["IntraClassShuffleWrapper"]
-
 
 class IntraClassShuffleWrapper(SelectionWrapper):
     """All samples, shuffled within their classes: the sequence of labels does not change.

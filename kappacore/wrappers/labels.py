@@ -18,17 +18,6 @@ from kappacore.errors import InvalidItemError, InvalidOptionError, KappaError, M
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
 
-__all__ = [
-    "class_counts",
-    "class_names",
-    "class_numbers",
-    "count_classes",
-    "find_label",
-    "is_described",
-    "read_labels",
-    "shorten",
-]
-
 _SHOWN = 10
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
     from kappacore.datasets.items import Item
 
-__all__ = ["MultiViewWrapper"]
-
 
 class MultiViewWrapper(RandomWrapper):
     """A dataset with several views of one item: the list of the results of each transform.

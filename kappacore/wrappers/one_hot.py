@@ -18,8 +18,6 @@ from kappacore.wrappers.options import as_fraction, as_integer
 if TYPE_CHECKING:
     from kappacore.datasets.items import Item
 
-__all__ = ["LabelSmoothingWrapper", "OneHotWrapper"]
-
 
 class OneHotWrapper(KDWrapper):
     """A dataset whose labels are one-hot vectors: float32 tensors of shape ``(n_classes,)``.
@@ -112,9 +110,10 @@ class _VectorItem(ConvertedItem):
 
     def get_all(self) -> Any:
         column = self._inner.get_all()
-        if column is None:
-            return None
-        labels = as_array(column)
+        return None if column is None else self.convert_all(column)
+
+    def convert_all(self, values: Any) -> torch.Tensor:
+        labels = as_array(values)
         if labels.ndim > 1:
             vectors = torch.from_numpy(labels.astype(np.float32))
             self._check_shape(vectors[0] if len(vectors) else torch.zeros(self._n_classes))

@@ -8,8 +8,6 @@ from typing import Any
 
 from kappacore.errors import InvalidOptionError
 
-__all__ = ["as_fraction", "as_integer"]
-
 _LIMIT = 2**63
 
 

@@ -13,8 +13,6 @@ from kappacore.wrappers.selection import SelectionWrapper, group_by_class
 if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
 
-__all__ = ["OversamplingWrapper"]
-
 _STRATEGIES = ("multiply", "exact")
 
 

@@ -12,8 +12,6 @@ from kappacore.wrappers.selection import FractionWrapper
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["PercentFilterWrapper"]
-
 
 class PercentFilterWrapper(FractionWrapper):
     """The samples from one fraction of the dataset's length to another.

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from kappacore.datasets.ctx import Ctx, Ctxs
 
-__all__ = ["RandomItem", "RandomWrapper", "part_of", "random_states_kept", "seed_generators"]
-
 _pack = struct.Struct("<4Q").pack
 _digest = xxhash.xxh3_64_intdigest
 
@@ -156,6 +154,10 @@ class RandomItem(Item):
             return [self.apply(*sample) for sample in samples]
         with random_states_kept():
             return [self.apply(*sample) for sample in samples]
+
+    def how_stacked(self) -> tuple[bool, str]:
+        """Return that samples are transformed one by one."""
+        return False, "sample by sample, as each is transformed by itself"
 
     def in_batches(self, raw: bool = False) -> bool:
         """Return whether the inner item is read in batches."""

@@ -13,15 +13,6 @@ from kappacore.wrappers.options import as_fraction, as_integer
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
 
-__all__ = [
-    "FractionWrapper",
-    "Groups",
-    "SelectionWrapper",
-    "group_by_class",
-    "permutation",
-    "sort_distinct",
-]
-
 _WIDEST = 1 << 16
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.wrappers.selection import SelectionWrapper, permutation
 
-__all__ = ["ShuffleWrapper"]
-
 
 class ShuffleWrapper(SelectionWrapper):
     """All samples in a random order, drawn once.

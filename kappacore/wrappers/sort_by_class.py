@@ -10,8 +10,6 @@ from kappacore.wrappers.selection import SelectionWrapper, group_by_class
 if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
 
-__all__ = ["SortByClassWrapper"]
-
 
 class SortByClassWrapper(SelectionWrapper):
     """All samples, class by class; those of one class keep their order.

@@ -15,8 +15,6 @@ from kappacore.wrappers.subset import SubsetWrapper
 if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["train_test_split"]
-
 
 def train_test_split(
     dataset: KDDataset,

@@ -11,8 +11,6 @@ from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.errors import InvalidOptionError
 from kappacore.wrappers.selection import SelectionWrapper
 
-__all__ = ["SubsetWrapper"]
-
 
 class SubsetWrapper(SelectionWrapper):
     """The samples at given indices, where a mask is true, or from a start to an end.

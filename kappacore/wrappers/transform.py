@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
     from kappacore.datasets.items import Item
 
-__all__ = ["TransformWrapper"]
-
 
 class TransformWrapper(RandomWrapper):
     """A dataset with a transform applied to one of its items.

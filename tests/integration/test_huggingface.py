@@ -10,10 +10,10 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 import kappacore
-from kappacore.errors import NamespaceMismatchError
+from kappacore.errors import DatasetChangedError, NamespaceMismatchError
 from support.caching import remove_kept
 
 
@@ -48,6 +48,50 @@ def test_a_mapped_dataset_is_another_one(flowers):
         with kappacore.CachedDataset(doubled, "shared") as other:
             assert other[5]["x"] == [10, 12]
             assert one[5]["x"] == [5, 6]
+
+
+CHANGES = {
+    "set_format": lambda flowers: flowers.set_format("numpy"),
+    "columns": lambda flowers: flowers.set_format(None, columns=["x"]),
+    "set_transform": lambda flowers: flowers.set_transform(lambda batch: {"x": batch["x"]}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("backend", ["memory", "shared"])
+def test_a_format_set_on_the_dataset_inside_is_an_error_at_the_next_read(flowers, backend, change):
+    change = CHANGES[change]
+    around = {
+        "the dataset": lambda: kappacore.CachedDataset(flowers, backend),
+        "a subset": lambda: kappacore.CachedDataset(Subset(flowers, range(20)), backend),
+        "concatenated": lambda: kappacore.CachedDataset(ConcatDataset([flowers, [1]]), backend),
+        "through it": lambda: kappacore.CachedDataset(flowers, backend),
+    }
+    for name, make in around.items():
+        flowers.reset_format()
+        with make() as ds:
+            assert ds[1] == ds[1] == {"x": [1, 2], "label": 1}
+            change(ds if name == "through it" else flowers)
+            reads = [
+                lambda ds=ds: ds[1],
+                lambda ds=ds: ds[2],
+                lambda ds=ds: ds.__getitems__([1, 2]),
+                lambda ds=ds: ds.prefill(progress=False),
+            ]
+            if (name, backend) == ("the dataset", "shared"):
+                loader = DataLoader(ds, num_workers=1, collate_fn=list)
+                reads.append(lambda loader=loader: next(iter(loader)))
+            for read in reads:
+                with pytest.raises(DatasetChangedError, match="format of its Dataset changed"):
+                    read()
+    flowers.reset_format()
+    items = kappacore.as_kd(flowers, items={"x": "x", "class": "label"})
+    with kappacore.CacheWrapper(items, backend) as ds:
+        mode = kappacore.ModeWrapper(ds, "x class")
+        assert mode[1] == ([1, 2], 1)
+        change(flowers)
+        with pytest.raises(DatasetChangedError, match="format of its Dataset changed"):
+            mode[1]
 
 
 # ---- images

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+import kappa_imagefolder
 from kappa_imagefolder import ImageFolder
 from support.image_trees import make_tree
+from support.warm import run_warm
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "kappa_imagefolder", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return run_warm(Path(kappa_imagefolder.__file__).with_name("__main__.py"), *arguments)
 
 
 @pytest.mark.slow
@@ -48,7 +49,8 @@ def test_a_name_that_is_not_utf8_can_be_shown(tmp_path, monkeypatch):
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
     monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")  # as in most locales
-    done = run("index", root)
+    command = [sys.executable, "-m", "kappa_imagefolder", "index", root]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert r"/caf\udce9/.kappa_imagefolder-" in done.stdout
 

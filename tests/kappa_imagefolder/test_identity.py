@@ -64,6 +64,7 @@ def test_only_content_reads_every_byte_of_every_file(root):
     assert [how for how in WAYS if after[how] != before[how]] == ["sampled", "content"]
 
 
+@pytest.mark.slow
 def test_sampled_reads_64_files_evenly_spaced(tmp_path):
     folder = tmp_path / "x"
     folder.mkdir()

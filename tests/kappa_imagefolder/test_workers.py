@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from kappa_imagefolder import ImageFolder, UnreadableImageError
 from kappacore import ModeWrapper
 from support.image_trees import make_tree
+from support.workers import workers
 
 FILES = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(4)]
 
@@ -16,7 +17,7 @@ FILES = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(4
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_load_the_same_batches(tmp_path, start):
     ds = ImageFolder(make_tree(tmp_path, FILES), decode="tensor")
-    loader = DataLoader(ds, batch_size=3, num_workers=2, multiprocessing_context=start)
+    loader = DataLoader(ds, batch_size=3, **workers(start))
     images, labels = zip(*loader, strict=True)
     assert torch.equal(torch.cat(images), torch.stack([ds[idx][0] for idx in range(8)]))
     assert torch.cat(labels).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]

@@ -104,6 +104,7 @@ def test_private_samples_go_with_a_program_that_just_ends(alone, cluster, tmp_pa
     assert size(nodes) == before
 
 
+@pytest.mark.slow
 def test_private_samples_of_a_killed_program_go_when_somebody_comes(alone, tmp_path, cache_folder):
     owner = start_script(tmp_path, OWNER, alone.url, "no", "wait", warm=True)
     assert owner.stdout.readline() == "read\n"

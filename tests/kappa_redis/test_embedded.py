@@ -17,6 +17,7 @@ from kappa_redis import RedisDataset, embedded
 from kappacore.errors import CacheWarning, InvalidOptionError, MissingDependencyError, StorageError
 from support.cache_sources import Samples
 from support.caching import namespaces_in, run_script, start_script
+from support.workers import workers
 
 WORDS = ["one", "two", "three"]
 
@@ -86,7 +87,7 @@ def test_a_cache_that_is_forgotten_lets_its_server_go():
 def test_workers_find_the_server_of_their_owner(tmp_path, start):
     source = Samples(tmp_path / "log", 20)
     with kappacore.CachedDataset(source, "redis", namespace="samples", check=False) as ds:
-        loader = DataLoader(ds, 4, num_workers=2, collate_fn=list, multiprocessing_context=start)
+        loader = DataLoader(ds, 4, collate_fn=list, **workers(start))
         for _ in range(2 if start == "fork" else 1):
             assert [each for batch in loader for each in batch] == [*map(source.sample, range(20))]
         assert set(source.log.count().values()) == {1}
@@ -166,7 +167,7 @@ def test_the_server_ends_with_who_looks_after_it():
         wait_until_gone()
 
 
-@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
 def test_ranks_do_not_each_start_a_server(monkeypatch, variable, node):
     monkeypatch.setenv(variable, "8")
     expected = r"8 ranks run and nothing names a Redis server, so each rank would .*KAPPA_REDIS_URL"

@@ -14,6 +14,8 @@ from kappacore.caching.engine import client as engine
 from kappacore.errors import CacheWarning
 from support.valkey import start_cluster, start_node
 
+pytestmark = pytest.mark.slow
+
 LENGTH, BATCH = 96, 8
 TIMEOUT = 0.2
 

@@ -51,6 +51,7 @@ def test_workers_may_be_forked_while_threads_use_the_cache(node, cluster, tmp_pa
         ds.clear()
 
 
+@pytest.mark.slow
 def test_workers_may_start_while_the_server_is_dead(tmp_path):
     source = Samples(tmp_path / "log", LENGTH)
     expected = [source.sample(idx) for idx in range(LENGTH)]

@@ -113,6 +113,7 @@ def test_a_value_that_is_not_what_was_stored_is_a_miss_and_heals(alone, tmp_path
     cache.close()
 
 
+@pytest.mark.slow
 def test_what_is_used_stays_and_the_rest_goes(alone):
     backend = RedisBackend("ttl", 10, url=alone.url, ttl=0.6)
     backend.put_many([(key, [b"value"]) for key in range(2)])

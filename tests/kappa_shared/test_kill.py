@@ -21,6 +21,7 @@ fork = multiprocessing.get_context("fork")
 KEYS = 50
 
 
+@pytest.mark.slow
 def test_processes_killed_while_they_use_a_cache_leave_it_correct():
     cache = open_cache(length=KEYS, options={"max_bytes": "8MiB"})
     rng = random.Random(2)

@@ -9,6 +9,8 @@ import pytest
 from support.caching import run_script
 from support.mounts import may_mount, with_tmpfs
 
+pytestmark = pytest.mark.slow
+
 USE = """
     import warnings
     from kappacore.errors import CacheWarning

@@ -131,7 +131,7 @@ STEPS: dict[str, Callable[[Stack], Stack]] = {
     ),
     "sort": lambda s: s.around(SortByClassWrapper, by_label(s)) if has_labels(s) else s,
 }
-CACHE: dict[str, Any] = {"backend": "memory", "namespace": PRIVATE}
+CACHE: dict[str, Any] = {"backend": "memory", "namespace": PRIVATE, "max_bytes": "1MiB"}
 
 
 @st.composite
@@ -194,6 +194,7 @@ def check_reading(stack, numbers):
         assert list(mode) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::kappacore.errors.CacheWarning")
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stacks())
@@ -206,12 +207,16 @@ def test_samples_and_attributes_are_those_of_a_list(drawn):
         check_attributes(stack)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::kappacore.errors.CacheWarning")
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("backend", ["memory", "shared"])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stacks())
-def test_another_process_reads_the_same(drawn):
+def test_another_process_reads_the_same(backend, drawn):
     labels, model, names, numbers = drawn
     with contextlib.ExitStack() as closing:
+        patch = closing.enter_context(pytest.MonkeyPatch.context())
+        patch.setitem(CACHE, "backend", backend)
         stack = build(labels, model, names, numbers, closing)
         mode = ModeWrapper(stack.dataset, "x class")
         loader = DataLoader(mode, batch_size=3, num_workers=1, collate_fn=list)

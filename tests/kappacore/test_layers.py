@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 from pathlib import Path
@@ -19,7 +20,7 @@ LAYERS = [
     ["kappacore"],  # packages that only list names, and _lazy
     ["kappacore.errors"],
     ["kappacore._importable", "kappacore._progress", "kappacore._shown", "kappacore._warn"],
-    ["kappacore.sizes"],
+    ["kappacore.sizes", "kappacore.locations"],
     ["kappacore.machine"],
     ["kappacore.staging"],
     ["kappacore.plugins"],
@@ -66,6 +67,7 @@ PLUGINS = {
 FILES = {**CORE, **{name: path for files in PLUGINS.values() for name, path in files.items()}}
 
 
+@functools.cache
 def imports(module: str) -> set[tuple[str, str]]:
     """Return the ``(module, name)`` of every import in a file; of ``import x``, no name."""
     path = FILES[module]
@@ -93,7 +95,10 @@ def files_that_it_needs(module: str) -> set[str]:
     return needed - {module}
 
 
-GRAPH = {module: files_that_it_needs(module) for module in FILES}
+@functools.cache
+def graph() -> dict[str, set[str]]:
+    """Return the files that each file imports."""
+    return {module: files_that_it_needs(module) for module in FILES}
 
 
 def layer(module: str) -> int:
@@ -103,14 +108,14 @@ def layer(module: str) -> int:
 
 
 def test_the_imports_are_read_wherever_they_stand():
-    assert "kappacore.errors" in GRAPH["kappacore.machine.locks"]
-    assert "kappacore.datasets.mode" in GRAPH["kappacore.plugins.composing"]  # in a function
-    assert "kappacore.plugins.specs" in GRAPH["kappacore.plugins.hookspecs"]  # for types
-    assert "kappacore.machine.folders" in GRAPH["kappa_shared.backend"]  # through plugin_api
+    assert "kappacore.errors" in graph()["kappacore.machine.locks"]
+    assert "kappacore.datasets.mode" in graph()["kappacore.plugins.composing"]  # in a function
+    assert "kappacore.plugins.specs" in graph()["kappacore.plugins.hookspecs"]  # for types
+    assert "kappacore.machine.folders" in graph()["kappa_shared.backend"]  # through plugin_api
 
 
 def test_no_files_import_each_other_in_a_circle():
-    left = dict(GRAPH)
+    left = dict(graph())
     while done := [module for module, needed in left.items() if not needed & left.keys()]:
         for module in done:
             del left[module]
@@ -122,16 +127,16 @@ def test_no_files_import_each_other_in_a_circle():
 
 @pytest.mark.parametrize("module", CORE)
 def test_the_core_imports_from_lower_layers_only(module):
-    assert sorted(needed for needed in GRAPH[module] if layer(needed) > layer(module)) == []
+    assert sorted(needed for needed in graph()[module] if layer(needed) > layer(module)) == []
 
 
 def test_only_the_command_line_imports_staging():
-    users = {m for m in CORE for needed in GRAPH[m] if needed.startswith("kappacore.staging")}
+    users = {m for m in CORE for needed in graph()[m] if needed.startswith("kappacore.staging")}
     assert {m for m in users if not m.startswith("kappacore.staging")} <= {"kappacore.cli.stage"}
 
 
 def test_the_core_imports_no_plugin():
-    assert {needed for module in CORE for needed in GRAPH[module]} <= CORE.keys()
+    assert {needed for module in CORE for needed in graph()[module]} <= CORE.keys()
 
 
 @pytest.mark.parametrize("package", PLUGINS)

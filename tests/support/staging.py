@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from kappacore.staging.target.paths import StagePaths
+
 SMALL = {
     "train/a/1.jpg": b"one" * 1000,
     "train/a/2.jpg": b"",
@@ -45,6 +47,12 @@ def tree_of(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and not any(is_bookkeeping(part) for part in path.relative_to(root).parts)
     }
+
+
+def leave_work(paths: StagePaths, files: Mapping[str, bytes]) -> Path:
+    """Make a work folder as a kill leaves one."""
+    state = json.dumps({"format": "kappacore-work"}).encode("ascii")
+    return make_tree(paths.work, {**files, "state.json": state})
 
 
 def left_beside(target: Path) -> list[str]:
@@ -96,17 +104,41 @@ def staged_json(*arguments: str | Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str, options: str = "") -> Iterator[Path]:
     """Mount a small file system in memory; skips the test where that is not allowed."""
-    folder.mkdir()
     what = f"size={size}{',' if options else ''}{options}"
-    command = ["mount", "-t", "tmpfs", "-o", what, "tmpfs", str(folder)]
+    with _mounted(folder, "-t", "tmpfs", "-o", what, "tmpfs"):
+        yield folder
+
+
+@contextlib.contextmanager
+def sharing_disk(folder: Path) -> Iterator[Path]:
+    """Mount a small XFS or btrfs, whose files may share blocks; skips the test where none can be.
+
+    Its image is beside the folder.
+    """
+    image = folder.with_name(f"{folder.name}.image")
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    for command in (["mkfs.xfs", "-q", "-m", "reflink=1"], ["mkfs.btrfs", "-q"]):
+        with contextlib.suppress(FileNotFoundError):
+            if subprocess.run([*command, str(image)], capture_output=True).returncode == 0:
+                break
+    else:
+        pytest.skip("there is neither mkfs.xfs nor mkfs.btrfs")
+    with _mounted(folder, "-o", "loop", str(image)):
+        yield folder
+
+
+@contextlib.contextmanager
+def _mounted(folder: Path, *arguments: str) -> Iterator[None]:
+    folder.mkdir()
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(["mount", *arguments, str(folder)], capture_output=True, text=True)
     except FileNotFoundError:
         pytest.skip("there is no command `mount`")
     if done.returncode != 0:
-        pytest.skip(f"mounting a tmpfs is not allowed here: {done.stderr.strip()}")
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
     try:
-        yield folder
+        yield
     finally:
         done = subprocess.run(["umount", str(folder)], capture_output=True, text=True)
         if done.returncode != 0:  # something has a file open there: an error, but leave no mount

@@ -13,11 +13,21 @@ from kappacore.plugins.options import check_options
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy as np
+
     from kappacore.machine.claims import Load
     from kappacore.machine.processes import Claimant
     from kappacore.plugins import PluginRef
 
-__all__ = ["BackendInfo", "Buffer", "CacheBackend", "Scope", "backend_class", "takes_keep"]
+__all__ = [
+    "BackendInfo",
+    "Buffer",
+    "CacheBackend",
+    "Located",
+    "Scope",
+    "backend_class",
+    "takes_keep",
+]
 
 Buffer = bytes | bytearray | memoryview
 Scope = Literal["process", "machine", "network"]
@@ -56,6 +66,32 @@ class BackendInfo:
     advice: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Where the values of some keys lie in memory.
+
+    A region is a block of memory with many values: a mapped file, or a large allocation. It stays
+    mapped, and the values in it unchanged, as long as somebody holds the buffer. One region is the
+    same object in every answer, as readers note what they have checked in it, and devices register
+    it; a region that was mapped anew is another object.
+
+    Args:
+        regions: The regions that the other fields refer to, as buffers of bytes that cannot be
+            written.
+        filled: For each region, how many bytes from its start may hold values by now.
+        region: (N,) int64; for each key the number of the region, ``-1`` if the key is absent.
+        offset: (N,) int64; where the value begins in its region, in bytes.
+        size: (N,) int64; the size of the value in bytes. A value that was damaged has the size 0,
+            so that it fails its check and is replaced.
+    """
+
+    regions: tuple[memoryview, ...]
+    filled: tuple[int, ...]
+    region: np.ndarray[Any, np.dtype[np.int64]]
+    offset: np.ndarray[Any, np.dtype[np.int64]]
+    size: np.ndarray[Any, np.dtype[np.int64]]
+
+
 class CacheBackend(ABC):
     """Stores bytes under the integer keys ``0 … length - 1`` of one namespace.
 
@@ -63,6 +99,10 @@ class CacheBackend(ABC):
     process. The engine opens one instance per process and never uses it in a forked child; it
     calls one method at a time unless ``thread_safe`` is True. A returned buffer stays valid and
     unchanged as long as it is referenced, across put, clear and close.
+
+    What a method raises ends no run: the source is read, and the backend tried again later. Errors
+    of :mod:`kappacore.errors` say what only the user can mend, and are raised, a ``StorageError``
+    only where the cache is made. The engine cannot interrupt a call, so give it a time-out.
 
     A backend whose ``__init__`` has a parameter ``keep`` removes its entries itself: ``keep`` is
     the number of seconds that they stay after their last user (``0``: not at all, ``inf``: until
@@ -139,6 +179,21 @@ class CacheBackend(ABC):
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
         """Return the values of ``keys``, in one operation where the backend can."""
         return [self.get(key) for key in keys]
+
+    def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Located | None:  # noqa: ARG002
+        """Return where the values of ``keys`` lie, to be gathered without a look at each.
+
+        Only a backend whose values lie in memory can define it, and only if they stay there
+        unchanged as long as the region is referenced, across put, clear and close. It must not run
+        Python code for each key: a batch of 512 has a few microseconds.
+
+        Args:
+            keys: (N,) int64; may repeat.
+
+        Returns:
+            None if the backend cannot; samples are then read one by one.
+        """
+        return None
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
         """Store several values, in one operation where the backend can."""
@@ -265,6 +320,11 @@ def backend_class(ref: PluginRef) -> type[CacheBackend]:
             f"The cache backend {ref.name!r} ({cls.__qualname__}) has "
             f"scope={getattr(cls, 'scope', None)!r}; expected the class attribute scope to be "
             f"'process', 'machine' or 'network'."
+        )
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise BrokenPluginError(
+            f"The cache backend {ref.name!r} ({cls.__qualname__}) does not define "
+            f"{', '.join(missing)}. A backend needs at least __init__, get and put."
         )
     check_options(str(ref), cls, ref.options, positional=2, fixed=("keep",))
     return cls

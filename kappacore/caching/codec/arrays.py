@@ -10,7 +10,7 @@ import numpy as np
 
 from kappacore.caching.codec.reading import ALONE, READERS
 from kappacore.caching.codec.scalars import check_text
-from kappacore.caching.codec.writing import WRITERS, Refusal
+from kappacore.caching.codec.writing import PLAIN_WRITERS, WRITERS, Refusal
 
 if TYPE_CHECKING:
     from kappacore.caching.codec.layout import Operand
@@ -214,6 +214,11 @@ def write_array(writer: Writer, array: Array) -> None:
     writer.operands += (order, array.ndim, *array.shape, offset)
 
 
+def _write_mapped(writer: Writer, array: Array) -> None:
+    """Write what is mapped from a file as the plain array that it is."""
+    write_array(writer, array.view(np.ndarray))
+
+
 def _read_array(reader: Reader) -> Array:
     dtype = read_dtype(reader)
     order = reader.operand()
@@ -312,5 +317,6 @@ WRITERS |= {
     np.longdouble: _write_long_double,
     np.clongdouble: _write_long_double,
 }
+PLAIN_WRITERS[np.memmap] = _write_mapped
 ALONE["a"] = ({name: dtype for name, dtype in DTYPES.items() if dtype.kind != "b"}, None, None)
 READERS |= {"a": _read_array, "g": _read_scalar, "u": _read_str, "o": _read_bytes, "k": _read_void}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_64_intdigest
@@ -25,6 +26,7 @@ from kappacore.caching.codec.layout import (
     TREE,
     seal_bytes,
 )
+from kappacore.caching.codec.locating import locate_array, locate_image
 from kappacore.caching.codec.reading import READ_ERRORS, read_tree
 from kappacore.caching.codec.registry import DecoderError, TypeRegistry, find_targets
 from kappacore.caching.codec.writing import WRITERS, Refusal, Writer, load_writers
@@ -41,8 +43,7 @@ if TYPE_CHECKING:
 
     from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec.registry import Reference
-
-__all__ = ["Codec", "check_copy", "default_codec", "register_type"]
+    from kappacore.locations import Layout
 
 
 _unpack_header = HEADER.unpack_from
@@ -125,7 +126,8 @@ class Codec:
                 cannot make read-only, are copied. ``"unsafe"`` leaves tensors there as well.
                 **Writing to such a tensor, in-place operations included, changes the cached
                 sample for every reader, or ends the process where the memory is read-only.**
-                The buffer must stay unchanged while a view exists.
+                The buffer must stay unchanged while a view exists. ``"own"`` says that the buffer
+                is a bytearray that nobody else uses: as True, but large data stays where it is.
 
         Returns:
             The value.
@@ -138,10 +140,13 @@ class Codec:
             TypeRegistrationError: If the value is intact, but the decoder registered for a type
                 fails.
         """
-        unsafe = False
+        unsafe = own = False
         if type(copy) is not bool:
-            check_copy(copy)
-            copy, unsafe = False, True
+            if copy == "own":
+                copy, own = True, True
+            else:
+                check_copy(copy)
+                copy, unsafe = False, True
         view = buffer if type(buffer) is memoryview else memoryview(buffer)
         try:
             view = view.cast("B")
@@ -171,7 +176,7 @@ class Codec:
                 return data
             raise _corrupt(key, namespace, f"there is no kind {kind} of value")
         try:
-            return read_tree(view, structure_size, array_bytes, copy, self._types, unsafe)
+            return read_tree(view, structure_size, array_bytes, copy, self._types, unsafe, own)
         except (*READ_ERRORS, MissingDependencyError) as error:
             intact = digest == xxh3_64_intdigest(view[DIGESTED_FROM:])
             if intact and isinstance(error, MissingDependencyError):
@@ -183,6 +188,33 @@ class Codec:
                     f"the type under another name=."
                 ) from error
             raise _corrupt(key, namespace, str(error) or repr(error)) from error
+
+    def locate(
+        self, buffer: Buffer, key: int, namespace: str = "", *, verify: bool = True
+    ) -> tuple[Layout, int | bytes, int] | None:
+        """Decode a value once, to return where its numbers lie in the buffer.
+
+        Args:
+            buffer: As for :meth:`decode`.
+            key: As for :meth:`decode`.
+            namespace: As for :meth:`decode`.
+            verify: As for :meth:`decode`.
+
+        Returns:
+            The layout of the value, the offset of its numbers and their size in bytes; a single
+            number itself in place of the offset. None if the value is not one number, array of
+            numbers, tensor, PIL image or byte string.
+
+        Raises:
+            CorruptValueError: As :meth:`decode`.
+        """
+        value = self.decode(buffer, key, namespace, verify=verify, copy="unsafe")
+        view = memoryview(buffer).cast("B")
+        images = sys.modules.get("PIL.Image")
+        if images is not None and type(value) is images.Image:
+            # The format is only known of what this very method has decoded.
+            return locate_image(value, view) if type(self).decode is Codec.decode else None
+        return locate_array(value, view)
 
     def register_type(
         self,

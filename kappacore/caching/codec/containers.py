@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kappacore.caching.codec.layout import INT64_MIN, UINT64_MAX
-from kappacore.caching.codec.reading import READERS, Reader
+from kappacore.caching.codec.reading import READERS
 from kappacore.caching.codec.scalars import LONG_TEXT
 from kappacore.caching.codec.writing import WRITERS, Refusal, to_msgpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from kappacore.caching.codec.reading import Reader
     from kappacore.caching.codec.writing import Writer
 
 
@@ -69,26 +70,24 @@ def _collection_writer(letter: str, *, is_set: bool = False) -> Callable[[Writer
     return write
 
 
-def _collection_reader(
-    make: Callable[[Any], Any], read_value: Callable[[Reader], Any] = Reader.read
-) -> Callable[[Reader], Any]:
+def _reader(read_parts: Callable[[Reader], Any]) -> Callable[[Reader], Any]:
+    """Return a reader that goes one level down for the parts of a container."""
+
     def read(reader: Reader) -> Any:
         reader.enter()
-        values = [read_value(reader) for _ in range(reader.count())]
+        value = read_parts(reader)
         reader.depth -= 1
-        return make(values)
+        return value
 
     return read
 
 
-def _operands_reader(make: Callable[[Any], Any]) -> Callable[[Reader], Any]:
-    def read(reader: Reader) -> Any:
-        reader.enter()
-        values = make(reader.plain())
-        reader.depth -= 1
-        return values
+def _elements(reader: Reader) -> list[Any]:
+    return [reader.read() for _ in range(reader.count())]
 
-    return read
+
+def _hashable_elements(reader: Reader) -> list[Any]:
+    return [reader.read_copy() for _ in range(reader.count())]
 
 
 # ---- dict; the keys of "D" are operands
@@ -124,18 +123,12 @@ def _shown(key: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _read_dict(reader: Reader) -> dict[Any, Any]:
-    reader.enter()
-    result = {reader.read_copy(): reader.read() for _ in range(reader.count())}
-    reader.depth -= 1
-    return result
+def _entries(reader: Reader) -> dict[Any, Any]:
+    return {reader.read_copy(): reader.read() for _ in range(reader.count())}
 
 
-def _read_plain_dict(reader: Reader) -> dict[Any, Any]:
-    reader.enter()
-    result = {key: reader.read() for key in reader.plain()}
-    reader.depth -= 1
-    return result
+def _entries_of_operands(reader: Reader) -> dict[Any, Any]:
+    return {key: reader.read() for key in reader.plain()}
 
 
 # ---- slice and range
@@ -152,14 +145,8 @@ def _bounds_writer(letter: str) -> Callable[[Writer, Any], None]:
     return write
 
 
-def _bounds_reader(make: Callable[[Any, Any, Any], Any]) -> Callable[[Reader], Any]:
-    def read(reader: Reader) -> Any:
-        reader.enter()
-        bounds = make(reader.read(), reader.read(), reader.read())
-        reader.depth -= 1
-        return bounds
-
-    return read
+def _bounds(reader: Reader) -> tuple[Any, Any, Any]:
+    return reader.read(), reader.read(), reader.read()
 
 
 WRITERS |= {
@@ -172,16 +159,16 @@ WRITERS |= {
     range: _bounds_writer("r"),
 }
 READERS |= {
-    "t": _collection_reader(tuple),
-    "l": _collection_reader(list),
-    "s": _collection_reader(set, Reader.read_copy),
-    "z": _collection_reader(frozenset, Reader.read_copy),
-    "T": _operands_reader(tuple),
-    "L": _operands_reader(list),
-    "S": _operands_reader(set),
-    "Z": _operands_reader(frozenset),
-    "D": _read_plain_dict,
-    "d": _read_dict,
-    ":": _bounds_reader(slice),
-    "r": _bounds_reader(range),
+    "t": _reader(lambda reader: tuple(_elements(reader))),
+    "l": _reader(_elements),
+    "s": _reader(lambda reader: set(_hashable_elements(reader))),
+    "z": _reader(lambda reader: frozenset(_hashable_elements(reader))),
+    "T": _reader(lambda reader: tuple(reader.plain())),
+    "L": _reader(lambda reader: list(reader.plain())),
+    "S": _reader(lambda reader: set(reader.plain())),
+    "Z": _reader(lambda reader: frozenset(reader.plain())),
+    "D": _reader(_entries_of_operands),
+    "d": _reader(_entries),
+    ":": _reader(lambda reader: slice(*_bounds(reader))),
+    "r": _reader(lambda reader: range(*_bounds(reader))),
 }

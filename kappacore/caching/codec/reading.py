@@ -70,6 +70,7 @@ def read_tree(
     copy: bool,
     types: TypeRegistry,
     unsafe: bool = False,
+    own: bool = False,
 ) -> Any:
     """Read a value with a structure: program and operands, then arrays, then byte strings.
 
@@ -80,6 +81,7 @@ def read_tree(
         copy: Whether the value is independent of ``view``.
         types: The registered types.
         unsafe: Without ``copy``, whether tensors are views as well, though they can be written.
+        own: With ``copy``, whether ``view`` is the value's own, so that nothing large is copied.
     """
     end = HEADER_SIZE + structure_size
     start = aligned(end)
@@ -91,12 +93,14 @@ def read_tree(
         if alone is not None:
             dtype, shape, anywhere, of_copy, of_view = alone
             array = np.ndarray(shape, dtype, view, start)
+            if own and array.flags.aligned:
+                return array if of_copy is None else of_copy(array)
             if copy or (of_copy is not None and not unsafe):
                 array = array.copy()
                 return array if of_copy is None else of_copy(array)
             if anywhere or array.flags.aligned:
                 return array if of_view is None else of_view(array)
-    reader = Reader(view, view[HEADER_SIZE:end], start, array_bytes, copy, types, unsafe)
+    reader = Reader(view, view[HEADER_SIZE:end], start, array_bytes, copy, types, unsafe, own)
     value = reader.read()
     reader.finish()
     return value
@@ -145,12 +149,14 @@ class Reader:
         copy: bool,
         types: TypeRegistry,
         unsafe: bool = False,
+        own: bool = False,
     ) -> None:
         self._arrays_start = start
         self._arrays = array_bytes
         self._view = view
         self.copy = copy
         self.unsafe = unsafe
+        self._own = own
         self.types = types
         self.operands = iter(_from_msgpack(structure))
         self.operand = self.operands.__next__
@@ -244,7 +250,8 @@ class Reader:
         if type(offset) is not int or offset + size != end or end > self._arrays:
             raise ValueError("an array is not where it should be")
         self._array_end = end
-        if size == self._arrays and self.copy and dtype.names is None:
+        copied = self.copy and not self._own
+        if size == self._arrays and copied and dtype.names is None:
             # a single array owns its memory; a copy of records would lose the bytes between fields
             array = np.ndarray(shape, dtype, self._view, self._arrays_start).copy()
             return array
@@ -252,7 +259,7 @@ class Reader:
             stored = np.frombuffer(self._view, np.uint8, self._arrays, self._arrays_start)
             address = stored.__array_interface__["data"][0]
             # A view of a misaligned buffer would give misaligned numbers.
-            self._memory = stored.copy() if self.copy or address % ARRAY_ALIGNMENT else stored
+            self._memory = stored.copy() if copied or address % ARRAY_ALIGNMENT else stored
         array = np.ndarray(shape, dtype, self._memory, offset)
         if array.flags.writeable != self.copy:
             if self.copy:

@@ -7,6 +7,7 @@ import sys
 import threading
 import uuid
 from dataclasses import KW_ONLY, dataclass, field
+from multiprocessing import parent_process
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,12 @@ from kappacore.caching.codec import Codec, check_copy, default_codec
 from kappacore.caching.engine.claims import Claims
 from kappacore.caching.engine.client import BackendClient
 from kappacore.caching.engine.integer_column import IntegerColumn
-from kappacore.caching.engine.loader import load_claimed, load_missing, load_nested
+from kappacore.caching.engine.loader import (
+    load_claimed,
+    load_missing,
+    load_nested,
+    read_source,
+)
 from kappacore.caching.engine.store import CHECK_DIGESTS, Absence, Store
 from kappacore.caching.identity.namespace import EXTRA_KEYS
 from kappacore.caching.identity.verify import NamespaceProof
@@ -29,7 +35,8 @@ from kappacore.errors import (
 from kappacore.machine.folders import default_base, set_default_base
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
 
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
     from kappacore.caching.stats import CacheStats
+    from kappacore.locations import BatchLocation
     from kappacore.plugins import PluginRef
 
 __all__ = ["SampleCache"]
@@ -122,12 +130,12 @@ class SampleCache:
             raise IndexOutOfRangeError(
                 f"The indices {keys} are not all in range for {self.length} samples."
             )
-        if opened.store.ready or self._establish(opened, load):
+        if self._is_proved(opened, load):
             samples, missing, corrupt = opened.store.get_many(keys)
             if missing or corrupt:
                 samples |= self._load(opened, missing, corrupt, load)
         else:
-            samples = load_nested(opened.store, opened.claims, keys, load)
+            samples = self._read_past(opened, keys, load)
         if len(keys) == len(indices):
             return [samples[key] for key in keys]
         return self._repeat(opened.store, indices, samples, load)
@@ -149,6 +157,47 @@ class SampleCache:
             return self._load(opened, [index], [], load)[index]
         return self._load(opened, [], [index], load)[index]
 
+    def locate(
+        self, indices: np.ndarray[Any, np.dtype[np.int64]], load: Load
+    ) -> BatchLocation | None:
+        """Return where the samples at ``indices`` lie in memory; those that are there are hits.
+
+        Args:
+            indices: (N,) int64 indices, ``0 … length - 1``; may repeat.
+            load: As for :meth:`fetch`.
+
+        Returns:
+            None where samples cannot be located: read them by :meth:`fetch`, as those that are
+            missing in the location.
+        """
+        opened = self._open()
+        if not opened.store.ready:
+            opened.proof.establish(load)
+        if len(indices) and not (indices.min() >= 0 and indices.max() < self.length):
+            raise IndexOutOfRangeError(
+                f"The indices {indices} are not all in range for {self.length} samples."
+            )
+        return opened.store.locate_many(indices)
+
+    def pick_column(
+        self, indices: np.ndarray[Any, np.dtype[np.int64]]
+    ) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """Return samples of the column of integers, if that is known already; see :meth:`column`.
+
+        Args:
+            indices: (N,) int64 indices, ``0 … length - 1``; may repeat.
+        """
+        opened = self._open()
+        return opened.column.pick(indices) if self.columns and opened.store.ready else None
+
+    def how_located(self) -> tuple[bool, str]:
+        """Return whether samples are located in memory, and how or why not, for people."""
+        store = self._open().store
+        if store.why_not_located:
+            return False, f"sample by sample, as {store.why_not_located}"
+        checked = ", after the digest of each was checked" if store.checks_always else ""
+        return True, f"gathered from the cache {store.name!r}{checked}"
+
     def _load(
         self, opened: _Opened, missing: list[int], corrupt: list[int], load: Load
     ) -> dict[int, Any]:
@@ -156,20 +205,37 @@ class SampleCache:
         samples: dict[int, Any] = {}
         if not opened.claims.loads_here() and opened.proof.renew(load):
             opened.column.forget()
+            if not opened.store.ready:
+                return self._read_past(opened, missing + corrupt, load)
             samples, missing, corrupt = opened.store.get_many(missing + corrupt)
         if self.columns and missing:
             missing = opened.column.take(missing, samples)
-        return samples | load_missing(opened.store, opened.claims, missing, corrupt, load)
+        name = opened.store.digest_name
+        samples |= load_missing(opened.store, opened.claims, missing, corrupt, load)
+        if corrupt and opened.store.fails_again(corrupt, name):
+            if opened.proof.renew(load):  # somebody has cleared the namespace meanwhile
+                opened.column.forget()
+            else:
+                opened.store.report_corrupt(strict=self.strict)
+        return samples
 
-    def _establish(self, opened: _Opened, load: Load) -> bool:
-        """Prove whose samples these are; return False while this thread is at it already.
+    def _is_proved(self, opened: _Opened, load: Load) -> bool:
+        """Prove the namespace if need be.
 
-        Then the source reads through its own cache, of which nothing is known yet.
+        Returns:
+            False if its backend fails, or while this thread is at it already: then the source reads
+            through its own cache, of which nothing is known yet.
         """
+        if not opened.store.ready:
+            opened.proof.establish(load)
+        return opened.store.ready
+
+    def _read_past(self, opened: _Opened, keys: list[int], load: Load) -> dict[int, Any]:
+        """Read samples without the backend: it is down, or this thread looks at the source."""
         if opened.proof.looking_here:
-            return False
-        opened.proof.establish(load)
-        return True
+            return load_nested(opened.store, opened.claims, keys, load)
+        read = zip(keys, read_source(opened.store, keys, load), strict=True)
+        return {key: opened.store.detach(key, sample)[1] for key, sample in read}
 
     def _repeat(
         self, store: Store, indices: Sequence[int], samples: dict[int, Any], load: Load
@@ -191,30 +257,44 @@ class SampleCache:
         return result
 
     def take_cached(self, indices: Sequence[int]) -> dict[int, Any]:
-        """Return those of the samples that are cached, and proved to be the source's."""
+        """Return copies of those samples that are cached, and proved to be the source's."""
         store = self._open().store
-        return store.get_many(list(indices))[0] if store.ready else {}
+        return store.get_many(list(indices), copy=True)[0] if store.ready else {}
 
-    def fill(self, indices: Sequence[int], load: Load) -> int:
+    def fill(self, indices: Sequence[int], load: Load, *, front: SampleCache | None = None) -> int:
         """Load what is neither cached nor being loaded by another process; decode nothing.
+
+        Args:
+            indices: The samples.
+            load: Reads samples from the source.
+            front: A cache whose samples are taken instead.
 
         Returns:
             Number of samples loaded.
         """
         opened = self._open()
-        opened.proof.establish(load)
+        if not self._is_proved(opened, load):
+            return 0
         if opened.proof.renew(load):
             opened.column.forget()
+            if not opened.store.ready:
+                return 0
         keys = list(dict.fromkeys(indices))
         found = opened.store.get_buffers(keys)
         missing = [key for key, buffer in zip(keys, found, strict=True) if buffer is None]
+        if front is not None and missing and opened.store.ready:
+            taken = front.take_cached(missing)
+            opened.store.put_many({key: opened.store.encode(key, taken[key]) for key in taken})
+            missing = [key for key in missing if key not in taken]
         return len(load_claimed(opened.store, opened.claims, missing, [], load, wanted=False)[0])
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
-        """Return all values as one int64 array, read once and kept as such; None if not all int."""
+        """Return all values as one int64 array, read once and kept as such.
+
+        None if they are not all int, or the backend fails.
+        """
         opened = self._open()
-        opened.proof.establish(load)
-        return opened.column.read(load)
+        return opened.column.read(load) if self._is_proved(opened, load) else None
 
     # ---- opening and closing
 
@@ -259,7 +339,7 @@ class SampleCache:
             strict=self.strict,
             private=self.identity.private,
             token=self._token,
-            required=not self._attached,
+            at_start=not self._attached,
         )
         store = Store(
             client,
@@ -307,10 +387,15 @@ class SampleCache:
         state = {**self.__dict__, "_current": None, "_opening": {}}
         if get_spawning_popen() is None:  # not for a child: perhaps for another machine
             del state["_place"]
+            state["_maker"] = os.getpid()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        maker = state.pop("_maker", None)
         self.__dict__.update(state)
+        parent = parent_process()
+        if maker not in (None, os.getpid(), None if parent is None else parent.pid):
+            self._token = uuid.uuid4().hex  # the dataset may be another one by now: proved anew
         if "_place" in state:  # a fork server has the environment of the moment when it started
             set_default_base(self._place)
         else:
@@ -332,6 +417,10 @@ class SampleCache:
         """Return the counters, summed over all processes of the machine that use the cache."""
         opened = self._current if self._closed and self._current else self._open()
         return opened.client.counters.total()
+
+    def counted_apart(self) -> AbstractContextManager[Callable[[], CacheStats]]:
+        """Keep what this process reads in the block out of :meth:`stats`; see Counters.apart."""
+        return self._open().client.counters.apart()
 
     def infos(self) -> list[BackendInfo | None]:
         """Return how full the backend is, as a list of one; None if unknown."""

@@ -91,6 +91,16 @@ class IntegerColumn:
         self._store.counters.add_hits(len(missing), 8 * len(missing), 0.0, 0.0)
         return []
 
+    def pick(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Array | None:
+        """Return the values at ``keys``, which count as hits; None if there is no column yet."""
+        self._look()
+        values = self._state.values
+        if values is None:
+            return None
+        self._store.counters.add_hits(len(keys), 8 * len(keys), 0.0, 0.0)
+        picked: Array = values[keys]
+        return picked
+
     def _look(self) -> bool:
         """Look for a stored column, now and then; return False if it cannot be used."""
         now = time.monotonic()
@@ -110,8 +120,11 @@ class IntegerColumn:
         column = np.empty(store.length, np.int64)
         loaded: dict[int, int] = {}
         others: dict[int, Sequence[Buffer]] = {}
-        for start in range(0, store.length, _BATCH):
-            keys = list(range(start, min(start + _BATCH, store.length)))
+        stop = 0
+        while stop < store.length:
+            # Only integers are worth an array of their own; the first value alone mostly shows it.
+            start, stop = stop, min(stop + (_BATCH if stop else 1), store.length)
+            keys = list(range(start, stop))
             found, missing, corrupt = store.get_many(keys)
             if missing or corrupt:
                 absent = missing + corrupt

@@ -7,13 +7,14 @@ import sys
 import time
 import uuid
 from dataclasses import KW_ONLY, dataclass, replace
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kappacore._warn import warn
 from kappacore.caching.engine.capacity import CapacityTracker
-from kappacore.errors import CorruptValueError, UncacheableValueError
+from kappacore.caching.engine.located import Absence, LocatedValues
+from kappacore.errors import CacheWarning, CorruptValueError, UncacheableValueError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,25 +22,25 @@ if TYPE_CHECKING:
     from kappacore.caching.backends.base import BackendInfo, Buffer
     from kappacore.caching.codec import Codec
     from kappacore.caching.engine.client import BackendClient
+    from kappacore.caching.engine.located import Found
     from kappacore.caching.identity.namespace import Identity
+    from kappacore.locations import BatchLocation
 
 #: Types whose values nobody can change.
 _IMMUTABLE = frozenset({bytes, str, int, float, complex, bool, type(None)})
 
 __all__ = ["CHECK_DIGESTS", "Absence", "Store"]
 
+_CORRUPT_AGAIN = 3  # values, before it is the backend
+
 #: When a value's digest is checked: the mark of a value not read yet, and of one that was.
 CHECK_DIGESTS = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
 
 
+_NO_LOCATIONS = "the backend {!r} does not say where values lie (locate_many)"
+_NO_NUMBERS = "the samples are not single numbers, images, tensors or native arrays of numbers"
+
 log = logging.getLogger("kappacore.cache")
-
-
-class Absence(Enum):
-    """Why a store has no sample."""
-
-    MISSING = 0
-    CORRUPT = 1
 
 
 @dataclass(eq=False)
@@ -47,8 +48,7 @@ class Store:
     """One process's samples of one namespace.
 
     Everything that turns keys into samples is here: a batch is looked up, checked, decoded and
-    counted as a whole. Locating a batch in the backend's memory, to gather it without decoding
-    sample by sample, belongs beside :meth:`get_many`.
+    counted as a whole; or it is located in the backend's memory, to be gathered there.
 
     Args:
         client: This process's use of the backend.
@@ -74,6 +74,7 @@ class Store:
         self.counters = self.client.counters
         self._before_check, self._after_check = CHECK_DIGESTS[self.check_digests]
         self._look_for_tensors = self.copy is False
+        self._corrupt = 0  # values that were replaced
         self.forget()
 
     def forget(self) -> None:
@@ -91,12 +92,21 @@ class Store:
         self.ready = True
         # A byte a value: whether its digest needs no check (any more).
         self._checked = bytearray([self._before_check]) * self.client.length
+        self._located: LocatedValues | None = None  # made when a batch is first located
+        #: Why samples are not located in memory; empty as long as they are.
+        self.why_not_located = "" if self.client.locates else _NO_LOCATIONS.format(self.name)
+        self._corrupt_again = 0  # values in a row that failed their check and did so again
         self.capacity = CapacityTracker(self.name, self.length, self.counters)
 
     @property
     def failing(self) -> bool:
         """Whether the backend failed a moment ago."""
         return self.client.failing
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the backend has ever failed in this process."""
+        return self.client.has_failed
 
     # ---- samples
 
@@ -122,13 +132,14 @@ class Store:
         return sample
 
     def get_many(
-        self, keys: list[int], *, waited: bool = False
+        self, keys: list[int], *, waited: bool = False, copy: bool | str | None = None
     ) -> tuple[dict[int, Any], list[int], list[int]]:
         """Look samples up.
 
         Args:
             keys: Distinct keys.
             waited: Whether to count them as waited for, and not as hits.
+            copy: See :meth:`Codec.decode`; default this store's.
 
         Returns:
             The samples found, by key; the missing keys; the keys of corrupt values.
@@ -141,7 +152,8 @@ class Store:
         started = clock()
         buffers = self.client.get_many(keys)
         got = clock()
-        decode, name, copy = self.codec.decode, self.digest_name, self.copy
+        decode, name = self.codec.decode, self.digest_name
+        copy = self.copy if copy is None else copy
         always = self.client.verify_always
         seen, after_check = self._checked, self._after_check
         for key, buffer in zip(keys, buffers, strict=True):
@@ -165,6 +177,54 @@ class Store:
             self._report_copied_tensors(next(iter(samples.values())))
         return samples, missing, corrupt
 
+    def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> BatchLocation | None:
+        """Return where samples lie in the backend's memory, and count those as hits.
+
+        A value that this process has not seen yet is checked as :meth:`get` does. Those that are
+        absent or corrupt are missing in the location.
+
+        Args:
+            keys: (N,) keys; may repeat.
+
+        Returns:
+            None if the backend cannot locate values, or one is neither an array, a tensor, an
+            image nor a byte string.
+        """
+        if self.why_not_located:
+            return None
+        started = time.perf_counter()
+        found = self.client.locate_many(keys)
+        if found is None:
+            if not self.failing:
+                self.why_not_located = _NO_LOCATIONS.format(self.name)
+            return None
+        if self._located is None:
+            self._located = LocatedValues(self.client.length)
+        location = self._located.locate(keys, found, self._check, again=self.checks_always)
+        if location is None:
+            self.why_not_located = _NO_NUMBERS
+            return None
+        present = location.region >= 0
+        size = int(found.size[present].sum())
+        seconds = time.perf_counter() - started
+        self.counters.add_hits(int(np.count_nonzero(present)), size, seconds, 0.0)
+        return location
+
+    @property
+    def checks_always(self) -> bool:
+        """Whether the digest of a value is checked at each read."""
+        return self.client.verify_always or not self._after_check
+
+    def _check(self, key: int, view: memoryview) -> Found | Absence | None:
+        """Check a value that is to be located, and find the numbers in it."""
+        verify = self.client.verify_always or not self._checked[key]
+        try:
+            found = self.codec.locate(view, key, self.digest_name, verify=verify)
+        except CorruptValueError:  # counted by who replaces it
+            return Absence.CORRUPT
+        self._checked[key] = self._after_check
+        return found
+
     def _report_copied_tensors(self, sample: Any) -> None:
         """Say once, at the first sample, that ``copy=False`` copies tensors."""
         self._look_for_tensors = False
@@ -182,8 +242,11 @@ class Store:
         Raises:
             UncacheableValueError: If it holds what the codec cannot keep.
         """
+        return self._encode(key, sample, self.digest_name)
+
+    def _encode(self, key: int, sample: Any, name: str) -> list[Buffer]:
         try:
-            return self.codec.encode(sample, key, self.digest_name)
+            return self.codec.encode(sample, key, name)
         except UncacheableValueError as error:
             raise UncacheableValueError(
                 f"Sample {key} of {self.identity.description['dataset']}: {error}"
@@ -203,13 +266,24 @@ class Store:
         Raises:
             UncacheableValueError: If it holds what the codec cannot keep.
         """
-        pieces = self.encode(key, sample)
-        if _is_immutable(sample):
+        name = self.digest_name  # once: another thread may find the namespace cleared meanwhile
+        pieces = self._encode(key, sample, name)
+        if self._is_final(sample):
             return pieces, sample
         data = bytearray().join(pieces)
-        if wanted:
-            sample = self.codec.decode(data, key, self.digest_name, verify=False, copy=self.copy)
-        return [data], sample
+        return [data], self._decode_own(data, key, name) if wanted else None
+
+    def _is_final(self, sample: Any) -> bool:
+        """Return whether nobody can change a sample, and a later read gives the same types."""
+        kind = type(sample)
+        if kind is tuple:
+            return all(map(self._is_final, sample))
+        return kind in _IMMUTABLE and (self.copy is True or kind is not bytes)
+
+    def _decode_own(self, data: bytearray, key: int, name: str) -> Any:
+        """Decode a sample from bytes that only it, and the backend to copy them, will use."""
+        copy = "own" if self.copy is True else self.copy
+        return self.codec.decode(data, key, name, verify=False, copy=copy)
 
     def decode_pieces(self, key: int, pieces: Sequence[Buffer]) -> Any:
         """Return a sample that :meth:`detach` has encoded, and count it as a hit."""
@@ -221,6 +295,8 @@ class Store:
 
     def put_many(self, values: dict[int, Sequence[Buffer]]) -> None:
         """Store encoded samples by their keys; those without room are counted as refused."""
+        if not self.ready:  # the namespace was cleared a moment ago, or its backend is down
+            return
         items: list[tuple[int, Sequence[Buffer]]] = []
         sizes: list[int] = []
         for key, pieces in values.items():
@@ -242,6 +318,53 @@ class Store:
             if not ok:
                 self.capacity.note_refusal(size, self.info())
 
+    def fails_again(self, keys: Sequence[int], name: str) -> bool:
+        """Return whether values that replaced corrupt ones fail their check as well.
+
+        One corrupt value is an accident, and one stored under an older header is none. Only when
+        some in a row fail right after they were stored, the backend does not keep what it is given.
+
+        Args:
+            keys: Keys whose values were replaced just now.
+            name: The :attr:`digest_name` before that.
+        """
+        most = min(_CORRUPT_AGAIN, self.length)
+        self._corrupt += len(keys)
+        if self._corrupt == 1 or self._corrupt_again >= most:  # an accident; said already
+            return False
+        keys = keys[:most]
+        again = self._corrupt_again
+        for key, buffer in zip(keys, self.client.get_many(keys), strict=True):
+            if buffer is not None:
+                again = again + 1 if self._is_corrupt(key, buffer, name) else 0
+        self._corrupt_again = again if name == self.digest_name else 0
+        return self._corrupt_again >= most
+
+    def report_corrupt(self, *, strict: bool) -> None:
+        """Say once that the backend does not return what it was given.
+
+        Raises:
+            CorruptValueError: If ``strict``.
+        """
+        stats = self.counters.total()
+        text = (
+            f"The cache backend {self.name!r} does not return what it was given: {stats.corrupt} "
+            f"values have failed their check and {stats.hits} have passed it; the last ones "
+            f"failed again right after they were stored anew. These samples are read from the "
+            f"source each time. Repair what stores them, or use another backend."
+        )
+        if strict:
+            raise CorruptValueError(text)
+        if self.counters.first_to("report-corrupt"):
+            warn(f"{text} strict=True would raise instead.", CacheWarning)
+
+    def _is_corrupt(self, key: int, buffer: Buffer, name: str) -> bool:
+        try:
+            self.codec.decode(buffer, key, name, copy=False)
+        except CorruptValueError:
+            return True
+        return False
+
     def duplicate(self, sample: Any, key: int) -> Any:
         """Return a copy that shares nothing with the sample, as a hit of its own.
 
@@ -249,9 +372,10 @@ class Store:
             UncacheableValueError: If it holds what the codec cannot keep, such as views.
         """
         started = time.perf_counter()
-        if not _is_immutable(sample):
-            data = b"".join(self.codec.encode(sample, key, self.digest_name))
-            sample = self.codec.decode(data, key, self.digest_name, verify=False)
+        if not self._is_final(sample):
+            name = self.digest_name
+            data = bytearray().join(self.codec.encode(sample, key, name))
+            sample = self._decode_own(data, key, name)
         self.counters.add_hits(1, 0, 0.0, time.perf_counter() - started)
         return sample
 
@@ -315,8 +439,3 @@ def _holds_tensor(value: Any) -> bool:
     if type(value) is dict:
         return any(map(_holds_tensor, value.values()))
     return type(value) in (tuple, list) and any(map(_holds_tensor, value))
-
-
-def _is_immutable(sample: Any) -> bool:
-    kind = type(sample)
-    return kind in _IMMUTABLE or (kind is tuple and all(map(_is_immutable, sample)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
 
@@ -16,8 +17,26 @@ if TYPE_CHECKING:
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.engine.loader import Load
     from kappacore.caching.stats import CacheStats
+    from kappacore.locations import BatchLocation
 
 __all__ = ["TieredCache", "tier_stats"]
+
+
+@dataclass(slots=True)
+class _Through:
+    """What a cache reads from, where that is not its source itself.
+
+    Args:
+        read: Reads samples.
+        source: Reads them from the source, which is what caches are compared with.
+    """
+
+    read: Load
+    source: Load
+
+    def __call__(self, missing: list[int]) -> Iterable[Any]:
+        """Return the samples at ``missing``."""
+        return self.read(missing)
 
 
 @dataclass(eq=False, repr=False)
@@ -53,38 +72,56 @@ class TieredCache:
     def fetch(self, indices: Sequence[int], load: Load) -> list[Any]:
         """Return samples, as :meth:`SampleCache.fetch` does."""
         self._prove(load)
-        return self.first.fetch(indices, lambda missing: self.second.fetch(missing, load))
+        return self.first.fetch(indices, self._behind(load))
 
     def fetch_one(self, index: int, load: Load) -> Any:
         """Return one sample, as :meth:`SampleCache.fetch_one` does."""
         self._prove(load)
-        return self.first.fetch_one(index, lambda missing: self.second.fetch(missing, load))
+        return self.first.fetch_one(index, self._behind(load))
+
+    def locate(
+        self, indices: np.ndarray[Any, np.dtype[np.int64]], load: Load
+    ) -> BatchLocation | None:
+        """Locate samples in the first cache, as :meth:`SampleCache.locate` does."""
+        self._prove(load)
+        return self.first.locate(indices, lambda missing: self.second.fetch(missing, load))
+
+    def pick_column(
+        self, indices: np.ndarray[Any, np.dtype[np.int64]]
+    ) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """Return samples of the first cache's column, as :meth:`SampleCache.pick_column` does."""
+        return self.first.pick_column(indices)
+
+    def how_located(self) -> tuple[bool, str]:
+        """Return how samples are located in the first cache."""
+        return self.first.how_located()
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
         """Return all values as one array, as :meth:`SampleCache.column` does."""
         self._prove(load)
-        return self.first.column(lambda missing: self.second.fetch(missing, load))
+        return self.first.column(self._behind(load))
 
     def fill(self, indices: Sequence[int], load: Load) -> int:
         """Load what is missing in either, as :meth:`SampleCache.fill` does."""
         self._prove(load)
         loaded = 0
+        tried: set[int] = set()
 
         def count(missing: list[int]) -> Iterable[Any]:
             nonlocal loaded
             loaded += len(missing)
             return load(missing)
 
-        def take(missing: list[int]) -> Iterator[Any]:
-            found = self.first.take_cached(missing)
-            rest = [index for index in missing if index not in found]
-            read = iter(count(rest) if rest else ())
-            return (found[index] if index in found else next(read) for index in missing)
+        def behind(missing: list[int]) -> list[Any]:
+            tried.update(missing)
+            return self.second.fetch(missing, counting)
 
+        counting = _Through(count, load)
         if not self.first.full_lately:
-            self.first.fill(indices, lambda missing: self.second.fetch(missing, count))
+            self.first.fill(indices, _Through(behind, load))
         if not self.second.full_lately:
-            self.second.fill(indices, take)
+            rest = [index for index in indices if index not in tried]
+            self.second.fill(rest, counting, front=self.first)
         return loaded
 
     def attach(self) -> None:
@@ -92,20 +129,22 @@ class TieredCache:
         self.second.attach()
         self.first.attach()
 
+    def _behind(self, load: Load) -> _Through:
+        return _Through(lambda missing: self.second.fetch(missing, load), load)
+
     def _prove(self, load: Load) -> None:
         """Prove what both hold, each by its own header, with one look at the source."""
         self.first.prove(load, self.second.prove(load))
 
     def stats(self) -> CacheStats:
         """Return the counters as if both were one cache."""
-        first, second = self.first.stats(), self.second.stats()
-        return replace(
-            first + second,
-            misses=second.misses,
-            refused=second.refused,
-            source_reads=second.source_reads,
-            seconds_source=second.seconds_source,
-        )
+        return _as_one(self.first.stats(), self.second.stats())
+
+    @contextmanager
+    def counted_apart(self) -> Iterator[Callable[[], CacheStats]]:
+        """Count apart what this process reads; see :meth:`SampleCache.counted_apart`."""
+        with self.first.counted_apart() as first, self.second.counted_apart() as second:
+            yield lambda: _as_one(first(), second())
 
     def infos(self) -> list[BackendInfo | None]:
         """Return how full each tier is."""
@@ -117,9 +156,22 @@ class TieredCache:
         self.first.clear()
 
     def close(self) -> None:
-        """Close both."""
-        self.first.close()
-        self.second.close()
+        """Close both, whatever the first one raises."""
+        try:
+            self.first.close()
+        finally:
+            self.second.close()
+
+
+def _as_one(first: CacheStats, second: CacheStats) -> CacheStats:
+    """Return the counters of two tiers; what the first reads from the second is no source read."""
+    return replace(
+        first + second,
+        misses=second.misses,
+        refused=second.refused,
+        source_reads=second.source_reads,
+        seconds_source=second.seconds_source,
+    )
 
 
 def tier_stats(cache: SampleCache | TieredCache, tier: int | None = None) -> CacheStats:

@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from kappacore.caching.identity.namespace import Identity
 
 _CANDIDATES = 8  # samples among which three are looked for that differ in size
-__all__ = [
-    "Source",
-    "check_determinism",
-    "random_states_restored",
-    "samples_looked_at",
-    "value_digest",
-]
 
 _DRAWN = 2  # samples, beside the first, the middle and the last
 
@@ -63,7 +56,7 @@ class Source:
     def encode_value(self, value: Any, idx: int) -> list[Buffer]:
         """Return the bytes of a sample that was read, whatever its key and namespace."""
         try:
-            return self.codec.encode(value, 0)
+            return _encode_equal(self.codec, value)
         except UncacheableValueError as error:
             raise UncacheableValueError(
                 f"Sample {idx} of {self.identity.description['dataset']}: {error}"
@@ -72,7 +65,31 @@ class Source:
 
 def value_digest(codec: Codec, value: Any) -> str:
     """Return the digest of a value, whatever its key and namespace."""
-    return _digest(codec.encode(value, 0))
+    return _digest(_encode_equal(codec, value))
+
+
+def _encode_equal(codec: Codec, value: Any) -> list[Buffer]:
+    """Return the bytes of a value, those of equal values being equal.
+
+    The order of a dict is kept in a cache, but two with other orders are equal, and one made of a
+    set has another order in every process.
+    """
+    pieces = codec.encode(value, 0)  # refuses what is too deep, or contains itself
+    ordered = _with_dicts_in_order(codec, value)
+    return pieces if ordered is value else codec.encode(ordered, 0)
+
+
+def _with_dicts_in_order(codec: Codec, value: Any) -> Any:
+    """Return a value with its dicts ordered by the bytes of their keys; itself if it has none."""
+    kind = type(value)
+    if kind is dict:
+        keys = sorted(value, key=lambda key: b"".join(codec.encode(key, 0)))
+        return {key: _with_dicts_in_order(codec, value[key]) for key in keys}
+    if kind not in (list, tuple):
+        return value
+    parts = [_with_dicts_in_order(codec, part) for part in value]
+    same = all(part is other for part, other in zip(parts, value, strict=True))
+    return value if same else kind(parts)
 
 
 def samples_looked_at(namespace: str, length: int) -> list[int]:

@@ -1,7 +1,8 @@
 """Items that follow another one through ``ctx``: a cache, which reads each alone, would part them.
 
 A mask that is flipped as its image was depends on what reading the image left in the sample's
-ctx. Sharing one expensive load through ctx is something else: the value stays the same.
+ctx; an image that comes from a cache leaves nothing. Sharing one expensive load through ctx is
+something else: the value stays the same.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kappacore.datasets import KDDataset
-
-__all__ = ["ItemLoad", "looks_at_ctx"]
 
 # What another item leaves may be drawn: one that flips half of the samples leaves the same eight
 # times in 1 of 256 samples.
@@ -67,7 +66,7 @@ def looks_at_ctx(
 ) -> None:
     """Read samples of an item without a ctx and with one, and compare; random states stay.
 
-    The other items are read only if this one looks into its ctx.
+    The other items are read only if this one looks into its ctx, or leaves something there.
 
     Args:
         dataset: The dataset that has the item.
@@ -77,14 +76,15 @@ def looks_at_ctx(
 
     Raises:
         DependsOnCtxError: The value changes with what another item left in ctx, or cannot be read
-            without a ctx.
+            without a ctx; or another item's value changes with what this one leaves.
     """
     item = find_item(dataset, name)
     found = {other: dataset._kd_item(other) for other in dataset._kd_item_names() if other != name}
     others = {other: each for other, each in found.items() if each is not None}
     with random_states_restored():
         for idx in indices:
-            _look(dataset, name, item, others, idx, digest)
+            if _look(dataset, name, item, others, idx, digest):
+                _look_at_followers(dataset, name, item, others, idx, digest)
 
 
 def _look(
@@ -94,7 +94,8 @@ def _look(
     others: dict[str, Item],
     idx: int,
     digest: Callable[[Any, int], str],
-) -> None:
+) -> bool:
+    """Raise if the item follows another one; return whether it leaves something in ctx itself."""
     owner = type(dataset).__qualname__
     try:
         value = item.get(idx)
@@ -116,17 +117,18 @@ def _look(
     with contextlib.suppress(Exception):  # it may need what another item leaves: that comes next
         value = item.get(idx, ctx)
         if not ctx.watched and digest(value, idx) == alone:
-            return  # it does not look into its ctx
+            return bool(dict.keys(ctx))  # it does not look into its ctx
+    leaves = bool(dict.keys(ctx))
     for _ in range(_ATTEMPTS):
         ctx = _WatchedCtx()
         writers = _read_others(others, idx, ctx)
         ctx.watched.clear()
         same = digest(item.get(idx, ctx), idx) == alone
         if same and not ctx.watched & {*writers, _ALL}:
-            return
+            return leaves
         if not same:
             if digest(item.get(idx), idx) != alone:
-                return  # it differs by itself, which the look at determinism reports
+                return False  # it differs by itself, which the look at determinism reports
             keys = [key for key in writers if key in ctx.watched or _ALL in ctx.watched]
             after = f"after {writers[keys[0]]!r}, which leaves ctx[{keys[0]!r}]" if keys else ""
             raise DependsOnCtxError(
@@ -134,6 +136,60 @@ def _look(
                 f"{after or 'with a ctx'}, sample {idx} is not what it is when read alone. A cache "
                 f"reads each item alone, so it would part the two. {_advice(name)}"
             )
+    return leaves
+
+
+def _look_at_followers(
+    dataset: KDDataset,
+    name: str,
+    item: Item,
+    others: dict[str, Item],
+    idx: int,
+    digest: Callable[[Any, int], str],
+) -> None:
+    """Raise if another item is another one without what this one leaves in ctx, as a hit does."""
+    try:
+        one, two = (digest(item.get(idx, _WatchedCtx()), idx) for _ in range(2))
+    except Exception:  # it shares a load that another item has to begin
+        return
+    if one != two:
+        return  # random, which the look at determinism reports
+    for follower, other in others.items():
+        key = _followed_key(item, other, idx, digest)
+        if key is not None:
+            raise DependsOnCtxError(
+                f"The item {follower!r} of {type(dataset).__qualname__} follows {name!r} through "
+                f"ctx: without ctx[{key!r}], which {name!r} leaves when it is read and not when "
+                f"it comes from a cache, {follower!r} of sample {idx} is not what it is with it. "
+                f"{_advice(name)}"
+            )
+
+
+def _followed_key(
+    item: Item, other: Item, idx: int, digest: Callable[[Any, int], str]
+) -> str | None:
+    """Return a key that an item leaves in ctx and that another one's value depends on."""
+    ctx = _WatchedCtx()
+    item.get(idx, ctx)
+    left = {*dict.keys(ctx)}
+    ctx.watched.clear()
+    try:
+        after = _read_alike(other, idx, ctx, digest)
+    except Exception:  # it cannot be read or compared even so
+        return None
+    keys = [key for key in left if key in ctx.watched or _ALL in ctx.watched]
+    if not keys:
+        return None
+    with contextlib.suppress(Exception):  # it cannot be read without
+        if _read_alike(other, idx, _WatchedCtx(), digest) == after:
+            return None
+    return keys[0]
+
+
+def _read_alike(item: Item, idx: int, ctx: _WatchedCtx, digest: Callable[[Any, int], str]) -> str:
+    """Return the digest of a value; random parts draw the same at every call."""
+    with random_states_restored():
+        return digest(item.get(idx, ctx), idx)
 
 
 def _advice(name: str) -> str:

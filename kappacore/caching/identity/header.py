@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from kappacore.caching.codec import Codec
     from kappacore.caching.identity.namespace import Identity
 
-__all__ = ["NamespaceHeader", "SampleDigests", "dataset_of"]
-
 #: Digests of a few samples, by index.
 SampleDigests = dict[int, str]
 

@@ -12,16 +12,6 @@ import xxhash
 
 from kappacore.errors import InvalidOptionError, NamespaceRequiredError
 
-__all__ = [
-    "EXTRA_KEYS",
-    "PRIVATE",
-    "Identity",
-    "count_ranks",
-    "identify",
-    "samples_in",
-    "split",
-]
-
 #: Keys behind those of the samples: the header, and a column of integers.
 EXTRA_KEYS = 2
 
@@ -134,8 +124,9 @@ def samples_in(namespace: str) -> int | None:
 
 
 def count_ranks() -> int:
-    """Return the number of ranks according to torchrun or SLURM; 1 without either."""
-    counts = [os.environ.get(name, "") for name in ("WORLD_SIZE", "SLURM_NTASKS")]
+    """Return the number of ranks that torchrun or SLURM's srun started; 1 without either."""
+    # Not SLURM_NTASKS, which a batch script has as well, though it runs as one process.
+    counts = [os.environ.get(name, "") for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")]
     return max([int(count) for count in counts if count.isdigit()], default=1)
 
 

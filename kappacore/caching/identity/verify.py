@@ -60,9 +60,12 @@ class Entries(Protocol):
 
     @property
     def failing(self) -> bool: ...
+    @property
+    def has_failed(self) -> bool: ...
     def get_buffers(self, keys: Sequence[int]) -> list[Buffer | None]: ...
     def put_header(self, pieces: Sequence[Buffer]) -> bool: ...
     def adopt(self, stamp: str) -> None: ...
+    def forget(self) -> None: ...
 
 
 class KeyClaims(Protocol):
@@ -98,6 +101,7 @@ class NamespaceProof:
     own_entries: bool
     #: The header that was proved to be this source's, and that samples are stored under.
     header: NamespaceHeader | None = field(default=None, init=False)
+    _attached: bool = field(default=False, init=False)
     _kept: bool = field(default=True, init=False)  # whether the backend has the header
     # Reentrant: an interrupt may leave it with its thread, which must not wait for itself.
     _lock: Any = field(default_factory=threading.RLock, init=False)
@@ -110,21 +114,22 @@ class NamespaceProof:
     def attach(self) -> None:
         """Compare the claims in the header, if there is one; no sample is read.
 
+        A backend that is down is compared when it answers again: see :meth:`establish`.
+
         Raises:
             NamespaceMismatchError: If it is another dataset's.
-            CacheError: If the backend fails, and only a name identifies the content.
         """
         self._find()
-        identity = self.entries.identity
-        if self.entries.failing and identity.fingerprint is None and not identity.private:
-            raise CacheError(
-                f"The cache backend {self.entries.name!r} fails (the log says how), and only the "
-                f"name {identity.namespace!r} says what it holds, which cannot be checked now. "
-                f"Repair it, or let the dataset define fingerprint(item, raw)."
-            )
+        self._attached = True
+
+    @property
+    def _may_be_down(self) -> bool:
+        return self.entries.has_failed or not self._attached
 
     def establish(self, load: Load, known: SampleDigests | None = None) -> SampleDigests:
         """Prove the header, or write it if there is none, unless that was done.
+
+        While the backend fails, nothing is proved; its entries are not to be used before.
 
         Args:
             load: Reads samples from the source.
@@ -139,6 +144,9 @@ class NamespaceProof:
         """
         if self.header is None and not self.looking_here:
             with self._lock:
+                # A backend that is down shows it here, and not while others wait for the note.
+                if self.header is None and not self.entries.failing and self._may_be_down:
+                    self._find()
                 if self.header is None and not self.entries.failing:
                     self._noting(lambda noted: self._establish(load, known, noted, None))
         header = self.header
@@ -193,8 +201,10 @@ class NamespaceProof:
     ) -> None:
         entries = self.entries
         codec, identity, key = entries.codec, entries.identity, entries.length
+        load = getattr(load, "source", load)  # not what another cache gives
         source = Source(load, codec, identity)
         self.header = None
+        entries.forget()
         what = f"the first look at the samples of the cache namespace {identity.namespace!r}"
         wait = self.claims.wait_for([key], what)
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 CHUNK = 1 << 26  # bytes; part of the format, since digests depend on it
+_ZEROS = memoryview(bytes(1 << 20))
 
 
 class Sums(NamedTuple):
@@ -20,10 +22,23 @@ class Sums(NamedTuple):
     digest: bytes | None = None
 
     def text(self) -> str | None:
-        """Return the digest, else the CRC, as manifests store it."""
-        if self.digest is not None:
-            return f"xxh3:{self.digest.hex()}"
-        return None if self.crc is None else f"crc32:{self.crc:08x}"
+        """Return them as manifests store them: "crc32:…", "xxh3:…", or both, with a space."""
+        crc = [] if self.crc is None else [f"crc32:{self.crc:08x}"]
+        digest = [] if self.digest is None else [f"xxh3:{self.digest.hex()}"]
+        return " ".join(crc + digest) or None
+
+
+def sums_in(text: str | None) -> Sums:
+    """Return the sums that a manifest stores; of text that is no sum, none."""
+    crc = digest = None
+    with suppress(ValueError):
+        for part in (text or "").split():
+            name, _, value = part.partition(":")
+            if name == "crc32":
+                crc = int(value, 16)
+            elif name == "xxh3":
+                digest = bytes.fromhex(value)
+    return Sums(crc, digest)
 
 
 class SumsOfContent:
@@ -43,6 +58,18 @@ class SumsOfContent:
         self._done: list[bytes] = []
         self._hasher = xxhash.xxh3_128()
         self._room = CHUNK
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is computed."""
+        return self._with_digest or self._crc is not None
+
+    def update_zeros(self, count: int) -> None:
+        """Add bytes of zero."""
+        while self.wanted and count:
+            block = _ZEROS[:count]
+            self.update(block)
+            count -= len(block)
 
     def update(self, data: bytes | memoryview) -> None:
         """Add the next bytes."""

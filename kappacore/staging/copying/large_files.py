@@ -13,14 +13,13 @@ import xxhash
 from kappacore.machine.system import opened
 from kappacore.staging.copying.digests import CHUNK, Sums, combine_crcs, combine_digests
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError
-from kappacore.staging.sources.base import Entry, Extent
 from kappacore.staging.target.manifest import FileRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kappacore.staging.sources.base import Source
+    from kappacore.staging.sources.base import Entry, Extent, Source
 
 _MARK = struct.Struct("<BI16s")  # which sums are known, CRC-32, digest
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
@@ -37,7 +36,8 @@ class LargeFile:
     """
 
     def __init__(self, entry: Entry, folder: Path, strategy: CopyStrategy):
-        name = xxhash.xxh3_128_hexdigest(repr(entry[:3]).encode("ascii", "backslashreplace"))
+        version = repr((*entry[:3], entry.crc)).encode("ascii", "backslashreplace")
+        name = xxhash.xxh3_128_hexdigest(version)
         self.entry = entry
         self.path = folder / name
         self._marks_path = folder / f"{name}.done"
@@ -69,7 +69,7 @@ class LargeFile:
         entry, offset = self.entry, index * CHUNK
         with source.open(entry) as content, opened(self.path, _FLAGS, entry.mode | 0o600) as file:
             whole = cast("Extent", content)
-            chunk = Extent(whole.fd, whole.offset + offset, self._size_of(index))
+            chunk = whole._replace(offset=whole.offset + offset, size=self._size_of(index))
             os.ftruncate(file, entry.size)
             sums = self._strategy.copy(chunk, file, offset, with_crc=self._with_crc, moved=moved)
         with opened(self._marks_path, _FLAGS) as marks:

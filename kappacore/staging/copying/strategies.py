@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kappacore.errors import StagingError
 from kappacore.staging.copying.digests import Sums, SumsOfContent
 from kappacore.staging.sources.base import Content, Deflated, Extent
+from kappacore.staging.sources.holes import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,12 +74,35 @@ class CopyStrategy:
             TooShortError: If the source has fewer bytes.
             DamagedError: If it does not unpack to its size.
         """
-        if isinstance(content, Extent) and not with_crc and not self.with_digest:
+        sums = SumsOfContent(with_crc=with_crc, with_digest=self.with_digest)
+        if not (isinstance(content, Extent) and content.sparse):
+            self._copy(content, target, offset, sums, moved)
+            return sums.value()
+        for part, is_hole in parts_of(content):
+            if is_hole:
+                sums.update_zeros(part.size)
+                moved(part.size)
+            else:
+                self._copy(part, target, offset, sums, moved)
+            offset += part.size
+        if os.fstat(target).st_size < offset:  # it ends with a hole
+            os.ftruncate(target, offset)
+        return sums.value()
+
+    def _copy(
+        self,
+        content: Content,
+        target: int,
+        offset: int,
+        sums: SumsOfContent,
+        moved: Callable[[int], None],
+    ) -> None:
+        """Copy content without holes, and add it to the sums."""
+        if isinstance(content, Extent) and not sums.wanted:
             done = self._copy_ranges(content, target, offset, moved)
             content = Extent(content.fd, content.offset + done, content.size - done)
             offset += done
-        sums = SumsOfContent(with_crc=with_crc, with_digest=self.with_digest)
-        for block in _inflated(content) if isinstance(content, Deflated) else _blocks(content):
+        for block in blocks_of(content):
             sums.update(block)
             view = memoryview(block)
             while len(view):
@@ -86,7 +110,6 @@ class CopyStrategy:
                 view = view[count:]
                 offset += count
             moved(len(block))
-        return sums.value()
 
     def _copy_ranges(
         self, source: Extent, target: int, offset: int, moved: Callable[[int], None]
@@ -112,6 +135,11 @@ class CopyStrategy:
             done += count
             moved(count)
         return done
+
+
+def blocks_of(content: Content) -> Iterator[bytes | memoryview]:
+    """Yield the blocks of content, unpacked; each is valid until the next."""
+    return _inflated(content) if isinstance(content, Deflated) else _blocks(content)
 
 
 def _blocks(content: Extent | Stream) -> Iterator[memoryview]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import os
 import threading
-import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -14,12 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kappacore.errors import KappaError, SourceChangedError, StagingError
+from kappacore.errors import KappaError, SourceChangedError, StagingError, UnsafeArchiveError
 from kappacore.machine.system import NO_SPACE, opened
 from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.copying.large_files import LargeFile
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError, TooShortError
-from kappacore.staging.sources.base import Entry, parent_of
+from kappacore.staging.sources.archive_safety import BROKEN
+from kappacore.staging.sources.base import Entry, Extent, parent_of
 from kappacore.staging.target.manifest import FileRecord
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from kappacore.staging.options import Options
     from kappacore.staging.progress import Progress
-    from kappacore.staging.sources.base import Source
+    from kappacore.staging.sources.base import Content, Source
     from kappacore.staging.target.manifest import Journal
     from kappacore.staging.target.paths import StagePaths
 
@@ -66,6 +65,7 @@ class Transfer:
         self._work: deque[Callable[[], None]] = deque()
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
+        self._last: Entry | None = None
 
     def plan(self, entries: list[Entry]) -> int:
         """Plan the copying of these files, and return the bytes of them that earlier tries left."""
@@ -147,7 +147,7 @@ class Transfer:
     def _copy(self, entry: Entry, folder: int) -> FileRecord:
         name = entry.path.rpartition("/")[2]
         moved = self._moved if entry.size > _BATCH_BYTES else lambda _: None
-        with self.source.open(entry) as content:
+        with self._content(entry) as content:
             fd = os.open(name, _NEW_FILE, entry.mode | 0o600, dir_fd=folder)
             try:
                 sums = self._strategy.copy(content, fd, with_crc=entry.crc is not None, moved=moved)
@@ -159,7 +159,19 @@ class Transfer:
                 raise
             finally:
                 os.close(fd)
+        self._last = entry
         return FileRecord(entry.size, entry.mtime_ns, sums.text())
+
+    @contextmanager
+    def _content(self, entry: Entry) -> Iterator[Content]:
+        """Open the content of a file; of a link to the file before it, in what was just copied."""
+        last = self._last
+        if not self.source.ordered or last is None or last.where != entry.where:
+            with self.source.open(entry) as content:
+                yield content
+            return
+        with opened(self.paths.tree / last.path, os.O_RDONLY | os.O_NOFOLLOW) as fd:
+            yield Extent(fd, 0, entry.size)
 
     def _copy_chunk(self, file: LargeFile, index: int) -> None:
         entry = file.entry
@@ -185,7 +197,9 @@ class Transfer:
         """Turn errors of one file into ones that say what to do."""
         try:
             yield
-        except (DamagedError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except UnsafeArchiveError:
+            raise
+        except (DamagedError, *BROKEN) as error:
             raise StagingError(
                 f"'{entry.path}' of '{self.source.path}' is damaged: {error}. Copy or pack the "
                 f"archive again; what was extracted is kept."

@@ -11,21 +11,26 @@ import unicodedata
 import zipfile
 import zlib
 from abc import abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from kappacore.errors import InvalidOptionError, StagingError, UnsafeArchiveError
-from kappacore.staging.sources.base import Entry, Source, parent_of, stamp_of
+from kappacore.sizes import parse_size
+from kappacore.staging.sources.base import DEEPEST, Entry, Source, parent_of
+from kappacore.staging.sources.stamps import stamp_of
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kappacore.staging.sources.exclude import Exclusion
+
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SMALL = 1 << 24  # bytes that any archive may unpack to, whatever its ratio
 # What the readers of zip and tar files raise for damaged ones.
-_BROKEN = (
+BROKEN = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError,
     ValueError, OverflowError, NotImplementedError, RecursionError,
 )  # fmt: skip
@@ -39,17 +44,26 @@ class ArchiveLimits:
         max_ratio: Unpacked bytes for each byte of the archive, over all members; 16 MiB are always
             allowed. Images come to about 1, text to 10, empty masks to a few hundred; deflate
             cannot exceed 1032.
-        max_bytes: Unpacked bytes over all members; None: as many as the disk has room for.
+        max_bytes: Unpacked bytes over all members, or a size such as ``"64GiB"``; None: as many as
+            the disk has room for.
         max_members: Number of files and folders.
+        similar_names: Whether names may differ in case or Unicode form only, as in folders. A disk
+            that takes such names for the same cannot hold them.
     """
 
     max_ratio: float = 200.0
-    max_bytes: int | None = None
+    max_bytes: int | str | None = None
     max_members: int = 50_000_000
+    similar_names: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.max_bytes, str):
+            object.__setattr__(self, "max_bytes", parse_size(self.max_bytes, 0))
         for name, value in vars(self).items():
-            if not (value is None and name == "max_bytes") and not (
+            if name == "similar_names":
+                if not isinstance(value, bool):
+                    raise InvalidOptionError(f"{name}={value!r} is neither True nor False.")
+            elif not (value is None and name == "max_bytes") and not (
                 isinstance(value, (int, float)) and value > 0
             ):
                 raise InvalidOptionError(
@@ -63,15 +77,22 @@ class Archive(Source):
     Args:
         path: The archive.
         limits: The most it may contain.
+        exclusion: What to leave out.
+
+    Attributes:
+        packed: Bytes of the archive.
     """
 
-    def __init__(self, path: Path, limits: ArchiveLimits):
-        mode = path.stat().st_mode
+    def __init__(self, path: Path, limits: ArchiveLimits, exclusion: Exclusion):
+        found = path.stat()
+        mode = found.st_mode
         self.path = path
+        self.packed = found.st_size
         self.mode = 0o700 | mode & 0o666 | (mode & 0o444) >> 2  # who may read it may enter
         self._mask = mode & 0o666
         self._limits = limits
-        self._stamp = stamp_of(path, "archive")
+        self._exclusion = exclusion
+        self._stamp = stamp_of(path, self.kind)
 
     @abstractmethod
     def _members(self) -> Iterator[Entry]:
@@ -79,25 +100,44 @@ class Archive(Source):
 
     def scan(self) -> list[Entry]:
         """List all folders, then the files that are not staging's own."""
-        names = MemberNames(self.path)
+        names = MemberNames(self.path, similar=self._limits.similar_names)
         files = []
-        try:
+        with self._damage_explained():
             for entry in self._members():
                 path = names.add(entry.path, entry.is_folder)
                 if not (entry.is_folder or any(map(is_bookkeeping, path.split("/")))):
                     files.append(entry._replace(path=path))
+        found = [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
+        return [entry for entry in found if not self._exclusion.covers(entry.path)]
+
+    def outline(self, levels: int) -> Iterator[str]:
+        with self._damage_explained():
+            for name in self._names():
+                parts = clean_parts(self.path, name)
+                path = "/".join(parts[:levels])
+                if path and not (any(map(is_bookkeeping, parts)) or self._exclusion.covers(path)):
+                    yield path
+
+    def _names(self) -> Iterator[str]:
+        """Yield the names of members, as far as they are quickly read."""
+        return (entry.path for entry in self._members())
+
+    def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
+        same = self.path.exists() and stamp_of(self.path, self.kind) == self._stamp
+        return [] if same else [f"'{self.path}' was written to"]
+
+    @contextmanager
+    def _damage_explained(self) -> Iterator[None]:
+        """Turn what readers raise for a damaged archive into an error that says what to do."""
+        try:
+            yield
         except StagingError:
             raise
-        except _BROKEN as error:
+        except BROKEN as error:
             raise StagingError(
                 f"'{self.path}' cannot be read as a {self.kind} file: {error}. It may be "
                 f"incomplete: copy or pack it again."
             ) from error
-        return [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
-
-    def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
-        same = self.path.exists() and stamp_of(self.path, "archive") == self._stamp
-        return [] if same else [f"'{self.path}' was written to"]
 
     def _permissions(self, mode: int) -> int:
         """Return the permission bits of a member, no wider than the archive's own."""
@@ -105,11 +145,12 @@ class Archive(Source):
 
     def check_size(self, size: int, members: int = 0) -> None:
         """Refuse the archive if it unpacks to too many bytes or members."""
-        limits, packed = self._limits, self._stamp[0]
+        limits, packed = self._limits, self.packed
+        most = cast("int | None", limits.max_bytes)  # no text any more
         if members > limits.max_members:
             why, limit = f"has more than {limits.max_members} members", "max_members"
-        elif limits.max_bytes is not None and size > limits.max_bytes:
-            why, limit = f"unpacks to {size} bytes, more than {limits.max_bytes}", "max_bytes"
+        elif most is not None and size > most:
+            why, limit = f"unpacks to {size} bytes, more than {most}", "max_bytes"
         elif size > max(_SMALL, limits.max_ratio * packed):
             why = (
                 f"unpacks to {size} bytes or more from {packed}, over {limits.max_ratio:g} for each"
@@ -136,11 +177,13 @@ class MemberNames:
 
     Args:
         archive: The archive, for messages.
+        similar: Whether names may differ in case or Unicode form only.
     """
 
-    def __init__(self, archive: Path):
+    def __init__(self, archive: Path, *, similar: bool):
         self.folders: set[str] = set()  # all that are members or contain some
         self._archive = archive
+        self._similar = similar
         self._files: set[str] = set()
         self._spellings: dict[str, str] = {}
 
@@ -150,7 +193,7 @@ class MemberNames:
         Raises:
             UnsafeArchiveError: If the name leads out of the folder or collides with another.
         """
-        path = "/".join(self._parts(name))
+        path = "/".join(clean_parts(self._archive, name))
         if not path:
             if not is_folder:
                 self._refuse(name, "is not the name of a file")
@@ -169,29 +212,52 @@ class MemberNames:
             self._check_spelling(name, path)
         return path
 
-    def _parts(self, name: str) -> list[str]:
-        if "\0" in name or "\\" in name:
-            self._refuse(name, "has a character with another meaning on other systems")
-        if name.startswith("/"):
-            self._refuse(name, "is absolute")
-        if _DRIVE.match(name):
-            self._refuse(name, "has a drive letter")
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        if ".." in parts:
-            self._refuse(name, "leads out of the folder")
-        if any(len(os.fsencode(part)) > 255 for part in parts) or len(os.fsencode(name)) > 3000:
-            self._refuse(f"{name[:60]}…", "is too long for a file system")
-        return parts
-
     def _check_spelling(self, name: str, path: str) -> None:
         """Refuse two paths that a disk ignoring case or normalising Unicode would merge."""
+        if self._similar:
+            return
         key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
         other = self._spellings.setdefault(key, path)
         if other != path:
-            self._refuse(name, f"differs from '{other}' only in case or Unicode form")
+            _refuse(
+                self._archive,
+                f"has a member {name!r} that differs from '{other}' only in case or Unicode form",
+                "If the target's disk tells them apart, allow it: "
+                "limits=ArchiveLimits(similar_names=True) of kappacore.staging, or --similar-names "
+                "on the command line.",
+            )
 
     def _refuse(self, name: str, why: str) -> NoReturn:
         _refuse(self._archive, f"has a member {name!r} that {why}")
+
+
+def clean_parts(archive: Path, name: str) -> list[str]:
+    """Return the parts of a member's name, without empty ones and dots.
+
+    Raises:
+        UnsafeArchiveError: If it leads out of the archive, or cannot be a name everywhere.
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if why := _fault_of(name, parts):
+        short = name if len(name) < 300 else f"{name[:60]}…"
+        _refuse(archive, f"has a member {short!r} that {why}")
+    return parts
+
+
+def _fault_of(name: str, parts: list[str]) -> str | None:
+    if "\0" in name or "\\" in name:
+        return "has a character with another meaning on other systems"
+    if name.startswith("/"):
+        return "is absolute"
+    if _DRIVE.match(name):
+        return "has a drive letter"
+    if ".." in parts:
+        return "leads out of the folder"
+    if len(parts) > DEEPEST:
+        return f"is deeper than {DEEPEST} levels of folders"
+    if any(len(os.fsencode(part)) > 255 for part in parts) or len(os.fsencode(name)) > 3000:
+        return "is too long for a file system"
+    return None
 
 
 def _refuse(

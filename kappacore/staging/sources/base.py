@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-import stat
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kappacore.staging.target.paths import is_bookkeeping
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+
+DEEPEST = 200  # levels of folders; no dataset has more, and Python calls itself 1000 times at most
 
 
 class Entry(NamedTuple):
@@ -22,10 +27,16 @@ class Entry(NamedTuple):
     crc: int | None = None  # CRC-32 of the content, if the archive stores it
     where: Any = None  # what the source needs to find the content
     deflated: bool = False  # whether the archive stores the content so
+    data: int | None = None  # bytes that are not in holes; None: all, there are none
 
     @property
     def is_folder(self) -> bool:
         return self.size < 0
+
+    @property
+    def room(self) -> int:
+        """The bytes that it takes on a disk, but for what the file system adds."""
+        return self.size if self.data is None else self.data
 
 
 class Extent(NamedTuple):
@@ -34,6 +45,7 @@ class Extent(NamedTuple):
     fd: int
     offset: int
     size: int
+    sparse: bool = False  # whether it has holes
 
 
 class Deflated(NamedTuple):
@@ -76,6 +88,14 @@ class Source(ABC):
         """List all files and folders; each folder precedes its contents."""
 
     @abstractmethod
+    def outline(self, levels: int) -> Iterator[str]:
+        """Yield names of files and folders from the top down, as far as they are quickly read.
+
+        Args:
+            levels: How many names such a path has at most.
+        """
+
+    @abstractmethod
     def open(self, entry: Entry) -> AbstractContextManager[Content]:
         """Open the content of a file."""
 
@@ -92,16 +112,7 @@ def parent_of(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def stamp_of(path: Path, kind: str) -> list[int]:
-    """Return numbers that differ once an archive, or the top of a folder, has changed."""
-    found = path.stat()
-    stamp = [0 if stat.S_ISDIR(found.st_mode) else found.st_size, found.st_mtime_ns]
-    if kind == "zips" and path.is_dir():
-        for name in visible_names(path):
-            stamp += stamp_of(path / name, "zip")
-    return stamp
-
-
 def visible_names(folder: Path) -> list[str]:
-    """Return the names in a folder that are not hidden, sorted."""
-    return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
+    """Return the names in a folder that are neither hidden nor the disk's, sorted."""
+    names = os.listdir(folder)  # noqa: PTH208
+    return sorted(name for name in names if not (name.startswith(".") or is_bookkeeping(name)))

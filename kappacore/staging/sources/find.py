@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import tarfile
 import zipfile
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
+from kappacore.staging.sources.archive_safety import BROKEN
 from kappacore.staging.sources.base import Source, visible_names
+from kappacore.staging.sources.exclude import Exclusion
 from kappacore.staging.sources.folder import FolderSource
 from kappacore.staging.sources.tar import TarSource
 from kappacore.staging.sources.zip import ZipSource, ZipsSource
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from kappacore.staging.sources.archive_safety import ArchiveLimits
+    from kappacore.staging.options import Options
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -47,12 +50,17 @@ def has_parts(source: Path, parts: Iterable[str]) -> bool:
     return any((source / part).is_dir() or (source / f"{part}.zip").is_file() for part in parts)
 
 
-def open_source(path: Path, limits: ArchiveLimits, workers: int) -> Source:
+def open_source(path: Path, options: Options) -> Source:
     """Open a source by its content.
+
+    Args:
+        path: The folder or archive.
+        options: Those of staging, for its limits and number of threads.
 
     Raises:
         StagingError: If it cannot be staged, or is itself incomplete.
     """
+    limits, exclusion = options.limits, Exclusion(options.exclude)
     if path.is_dir():
         names = {KAPPADATA_START, KAPPADATA_END, UNFINISHED} & set(os.listdir(path))  # noqa: PTH208
         if UNFINISHED in names or names == {KAPPADATA_START}:
@@ -61,12 +69,14 @@ def open_source(path: Path, limits: ArchiveLimits, workers: int) -> Source:
                 f"Complete it first, or stage from where it was copied from."
             )
         zips = _zips_in(path)
-        return ZipsSource(path, zips, limits) if zips else FolderSource(path, workers)
+        if zips:
+            return ZipsSource(path, zips, limits, exclusion)
+        return FolderSource(path, options.threads, exclusion)
     kind = _kind_of_file(path)
     if kind == "zip":
-        return ZipSource(path, limits)
+        return ZipSource(path, limits, exclusion)
     if kind in ("tar", "tar.gz"):
-        return TarSource(path, limits, packed=kind == "tar.gz")
+        return TarSource(path, limits, exclusion, packed=kind == "tar.gz")
     raise StagingError(
         f"'{path}' is {kind}, which cannot be staged. Give a folder, or an archive: zip, tar or "
         f"tar.gz."
@@ -98,14 +108,13 @@ def _kind_of_file(path: Path) -> str:
             return "tar.gz"
         if head[257:262] == b"ustar":
             return "tar"
-        file.seek(0)
-        if zipfile.is_zipfile(file):  # with something before it
-            return "zip"
-        file.seek(0)
-        try:
+        with suppress(*BROKEN):
+            file.seek(0)
+            if zipfile.is_zipfile(file):  # with something before it
+                return "zip"
+        with suppress(*BROKEN):
+            file.seek(0)
             if head:
                 tarfile.open(fileobj=file, mode="r:").close()  # of before 1988, without a mark
                 return "tar"
-        except tarfile.TarError:
-            pass
     return "not a known kind of archive"

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from kappacore.errors import StagingError
 from kappacore.machine.system import opened
-from kappacore.staging.sources.base import Entry, Extent, Source
+from kappacore.staging.sources.base import DEEPEST, Entry, Extent, Source
+from kappacore.staging.sources.holes import parts_of
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kappacore.staging.sources.exclude import Exclusion
+
+_SMALL = 1 << 16  # bytes; holes in smaller files do not matter
 # A folder to list: its relative path, and (device, inode) of each folder from the top to it.
 _Folder = tuple[str, tuple[tuple[int, int], ...]]
 
@@ -27,14 +31,16 @@ class FolderSource(Source):
     Args:
         path: The folder.
         workers: Number of threads that list folders.
+        exclusion: What to leave out.
     """
 
     kind = "folder"
 
-    def __init__(self, path: Path, workers: int):
+    def __init__(self, path: Path, workers: int, exclusion: Exclusion):
         self.path = path
         self._root = os.fspath(path)
         self._workers = workers
+        self._exclusion = exclusion
         self.mode = path.stat().st_mode & 0o777
 
     def scan(self) -> list[Entry]:
@@ -50,11 +56,22 @@ class FolderSource(Source):
                 level = below
         return found
 
+    def outline(self, levels: int) -> Iterator[str]:
+        folders = [""]
+        for _ in range(levels):
+            below = []
+            for folder in folders:
+                for entry in self._list((folder, ()))[0]:
+                    yield entry.path
+                    if entry.is_folder:
+                        below.append(entry.path)
+            folders = below
+
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Extent]:
         # O_NONBLOCK: a pipe that has taken the file's path since must not block.
         with opened(f"{self._root}/{entry.path}", os.O_RDONLY | os.O_NONBLOCK) as fd:
-            yield Extent(fd, 0, entry.size)
+            yield Extent(fd, 0, entry.size, sparse=entry.data is not None)
 
     def changes(self, entries: list[Entry]) -> list[str]:
         before = {entry.path: (entry.size, entry.mtime_ns) for entry in entries}
@@ -81,9 +98,9 @@ class FolderSource(Source):
         except OSError as error:
             self._refuse(path, f"cannot be listed ({error.strerror})")
         for item in found:
-            if is_bookkeeping(item.name):
-                continue
             name = prefix + item.name
+            if is_bookkeeping(item.name) or self._exclusion.names(name):
+                continue
             try:
                 info = item.stat()
             except FileNotFoundError:
@@ -95,14 +112,29 @@ class FolderSource(Source):
                 if key in chain:
                     self._refuse(name, "is a link to a folder that contains it")
                 entries.append(Entry(name, -1, 0, info.st_mode & 0o777))
+                if len(chain) > DEEPEST:
+                    self._refuse(name, f"is deeper than {DEEPEST} levels")
                 folders.append((name, (*chain, key)))
             elif stat.S_ISREG(info.st_mode):
-                entries.append(Entry(name, info.st_size, info.st_mtime_ns, info.st_mode & 0o777))
+                entry = Entry(name, info.st_size, info.st_mtime_ns, info.st_mode & 0o777)
+                if info.st_blocks * 512 < info.st_size and info.st_size > _SMALL:
+                    entry = self._with_holes(entry)
+                entries.append(entry)
             else:
                 self._refuse(name, "is neither a file nor a folder")
         return entries, folders
 
+    def _with_holes(self, entry: Entry) -> Entry:
+        """Return the entry of a file that takes few blocks: it has holes, or is compressed."""
+        try:
+            with self.open(entry) as whole:
+                data = sum(part.size for part, is_hole in parts_of(whole) if not is_hole)
+        except OSError:  # copying it says what is wrong
+            return entry
+        return entry if data == entry.size else entry._replace(data=data)
+
     def _refuse(self, name: str, why: str) -> NoReturn:
+        name = name if len(name) < 300 else f"{name[:300]}…"
         raise StagingError(
             f"'{self._root}/{name}' {why}, so the dataset cannot be copied completely. Remove or "
             f"repair it in the source."

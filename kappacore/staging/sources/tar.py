@@ -11,36 +11,72 @@ import gzip
 import io
 import tarfile
 from contextlib import contextmanager
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits
+from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, clean_parts
 from kappacore.staging.sources.base import Entry, Extent, Stream
+from kappacore.staging.sources.tar_links import Link, Links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kappacore.staging.sources.exclude import Exclusion
+
+_LABEL = b"V"  # the type of a name for the whole archive
+_QUICK = 1000  # members of a compressed file that are soon unpacked
 _LONGEST_HEADER = 1 << 20  # bytes of names and attributes; tarfile reads them into memory
-_LATEST = 1 << 62  # nanoseconds
+_LATEST = 253_402_300_799 * 10**9  # nanoseconds: the end of the year 9999
 
 
 class TarSource(Archive):
-    """All members of a tar file, which must be regular files and folders.
+    """All members of a tar file: files, folders, and links to them, which are copied.
 
     Args:
         path: The archive.
         limits: The most it may contain.
+        exclusion: What to leave out.
         packed: Whether it is compressed by gzip.
     """
 
-    def __init__(self, path: Path, limits: ArchiveLimits, packed: bool):
-        super().__init__(path, limits)
+    def __init__(self, path: Path, limits: ArchiveLimits, exclusion: Exclusion, *, packed: bool):
         self.kind = "tar.gz" if packed else "tar"
+        super().__init__(path, limits, exclusion)
         self.ordered = packed
         self._raw = path.open("rb")
         self.file: Any = gzip.GzipFile(fileobj=self._raw) if packed else self._raw
 
     def _members(self) -> Iterator[Entry]:
+        members: dict[str, Entry | Link] = {}
+        linked = 0  # bytes that links stand for
+        for path, member in self._headers():
+            found: Entry | Link | None
+            if member.islnk():
+                found = members.get(self._inside(member))
+                if found is None or (isinstance(found, Entry) and found.is_folder):
+                    self._refuse_member(path, "is a link to no file before it")
+                linked += found.size if isinstance(found, Entry) else 0
+                found = found._replace(path=path) if isinstance(found, Entry) else found
+            else:
+                found = self._entry(path, member)
+            self.check_size(member.offset_data + linked, len(members))
+            before = members.pop(path, None)  # of two with one name the last counts
+            if isinstance(before, Entry) and before.is_folder != _is_folder(found):
+                self._refuse_member(path, "appears twice, once as a folder")
+            members[path] = found
+        self.file.seek(0)
+        files = [entry for entry in members.values() if isinstance(entry, Entry)]
+        if len(files) < len(members):
+            for entry in Links(members, self._refuse_member).files():
+                linked += max(0, entry.size)
+                self.check_size(linked, len(files))
+                files.append(entry)
+        # In the order of their contents, so that these are read once.
+        yield from sorted(files, key=lambda entry: entry.where or 0)
+
+    def _headers(self) -> Iterator[tuple[str, tarfile.TarInfo]]:
+        """Yield the members that are checked each for itself, with their clean paths."""
         count = 0
         reader = cast("IO[bytes]", _HeaderReader(self))
         with tarfile.open(fileobj=reader, mode="r:", encoding="utf-8") as archive:
@@ -48,15 +84,30 @@ class TarSource(Archive):
                 archive.members = []  # type: ignore[attr-defined]  # it would keep all
                 count += 1
                 self.check_size(member.offset_data + member.size, count)
-                self._check(member)
-                if member.isdir():
-                    yield Entry(member.name, -1, 0, self.mode)
+                if member.type == _LABEL:
                     continue
-                time = min(max(int(member.mtime * 10**9), 0), _LATEST)
-                mode = self._permissions(member.mode)
-                yield Entry(member.name, member.size, time, mode, where=member.offset_data)
+                self._check(member)
+                yield "/".join(clean_parts(self.path, member.name)), member
             self._check_end(archive.offset)
-        self.file.seek(0)
+
+    def _names(self) -> Iterator[str]:
+        found = (path for path, _ in self._headers())
+        return islice(found, _QUICK) if self.ordered else found
+
+    def _entry(self, path: str, member: tarfile.TarInfo) -> Entry | Link:
+        if member.isdir():
+            return Entry(path, -1, 0, self.mode)
+        time = min(max(int(member.mtime * 10**9), 0), _LATEST)
+        mode = self._permissions(member.mode)
+        entry = Entry(path, member.size, time, mode, where=member.offset_data)
+        return Link(member.linkname, entry) if member.issym() else entry
+
+    def _inside(self, member: tarfile.TarInfo) -> str:
+        """Return the clean path that a hard link leads to."""
+        name = member.linkname
+        if name.startswith("/") or ".." in name.split("/"):
+            self._refuse_member(member.name, "is a link that leads out of the archive")
+        return "/".join(clean_parts(self.path, name))
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Extent | Stream]:
@@ -71,10 +122,10 @@ class TarSource(Archive):
         self._raw.close()
 
     def _check(self, member: tarfile.TarInfo) -> None:
-        """Refuse a member that is neither a plain file nor a folder."""
-        if not (member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)):
-            is_link = member.issym() or member.islnk()
-            self._refuse_member(member.name, "is a link" if is_link else "is not a plain file")
+        """Refuse a member that is neither a plain file nor a folder nor a link."""
+        plain = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
+        if not (member.isdir() or member.type in plain):
+            self._refuse_member(member.name, "is not a plain file")
         if member.issparse():
             self._refuse_member(member.name, "is sparse")
         if member.size < 0:
@@ -91,6 +142,10 @@ class TarSource(Archive):
             self.check_size(self.file.tell())
         if first:
             raise tarfile.ReadError("its end is missing")
+
+
+def _is_folder(member: Entry | Link) -> bool:
+    return isinstance(member, Entry) and member.is_folder
 
 
 class _HeaderReader:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kappacore.errors import StagingError
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, MemberNames
 from kappacore.staging.sources.base import Deflated, Entry, Extent, Source, visible_names
+from kappacore.staging.sources.exclude import Exclusion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,12 +45,13 @@ class ZipSource(Archive):
     Args:
         path: The archive.
         limits: The most it may contain.
+        exclusion: What to leave out.
     """
 
     kind = "zip"
 
-    def __init__(self, path: Path, limits: ArchiveLimits):
-        super().__init__(path, limits)
+    def __init__(self, path: Path, limits: ArchiveLimits, exclusion: Exclusion):
+        super().__init__(path, limits, exclusion)
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def _members(self) -> Iterator[Entry]:
@@ -127,7 +129,7 @@ class ZipSource(Archive):
         """
         ordered = sorted(members, key=lambda member: member.header_offset)
         starts = [member.header_offset for member in ordered]
-        stops = dict(zip(starts, [*starts[1:], end], strict=True))
+        stops = dict(zip(starts, [*starts, end][1:], strict=True))
         for member in ordered:
             least = _HEADER.size + len(member.orig_filename) + member.compress_size
             overlaps = member.header_offset + least > stops[member.header_offset]
@@ -143,17 +145,21 @@ class ZipsSource(Source):
         path: The folder.
         zips: The zip files.
         limits: The most each may contain.
+        exclusion: What to leave out.
     """
 
     kind = "zips"
 
-    def __init__(self, path: Path, zips: list[Path], limits: ArchiveLimits):
+    def __init__(self, path: Path, zips: list[Path], limits: ArchiveLimits, exclusion: Exclusion):
         self.path = path
         self.mode = path.stat().st_mode & 0o777
-        self._zips = [ZipSource(file, limits) for file in zips]
+        self._limits = limits
+        self._exclusion = exclusion
+        all_of_it = Exclusion(())
+        self._zips = [ZipSource(file, limits, all_of_it) for file in zips]
 
     def scan(self) -> list[Entry]:
-        names = MemberNames(self.path)
+        names = MemberNames(self.path, similar=self._limits.similar_names)
         found = []
         for archive in self._zips:
             top = names.add(archive.path.name[: -len(".zip")], is_folder=False)
@@ -161,7 +167,11 @@ class ZipsSource(Source):
             for entry in archive.scan():
                 where = (archive, entry.where)
                 found.append(entry._replace(path=f"{top}/{entry.path}", where=where))
-        return found
+        return [entry for entry in found if not self._exclusion.covers(entry.path)]
+
+    def outline(self, levels: int) -> Iterator[str]:  # noqa: ARG002 - the top shows it
+        names = (archive.path.name[: -len(".zip")] for archive in self._zips)
+        return (name for name in names if not self._exclusion.names(name))
 
     def open(self, entry: Entry) -> AbstractContextManager[Extent | Deflated]:
         archive: ZipSource

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
-from kappacore.machine.system import opened
-from kappacore.staging.copying.digests import SumsOfContent
+from kappacore.staging.copying.contents import sums_of_file
+from kappacore.staging.copying.digests import sums_in
 from kappacore.staging.options import Options, as_path
 from kappacore.staging.progress import Progress, display
 from kappacore.staging.target.manifest import read_manifest, same_time
@@ -18,12 +20,10 @@ from kappacore.staging.target.paths import MANIFEST, UNFINISHED, is_bookkeeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
-    from pathlib import Path
 
     from kappacore.staging.progress import StageProgress
     from kappacore.staging.target.manifest import FileRecord
 
-_BLOCK = 1 << 20  # bytes
 _BATCH = 64  # files
 
 
@@ -87,10 +87,16 @@ def check_staged(
         StagingError: If the folder has no complete manifest.
         InvalidOptionError: If an option is invalid.
     """
-    root = as_path(target, "target").resolve()
+    root = Path(os.path.realpath(as_path(target, "target")))
     threads = Options(workers=workers).threads
-    unfinished = (root / UNFINISHED).exists()
-    found = read_manifest(root / MANIFEST)
+    try:
+        unfinished = (root / UNFINISHED).exists()
+        found = read_manifest(root / MANIFEST)
+    except OSError as error:
+        raise StagingError(
+            f"cannot check '{root}': {error.strerror} ('{error.filename}'). It must be a folder "
+            f"that you can read."
+        ) from error
     if found is None or unfinished:
         state = "is unfinished" if unfinished else "has no manifest"
         raise StagingError(
@@ -164,7 +170,10 @@ def _problem_of(path: str, record: FileRecord, contents: bool) -> str | None:
         if record.digest is None:
             same = same_time(info.st_mtime_ns, record.mtime_ns)
             return None if same else "was written to since it was staged"
-        same = _digest_of(path, record.digest) == record.digest
+        known = sums_in(record.digest)
+        with_digest = known.digest is not None
+        found = sums_of_file(path, with_crc=not with_digest, with_digest=with_digest)
+        same = found.digest == known.digest if with_digest else found.crc == known.crc
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     except OSError as error:
@@ -172,23 +181,16 @@ def _problem_of(path: str, record: FileRecord, contents: bool) -> str | None:
     return None if same else "has other content"
 
 
-def _digest_of(path: str, like: str) -> str | None:
-    """Return the digest of a file's content on the disk, not in the page cache."""
-    buffer = memoryview(bytearray(_BLOCK))
-    with_crc = like.startswith("crc32:")
-    sums = SumsOfContent(with_crc=with_crc, with_digest=not with_crc)
-    with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        while count := os.readv(fd, [buffer]):
-            sums.update(buffer[:count])
-    return sums.value().text()
-
-
 def _extra_files(root: Path, files: Container[str]) -> Iterator[str]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not is_bookkeeping(name)]
-        prefix = os.path.relpath(folder, root)
-        for name in names:
-            path = name if prefix == "." else f"{prefix}/{name}"
-            if not is_bookkeeping(name) and path not in files:
-                yield path
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        with suppress(PermissionError), os.scandir(f"{root}/{folder}") as found:
+            for item in found:
+                path = f"{folder}/{item.name}" if folder else item.name
+                if is_bookkeeping(item.name):
+                    continue
+                if item.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif path not in files:
+                    yield path

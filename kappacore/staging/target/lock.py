@@ -9,18 +9,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import getpass
+import io
 import os
 import socket
+import stat
 import time
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError, StagingTimeoutError, StorageError
-from kappacore.machine.locks import check_locks, try_lock
+from kappacore.machine.locks import check_locks, flock, is_at, try_lock
 from kappacore.machine.system import opened
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable
     from pathlib import Path
 
@@ -28,6 +30,16 @@ if TYPE_CHECKING:
 
 _LOG_AGAIN = 60.0  # seconds
 _POLL = 0.05  # seconds
+# Locks on other users' files. As with all locks, a forked child must not hold its parent's.
+_others: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for lock in list(_others):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 def target_lock(
@@ -63,7 +75,8 @@ def release_lock(paths: StagePaths, lock: io.FileIO) -> None:
     if lock.closed:  # in a forked child: the lock is its parent's
         return
     try:
-        paths.holder.unlink(missing_ok=True)
+        with suppress(PermissionError):  # another user's
+            paths.holder.unlink(missing_ok=True)
     finally:
         # Explicitly, not by closing: a process that Python did not fork may have it open.
         fcntl.flock(lock, fcntl.LOCK_UN)
@@ -95,7 +108,24 @@ def _wait(paths: StagePaths, timeout: float | None, log: Callable[[str], None]) 
 
 
 def _try(paths: StagePaths) -> io.FileIO | None:
-    """Return the lock of a target; None if another process or thread holds it."""
+    """Return the lock of a target; None if another process or thread works on it."""
+    lock = _try_file(paths)
+    if lock is None:
+        return None
+    try:
+        _open_to_all(lock)
+        in_use = is_in_use(paths.work)  # by one whose lock file was removed
+    except BaseException:
+        lock.close()
+        raise
+    if in_use:
+        lock.close()
+        return None
+    return lock
+
+
+def _try_file(paths: StagePaths) -> io.FileIO | None:
+    """Lock the file beside a target; None if another process or thread has locked it."""
     folder = paths.lock.parent
     try:
         if not folder.exists():
@@ -110,16 +140,61 @@ def _try(paths: StagePaths) -> io.FileIO | None:
     except PermissionError:
         if not paths.lock.exists():  # it cannot be made
             raise
-        raise StagingError(
-            f"'{paths.target}' is staged by {_owner(paths.lock)}, whose lock '{paths.lock}' you "
-            f"cannot open. Wait until it is complete, or choose another target."
-        ) from None
+        return _try_to_read(paths)
     except OSError as error:
         if error.errno != errno.ELOOP or not paths.lock.is_symlink():
             raise
         raise StagingError(
             f"'{paths.lock}' is in the way: it is a link, not a lock. Remove it."
         ) from None
+
+
+def is_in_use(work: Path) -> bool:
+    """Return whether a process works in a work folder, which it then has locked, too."""
+    try:
+        with opened(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as fd:
+            flock(fd, work, wait=False)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or whoever opens it says what is wrong
+        return False
+    return False
+
+
+def _open_to_all(lock: io.FileIO) -> None:
+    """Let every user open a lock file, whatever the umask: it is empty."""
+    found = os.fstat(lock.fileno())
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o644:
+        os.fchmod(lock.fileno(), 0o644)
+
+
+def _try_to_read(paths: StagePaths) -> io.FileIO | None:
+    """Return the lock on a file of another user; None if somebody holds it.
+
+    Its owner may be long gone: whether it is held only the kernel knows.
+    """
+    try:
+        fd = os.open(paths.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:  # removed meanwhile
+        return None
+    except PermissionError:
+        raise StagingError(
+            f"'{paths.target}' is staged by {_owner(paths.lock)}, whose lock '{paths.lock}' you "
+            f"cannot open. Wait until it is complete, or choose another target."
+        ) from None
+    lock = io.FileIO(fd, "r")
+    _others.add(lock)
+    try:
+        flock(fd, paths.lock, wait=False)
+        if is_at(fd, paths.lock):
+            return lock
+    except BlockingIOError:
+        pass
+    except BaseException:
+        lock.close()
+        raise
+    lock.close()
+    return None
 
 
 def _write_holder(path: Path, source: str) -> None:
@@ -131,9 +206,10 @@ def _write_holder(path: Path, source: str) -> None:
         f"process {os.getpid()} of {user} on {socket.gethostname()} has been staging from "
         f"'{source}' since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     )
-    path.unlink(missing_ok=True)  # left by a kill, or a link meant to be followed
-    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644) as fd:
-        os.write(fd, os.fsencode(text))
+    with suppress(PermissionError):  # another user's, in a folder like /tmp; it is only a note
+        path.unlink(missing_ok=True)  # left by a kill, or a link meant to be followed
+        with opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644) as fd:
+            os.write(fd, os.fsencode(text))
 
 
 def _describe(path: Path) -> str:

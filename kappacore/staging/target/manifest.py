@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _FORMAT = "kappacore-manifest"
 _VERSION = 1
 _TAIL = 1 << 16  # more than the last line ever needs
+_EARLIEST, _LATEST = -(1 << 31) * 10**9, ((1 << 31) - 1) * 10**9  # nanoseconds: 1901 and 2038
 _CLOCK = 2_000_000_000  # nanoseconds: the coarsest resolution of times in file systems
 
 
@@ -39,7 +40,7 @@ class FileRecord(NamedTuple):
 
     size: int
     mtime_ns: int
-    digest: str | None  # "xxh3:<32 hexadecimal digits>" or "crc32:<8>"
+    digest: str | None  # "crc32:<8 hexadecimal digits>", "xxh3:<32>", or both with a space
 
 
 class Manifest(NamedTuple):
@@ -57,7 +58,11 @@ class Manifest(NamedTuple):
 
 
 def same_time(one: int, other: int) -> bool:
-    """Return whether two times of modification, in ns, are equal as file systems keep them."""
+    """Return whether two times of modification, in ns, are equal as file systems keep them.
+
+    Times that some cannot keep are all the same.
+    """
+    one, other = (min(max(time, _EARLIEST), _LATEST) for time in (one, other))
     return abs(one - other) < _CLOCK
 
 

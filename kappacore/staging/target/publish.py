@@ -8,6 +8,7 @@ import filecmp
 import os
 import stat
 import time
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,11 @@ from kappacore.errors import StagingError
 from kappacore.machine.system import opened
 from kappacore.staging.sources.base import parent_of
 from kappacore.staging.target.manifest import (
+    FileRecord,
     Manifest,
     is_unchanged,
     read_manifest,
+    same_time,
     write_manifest,
 )
 from kappacore.staging.target.paths import (
@@ -30,14 +33,20 @@ from kappacore.staging.target.paths import (
 from kappacore.staging.target.state import staged_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Container, Iterable, Mapping
     from pathlib import Path
 
+    from kappacore.staging.sources.base import Entry
+
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUSY)
+_DIFFERS = "differs from the source, and staging did not put it there"
+_NEITHER = FileRecord(-1, 0, None)  # no file has this size
 _STAYS = (errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR)
 
 
-def publish(paths: StagePaths, dataset: Manifest, known: Manifest) -> float:
+def publish(
+    paths: StagePaths, dataset: Manifest, known: Manifest, brought: Collection[str]
+) -> float:
     """Move the tree of the work folder to the target, and return the seconds its disk took.
 
     A target that does not exist appears at once, complete. Into one that exists, new files are
@@ -48,6 +57,7 @@ def publish(paths: StagePaths, dataset: Manifest, known: Manifest) -> float:
         dataset: All files and folders of the dataset.
         known: Files and folders that staging has put into the target. They may be replaced, and
             those that the dataset no longer has are removed.
+        brought: The files of the dataset that are in the tree.
 
     Raises:
         StagingError: If something in the target is in the way; it is left as it is.
@@ -58,13 +68,28 @@ def publish(paths: StagePaths, dataset: Manifest, known: Manifest) -> float:
     seconds = sync_disk(paths.tree)
     paths.target.parent.mkdir(parents=True, exist_ok=True)
     if paths.work.parent == paths.target or not _renamed(paths.tree, paths.target):
-        _merge_all(paths, dataset, known)
+        _merge_all(paths, dataset, known, brought)
         seconds += sync_disk(paths.target)
         fresh.replace(paths.target / MANIFEST)
         (paths.target / UNFINISHED).unlink(missing_ok=True)
         _sync_folder(paths.target)
     _sync_folder(paths.target.parent)
     return seconds
+
+
+def check_way(target: Path, files: Mapping[str, Entry], ours: Container[str]) -> None:
+    """Refuse a file in the target that is in the way by its size, before anything is copied.
+
+    Args:
+        target: The target.
+        files: The files of the dataset.
+        ours: The files in the target that may be replaced.
+    """
+    for path in (path for path in files if path not in ours):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = os.lstat(target / path)
+            if stat.S_ISREG(found.st_mode) and found.st_size != files[path].size:
+                _refuse(target / path, _DIFFERS)
 
 
 def replace_manifest(paths: StagePaths, dataset: Manifest) -> None:
@@ -112,7 +137,9 @@ def sync_disk(folder: Path) -> float:
     return time.monotonic() - started
 
 
-def _merge_all(paths: StagePaths, dataset: Manifest, known: Manifest) -> None:
+def _merge_all(
+    paths: StagePaths, dataset: Manifest, known: Manifest, brought: Collection[str]
+) -> None:
     """Move the tree into the target, all but the manifest; the target is marked before."""
     stale = _stale_files(paths.target, known, dataset)
     stale_folders = set(known.folders).difference(dataset.folders)
@@ -120,7 +147,10 @@ def _merge_all(paths: StagePaths, dataset: Manifest, known: Manifest) -> None:
     mark = paths.work / UNFINISHED
     mark.unlink(missing_ok=True)
     both = {*known.folders, *dataset.folders}
-    write_manifest(mark, Manifest({**known.files, **dataset.files}, sorted(both), dataset.summary))
+    # Of a file that looks like the one it replaces, nobody could tell which of them is there.
+    alike = {path: _NEITHER for path in brought if _is_alike(path, known, dataset)}
+    files = {**known.files, **dataset.files, **alike}
+    write_manifest(mark, Manifest(files, sorted(both), dataset.summary))
     sync_disk(paths.work)
     mark.replace(paths.target / UNFINISHED)
     _sync_folder(paths.target)
@@ -129,6 +159,14 @@ def _merge_all(paths: StagePaths, dataset: Manifest, known: Manifest) -> None:
     for folder in dataset.folders:  # a part is now a part of the whole
         for name in (MANIFEST, UNFINISHED):
             (paths.target / folder / name).unlink(missing_ok=True)
+
+
+def _is_alike(path: str, known: Manifest, dataset: Manifest) -> bool:
+    """Return whether a file of the dataset has the size and time of the one in the target."""
+    before, after = known.files.get(path), dataset.files[path]
+    if before is None or before.size != after.size:
+        return False
+    return same_time(before.mtime_ns, after.mtime_ns)
 
 
 def _stale_files(target: Path, known: Manifest, dataset: Manifest) -> list[str]:
@@ -199,7 +237,7 @@ def _merge(
             kind_here = "folder" if is_folder else "file"
             _refuse(there, f"is a {kind} where the source has a {kind_here}")
         elif path not in ours and not filecmp.cmp(here, there, shallow=False):
-            _refuse(there, "differs from the source, and staging did not put it there")
+            _refuse(there, _DIFFERS)
         elif path in ours and not dry_run:
             here.replace(there)
 

@@ -23,17 +23,17 @@ from kappacore.staging.target.paths import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
 
 class Status(Enum):
     """How far a target is, and whose it is."""
 
-    MISSING = auto()  # or an empty folder, or one that contains only empty folders
+    MISSING = auto()  # or a folder that contains only empty folders and hidden things
     COMPLETE = auto()  # has its manifest
     KAPPADATA = auto()  # completed by KappaData
-    FOUND = auto()  # somebody else's
+    FOUND = auto()  # somebody else's, or a copy by hand
     PARTS = auto()  # parts of it were staged separately
     UNFINISHED = auto()  # being completed by staging
     KAPPADATA_UNFINISHED = auto()
@@ -44,7 +44,7 @@ class TargetState(NamedTuple):
 
     Attributes:
         status: How far it is.
-        summary: That of its manifest, if it is complete.
+        summary: That of its manifest, or of the manifest of ``above``, if it is complete.
         parts: Folders in it that were staged separately.
         only_parts: Whether it contains nothing else.
         above: The staged folder that it is a part of.
@@ -98,24 +98,36 @@ def staged_folders(target: Path) -> tuple[tuple[str, ...], bool]:
     return tuple(parts), alone
 
 
-def known_files(target: Path, state: TargetState, wanted: Collection[str]) -> Manifest:
+def known_files(
+    target: Path,
+    state: TargetState,
+    wanted: Collection[str],
+    is_from: Callable[[dict[str, Any] | None, str], bool],
+) -> tuple[Manifest, set[str]]:
     """Return the files and folders of a dataset that staging has put into a target.
 
     Args:
         target: The target.
         state: Its state.
         wanted: The folders of the dataset; a part staged to another folder is not part of it.
+        is_from: Tells by the summary of a manifest, and the part it is of, whether its files came
+            from the source as it is now.
+
+    Returns:
+        The files and folders, and which of the files came from elsewhere, or nobody knows.
     """
-    files: dict[str, FileRecord] = {}
+    files: dict[str, FileRecord] = dict(state.known)
+    foreign = set(files)
     folders: set[str] = set()
-    for part in (part for part in state.parts if part in wanted):
+    for part in [*(part for part in state.parts if part in wanted), ""]:
+        prefix = f"{part}/" if part else ""
         for found in _manifests_in(target / part):
-            files.update({f"{part}/{name}": record for name, record in found.files.items()})
-    files.update(state.known)
-    for found in _manifests_in(target):
-        files.update(found.files)
-        folders.update(found.folders)
-    return Manifest(files, folders)
+            names = {f"{prefix}{name}": record for name, record in found.files.items()}
+            files.update(names)
+            (foreign.difference_update if is_from(found.summary, part) else foreign.update)(names)
+            if not part:
+                folders.update(found.folders)
+    return Manifest(files, folders), foreign
 
 
 def _manifests_in(folder: Path) -> list[Manifest]:
@@ -149,7 +161,7 @@ def _marked(target: Path) -> TargetState | None:
 
 def _unmarked(target: Path) -> TargetState:
     """Return the state of a target without marks: by what is around it and in it."""
-    if not _items(target):
+    if all(item.name.startswith(".") for item in _items(target)):
         return TargetState(Status.MISSING)
     for above in target.parents:
         if (found := read_manifest(above / UNFINISHED)) is not None:
@@ -163,7 +175,7 @@ def _unmarked(target: Path) -> TargetState:
                 return TargetState(Status.UNFINISHED, above=above, known=known)
             return TargetState(Status.FOUND)
         if os.path.lexists(above / MANIFEST):
-            return TargetState(Status.FOUND, above=above)
+            return TargetState(Status.FOUND, read_summary(above / MANIFEST), above=above)
         if os.path.lexists(above / KAPPADATA_START):
             if os.path.lexists(above / KAPPADATA_END):
                 break

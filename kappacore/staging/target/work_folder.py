@@ -5,25 +5,30 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kappacore.errors import NotEnoughSpaceError, StagingError, StorageError
-from kappacore.machine.locks import try_lock
+from kappacore.machine.locks import flock, own_lock, try_lock
 from kappacore.machine.system import boot_id
 from kappacore.sizes import format_size
+from kappacore.staging.copying.digests import sums_in
+from kappacore.staging.target.lock import is_in_use
 from kappacore.staging.target.manifest import is_unchanged, read_journal
 from kappacore.staging.target.paths import UNFINISHED, StagePaths
+from kappacore.staging.target.removal import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
+    from multiprocessing.util import Finalize
     from pathlib import Path
 
     from kappacore.staging.sources.base import Entry, Source
     from kappacore.staging.target.manifest import FileRecord
 
+_FORMAT = "kappacore-work"
+_FRESH = "state.json.new"
 _LINES = 256  # bytes of journal and manifest for each file
 
 
@@ -36,32 +41,65 @@ class WorkFolder:
 
     def __init__(self, paths: StagePaths):
         self.paths = paths
+        self._release: Finalize | None = None  # releases the folder
 
-    def open(self, source: Source, log: Callable[[str], None]) -> None:
+    def open(self, source: Source, stamp: list[int | str], log: Callable[[str], None]) -> None:
         """Make the folder, or continue with that of an earlier try.
 
-        The latter is removed if its source was another one, or if the machine has been restarted
-        since: its contents may never have reached the disk.
+        The latter is removed if its source was another one, such as an archive that was packed anew
+        since, or if the machine has been restarted: its contents may never have reached the disk.
+
+        Args:
+            source: What is to be copied.
+            stamp: That of the source.
+            log: Called with a line about a removal.
         """
         paths = self.paths
-        state = {"version": 1, "source": str(source.path), "kind": source.kind, "boot": boot_id()}
+        state = {
+            "format": _FORMAT,
+            "version": 1,
+            "source": str(source.path),
+            "kind": source.kind,
+            "stamp": None if source.kind == "folder" else stamp,
+            "boot": boot_id(),
+        }
         if os.path.lexists(paths.work):
             self._check_owner()
             if self._state() != state:
-                log(f"removing what an earlier try left in '{paths.work}'")
-                shutil.rmtree(paths.work)
-        is_new = not os.path.lexists(paths.work)
+                if os.path.lexists(paths.state):
+                    log(f"removing what an earlier try left in '{paths.work}'")
+                self.remove()
         paths.work.mkdir(mode=0o700, exist_ok=True)
+        self._lock()
+        if not paths.state.exists():
+            # First of all and at once: it shows whose folder this is.
+            fresh = paths.state.with_name(_FRESH)
+            fresh.write_text(json.dumps(state), encoding="ascii")
+            fresh.replace(paths.state)
         paths.tree.mkdir(source.mode | 0o700, exist_ok=True)
         paths.large.mkdir(exist_ok=True)
-        if is_new:
-            paths.state.write_text(json.dumps(state), encoding="ascii")
+
+    def close(self) -> None:
+        """Release the folder."""
+        if self._release is not None:
+            self._release()
+            self._release = None
 
     def remove(self) -> None:
-        """Remove the folder."""
-        if os.path.lexists(self.paths.work):
-            self._check_owner()
-            shutil.rmtree(self.paths.work)
+        """Remove the folder; what shows whose it is comes last."""
+        work, state = self.paths.work, self.paths.state
+        if not os.path.lexists(work):
+            return
+        self._check_owner()
+        with os.scandir(work) as found:
+            items = [item for item in found if item.name != state.name]
+        for item in items:
+            if item.is_dir(follow_symlinks=False):
+                remove_tree(item.path)
+            else:
+                os.unlink(item.path)  # noqa: PTH108
+        state.unlink(missing_ok=True)
+        work.rmdir()
 
     def complete_files(
         self, files: Mapping[str, Entry], folders: Container[str], *, with_digest: bool
@@ -81,7 +119,7 @@ class WorkFolder:
                     if path in folders:
                         below.append(path)
                     else:
-                        shutil.rmtree(item.path)
+                        remove_tree(item.path)
                 elif (
                     entry is not None
                     and record is not None
@@ -108,7 +146,7 @@ class WorkFolder:
         count, needed = 0, -kept
         for entry in entries:
             count += 1
-            needed += (-(-entry.size // block) if entry.size >= 0 else 1) * block
+            needed += (1 if entry.is_folder else -(-entry.room // block)) * block
         needed += count * _LINES
         free = disk.f_bavail * block
         if needed > free:
@@ -124,6 +162,19 @@ class WorkFolder:
                 f"disk."
             )
 
+    def _lock(self) -> None:
+        """Lock the folder, which holds off others even if the lock beside it is removed."""
+        self.close()
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._release = own_lock(self, fd := os.open(self.paths.work, flags))
+        try:
+            flock(fd, self.paths.work, wait=False)
+        except BlockingIOError:
+            raise StagingError(
+                f"another process has just begun to stage to '{self.paths.target}', too: its lock "
+                f"was removed. Stage again; that waits for it."
+            ) from None
+
     def _check_owner(self) -> None:
         found = self.paths.work.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
@@ -131,11 +182,18 @@ class WorkFolder:
                 f"'{self.paths.work}' is in the way: it should be the folder that staging works "
                 f"in, but is a link, a file, or another user's. Remove it if it is not needed."
             )
+        state = self._state()
+        is_ours = isinstance(state, dict) and state.get("format") == _FORMAT
+        if not is_ours and set(os.listdir(self.paths.work)) - {_FRESH}:  # noqa: PTH208
+            raise StagingError(
+                f"'{self.paths.work}' is in the way: it is a folder that staging did not make. "
+                f"Move it elsewhere, or remove it if it is not needed."
+            )
 
     def _state(self) -> object:
         try:
             return json.loads(self.paths.state.read_text(encoding="ascii"))
-        except (FileNotFoundError, ValueError):  # killed while it was made
+        except (OSError, ValueError):  # killed while it was made, or not staging's
             return None
 
 
@@ -150,14 +208,24 @@ def remove_leftovers(target: Path) -> None:
         return
     with lock:
         try:
-            if not os.path.lexists(target / UNFINISHED):
-                WorkFolder(paths).remove()
+            if not (os.path.lexists(target / UNFINISHED) or is_in_use(paths.work)):
+                with suppress(StagingError):  # another user's, or not staging's
+                    WorkFolder(paths).remove()
         finally:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def is_same(entry: Entry, record: FileRecord, *, with_digest: bool) -> bool:
     """Return whether a record is of this version of a file, with a digest if one is needed."""
-    return (record.size, record.mtime_ns) == (entry.size, entry.mtime_ns) and (
-        not with_digest or (record.digest or "").startswith("xxh3:")
+    return (
+        (record.size, record.mtime_ns) == (entry.size, entry.mtime_ns)
+        and (not with_digest or "xxh3:" in (record.digest or ""))
+        and has_same_crc(entry, record) is not False
     )
+
+
+def has_same_crc(entry: Entry, record: FileRecord) -> bool | None:
+    """Return whether a file and its record have the same CRC; None if either has none."""
+    if entry.crc is None or (crc := sums_in(record.digest).crc) is None:
+        return None
+    return crc == entry.crc

@@ -170,7 +170,10 @@ class Case:
                 self.open(namespace, length=length).clear()
 
         if self._lengths and self.shares and self.defines("clear"):
-            self.fork(clear).result()  # in a child, since a backend that a test has broken may hang
+            if self._children:  # what held a lock when it was killed may have left it locked
+                self.fork(clear).result()
+            else:
+                clear()
 
     def _close_opened(self) -> None:
         for backend in self._opened:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from kappacore.plugin_api import Item
 
-__all__ = ["CachedImageFolder"]
-
 _FOLDER_OPTIONS = tuple(inspect.signature(ImageFolder).parameters)
 
 

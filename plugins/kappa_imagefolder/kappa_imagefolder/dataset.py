@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from kappacore.plugin_api import Ctx, Item
 
-__all__ = ["ImageFolder", "ImagesAndClasses"]
-
 
 class ImagesAndClasses(KDDataset):
     """A ``KDDataset`` with the items ``x`` and ``class``, indexed like torchvision's datasets."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import socket
+import ssl
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -31,6 +33,8 @@ _PROBE = "kappa-redis-probe"  # not one of the engine's namespaces, whose names 
 _PROBE_TTL = 1000  # milliseconds
 _LOGIN_FAILURES = ("Authentication required", "invalid username-password", "AUTH")
 _CLUSTER_ERRORS = ("MOVED ", "CROSSSLOT ")
+#: A name that exists nowhere. EAI_AGAIN, which may pass, is another number.
+_UNKNOWN_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
 def find_server(url: str | None, max_bytes: float | str | None = None) -> str:
@@ -98,7 +102,7 @@ def _address(url: str, options: dict[str, Any]) -> Address:
 
 
 def _probe(address: Address, prefix: str) -> None:
-    """Try each command once. An unreachable server is not an error: it may come back."""
+    """Try each command once. A server that is down is not an error: it may come back."""
     try:
         with closing(open_server(address)) as server, address.errors_without_secrets():
             layout = Layout(prefix, _PROBE, server.tags)
@@ -117,8 +121,9 @@ def _probe(address: Address, prefix: str) -> None:
                 ("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1),
             ]
             replies = server.run(commands)
-    except redis.RedisError as error:
+    except (redis.RedisError, UnicodeError) as error:  # the latter of a name that is none
         _raise_if_final(error, address)
+        _raise_if_misaddressed(error, address)
         log.info("the Redis server %s cannot be reached now: %s", address.url, error)
         return
     lacking = [
@@ -163,12 +168,61 @@ def _raise_if_final(error: Exception, address: Address) -> None:
             f"cluster=True was given, but the Redis server {address.url} is not part of a cluster "
             f"(or this user may not run CLUSTER SLOTS). Leave cluster= out."
         )
+    elif "DB index is out of range" in text or "invalid DB index" in text:
+        advice = (
+            f"{where} has no such database ({text}). Give another number at the end of url=, or "
+            f"raise databases in the server's configuration."
+        )
+    elif isinstance(error, redis.InvalidResponse):
+        advice = f"{where} does not answer as Redis does ({text}). Give the right host and port."
     # redis-py 5 leaves the names in the text.
     elif isinstance(error, MovedError | ClusterCrossSlotError) or text.startswith(_CLUSTER_ERRORS):
         advice = f"{where} is part of a cluster. Give cluster=True."
     else:
         return
     raise InvalidOptionError(advice) from None
+
+
+def _raise_if_misaddressed(error: Exception, address: Address) -> None:
+    """Raise if no server can ever answer at this address; return if it is down for now."""
+    if issubclass(address.connection_class, redis.UnixDomainSocketConnection):
+        return
+    host, port = address.arguments["host"], address.arguments["port"]
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as unknown:
+        if isinstance(unknown, UnicodeError) or unknown.errno in _UNKNOWN_HOST:
+            raise InvalidOptionError(
+                f"The Redis server {address.url} does not exist: the host {host!r} is unknown "
+                f"({unknown}). Give the right host in url=."
+            ) from None
+        return  # the name cannot be resolved now
+    text = str(error)
+    with_tls = address.connection_class is redis.SSLConnection
+    # Without TLS a server waits for the rest of a handshake; with it, it hangs up.
+    sign = ("Timeout",) if with_tls else ("closed", "reset")
+    if any(word in text for word in sign) and _answers(address, not with_tls):
+        has, scheme = ("no TLS", "redis") if with_tls else ("TLS", "rediss")
+        raise InvalidOptionError(
+            f"The Redis server {address.url} has {has}. Begin url= with {scheme}://."
+        ) from None
+
+
+def _answers(address: Address, with_tls: bool) -> bool:
+    """Return whether a server answers with TLS, or without."""
+    arguments = address.arguments
+    timeout = arguments["socket_connect_timeout"]
+    try:
+        with socket.create_connection((arguments["host"], arguments["port"]), timeout) as plain:
+            if with_tls:
+                context = ssl.create_default_context()
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                context.wrap_socket(plain).close()  # nothing is sent, so nobody need be trusted
+                return True
+            plain.sendall(b"PING\r\n")
+            return plain.recv(1) in (b"+", b"-")
+    except OSError:
+        return False
 
 
 def _without_credentials(url: str) -> str:

@@ -54,6 +54,7 @@ from kappa_shared.layout import (
 from kappacore.errors import StorageError
 from kappacore.plugin_api import (
     ClaimWords,
+    Located,
     LockFile,
     check_file_limit,
     flock,
@@ -66,6 +67,7 @@ from kappacore.plugin_api import locked as locked_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+    from typing import Any
 
     from kappa_shared.budget import Budget
     from kappacore.plugin_api import Buffer, Load
@@ -158,6 +160,28 @@ class Arena:
             return None
         # Others have cleared or enlarged it. An entry still invalid after remapping is lost.
         return self.get(key) if self._follow() else _LOST
+
+    def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Located:
+        """Return where values lie in the mapped data; as :meth:`get`, for all keys at once."""
+        while True:
+            words = np.asarray(self._values)[keys]
+            offsets = words ^ np.uint64(self._base)
+            present = words != 0
+            if not np.any(present & (offsets >= self._size)) or not self._follow():
+                break
+        if not present.all():
+            self._known.generation = self._words[GENERATION]
+        data, whole = self._data, self._size
+        inside = present & (offsets < whole) & (offsets % ALIGN == ALIGN - _PREFIX_SIZE)
+        offsets = np.where(inside, offsets, 0).astype(np.int64)
+        prefixes = np.frombuffer(data, np.int64, len(data) // 8)
+        at, starts = offsets >> 3, offsets + _PREFIX_SIZE
+        sizes = prefixes[at]
+        # A value that a crash tore has no size, so it fails its check: see _LOST.
+        intact = inside & (prefixes[at + 1] == keys) & (sizes >= 0) & (sizes <= whole - starts)
+        starts, sizes = np.where(intact, starts, 0), np.where(intact, sizes, 0)
+        filled = max(min(self._words[CURSOR], whole), int((starts + sizes).max(initial=0)))
+        return Located((data,), (filled,), np.where(present, 0, -1), starts, sizes)
 
     def _follow(self) -> bool:
         before = self._data

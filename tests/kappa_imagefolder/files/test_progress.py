@@ -11,6 +11,8 @@ import subprocess
 import sys
 import termios
 
+import pytest
+
 from support.image_trees import make_tree
 
 
@@ -31,6 +33,7 @@ def on_a_terminal(command, environment):
     return output.decode()
 
 
+@pytest.mark.slow
 def test_a_scan_that_takes_long_shows_how_far_it_is(tmp_path):
     make_tree(tmp_path / "data", ["x/a.jpg", "y/b.jpg", "z/c.jpg"])
     code = (

@@ -72,6 +72,7 @@ def test_shared_reads_every_sample_once_and_never_again(
     assert namespaces_in(cache_folder) == []
 
 
+@pytest.mark.slow
 def test_workers_of_an_older_fork_server_use_the_folder_of_their_parent(log, tmp_path, monkeypatch):
     multiprocessing.forkserver.ensure_running()
     monkeypatch.setenv("KAPPACORE_DIR", str(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 import warnings
 
@@ -11,8 +12,16 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, StackDataset, Subset
 
-from kappacore import CachedDataset, CacheWrapper, ModeWrapper, TransformWrapper, explain
-from kappacore.errors import CacheClosedError
+import kappacore
+from kappacore import (
+    CacheBackend,
+    CachedDataset,
+    CacheWrapper,
+    ModeWrapper,
+    TransformWrapper,
+    explain,
+)
+from kappacore.errors import CacheClosedError, CacheWarning
 from support.cache_sources import Images, Samples, Stream
 
 SMALL = {"max_bytes": "1MiB"}
@@ -140,6 +149,16 @@ def test_explaining_one_cache_reads_no_sample(log, backend):
         assert cached.dataset.log.count() == {}
 
 
+def test_a_backend_that_fails_is_not_said_to_know_nothing(log):
+    with (
+        pytest.warns(CacheWarning, match="no route to host"),
+        CachedDataset(Samples(log), "flawed", flaw="raises") as cached,
+    ):
+        assert "fill: unknown, because the backend fails" in cached.explain()
+    with CachedDataset(Samples(log), "flawed", flaw="") as cached:
+        assert "fill: unknown, because the backend defines no info()" in cached.explain()
+
+
 # ---- what limits the epoch
 
 
@@ -192,7 +211,80 @@ def test_nothing_but_the_cache(log, backend):
         )
 
 
+class Flawed(CacheBackend):
+    """Of two methods; each may be slow, change what is stored, forget it, or raise."""
+
+    scope = "process"
+
+    def __init__(self, namespace, length, *, flaw):
+        self.values = {}
+        self.flaw = flaw
+
+    def get(self, key):
+        if self.flaw == "raises":
+            raise OSError("no route to host")
+        if self.flaw == "slow":
+            time.sleep(0.01)
+        value = self.values.get(key)
+        return value and value[:-1] + bytes([value[-1] ^ (self.flaw == "corrupts")])
+
+    def put(self, key, value):
+        if self.flaw != "forgets":
+            self.values[key] = b"".join(value)
+        return True
+
+
+@pytest.mark.filterwarnings("ignore:The cache backend")
+@pytest.mark.parametrize(
+    ("flaw", "expected"),
+    [
+        (
+            "slow",
+            r"The cache costs more than it saves: a sample takes 1\d.* ms from the cache and ",
+        ),
+        ("corrupts", "The cache is of no use: 10 stored values failed their check, and 0 passed"),
+        ("forgets", "The cache loses what it stores: for 10 samples 20 values were stored, and 0"),
+        ("raises", r"The cache backend fails \(operations so far: 1\), so samples come from the "),
+    ],
+)
+def test_a_backend_that_costs_more_than_it_saves(flaw, expected):
+    samples = [str(idx) for idx in range(10)]
+    with CachedDataset(samples, "flawed", flaw=flaw) as cached:
+        for _ in range(2):
+            assert list(cached) == samples
+        assert re.match(expected, last_line(cached))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def flawed():
+    kappacore.register_cache_backend("flawed", Flawed)
+    yield
+    kappacore.plugins.unregister_cache_backend("flawed")
+
+
+def test_a_form_is_only_advised_where_there_is_one(log):
+    with CacheWrapper(Images(log), "memory", form="raw", **SMALL) as cached:
+        dataset = ModeWrapper(TransformWrapper(cached, slow), "x")
+        assert "or form='decoded' if the cache has room" in last_line(dataset)
+    with CachedDataset(Samples(log), "memory", transform=slow, **SMALL) as cached:
+        assert last_line(cached) == (
+            "Decoding and transforms limit the epoch, not the storage: use more workers, or "
+            "cheaper transforms."
+        )
+
+
 # ---- it changes nothing
+
+
+@pytest.mark.parametrize("chosen", ["memory", ["memory", "shared"]])
+def test_its_own_reads_are_not_counted(log, chosen):
+    with CachedDataset(Samples(log), chosen) as cached:
+        cached.__getitems__([0, 1, 1])
+        before = cached.stats()
+        explain(cached)
+        assert cached.stats() == before
+        cached.__getitems__([0, 1])
+        assert (cached.stats() - before).hits == 2
 
 
 def test_random_states_are_as_before(log):

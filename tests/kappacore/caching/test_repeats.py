@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import warnings
 from typing import Any
 
 import pytest
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
-from kappacore import CachedDataset, CacheWrapper, KDDataset, ModeWrapper
+from kappacore import CachedDataset, CacheWrapper, KDConcatDataset, KDDataset, ModeWrapper
 from kappacore.errors import CacheWarning
 from kappacore.wrappers import OversamplingWrapper, RepeatWrapper, ShuffleWrapper, SubsetWrapper
 
@@ -25,11 +24,27 @@ class Uneven(KDDataset):
         return [0] * 150 + [1] * 50 + [2] * 20
 
 
+class Floats(Dataset[Any]):
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, idx: int) -> float:
+        return float(idx)
+
+
 ABOVE = [
     (OversamplingWrapper, "440 samples are stored of 220 different ones, as OversamplingWrapper"),
     (lambda ds: RepeatWrapper(ds, 3), "660 samples are stored of 220 .* as RepeatWrapper"),
     (lambda ds: SubsetWrapper(ds, [1, 2, 1]), "3 samples are stored of 2 .* as SubsetWrapper"),
     (lambda ds: ShuffleWrapper(RepeatWrapper(ds, 2)), "440 samples are stored of 220"),
+    (lambda ds: ds + ds, "440 samples are stored of 220 different ones, as KDConcatDataset"),
+    (
+        lambda ds: KDConcatDataset([ds, Uneven(), ds]),
+        "660 samples are stored of 440 different ones, as KDConcatDataset",
+    ),
 ]
 
 
@@ -57,6 +72,18 @@ def test_torchs_subset_may_repeat_too():
     source = [float(idx) for idx in range(10)]
     with pytest.warns(CacheWarning, match="4 samples are stored of 3 different ones, as Subset"):
         CachedDataset(Subset(source, [1, 2, 2, 3]), "memory").close()
+    with pytest.warns(CacheWarning, match="4 samples are stored of 3 different ones, as Subset"):
+        CachedDataset(Subset(source, [-1, 9, -2, 5]), "memory").close()
+
+
+def test_torchs_concatenation_may_repeat_too():
+    source, other = Floats(10), Floats(10)
+    for several, distinct in (([source] * 3, 10), ([source, other, source], 20)):
+        message = f"30 samples are stored of {distinct} different ones, as ConcatDataset"
+        with pytest.warns(CacheWarning, match=message):
+            CachedDataset(ConcatDataset(several), "memory").close()
+    with pytest.warns(CacheWarning, match="3 samples are stored of 2 different ones, as Concat"):
+        CachedDataset(Subset(ConcatDataset([source, source]), [0, 10, 1]), "memory").close()
 
 
 @pytest.mark.parametrize(
@@ -66,6 +93,9 @@ def test_torchs_subset_may_repeat_too():
         lambda ds: CacheWrapper(ShuffleWrapper(ds), "memory"),
         lambda ds: CacheWrapper(SubsetWrapper(ds, end=20), "memory"),
         lambda ds: CachedDataset(ModeWrapper(RepeatWrapper(ds, 2), "index x"), "memory"),
+        lambda ds: CacheWrapper(ds + Uneven(), "memory"),
+        lambda ds: CachedDataset(Subset(ConcatDataset([Floats(5), Floats(5)]), [0, -5]), "memory"),
+        lambda ds: CachedDataset(Subset(Floats(10), [-1, 5]), "memory"),
     ],
 )
 def test_nothing_is_said_where_samples_differ(right):
@@ -110,13 +140,17 @@ class Slow(list):  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_every_sample_is_counted_once_over_processes(method):
-    context = multiprocessing.get_context(method)
     sampler = [idx for start in range(0, 40, 4) for idx in (start, start, start + 1, 0)] * 2
     with CachedDataset(Slow(map(float, range(40))), "shared", check=False) as cached:
+        loader = DataLoader(
+            cached,
+            4,
+            sampler=sampler,
+            num_workers=2,
+            multiprocessing_context=method,
+            persistent_workers=method == "spawn",
+        )
         for epoch in (1, 2):
-            loader = DataLoader(
-                cached, 4, sampler=sampler, num_workers=2, multiprocessing_context=context
-            )
             assert [float(x) for batch in loader for x in batch] == list(map(float, sampler))
             stats = cached.stats()
             assert stats.samples == epoch * len(sampler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from kappacore import (
 )
 from kappacore.errors import InvalidItemError
 from kappacore.wrappers import RepeatWrapper, TransformWrapper
+from support.workers import workers
 
 LENGTH = 40
 OPTIONS = {"check": False}
@@ -120,6 +120,64 @@ def test_what_a_miss_returns_does_not_change_with_the_next_read():
         assert cached[1].tolist() == [1, 1, 1]
 
 
+def kind_of(value: Any) -> Any:
+    """Return the types in a value, and what can be written there."""
+    if isinstance(value, tuple | list | dict):
+        parts = value.values() if isinstance(value, dict) else value
+        return type(value), *map(kind_of, parts)
+    if isinstance(value, np.ndarray):
+        return type(value), value.dtype, value.flags.writeable, value.flags.aligned
+    return type(value), getattr(value, "dtype", None), getattr(value, "readonly", None)
+
+
+VALUES = [
+    b"abc",
+    bytearray(b"abc"),
+    np.arange(4.0),
+    np.zeros(0),
+    np.array([(1, 2.5)], "u1,f8"),
+    np.arange(6.0).reshape(2, 3).T,
+    torch.arange(3),
+    torch.ones(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    (b"abc", 7),
+    (7, "seven", None),
+    {"x": torch.arange(300), "y": [np.arange(300), b"abc" * 99, {"z": bytearray(3)}]},
+]
+
+
+@pytest.mark.parametrize("backend", ["memory", "shared", ["memory", "shared"]])
+@pytest.mark.parametrize("copy", [True, False, "unsafe"])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_what_a_miss_returns_is_what_a_hit_returns(value, copy, backend):
+    with CachedDataset([value] * 6, backend, copy=copy, **OPTIONS) as cached:
+        hit = [cached[0], cached[0]][1]
+        found = [cached[1], *cached.__getitems__([2, 3, 3, 0, 0])]
+        assert [kind_of(each) for each in found] == [kind_of(hit)] * len(found)
+        assert {repr(each) for each in found if copy is True} <= {repr(value)}
+
+
+def writable_parts(value: Any) -> list[Any]:
+    if isinstance(value, tuple | list | dict):
+        parts = value.values() if isinstance(value, dict) else value
+        return [each for part in parts for each in writable_parts(part)]
+    return [value] if isinstance(value, np.ndarray | torch.Tensor | bytearray) else []
+
+
+@pytest.mark.parametrize("backend", ["memory", "shared", ["memory", "shared"]])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_what_is_written_to_a_miss_reaches_nobody_else(value, backend):
+    with CachedDataset([value] * 6, backend, **OPTIONS) as cached:
+        wanted = repr(value)
+        found = [cached[1], *cached.__getitems__([2, 3, 3, 2])]
+        for number, each in enumerate(found):
+            for part in writable_parts(each):
+                part[:] = bytes(len(part)) if isinstance(part, bytearray) else 0
+            rest = found[number + 1 :]
+            assert [repr(other) for other in rest] == [wanted] * len(rest)
+        assert [repr(cached[idx]) for idx in range(6)] == [wanted] * 6
+        assert repr(value) == wanted
+
+
 @pytest.mark.parametrize(
     "around",
     [
@@ -152,11 +210,11 @@ def test_items_in_a_reused_buffer_are_cached_as_they_are_read(around, mode):
 def test_workers_cache_what_single_reads_give(method):
     for source in (Reused(), Padded()):
         with CachedDataset(source, "shared", **OPTIONS) as cached:
-            context = multiprocessing.get_context(method)
+            stay = method == "spawn"
+            loader = DataLoader(
+                cached, 8, collate_fn=list, persistent_workers=stay, **workers(method)
+            )
             for _ in range(2):
-                loader = DataLoader(
-                    cached, 8, num_workers=2, collate_fn=list, multiprocessing_context=context
-                )
                 found = [sample for batch in loader for sample in batch]
                 assert [sample.tolist() for sample in found] == [
                     source[idx].tolist() for idx in range(LENGTH)

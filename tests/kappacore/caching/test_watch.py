@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 from typing import Any
 
 import pytest
 import torch.utils.data
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, StackDataset, Subset
 
-from kappacore import CachedDataset, CacheWrapper, KDDataset, KDSubset, ModeWrapper
+from kappacore import (
+    CachedDataset,
+    CacheWrapper,
+    KDConcatDataset,
+    KDDataset,
+    KDSubset,
+    ModeWrapper,
+    as_kd,
+)
 from kappacore.errors import DatasetChangedError, InvalidOptionError
+from support.workers import workers
 
 
 class Source(Dataset[Any]):
@@ -87,6 +95,78 @@ def test_indices_that_are_assigned_anew_or_in_place_are_an_error():
                 cached[0], cached[1]
                 change(inner)
                 refuses(cached, "indices of its Subset changed")
+
+
+class Formatted(Source):
+    """Its fingerprint changes with its format, as that of Hugging Face does."""
+
+    _fingerprint = "a"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fingerprint = "plain"
+
+    def set_format(self) -> None:
+        self._fingerprint = "numpy"
+
+
+class Holder(Dataset[Any]):
+    def __init__(self, inner: Any) -> None:
+        self.inner = [inner]
+
+    def __len__(self) -> int:
+        return len(self.inner[0])
+
+    def __getitem__(self, idx: int) -> Any:
+        return self.inner[0][idx]
+
+
+AROUND = {
+    "concat": lambda ds: ConcatDataset([ds, Source()]),
+    "stack": lambda ds: StackDataset(ds, ds),
+    "held": Holder,
+    "items": lambda ds: ModeWrapper(as_kd(ds, ["x"]), "x"),
+    "concat of items": lambda ds: ModeWrapper(
+        KDConcatDataset([as_kd(ds, ["x"]), as_kd(Source(), ["x"])]), "x"
+    ),
+    "subset of a concat": lambda ds: Subset(ConcatDataset([ds, ds]), range(5)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::kappacore.errors.CacheWarning")
+@pytest.mark.parametrize("around", AROUND)
+def test_what_changes_further_inside_is_an_error(around):
+    subset = Subset(Source(), list(range(5, 15)))
+    with CachedDataset(AROUND[around](subset), "memory") as cached:
+        cached[0], cached[1]
+        subset.indices = list(subset.indices)
+        assert cached[0] == cached.__getitems__([0])[0]
+        pickle.loads(pickle.dumps(cached))[0]
+        subset.indices = subset.indices[::-1]
+        refuses(cached, "indices of its Subset changed")
+    formatted = Formatted()
+    with CachedDataset(AROUND[around](formatted), "memory") as cached:
+        cached[0]
+        formatted.set_format()
+        refuses(cached, "format of its Formatted changed")
+
+
+def test_prefill_and_columns_are_reads_too():
+    for filled in (False, True):
+        subset = Subset(Source(), list(range(5, 15)))
+        with CachedDataset(subset, "memory") as cached:
+            if filled:
+                cached.prefill(progress=False)
+            subset.indices[3] = 0
+            with pytest.raises(DatasetChangedError, match="sample 3 was sample 8 inside, and is 0"):
+                cached.prefill(progress=False)
+    items = Items()
+    with CacheWrapper(items, "memory") as wrapped:
+        items.values.pop()
+        with pytest.raises(DatasetChangedError):
+            wrapped.prefill(progress=False)
+        with pytest.raises(DatasetChangedError):
+            wrapped.getall_x()
 
 
 def test_equal_indices_are_no_change():
@@ -166,9 +246,6 @@ class Reported(Source):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_worker_sets_attributes_of_the_dataset_inside(method):
-    context = multiprocessing.get_context(method)
     with CachedDataset(Reported(), "shared", check=False) as cached:
-        loader = DataLoader(
-            cached, 5, num_workers=2, worker_init_fn=_set, multiprocessing_context=context
-        )
+        loader = DataLoader(cached, 5, worker_init_fn=_set, **workers(method))
         assert {int(value) for batch in loader for value in batch} == {9}

@@ -133,6 +133,7 @@ def test_clear_wants_names_or_all(capsys):
         assert "name the caches to remove, or --all" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_gc_leaves_an_empty_directory_behind_killed_programs(tmp_path, cache_folder, capsys):
     source = """
         import sys

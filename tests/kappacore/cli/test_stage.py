@@ -46,7 +46,7 @@ def test_errors_are_a_line_and_a_code(tmp_path):
     done = run_stage(tmp_path / "t")
     assert done.returncode == 2
     assert "SRC is missing" in done.stderr
-    assert run_stage(tmp_path, tmp_path / "t", "--max-ratio", "0").returncode == 1
+    assert run_stage(tmp_path, tmp_path / "t", "--max-ratio", "0").returncode == 2
 
 
 def test_a_bar_is_shown_on_a_terminal_only(tmp_path):

@@ -8,6 +8,7 @@ from kappacore.datasets import KDSubset, ModeWrapper, as_kd
 from kappacore.errors import UnknownItemError, UseModeWrapperError
 from kappacore.wrappers import TransformWrapper
 from support.numbers import BatchNumbers, Numbers, PlusOne, add_one
+from support.workers import workers
 
 
 def stack():
@@ -26,8 +27,7 @@ def load(mode, **options):
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_read_the_same_samples(method):
     expected = load("x y index", batch_size=8)
-    options = {"batch_size": 8, "num_workers": 2, "multiprocessing_context": method}
-    assert load("x y index", **options) == expected
+    assert load("x y index", batch_size=8, **workers(method)) == expected
     assert expected[0] == [11, 31, 51, 71, 91, 111, 131, 151]
 
 

@@ -164,6 +164,7 @@ def test_processes_that_come_and_go_at_random_never_find_a_half_removed_folder(t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_processes_killed_at_random_moments_leave_nothing_that_the_next_cannot_clean(tmp_path):
     rng = random.Random(0)
     for seed in range(15):

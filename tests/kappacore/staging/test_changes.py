@@ -13,7 +13,7 @@ from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.sources.folder import FolderSource
 from kappacore.staging.target.paths import MANIFEST, UNFINISHED, StagePaths
 from kappacore.staging.target.work_folder import WorkFolder
-from support.staging import SMALL, left_beside, make_tree, pack, tree_of
+from support.staging import SMALL, leave_work, left_beside, make_tree, pack, tree_of
 
 
 def staged_while(source, target, change, **options):
@@ -232,7 +232,7 @@ def test_after_a_restart_of_the_machine_what_was_not_published_is_copied_again(t
 def test_what_a_kill_after_publishing_left_is_removed_by_the_next_call(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     kappacore.stage(source, target)
-    make_tree(StagePaths(target).work, {"journal": b""})
+    leave_work(StagePaths(target), {"journal": b""})
     assert not kappacore.stage(source, target).copied
     assert left_beside(target) == []
 
@@ -240,7 +240,7 @@ def test_what_a_kill_after_publishing_left_is_removed_by_the_next_call(tmp_path)
 def test_what_a_kill_left_of_a_part_is_removed_once_the_whole_is_there(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     target.mkdir()
-    work = make_tree(StagePaths(target / "train").work, {"tree/a/1.jpg": b"half"})
+    work = leave_work(StagePaths(target / "train"), {"tree/a/1.jpg": b"half"})
     kappacore.stage(source, target)
     assert not work.exists()
 

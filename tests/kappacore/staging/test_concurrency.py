@@ -141,6 +141,7 @@ for moment in itertools.count():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["a part", "the whole", "the whole, which absorbs the part"])
 def test_another_process_may_finish_at_any_moment(tmp_path, case):
     make_tree(tmp_path / "s")

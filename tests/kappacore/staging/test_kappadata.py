@@ -91,9 +91,10 @@ def test_a_folder_of_zip_files_comes_out_as_folders(tmp_path):
 
 def test_what_was_copied_by_hand_is_left_alone(paths):
     source, local = paths
-    make_tree(local, {"train/mine.jpg": b"mine"})
+    mine = {**SMALL, "train/mine.jpg": b"mine", "labels.csv": b"mine"}
+    make_tree(local, mine)
     assert copy_folder(source, local) == (False, False, False, local)
-    assert tree_of(local) == {"train/mine.jpg": b"mine"}
+    assert tree_of(local) == mine
 
 
 def test_what_kappadata_finished_is_used(paths):

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import kappacore
 from kappacore.errors import InvalidOptionError, StagingError
 from kappacore.staging import check_staged
 from kappacore.staging.target.paths import MANIFEST
-from support.staging import SMALL, left_beside, make_tree, tree_of
+from support.staging import SMALL, left_beside, make_tree, small_disk, tree_of
 
 
 def test_a_folder_is_copied_completely_and_nothing_else_is_left(tmp_path):
@@ -176,6 +177,7 @@ def test_a_long_name_of_the_target_is_fine(tmp_path):
     assert tree_of(kappacore.stage(make_tree(tmp_path / "s"), target).path) == SMALL
 
 
+@pytest.mark.slow
 def test_files_of_several_chunks_are_copied_completely(tmp_path):
     source = make_tree(tmp_path / "s")
     size = 150 * 2**20
@@ -339,3 +341,32 @@ def test_a_target_below_a_folder_that_cannot_be_written_to(tmp_path, scratch):
     assert "StagingError: cannot stage to" in refused.stderr
     assert "Permission denied" in refused.stderr
     assert sorted(path.name for path in scratch.iterdir()) == ["mine", "source"]
+
+
+YEAR_3000 = 32_503_680_000 * 10**9  # nanoseconds
+
+
+def test_times_that_a_disk_cannot_keep(tmp_path):
+    """Memory keeps the year 3000; ext4 ends in 2446 or 2038."""
+    with small_disk(tmp_path / "memory", "8m") as memory:
+        source, target = make_tree(memory / "s"), tmp_path / "t"
+        os.utime(source / "labels.csv", ns=(YEAR_3000, YEAR_3000))
+        os.utime(source / "val/a/4.jpg", ns=(-3 * 10**18, -3 * 10**18))  # 1874
+        kappacore.stage(source, target)
+        assert check_staged(target).ok
+        os.utime(source)
+        assert not kappacore.stage(source, target).copied
+        assert not kappacore.stage(source, target, recheck=True).copied
+        (source / "labels.csv").write_bytes(b"4,5,6\n")
+        os.utime(source)
+        assert kappacore.stage(source, target).copied_files == 1
+
+
+def test_the_year_3000_in_a_tar_file(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("1.jpg")
+        member.mtime = YEAR_3000 // 10**9
+        tar.addfile(member)
+    with small_disk(tmp_path / "memory", "8m") as memory:
+        target = kappacore.stage(tmp_path / "a.tar", memory / "t").path
+        assert (target / "1.jpg").stat().st_mtime_ns == YEAR_3000

@@ -38,6 +38,7 @@ def installed(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
 
 
+@pytest.mark.slow
 def test_runs_inside_a_run_load_no_plugin_that_happens_to_be_installed(
     installed, tmp_path, monkeypatch
 ):

@@ -21,6 +21,7 @@ from kappacore.wrappers import (
 from support.labelled import Labelled
 from support.numbers import add_one
 from support.randoms import draw_one
+from support.workers import workers
 
 
 def stack(above=lambda dataset: dataset):
@@ -45,8 +46,7 @@ def read(loader):
 def test_workers_give_what_the_main_process_gives(method):
     mode = stack()
     expected = read(DataLoader(mode, batch_size=8))
-    options = {"num_workers": 2, "multiprocessing_context": method}
-    assert read(DataLoader(mode, batch_size=8, **options)) == expected
+    assert read(DataLoader(mode, batch_size=8, **workers(method))) == expected
 
 
 def test_workers_read_through_a_shared_cache():

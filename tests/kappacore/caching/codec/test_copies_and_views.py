@@ -107,6 +107,28 @@ def test_decoding_takes_one_copy_and_no_more() -> None:
     assert 1_500_000 <= peak < 1_510_000
 
 
+@pytest.mark.parametrize("name", corpus())
+def test_in_a_buffer_of_its_own_a_value_is_what_a_copy_is(name: str) -> None:
+    value = corpus()[name]
+    for sample in (value, [value, value]):
+        buffer = bytearray(b"").join(default_codec().encode(sample, 7))
+        back = decode(buffer, copy="own")
+        assert_identical(sample, back)
+        writes_everywhere(back)
+        assert_identical(sample, decode(b"".join(default_codec().encode(sample, 7))))
+
+
+def test_large_data_stays_in_a_buffer_of_its_own() -> None:
+    for sample in (SAMPLE["boxes"], SAMPLE["image"], SAMPLE):
+        buffer = bytearray(b"").join(default_codec().encode(sample, 7))
+        back = decode(buffer, copy="own")
+        memory = np.frombuffer(buffer, np.uint8)
+        parts = [back["boxes"], back["image"]] if isinstance(back, dict) else [back]
+        for part in parts:
+            assert np.shares_memory(memory, np.asarray(part))
+            part[...] = 1
+
+
 def test_encoding_refers_to_the_memory_of_the_value() -> None:
     array, tensor, data = np.zeros(100_000), torch.zeros(100_000), b"x" * 100_000
     pieces = default_codec().encode({"a": array, "t": tensor, "d": data}, 0)
@@ -242,6 +264,7 @@ def test_tensors_of_read_only_memory_come_without_a_warning() -> None:
         assert torch.equal(back, torch.arange(100.0))
 
 
+@pytest.mark.slow
 def test_a_view_keeps_the_memory_alive() -> None:
     class Memory(bytearray):
         pass

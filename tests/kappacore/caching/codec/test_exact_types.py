@@ -276,6 +276,18 @@ def test_nan_is_not_confused_by_reading_twice() -> None:
     assert sys.float_info.min == there_and_back(sys.float_info.min)
 
 
+def test_parts_of_mapped_files_come_back_as_the_arrays_they_are(tmp_path: pathlib.Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(12.0).reshape(4, 3))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    for value in (mapped[1], mapped[1:3], mapped.T, mapped[:, 1]):
+        assert type(value) is np.memmap
+        for sample in (value, [value, {"x": value}]):
+            plain = value.view(np.ndarray)
+            wanted = plain if sample is value else [plain, {"x": plain}]
+            assert_identical(wanted, there_and_back(sample))
+            assert default_codec().encode(sample, 0) == default_codec().encode(wanted, 0)
+
+
 def test_sizes_of_torch_come_back_as_the_tuples_they_are() -> None:
     value = {"shape": torch.zeros(2, 3).shape, "all": [torch.Size([]), (torch.Size([1]),)]}
     for copy in (True, False):

@@ -180,9 +180,8 @@ def test_numpy_strings_of_variable_size_are_refused() -> None:
     refuse(np.array(["a", "bc"], np.dtypes.StringDType()), "sample cannot")
 
 
-def test_memory_mapped_arrays_are_refused_with_advice(tmp_path: Any) -> None:
-    array = np.memmap(tmp_path / "x", dtype=np.uint8, mode="w+", shape=(3,))
-    refuse(array, "numpy.memmap", "Convert it to a plain ndarray")
+def test_other_subclasses_of_arrays_are_refused_with_advice() -> None:
+    refuse(np.rec.array([(1, 2.0)], "i4,f8"), "recarray", "Convert it to a plain ndarray")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -146,6 +146,7 @@ def test_damage_to_the_data_passes_where_nothing_is_verified() -> None:
     refuse(bytes(stored), "its digest differs")
 
 
+@pytest.mark.slow
 def test_equal_sets_are_stored_alike_in_every_process():
     program = (
         "from kappacore.caching.codec import default_codec\n"
@@ -243,6 +244,7 @@ for value in values:
 """
 
 
+@pytest.mark.slow
 def test_equal_sets_are_stored_alike_wherever_they_are() -> None:
     stored = {
         subprocess.run(

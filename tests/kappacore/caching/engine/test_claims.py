@@ -88,6 +88,7 @@ def test_processes_that_read_the_same_samples_at_the_same_time_read_each_once(tm
     keeper.close()
 
 
+@pytest.mark.slow
 def test_processes_that_read_the_same_batch_wait_for_each_other_in_no_circle(tmp_path):
     problems = fork.SimpleQueue()
     log = Log(tmp_path / "reads")

@@ -42,6 +42,7 @@ def test_entries_go_with_the_last_user(log, options, cache_folder):
     assert namespaces_in(cache_folder) == []
 
 
+@pytest.mark.slow
 def test_the_longest_wish_counts_and_runs_out(log, options):
     source = Samples(log)
     with CachedDataset(source, "lmdb", keep=2, **options) as cached:

@@ -8,7 +8,7 @@ import pytest
 
 import kappacore
 from kappacore import plugins
-from kappacore.caching.backends.base import backend_class
+from kappacore.caching.backends.base import CacheBackend, backend_class
 from kappacore.caching.engine.client import BackendClient
 from kappacore.errors import (
     BrokenPluginError,
@@ -93,9 +93,24 @@ def test_a_scope_that_does_not_exist_is_refused():
         backend_class(ref)
 
 
-def test_a_backend_that_cannot_be_opened_is_named(cache_folder):
-    with pytest.raises(BrokenPluginError, match=r"'server' .*RuntimeError: no server there"):
-        open_cache("server")
+def test_a_backend_that_cannot_be_opened_is_named_and_costs_no_run(cache_folder):
+    expected = r"^The cache backend 'server' failed: RuntimeError: no server there. Samples are"
+    with pytest.warns(CacheWarning, match=expected):
+        cache = open_cache("server", fingerprint=None, namespace="named")
+    assert cache.fetch([1, 2], load_bytes()) == load_bytes()([1, 2])  # says it no second time
+    assert (cache.stats().source_reads, cache.stats().backend_errors) == (2, 1)
+    cache.close()
+
+
+def test_a_method_that_is_missing_is_its_authors_mistake():
+    class Half(RecordingBackend):
+        put = CacheBackend.put
+
+    ref = plugins.PluginRef("backend", "half", "x:y", registered=Half)
+    with pytest.raises(
+        BrokenPluginError, match=r"'half' \(.*Half\) does not define put. A backend"
+    ):
+        backend_class(ref)
 
 
 def test_keep_is_refused_where_entries_cannot_outlive_the_process():
@@ -246,8 +261,8 @@ def test_the_warning_of_a_full_cache_comes_once_for_all_its_users():
 
 def test_a_client_that_cannot_open_its_backend_leaves_nothing(cache_folder):
     ref = plugins.as_ref("backend", "server", {})
-    with pytest.raises(BrokenPluginError):
-        BackendClient(ref, "name", 3, keep=0, strict=False)
+    with pytest.raises(RuntimeError, match="no server there"):
+        BackendClient(ref, "name", 3, keep=0, strict=True)
     import gc
 
     gc.collect()

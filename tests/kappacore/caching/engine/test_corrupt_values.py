@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 import kappacore
-from kappacore.errors import CorruptValueError, InvalidOptionError
+from kappacore.caching.codec import Codec
+from kappacore.errors import CacheWarning, CorruptValueError, InvalidOptionError
 from support.caching import RecordingBackend, load_bytes, open_cache
 from support.recording import load, spoil
 
@@ -129,3 +132,90 @@ def test_another_way_to_verify_is_refused():
         InvalidOptionError, match=r"check_digests='sometimes' is not known. Use one of 'f"
     ):
         open_cache("memory", check_digests="sometimes")
+
+
+class Interrupted(Codec):
+    """Another thread finds the namespace cleared while a sample is encoded."""
+
+    meanwhile = staticmethod(lambda: None)
+
+    def encode(self, value, key, namespace=""):
+        pieces = super().encode(value, key, namespace)
+        self.meanwhile()
+        return pieces
+
+
+def test_a_namespace_that_is_cleared_while_a_sample_is_encoded_costs_no_run(recording):
+    codec = Interrupted()
+    cache = open_cache("recording", codec=codec)
+    codec.meanwhile = lambda: cache._open().store.adopt("another")
+    assert cache.fetch([1, 1, 2], load) == load([1, 1, 2])
+    cache.close()
+
+
+# ---- a backend that does not return what it was given
+
+
+class Flips(RecordingBackend):
+    """Changes a bit of each value that it returns."""
+
+    def get(self, key):
+        return flip(super().get(key))
+
+    def get_many(self, keys):
+        return [flip(value) for value in super().get_many(keys)]
+
+
+def flip(value):
+    return value and value[:-1] + bytes([value[-1] ^ 1])
+
+
+@pytest.fixture
+def flips():
+    kappacore.register_cache_backend("flips", Flips.reset())
+    yield "flips"
+    kappacore.plugins.unregister_cache_backend("flips")
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_backend_whose_every_value_fails_its_check_says_so_once_with_numbers(flips, one_by_one):
+    cache = open_cache(flips)
+
+    def read():
+        if one_by_one:
+            return [cache.fetch_one(idx, load) for idx in range(10)]
+        return cache.fetch(list(range(10)), load)
+
+    assert read() == load(list(range(10)))
+    expected = (
+        r"^The cache backend 'flips' does not return what it was given: \d+ values have failed "
+        r"their check and 0 have passed it; the last ones failed again right after"
+    )
+    with pytest.warns(CacheWarning, match=expected):
+        assert read() == load(list(range(10)))
+    assert read() == load(list(range(10)))  # says it no second time
+    assert cache.stats().hits == 0
+    cache.close()
+
+
+def test_a_strict_cache_raises_where_every_value_fails_its_check(flips):
+    cache = open_cache(flips, strict=True)
+    cache.fetch(list(range(10)), load)
+    with pytest.raises(CorruptValueError, match="'flips' does not return what it was given: 10 "):
+        cache.fetch(list(range(10)), load)
+    cache.close()
+
+
+def test_values_that_were_damaged_once_are_replaced_and_accuse_nobody(cache):
+    cache.fetch(list(range(10)), load)
+    cache.close()
+    for key in range(10):
+        spoil(RecordingBackend.values, key)
+    again = open_cache("recording", strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            for idx in range(10):
+                again.fetch_one(idx, load)
+    assert (again.stats().corrupt, again.stats().hits) == (10, 10)
+    again.close()

@@ -312,3 +312,12 @@ def test_prefill_past_a_full_first_tier_is_no_work_the_second_time(log):
         assert source.log.count() == dict.fromkeys(range(40), 1)
         read(cached)
         assert "The cache is full" not in cached.explain() + kappacore.explain(cached)
+
+
+def test_prefill_moves_samples_that_the_one_in_front_gives_as_views(source):
+    with CachedDataset(source, PAIR, copy=False, check=False) as cached:
+        assert cached.prefill() == 10
+        cached._cache.tiers[1].clear()
+        assert cached.prefill() == 0
+        assert [stats.source_reads for stats in tiers(cached)] == [10, 10]
+        assert tiers(cached)[1].stores == 20

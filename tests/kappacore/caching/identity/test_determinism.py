@@ -243,3 +243,26 @@ def test_one_that_is_killed_while_it_looks_leaves_it_to_the_next(tmp_path, cache
         assert reads_of(cached) == looked_at(cached)
     assert len(remove_kept(cache_folder)) >= 1
     assert namespaces_in(cache_folder) == []
+
+
+class Reordered(Samples):
+    """Dicts made of sets, which have another order in every process; here at every read."""
+
+    reads = 0
+
+    def sample(self, idx):
+        self.reads += 1
+        keys = ["x", ("y", 1), 3, b"w"][:: (-1) ** self.reads]
+        return {key: [{"a": idx, **dict.fromkeys(keys)}, (dict.fromkeys(keys), 1)] for key in keys}
+
+
+def test_dicts_of_another_order_are_equal(tmp_path):
+    options = {"namespace": "n", **SMALL}
+    with (
+        CachedDataset(Reordered(tmp_path / "log"), "shared", **options) as cached,
+        CachedDataset(Reordered(tmp_path / "log"), "shared", **options) as other,
+    ):
+        for each in (cached, other):
+            assert each[3] == Reordered(tmp_path / "log").sample(3)
+        assert list(other[3]) == list(cached[3])
+        assert other.stats().source_reads == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import pickle
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 import kappacore
 from kappacore import CachedDataset, CacheWrapper, KDConcatDataset, KDDataset, KDSubset, ModeWrapper
 from support.caching import RecordingBackend
+from support.workers import workers
 
 LENGTH, SIZE = 300, 512
 SMALL = {"max_bytes": "4MiB"}
@@ -79,9 +81,7 @@ def expected(path):
 
 
 def epoch(dataset, method):
-    loader = DataLoader(
-        dataset, batch_size=10, num_workers=2, multiprocessing_context=method, collate_fn=list
-    )
+    loader = DataLoader(dataset, batch_size=10, collate_fn=list, **workers(method))
     return [sample for batch in loader for sample in batch]
 
 
@@ -122,6 +122,77 @@ def test_prefill_reads_through_copies_of_all_datasets_inside(path, threads):
     with CachedDataset(torch_subset, "memory", **SMALL) as cached:
         assert cached.prefill(progress=False) == 2
         assert torch_subset.dataset.file is None
+
+
+class Helped(torch.utils.data.Dataset):
+    """Reads by a helper, which opens the file; one helper for two datasets."""
+
+    def __init__(self, reader):
+        self.reader = reader
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, idx):
+        return self.reader.item(idx)
+
+
+class Reader:
+    """A helper that opens its file at the first read, and is no dataset."""
+
+    def __init__(self, path):
+        self.path, self.file = path, None
+
+    item = Records.__getitem__
+
+
+def test_prefill_opens_no_file_of_a_helper(path):
+    reader = Reader(path)
+    both = torch.utils.data.ConcatDataset([Helped(reader), Helped(reader)])
+    with CachedDataset(both, "shared", **SMALL) as cached:
+        assert cached.prefill(progress=False) == 2 * LENGTH
+        kappacore.explain(cached)
+        assert reader.file is None
+        assert epoch(cached, "fork") == expected(path) * 2
+        assert both.datasets[0].reader is both.datasets[1].reader is reader
+
+
+class Closing(torch.utils.data.Dataset):
+    """Closes its file when it goes; it may be open from the start."""
+
+    def __init__(self, path, opened):
+        self.path = path
+        self.file = path.open("rb") if opened else None
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, idx):
+        if self.file is None:
+            self.file = self.path.open("rb")
+        self.file.seek(idx * SIZE)
+        return self.file.read(SIZE)
+
+    def __del__(self):
+        if self.file is not None:
+            self.file.close()
+
+
+class ClosingHelper(Closing):
+    item = Closing.__getitem__
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_file_that_is_closed_at_the_end_is_not_closed_before(path, opened):
+    for source in (Closing(path, opened), Helped(ClosingHelper(path, opened))):
+        for _ in range(2):
+            with CachedDataset(source, "memory", **SMALL) as cached:
+                assert cached.prefill(progress=False) == LENGTH
+                kappacore.explain(cached)
+            gc.collect()
+            if not opened and type(source) is Closing:
+                assert source.file is None
+        assert [source[idx] for idx in range(LENGTH)] == expected(path)
 
 
 def test_explaining_opens_nothing_either(path):

@@ -16,7 +16,7 @@ from kappacore.errors import InvalidOptionError, NamespaceMismatchError, Namespa
 @pytest.fixture(autouse=True)
 def _one_rank(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
 
 
 def identity(**changes):
@@ -101,7 +101,7 @@ def test_a_name_that_cannot_be_used_is_refused_with_what_can(namespace):
         identity(namespace=namespace)
 
 
-@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
 def test_several_ranks_without_identity_are_refused_with_what_to_do(monkeypatch, variable):
     monkeypatch.setenv(variable, "2")
     expected = (
@@ -120,6 +120,12 @@ def test_several_ranks_without_identity_are_refused_with_what_to_do(monkeypatch,
 @pytest.mark.parametrize("value", ["1", "", "many", "-2"])
 def test_one_rank_or_a_variable_that_says_nothing_is_one_rank(monkeypatch, value):
     monkeypatch.setenv("WORLD_SIZE", value)
+    assert identity(fingerprint=None).private
+
+
+def test_a_batch_script_of_many_tasks_is_one_rank(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "8")  # srun would start them, each with SLURM_STEP_NUM_TASKS
+    monkeypatch.setenv("SLURM_PROCID", "0")
     assert identity(fingerprint=None).private
 
 

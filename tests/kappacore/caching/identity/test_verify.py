@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 
 import pytest
@@ -265,6 +266,46 @@ def test_who_did_not_look_does_not_disarm_the_comparison_of_who_does(log, backen
     with CachedDataset(Samples(log), backend, namespace="n", **SMALL) as same:
         assert read(same) == read(train)
     train.close()
+
+
+def test_who_took_the_header_unproved_proves_nothing_for_who_looks(log, backend):
+    right, wrong = Samples(log), Samples(log, seed=1)
+    options = {"namespace": "n", **SMALL}
+    with CachedDataset(right, backend, **options) as train:
+        expected = read(train)
+        with CachedDataset(wrong, backend, check=False, **options) as unproved:
+            assert read(unproved) == expected  # and stays open
+            with (
+                CachedDataset(wrong, backend, **options) as looks,
+                pytest.raises(NamespaceMismatchError, match="sample 0 differs"),
+            ):
+                looks[0]
+            log.unlink()
+            with CachedDataset(right, backend, **options) as same:
+                assert read(same) == expected
+                chosen = samples_looked_at(same._cache.identity.namespace, 10)
+                assert right.log.count() == Counter(chosen)  # proved by itself
+
+
+def test_a_cache_unpickled_by_another_program_is_compared_while_it_is_open_here(log, tmp_path):
+    with CachedDataset(Samples(log), "shared", namespace="n", **SMALL) as cached:
+        expected = read(cached)
+        (tmp_path / "blob").write_bytes(pickle.dumps(cached))
+        program = """
+            import pickle, sys
+            from pathlib import Path
+            from kappacore.errors import NamespaceMismatchError
+            cached = pickle.loads(Path(sys.argv[1]).read_bytes())
+            cached.dataset.seed = int(sys.argv[2])  # as if its code had been edited
+            try:
+                print(cached[3] == cached.dataset.sample(3))
+            except NamespaceMismatchError:
+                print("found out")
+            cached.close()
+        """
+        for seed, answer in ((0, "True"), (1, "found out")):
+            assert run_script(tmp_path, program, tmp_path / "blob", seed).strip() == answer
+        assert read(cached) == expected
 
 
 # ---- what changes an item changes its identity

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import os
 import zlib
 
 import pytest
 import xxhash
 
+import kappacore
 from kappacore.staging.copying.digests import (
     CHUNK,
     SumsOfContent,
@@ -17,7 +19,7 @@ from kappacore.staging.copying.digests import (
 )
 from kappacore.staging.copying.strategies import CopyStrategy, TooShortError
 from kappacore.staging.sources.base import Extent
-from support.staging import small_disk
+from support.staging import pack, sharing_disk, small_disk
 
 
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -65,6 +67,53 @@ def test_copies_between_file_systems(tmp_path):
         with (tmp_path / "a").open("rb") as source, (disk / "b").open("wb") as target:
             CopyStrategy().copy(Extent(source.fileno(), 5, 2_000_000), target.fileno(), 0)
         assert (disk / "b").read_bytes() == data[5:2_000_005]
+
+
+@pytest.mark.parametrize("size", [CHUNK - 1, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 5000])
+def test_a_disk_that_shares_blocks_makes_copies_without_writing(tmp_path, size):
+    """XFS or btrfs. The last block of a file is not whole."""
+    with sharing_disk(tmp_path / "disk") as disk:
+        source = disk / "s"
+        source.mkdir()
+        noise = os.urandom(1 << 20)
+        with (source / "big.bin").open("wb") as file:
+            for start in range(0, size, len(noise)):
+                file.write(noise[: size - start])
+        os.sync()
+        before = os.statvfs(disk).f_bfree * os.statvfs(disk).f_frsize
+        target = kappacore.stage(source, disk / "t").path
+        os.sync()
+        after = os.statvfs(disk).f_bfree * os.statvfs(disk).f_frsize
+        assert filecmp.cmp(source / "big.bin", target / "big.bin", shallow=False)
+        assert before - after < size / 4
+
+
+@pytest.mark.parametrize("refuses", [True, False], ids=["refuses", "shortens"])
+def test_a_stand_in_for_a_disk_that_shares_whole_blocks_only(tmp_path, monkeypatch, refuses):
+    real, size = os.copy_file_range, CHUNK + 4097
+    calls = []
+
+    def shares(source, target, count, offset, to):
+        calls.append(count)
+        whole = offset % 4096 == to % 4096 == 0
+        if not whole or (refuses and count % 4096 and offset + count != os.fstat(source).st_size):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        rounded = count if offset + count == os.fstat(source).st_size else count // 4096 * 4096
+        return real(source, target, rounded, offset, to)
+
+    monkeypatch.setattr(os, "copy_file_range", shares)
+    source = tmp_path / "s"
+    source.mkdir()
+    noise = os.urandom(1 << 20)
+    with (source / "big.bin").open("wb") as file:
+        for start in range(0, size, len(noise)):
+            file.write(noise[: size - start])
+    pack(source / "shards.tar", {"1.bin": noise}).rename(source / "shards.bin")
+    target = kappacore.stage(source, tmp_path / "t").path
+    assert calls
+    assert filecmp.cmp(source / "big.bin", target / "big.bin", shallow=False)
+    kappacore.stage(source / "shards.bin", tmp_path / "u")  # its member begins within a block
+    assert (tmp_path / "u" / "1.bin").read_bytes() == noise
 
 
 def test_crcs_of_parts_give_the_crc_of_the_whole():

@@ -142,6 +142,7 @@ def test_damaged_content_of_a_zip_file_is_found(tmp_path, compression):
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.slow
 def test_a_large_stored_member_is_checked_over_its_chunks(tmp_path):
     noise = os.urandom(1 << 20)
     size = CHUNK + (CHUNK >> 1)

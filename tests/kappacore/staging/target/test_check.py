@@ -22,6 +22,7 @@ def flip(path, keep_time=True):
         os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_a_flipped_bit_is_found_and_repaired(tmp_path, kind):
     source = make_tree(tmp_path / "s") if kind == "folder" else pack(tmp_path / "s.zip")

@@ -15,11 +15,12 @@ from support.staging import SMALL, left_beside, make_tree, small_disk, tree_of
 
 def test_what_was_copied_by_hand_is_left_alone(tmp_path):
     source = make_tree(tmp_path / "s")
-    target = make_tree(tmp_path / "t", {"train/a/1.jpg": b"mine"})
+    mine = {**SMALL, "train/a/1.jpg": b"mine"}
+    target = make_tree(tmp_path / "t", mine)
     lines = []
     result = kappacore.stage(source, target, log=lines.append)
     assert (result.copied, result.found, result.path) == (False, True, target)
-    assert tree_of(target) == {"train/a/1.jpg": b"mine"}
+    assert tree_of(target) == mine
     assert lines == [f"using '{target}' as it is: staging did not put it there"]
 
 

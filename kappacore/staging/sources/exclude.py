@@ -1,0 +1,58 @@
+"""What is left out of a dataset, by patterns as of a shell."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from kappacore.staging.sources.base import parent_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Exclusion:
+    """Tells which files and folders patterns exclude.
+
+    A pattern without a slash is compared with names at every level, one with a slash with the whole
+    path below the top of the dataset, name by name; ``**`` stands for any number of names. With a
+    folder, all that is in it is excluded.
+
+    Args:
+        patterns: The patterns, such as ``"*.tmp"`` or ``"train/*/masks"``.
+    """
+
+    def __init__(self, patterns: Iterable[str]):
+        self._names: list[str] = []
+        self._paths: list[list[str]] = []
+        for pattern in patterns:
+            parts = pattern.strip("/").split("/")
+            if "/" in pattern.rstrip("/"):
+                self._paths.append(parts)
+            else:
+                self._names += parts
+        self._known: dict[str, bool] = {}  # folders
+
+    def names(self, path: str) -> bool:
+        """Return whether a pattern matches a path itself."""
+        parts = path.split("/")
+        return any(fnmatchcase(parts[-1], name) for name in self._names) or any(
+            _match(parts, pattern) for pattern in self._paths
+        )
+
+    def covers(self, path: str) -> bool:
+        """Return whether a pattern matches a path or a folder above it."""
+        if not (self._names or self._paths):
+            return False
+        folder = parent_of(path)
+        if folder and folder not in self._known:
+            self._known[folder] = self.covers(folder)
+        return (folder != "" and self._known[folder]) or self.names(path)
+
+
+def _match(parts: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_match(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _match(parts[1:], pattern[1:])

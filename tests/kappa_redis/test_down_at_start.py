@@ -1,0 +1,203 @@
+"""A server that is down when a job starts costs time; an address that can never answer is an error.
+
+Nothing is served from such a server, or stored in it, before the namespace's identity is proved.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+
+import pytest
+from torch.utils.data import DataLoader
+
+import kappacore
+from kappacore.caching.engine import client as engine
+from kappacore.errors import CacheWarning, InvalidOptionError, NamespaceMismatchError
+from support.valkey import TLSProxy, certificate, free_port, start_node
+
+LENGTH = 24
+
+
+class Source:
+    """Samples without a fingerprint: the namespace's name alone says what they are."""
+
+    def __init__(self, mark=b"a"):
+        self.mark = mark
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, idx):
+        return self.mark * 50, idx
+
+    def all(self):
+        return [self[idx] for idx in range(LENGTH)]
+
+
+@pytest.fixture(autouse=True)
+def tried_again_soon(monkeypatch):
+    """Seconds for which the engine leaves a failing backend alone."""
+    monkeypatch.setattr(engine, "_RETRY_AFTER", 0.2)
+
+
+def redis_at(url, **options):
+    return kappacore.backend("redis", url=url, timeout=0.2, connect_timeout=0.2, **options)
+
+
+def open_while_down(url, *, source=None, tiers=0, **options):
+    """Open a cache, which says once that its server is down."""
+    backends = [redis_at(url), ["memory", redis_at(url)], [redis_at(url), "memory"]]
+    with pytest.warns(CacheWarning, match="The cache backend 'redis' failed"):
+        return kappacore.CachedDataset(
+            source or Source(), backends[tiers], namespace="named", **options
+        )
+
+
+def read_on(ds):
+    """Read for 20 s; each sample is right."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        assert ds[3] == ds.dataset[3]
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("tiers", [0, 1, 2], ids=["alone", "behind", "in front"])
+def test_a_named_cache_reads_the_source_until_its_server_answers(tiers):
+    with start_node() as node:
+        node.kill()
+        with open_while_down(node.url, tiers=tiers) as ds:
+            tier = {0: None, 1: 1, 2: 0}[tiers]
+            for _ in range(2):
+                assert ds[:] == ds.dataset.all()
+                assert [ds[idx] for idx in range(LENGTH)] == ds.dataset.all()
+            assert ds.stats(tier).stores == 0
+            assert ds.stats(tier).backend_errors >= 1
+            node.start()
+            time.sleep(0.3)
+            ds.prefill(progress=False)
+            assert ds[:] == ds.dataset.all()
+            with node.client() as client:
+                assert client.dbsize() == LENGTH + 2  # the header and the generation
+            if not tiers:
+                before = ds.stats()
+                assert ds[:] == ds.dataset.all()
+                assert (ds.stats() - before).hits == LENGTH
+
+
+@pytest.mark.parametrize("tiers", [0, 1], ids=["alone", "behind"])
+def test_what_others_stored_is_compared_before_it_is_served(tiers):
+    with start_node() as node:
+        with kappacore.CachedDataset(
+            Source(b"other"), "redis", url=node.url, namespace="named"
+        ) as other:
+            other.prefill(progress=False)
+        node.send(signal.SIGSTOP)
+        with open_while_down(node.url, tiers=tiers) as ds:
+            assert ds[:] == ds.dataset.all()
+            node.send(signal.SIGCONT)
+            with pytest.raises(NamespaceMismatchError, match="sample 0 differs"):
+                read_on(ds)
+        with node.client() as client:
+            assert client.keys("*:c:*") == []  # nor claimed
+        with kappacore.CachedDataset(
+            Source(b"other"), "redis", url=node.url, namespace="named"
+        ) as other:
+            assert other[:] == other.dataset.all()
+            assert other.stats().hits == LENGTH  # nobody has stored anything else
+
+
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_of_a_cache_whose_server_is_down_find_it_when_it_is_back(context):
+    with start_node() as node:
+        node.kill()
+        with open_while_down(node.url) as ds:
+            loader = DataLoader(
+                ds,
+                4,
+                num_workers=2,
+                collate_fn=list,
+                multiprocessing_context=context,
+                persistent_workers=True,
+            )
+            assert [sample for batch in loader for sample in batch] == ds.dataset.all()
+            assert ds.stats().stores == 0
+            node.start()
+            deadline = time.monotonic() + 30
+            hits = 0
+            while hits < LENGTH:
+                before = ds.stats()
+                assert [sample for batch in loader for sample in batch] == ds.dataset.all()
+                hits = (ds.stats() - before).hits
+                assert time.monotonic() < deadline, "the server is back, and nobody uses it"
+                time.sleep(0.05)
+            del loader  # ends its workers
+
+
+def test_a_column_is_read_from_the_source_until_the_server_answers():
+    class Labels(kappacore.KDDataset):
+        def __len__(self):
+            return LENGTH
+
+        def getitem_class(self, idx, ctx=None):
+            return idx % 3
+
+    def labels(ds):
+        return list(kappacore.ClassFilterWrapper(ds, [1]).indices)
+
+    with start_node() as node:
+        node.kill()
+        with pytest.warns(CacheWarning, match="The cache backend 'redis' failed"):
+            ds = kappacore.CacheWrapper(
+                Labels(), redis_at(node.url), items="class", namespace="labels"
+            )
+        expected = labels(Labels())
+        assert labels(ds) == expected
+        node.start()
+        time.sleep(0.3)
+        assert labels(ds) == expected
+        assert labels(ds) == expected
+        assert ds.stats().stores + ds.stats().hits > 0
+        ds.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://127.0.0.1:{port}", "redis://127.0.0.1:{silent}", "unix://{folder}/none"]
+)
+def test_refused_silent_and_no_socket_are_down_and_strict_raises(url, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        number = silent.getsockname()[1]
+        url = url.format(port=free_port(), silent=number, folder=tmp_path)
+        with open_while_down(url) as ds:
+            assert ds[1] == ds.dataset[1]
+        with pytest.raises(Exception, match=r"[Rr]efused|Timeout|No such file") as raised:
+            kappacore.CachedDataset(Source(), redis_at(url), namespace="named", strict=True)
+        assert type(raised.value).__module__ == "redis.exceptions"
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_a_name_that_cannot_be_resolved_now_is_down_and_an_unknown_one_an_error(monkeypatch, down):
+    def getaddrinfo(host, *_, **__):  # in place of a name server
+        raise socket.gaierror(socket.EAI_AGAIN if down else socket.EAI_NONAME, "sorry")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    if down:
+        with open_while_down("redis://cache.example:6379") as ds:
+            assert ds[1] == ds.dataset[1]
+    else:
+        with pytest.raises(InvalidOptionError, match=r"'cache.example' is unknown .*sorry"):
+            kappacore.CachedDataset(Source(), redis_at("redis://cache.example:6379"))
+
+
+def test_addresses_that_can_never_answer_are_errors_at_the_start(node, tmp_path):
+    proxy = TLSProxy(node.port, *certificate(tmp_path))
+    for url, expected in (
+        ("redis://a..b:6379", r"host 'a..b' is unknown"),
+        (f"{node.url}/4000", r"has no such database \(DB index is out of range\)"),
+        (node.url.replace("redis:", "rediss:"), r"has no TLS. Begin url= with redis://"),
+        (f"redis://127.0.0.1:{proxy.port}", r"has TLS. Begin url= with rediss://"),
+    ):
+        with pytest.raises(InvalidOptionError, match=expected):
+            kappacore.CachedDataset(Source(), redis_at(url), namespace="named")
+    proxy.close()
