@@ -60,7 +60,7 @@ from kappacore.plugin_api import (
     flock,
     keep_from_children,
     map_file,
-    open_private,
+    open_lock,
 )
 from kappacore.plugin_api import locked as locked_file
 
@@ -117,8 +117,7 @@ class Arena:
         self._claimed: dict[int, tuple[int, int]] = {}
         self._known = threading.local()  # the generation that each thread has found last
         self._data = memoryview(b"")
-        with LockFile(open_private(folder / "lock"), "r+") as lock:
-            keep_from_children(lock)
+        with open_lock(folder / "lock") as lock:
             flock(lock, folder / "lock")
             self._open(length, grow=grow)
 

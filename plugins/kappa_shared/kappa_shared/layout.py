@@ -28,6 +28,7 @@ from kappacore.errors import StorageError
 from kappacore.plugin_api import (
     NO_SPACE,
     BackendInfo,
+    LockFile,
     allocate,
     boot_id,
     count_users,
@@ -36,6 +37,7 @@ from kappacore.plugin_api import (
     last_used,
     list_folder,
     map_file,
+    open_lock,
     open_private,
 )
 
@@ -105,11 +107,15 @@ def map_index(folder: Path, *, writable: bool = False) -> Index | None:
 
     Its values may have been removed without it, as when temporary files are tidied up.
     """
+    path, mode = folder / "index", "r+" if writable else "r"
     try:
-        fd = open_private(folder / "index", os.O_RDWR if writable else os.O_RDONLY)
+        opened = LockFile(path, mode)  # in C: an interrupt leaves no descriptor
     except FileNotFoundError:
         return None
-    with FileIO(fd):
+    except OSError:  # gives back what a umask took, or says what is wrong
+        opened = LockFile(open_private(path, os.O_RDWR if writable else os.O_RDONLY), mode)
+    with opened:
+        fd = opened.fileno()
         file = os.fstat(fd)
         if file.st_size < _HEADER or (file.st_size - _HEADER) % 16:
             return None
@@ -139,7 +145,8 @@ def open_index(folder: Path, length: int, capacity: int) -> Index:
     temporary = folder / f"index.{uuid.uuid4().hex}"
     size = _HEADER + 16 * length
     try:
-        with FileIO(open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)) as made:
+        with LockFile(temporary, "x+") as made:
+            os.fchmod(made.fileno(), 0o600)
             # Missing room is found out here, not by a bus error at the first touch.
             allocate(made.fileno(), size)
             mapping = map_file(made.fileno(), size, writable=True)
@@ -185,7 +192,7 @@ def new_generation(last: int) -> int:
 
 def make_data(folder: Path, generation: int, capacity: int) -> None:
     """Make the data file of a generation, unless it is there."""
-    with FileIO(open_private(data_path(folder, generation)), "r+") as file:
+    with open_lock(data_path(folder, generation)) as file:
         file.truncate(data_size(capacity))
 
 
