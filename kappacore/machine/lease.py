@@ -192,7 +192,7 @@ def _join(folder: Path) -> int:
     while True:
         try:
             if not (folder / _USERS).exists():
-                check_locks(folder)  # before anything is created
+                _check_locks(folder)  # before anything is created
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
             check_private(folder)
@@ -209,6 +209,15 @@ def _join(folder: Path) -> int:
             os.close(fd)
             raise
         os.close(fd)
+
+
+def _check_locks(folder: Path) -> None:
+    try:
+        check_locks(folder)
+    except StorageError:
+        prune(folder.parent)  # nothing is to be left
+        check_locks(folder)  # names what was there before
+        raise
 
 
 def _release(fd: int, folder: Path, last: list[Callable[[], bool] | None]) -> bool:
