@@ -148,9 +148,10 @@ def remove(folder: Path, *, kept: bool, last: Callable[[], bool] | None = None) 
     except FileNotFoundError:
         return False
     try:
-        return _remove_if_alone(file.fileno(), folder, kept=kept, last=last)
+        trash = _take_away_if_alone(file.fileno(), folder, kept=kept, last=last)
     finally:
         unlock_file(file)
+    return _delete(trash)
 
 
 def last_used(folder: Path) -> float:
@@ -194,7 +195,7 @@ def _join(folder: Path) -> LockFile:
     while True:
         try:
             if not (folder / _USERS).exists():
-                check_locks(folder)  # before anything is created
+                _check_locks(folder)  # before anything is created
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
             check_private(folder)
@@ -209,39 +210,57 @@ def _join(folder: Path) -> LockFile:
         file.close()
 
 
+def _check_locks(folder: Path) -> None:
+    try:
+        check_locks(folder)
+    except StorageError:
+        prune(folder.parent)  # nothing is to be left
+        check_locks(folder)  # names what was there before
+        raise
+
+
 def _release(file: LockFile, folder: Path, last: list[Callable[[], bool] | None]) -> bool:
     try:
         os.utime(file.fileno())
-        return _remove_if_alone(file.fileno(), folder, last=last[-1])
+        trash = _take_away_if_alone(file.fileno(), folder, last=last[-1])
     except StorageError as error:  # too many open files
         log.info("%s is left to the next process: %s", folder, error)
         return False
     finally:
         unlock_file(file)
+    return _delete(trash)
 
 
-def _remove_if_alone(
+def _take_away_if_alone(
     fd: int, folder: Path, *, kept: bool = False, last: Callable[[], bool] | None = None
-) -> bool:
+) -> Path | None:
+    """Rename a folder that nobody else uses; return its new path, or None."""
     # Of several processes that try at the same time, one succeeds: a failed request for the
     # exclusive lock gives up, by flock(2), the shared one that stood in the way of the others.
     try:
         flock(fd, folder / _USERS, wait=False)
     except BlockingIOError:
-        return False
+        return None
     if not is_at(fd, folder / _USERS):
-        return False
+        return None
     if not kept and kept_until(folder) > time.time():
         for once in folder.glob(f"{_ONCE}*"):  # the next user is the first again
             once.unlink(missing_ok=True)
-        return False
+        return None
     if last is not None and not last():
-        return False
+        return None
     # The name goes first, in one step: a process that comes now makes a new folder.
     trash = folder.with_name(_TRASH + uuid.uuid4().hex)
     try:
         folder.rename(trash)
     except FileNotFoundError:  # somebody has removed it just now
+        return None
+    return trash
+
+
+def _delete(trash: Path | None) -> bool:
+    # After its lock was closed, so that a process at its limit of open files has some for this.
+    if trash is None:
         return False
     with contextlib.suppress(OSError):  # one file at a time: there may be no other left to open
         for entry in list_folder(trash):
@@ -249,5 +268,5 @@ def _remove_if_alone(
     shutil.rmtree(trash, ignore_errors=True)
     with contextlib.suppress(OSError):  # rmtree opens what it removes
         trash.rmdir()
-    prune(folder.parent)
+    prune(trash.parent)
     return True

@@ -191,7 +191,9 @@ def main() -> None:
                 if beside and phase == "gc":
                     continue
                 points, slowest = 0, 0.0
-                other = open_filled() if beside else None
+                other = None
+                if beside:  # which has filled it already, unless that is what is killed
+                    other = open_shared() if phase == "put" else open_filled()
                 for where in kill(phase, Path(folder)):
                     name = f"{phase}{', beside another user' if beside else ''}, at {where}"
                     slowest = max(slowest, expect_all_is_well(name, other))

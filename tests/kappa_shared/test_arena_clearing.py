@@ -170,6 +170,7 @@ def kill_while_clearing(arena):
     )
 
 
+@pytest.mark.slow
 def test_a_process_may_be_killed_at_every_line_of_clear(arena):
     """Either nothing happened, or everything did, as soon as somebody takes the lock."""
     other, cleared = other_view(arena), []

@@ -34,7 +34,7 @@ from kappa_shared.layout import GENERATION, NEXT
 PROCESSES = 8
 METHODS = ["spawn", "forkserver"] + (PROCESSES - 2) * ["fork"]  # the others cost seconds to start
 INTERRUPTS = 0.3  # for each kill
-CLEARS = 0.001  # for each step
+CLEARS = 0.01  # for each step
 EVERY = 0.05  # seconds between kills
 SAMPLES = 2000
 LARGEST = 2_000_000
