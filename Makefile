@@ -6,8 +6,10 @@
 # make lock         choose the versions for development and CI anew (requirements.lock)
 # make test-newest  all tests with the newest versions that the bounds allow, in .venv-newest
 # make test-oldest  all tests with the oldest versions that the bounds promise, in .venv-oldest
-# make torture      processes that share a cache while one of them is killed every 50 ms, and copies
-#                   to the local disk that are killed KILLS times
+# make torture      processes that share a cache while they are killed, interrupted and the cache is
+#                   cleared; interrupts before every bytecode; CTRL_CS Ctrl-Cs of a DataLoader by
+#                   fork and by spawn; and copies to the local disk that are killed KILLS times
+# make killpoints   kills at each system call of a cache's opening, filling, clearing and closing
 # make fuzz         a longer search for bytes that the codec takes for something they are not
 
 PYTHON ?= python3
@@ -17,6 +19,7 @@ T ?= tests
 FUZZ_SECONDS ?= 120
 TORTURE_SECONDS ?= 600
 KILLS ?= 400
+CTRL_CS ?= 100
 
 # Tests start hundreds of processes; without compiled files each would compile torch anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -36,7 +39,7 @@ LINT := ruff check --quiet && $(BIN)/ruff format --check --quiet
 UNIT := pytest -q -n 4 --dist worksteal  # they wait for processes more than they compute
 
 .PHONY: demo test check lint types unit wheels integration bench lock test-newest test-oldest \
-	fuzz torture clean
+	fuzz torture killpoints clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/run.py $(if $(ROOT),--root "$(ROOT)") $(DEMO_ARGS)
@@ -116,7 +119,13 @@ fuzz: $(VENV)/.dev
 
 torture: $(VENV)/.dev
 	$(BIN)/python tests/kappa_shared/torture.py --seconds $(TORTURE_SECONDS)
+	KAPPACORE_EVERY_BYTECODE=1 $(BIN)/pytest -q --timeout 0 tests/kappacore/caching/test_interrupts.py
+	$(BIN)/python tests/kappa_shared/ctrl_c.py --runs $(CTRL_CS) --start fork
+	$(BIN)/python tests/kappa_shared/ctrl_c.py --runs $(CTRL_CS) --start spawn
 	KAPPACORE_KILLS=$(KILLS) $(BIN)/pytest -q --timeout 0 tests/kappacore/staging/test_kill.py
+
+killpoints: $(VENV)/.dev
+	$(BIN)/python tests/kappa_shared/killpoints.py
 
 $(VENV)/.base: $(METADATA) $(LOCK)
 	@echo "Installing kappacore and its plugins into $(VENV) (a minute or two) …"

@@ -5,8 +5,10 @@
 | what a plugin provides | `hookimpl`, `CacheBackendSpec`, `WrapperSpec`, `SourceSpec`; `lazy_names` |
 | a cache backend | `CacheBackend`, `BackendInfo`, `Buffer`, `Scope`; `dataset_of`, `count_ranks` |
 | a source or a wrapper | `KDDataset`, `KDWrapper`, `Item`, `Ctx`, `find_item` |
-| folders of one user | `user_folder`, `make_base`, `open_private` |
-| locks between processes | `locked`, `own_lock` |
+| folders of one user | `user_folder`, `make_base`, `open_private`, `list_folder` |
+| locks between processes | `locked`, `own_lock`, `flock`, `LockFile`, `open_lock`, `keep_from_children` |
+| claims, and who has them | `ClaimWords`, `Load`; `Claimant`, `ProcessId`, `own_id`, `host_name`, `command_of` |
+| mapped files | `map_file`, `allocate`, `NO_SPACE`, `check_file_limit` |
 | folders that processes share | `SharedFolderLease`, `collect`, `remove`, `count_users`, `last_used`, `kept_until` |
 | sizes and durations | `parse_size`, `format_size`, `parse_duration`, `available_memory`, `memory_limits`, `disk_space`, `is_in_memory` |
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from kappacore import plugins
 from kappacore.caching.backends.base import BackendInfo, CacheBackend, backend_class
 from kappacore.errors import BrokenPluginError, InvalidOptionError, KappaError
-from kappacore.machine.folders import user_folder
-from kappacore.machine.lease import collect
+from kappacore.machine.folders import prune, user_folder
+from kappacore.machine.lease import collect, empty_trash
 from kappacore.machine.locks import is_supported
 from kappacore.sizes import format_size
 
@@ -130,9 +130,12 @@ def gc(ref: PluginRef) -> list[str]:
 
 
 def gc_counters() -> None:
-    """Remove the counters of killed processes, which belong to no backend."""
+    """Remove what killed processes left that belongs to no backend."""
     if is_supported():
         collect(user_folder("stats", make=False))
+        lifetimes = user_folder("lifetimes", make=False)  # its folders: with what they are about
+        empty_trash(lifetimes)
+        prune(lifetimes)
 
 
 # ---- for people and for programs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import threading
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.machine.folders import user_folder
 from kappacore.machine.lease import SharedFolderLease, collect
 from kappacore.machine.locks import LockFile, flock, is_supported, open_lock, unlock_file
+from kappacore.machine.mapping import map_file
 from kappacore.machine.system import NO_SPACE
 from kappacore.sizes import format_size
 
@@ -119,8 +119,8 @@ class Counters:
         self._lock = threading.RLock()
         if is_supported():
             parent = user_folder("stats")
-            collect(parent)
             self._lease = SharedFolderLease(parent / namespace)
+            collect(parent)
             self._slot_file, slot = _take_slot(self._lease.folder)
             if slot is not None:
                 self._count_in(slot)
@@ -149,15 +149,22 @@ class Counters:
         """Return the sum over all processes; after :meth:`close` the sum at that moment."""
         if self._lease is None:
             return self._final if is_supported() else self._own()
+        return self._sum(self._lease.folder, self._own(), shared=self._shared)
+
+    @property
+    def _shared(self) -> bool:
+        return not isinstance(self._slot, bytearray)
+
+    @staticmethod
+    def _sum(folder: Path, own: CacheStats, *, shared: bool) -> CacheStats:
         try:
-            names = os.listdir(self._lease.folder)  # noqa: PTH208 - names suffice
+            names = os.listdir(folder)  # noqa: PTH208 - names suffice
         except FileNotFoundError:  # somebody has removed it: only this process's own are left
-            return self._own()
-        shared = not isinstance(self._slot, bytearray)
-        total = CacheStats() if shared else self._own()
+            return own
+        total = CacheStats() if shared else own
         for name in names:
             if name.startswith("slot-"):
-                data = (self._lease.folder / name).read_bytes()
+                data = (folder / name).read_bytes()
                 if len(data) >= _LAYOUT.size:
                     total += CacheStats(*_LAYOUT.unpack_from(data))
         return total
@@ -176,7 +183,7 @@ class Counters:
         finally:
             self._count_in(slot)
 
-    def _count_in(self, slot: mmap.mmap | bytearray) -> None:
+    def _count_in(self, slot: memoryview | bytearray) -> None:
         # Every number is read and written in one piece, so that others never see half of one.
         self._slot = slot
         self._views: tuple[Any, Any] = (memoryview(slot).cast("q"), memoryview(slot).cast("d"))
@@ -192,14 +199,15 @@ class Counters:
         """Give the slot back; return whether this was the last process that counted."""
         if self._lease is None:
             return False
-        self._final = self.total()
+        own, shared = self._own(), self._shared
         self._count_in(bytearray(_LAYOUT.size))  # late counts of other threads are dropped
-        unlock_file(self._slot_file)
+        unlock_file(self._slot_file)  # first: there may be no other file left to read the sum with
+        self._final = self._sum(self._lease.folder, own, shared=shared)
         lease, self._lease = self._lease, None
         return lease.release()
 
 
-def _take_slot(folder: Path) -> tuple[LockFile, mmap.mmap | None]:
+def _take_slot(folder: Path) -> tuple[LockFile, memoryview | None]:
     """Lock the first free slot and map it; its mapping is None without space behind the folder."""
     for number in count():
         path = folder / f"slot-{number:04d}"
@@ -218,4 +226,4 @@ def _take_slot(folder: Path) -> tuple[LockFile, mmap.mmap | None]:
             if error.errno not in NO_SPACE:
                 raise
             return file, None
-    return file, mmap.mmap(fd, _LAYOUT.size)
+    return file, map_file(fd, _LAYOUT.size, writable=True)

@@ -14,7 +14,7 @@ yet, keeps the lock, but not the claim: the slot says which process the load bel
 from __future__ import annotations
 
 import io
-import mmap
+import logging
 import os
 import struct
 import threading
@@ -23,13 +23,18 @@ import weakref
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kappacore.machine.locks import LockFile, keep_from_children, locked, open_lock
+from kappacore.machine.mapping import map_file
 from kappacore.machine.processes import Claimant, ProcessId, look_at, own_id
-from kappacore.machine.system import NO_SPACE
+from kappacore.machine.system import NO_SPACE, allocate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+log = logging.getLogger("kappacore.cache")
 
 try:
     import fcntl
@@ -69,18 +74,27 @@ class ClaimWords:
         self._slot = 0  # where the last load was
         self._stopped: dict[int, float] = {}  # words of stopped processes, and since when
         self._own: Load | None = None
+        self._reported = False
 
     def begin_load(self) -> Load | None:
-        """Begin a load; None if there is no space left to say so."""
-        load = Load(self._path, "r+")
+        """Begin a load; None if the system does not let it, for want of space, files or locks.
+
+        Claims only spare work, so that is no error: it is logged once.
+        """
+        load: Load | None = None
         try:
+            load = Load(self._path, "r+")
             keep_from_children(load)
             self._take_slot(load)
         except BaseException as error:
-            load.close()
-            if isinstance(error, OSError) and error.errno in NO_SPACE:
-                return None
-            raise
+            if load is not None:
+                load.close()
+            if not isinstance(error, OSError):
+                raise
+            if not self._reported:
+                self._reported = True
+                log.warning("samples may be read twice, as none can be claimed: %s", error)
+            return None
         return load
 
     def _take_slot(self, load: Load) -> None:
@@ -142,7 +156,8 @@ class ClaimWords:
 
     def live_words(self) -> set[int]:
         """Return the words of all claims that are not void; a stopped process's are not."""
-        words = {word for word in self.words if word}
+        claimed = np.asarray(self.words)
+        words = set(claimed[claimed.nonzero()].tolist())
         if not words:
             return words
         with io.FileIO(self._path) as file:
@@ -207,8 +222,8 @@ class MachineClaims:
     def _open(self, length: int) -> None:
         size = 8 * length
         # So that missing space is an error here rather than a bus error at first use.
-        os.posix_fallocate(self._lock_fd, 0, size)
-        words = memoryview(mmap.mmap(self._lock_fd, size)).cast("Q")
+        allocate(self._lock_fd, size)
+        words = map_file(self._lock_fd, size, writable=True).cast("Q")
         # The slots lie behind the words, as many as there are loads at the same time.
         self._words = ClaimWords(words, self._lock_path, start=size)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import stat
 import tempfile
+import time
+import uuid
 from pathlib import Path
 
 from kappacore.errors import StorageError
+from kappacore.machine.system import check_file_limit
 
 _OWN = "kappacore-"  # followed by the user's number
 _VARIABLE = "KAPPACORE_DIR"
@@ -25,12 +29,13 @@ def user_folder(
         make: Whether to make the folder if it is missing, and ``base`` if its parent exists.
 
     Raises:
-        StorageError: If ``base`` is not a folder, or if the user's folder belongs to somebody else,
-            is a link, or is open to others.
+        StorageError: If ``base`` is not a folder, or if the user's folder is a link, or open to
+            others.
     """
     base = Path(default_base() if base is None else base).absolute()
-    owner = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = base / f"{_OWN}{owner}" / kind
+    if make:
+        make_base(base)
+    folder = _find_own(base, make=make) / kind
     if make:
         make_private(folder)
     elif not base.is_dir():
@@ -40,6 +45,46 @@ def user_folder(
             with contextlib.suppress(FileNotFoundError):
                 check_private(part)
     return folder
+
+
+def _find_own(base: Path, *, make: bool) -> Path:
+    """Return the user's folder in ``base``, made there only if ``make`` and its name is random.
+
+    Where everybody may write, somebody else may have taken its name. Then it has a random one, and
+    all processes of the user find it by its owner.
+    """
+    if not hasattr(os, "getuid"):
+        return base / f"{_OWN}user"
+    plain = base / f"{_OWN}{os.getuid()}"
+    if _is_own(plain):
+        return plain
+    while True:
+        others = sorted(_own_names(base, plain.name))
+        if others:
+            return base / others[0]
+        if not os.path.lexists(plain):
+            return plain
+        new = plain.with_name(f"{plain.name}-{uuid.uuid4().hex}")
+        if not make:
+            return new
+        new.mkdir(mode=0o700)
+        if _own_names(base, plain.name) == [new.name]:
+            return new
+        with contextlib.suppress(OSError):  # another process of the user made one just now
+            new.rmdir()
+        time.sleep(random.uniform(0, 0.01))  # noqa: S311 - so that one of them is alone
+
+
+def _own_names(base: Path, name: str) -> list[str]:
+    entries = [entry for entry in list_folder(base) if entry.name.startswith(f"{name}-")]
+    return [entry.name for entry in entries if _is_own(Path(entry.path))]
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return path.lstat().st_uid == os.getuid()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def default_base() -> str:
@@ -65,6 +110,7 @@ def make_base(base: str | os.PathLike[str]) -> None:
     folder = Path(base).absolute()
     try:
         folder.mkdir(mode=0o700)
+        folder.chmod(0o700)  # whatever the umask is
     except FileExistsError:
         pass
     except OSError as error:
@@ -101,7 +147,10 @@ def _unusable(folder: Path, reason: object) -> StorageError:
 
 
 def check_private(folder: Path) -> None:
-    """Raise StorageError unless a folder is the user's own and closed to others."""
+    """Raise StorageError unless a folder is the user's own and closed to others.
+
+    Rights of the user that a umask took when it was made are given back.
+    """
     info = folder.lstat()
     if not stat.S_ISDIR(info.st_mode):
         problem = "is not a folder"
@@ -110,6 +159,8 @@ def check_private(folder: Path) -> None:
     elif os.name == "posix" and info.st_mode & 0o077:
         problem = f"is open to other users (mode {stat.S_IMODE(info.st_mode):o}, expected 700)"
     else:
+        if os.name == "posix" and info.st_mode & 0o700 != 0o700:
+            folder.chmod(0o700)
         return
     raise StorageError(
         f"{folder} {problem}; it is not used, because its content cannot be trusted. "
@@ -118,8 +169,54 @@ def check_private(folder: Path) -> None:
 
 
 def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
-    """Open a file of the user's own: mode 0600, no link followed, not inherited by programs."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC, 0o600)
+    """Open a file of the user's own: mode 0600, no link followed, not inherited by programs.
+
+    Raises:
+        StorageError: If no more files can be opened; it names the limit.
+        OSError: If it cannot be opened for another reason.
+    """
+    flags |= getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except PermissionError:
+        if not _give_back_rights(path):
+            raise
+        fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        check_file_limit(error)
+        raise
+    if flags & os.O_CREAT and os.name == "posix" and os.fstat(fd).st_mode & 0o600 != 0o600:
+        os.fchmod(fd, 0o600)  # a umask took them; whoever opens it next needs them
+    return fd
+
+
+def _give_back_rights(path: Path) -> bool:
+    """Return whether a file lacked rights of its owner, this user, which it has now.
+
+    A process was killed after it had made the file under a umask that takes them.
+    """
+    info = path.lstat()
+    mine = hasattr(os, "getuid") and stat.S_ISREG(info.st_mode) and info.st_uid == os.getuid()
+    if not mine or info.st_mode & 0o600 == 0o600:
+        return False
+    path.chmod(0o600)
+    return True
+
+
+def list_folder(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what is in a folder; nothing if it is not there, as its last user may remove it.
+
+    Raises:
+        StorageError: If no more files can be opened; it names the limit.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        check_file_limit(error)
+        raise
 
 
 def prune(folder: Path) -> None:

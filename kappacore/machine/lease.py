@@ -8,6 +8,7 @@ which may be reused, play no part.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import shutil
@@ -17,7 +18,14 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kappacore.machine.folders import check_private, make_private, open_private, prune
+from kappacore.errors import StorageError
+from kappacore.machine.folders import (
+    check_private,
+    list_folder,
+    make_private,
+    open_private,
+    prune,
+)
 from kappacore.machine.locks import (
     LockFile,
     check_locks,
@@ -30,6 +38,8 @@ from kappacore.machine.locks import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = logging.getLogger("kappacore.cache")
 
 _USERS = "users"
 _KEEP = "keep-"  # followed by a number of seconds
@@ -57,6 +67,8 @@ class SharedFolderLease:
 
     def __init__(self, folder: Path, keep: float = 0) -> None:
         self.folder = folder
+        self._done: set[str] = set()
+        empty_trash(folder.parent)
         file = _join(folder)
         self._last: list[Callable[[], bool] | None] = [None]
         self._release = Finalize(
@@ -88,8 +100,12 @@ class SharedFolderLease:
         """Return True for exactly one caller among all that use the folder at the same time."""
         try:
             os.close(open_private(self.folder / f"{_ONCE}{what}", os.O_CREAT | os.O_EXCL))
-        except (FileExistsError, FileNotFoundError):  # the latter: somebody removed the folder
+        except FileExistsError:
             return False
+        except FileNotFoundError:  # somebody removed the folder: once a process
+            if what in self._done:
+                return False
+            self._done.add(what)
         return True
 
 
@@ -99,19 +115,21 @@ def collect(parent: Path) -> list[str]:
     Returns:
         The names of the removed folders.
     """
-    removed: list[str] = []
-    try:
-        entries = list(os.scandir(parent))
-    except FileNotFoundError:  # its last user has removed it
-        return removed
-    for entry in entries:
-        folder = Path(entry.path)
-        if entry.name.startswith(_TRASH):  # a process was killed while it removed this
-            shutil.rmtree(folder, ignore_errors=True)
-        elif entry.is_dir(follow_symlinks=False) and remove(folder, kept=False):
-            removed.append(entry.name)
+    empty_trash(parent)
+    removed = [
+        entry.name
+        for entry in list_folder(parent)
+        if entry.is_dir(follow_symlinks=False) and remove(Path(entry.path), kept=False)
+    ]
     prune(parent)
     return removed
+
+
+def empty_trash(parent: Path) -> None:
+    """Remove what processes were removing from ``parent`` when they were killed."""
+    for entry in list_folder(parent):
+        if entry.name.startswith(_TRASH):
+            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def remove(folder: Path, *, kept: bool, last: Callable[[], bool] | None = None) -> bool:
@@ -130,9 +148,10 @@ def remove(folder: Path, *, kept: bool, last: Callable[[], bool] | None = None) 
     except FileNotFoundError:
         return False
     try:
-        return _remove_if_alone(file.fileno(), folder, kept=kept, last=last)
+        trash = _take_away_if_alone(file.fileno(), folder, kept=kept, last=last)
     finally:
         unlock_file(file)
+    return _delete(trash)
 
 
 def last_used(folder: Path) -> float:
@@ -163,13 +182,12 @@ def count_users(folder: Path) -> int | None:
 def _longest_keep(folder: Path) -> float:
     """Return the longest ``keep`` that any user gave, in seconds."""
     longest = 0.0
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(folder):  # noqa: PTH208 - names suffice
-            if name.startswith(_KEEP):
-                try:
-                    longest = max(longest, float(name[len(_KEEP) :]))
-                except ValueError:  # another version's
-                    return math.inf
+    for entry in list_folder(folder):
+        if entry.name.startswith(_KEEP):
+            try:
+                longest = max(longest, float(entry.name[len(_KEEP) :]))
+            except ValueError:  # another version's
+                return math.inf
     return longest
 
 
@@ -177,7 +195,7 @@ def _join(folder: Path) -> LockFile:
     while True:
         try:
             if not (folder / _USERS).exists():
-                check_locks(folder)  # before anything is created
+                _check_locks(folder)  # before anything is created
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
             check_private(folder)
@@ -192,34 +210,63 @@ def _join(folder: Path) -> LockFile:
         file.close()
 
 
+def _check_locks(folder: Path) -> None:
+    try:
+        check_locks(folder)
+    except StorageError:
+        prune(folder.parent)  # nothing is to be left
+        check_locks(folder)  # names what was there before
+        raise
+
+
 def _release(file: LockFile, folder: Path, last: list[Callable[[], bool] | None]) -> bool:
     try:
         os.utime(file.fileno())
-        return _remove_if_alone(file.fileno(), folder, last=last[-1])
+        trash = _take_away_if_alone(file.fileno(), folder, last=last[-1])
+    except StorageError as error:  # too many open files
+        log.info("%s is left to the next process: %s", folder, error)
+        return False
     finally:
         unlock_file(file)
+    return _delete(trash)
 
 
-def _remove_if_alone(
+def _take_away_if_alone(
     fd: int, folder: Path, *, kept: bool = False, last: Callable[[], bool] | None = None
-) -> bool:
+) -> Path | None:
+    """Rename a folder that nobody else uses; return its new path, or None."""
     # Of several processes that try at the same time, one succeeds: a failed request for the
     # exclusive lock gives up, by flock(2), the shared one that stood in the way of the others.
     try:
         flock(fd, folder / _USERS, wait=False)
     except BlockingIOError:
-        return False
+        return None
     if not is_at(fd, folder / _USERS):
-        return False
+        return None
     if not kept and kept_until(folder) > time.time():
         for once in folder.glob(f"{_ONCE}*"):  # the next user is the first again
             once.unlink(missing_ok=True)
-        return False
+        return None
     if last is not None and not last():
-        return False
+        return None
     # The name goes first, in one step: a process that comes now makes a new folder.
     trash = folder.with_name(_TRASH + uuid.uuid4().hex)
-    folder.rename(trash)
+    try:
+        folder.rename(trash)
+    except FileNotFoundError:  # somebody has removed it just now
+        return None
+    return trash
+
+
+def _delete(trash: Path | None) -> bool:
+    # After its lock was closed, so that a process at its limit of open files has some for this.
+    if trash is None:
+        return False
+    with contextlib.suppress(OSError):  # one file at a time: there may be no other left to open
+        for entry in list_folder(trash):
+            Path(entry.path).unlink()
     shutil.rmtree(trash, ignore_errors=True)
-    prune(folder.parent)
+    with contextlib.suppress(OSError):  # rmtree opens what it removes
+        trash.rmdir()
+    prune(trash.parent)
     return True

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kappacore.errors import StorageError
+from kappacore.machine.folders import open_private
 from kappacore.machine.processes import ProcessId, look_at, own_id
 from kappacore.machine.waiting import Wait
 
@@ -36,11 +37,11 @@ def is_supported() -> bool:
     return fcntl is not None
 
 
-def flock(fd: int, path: Path, *, shared: bool = False, wait: bool = True) -> None:
+def flock(fd: int | io.FileIO, path: Path, *, shared: bool = False, wait: bool = True) -> None:
     """Lock a file.
 
     Args:
-        fd: A descriptor of the file.
+        fd: The file, or a descriptor of it.
         path: Path of the file, for the error.
         shared: Whether others may hold the lock too, if they share it.
         wait: Whether to wait for the lock.
@@ -136,15 +137,21 @@ def open_lock(path: Path) -> LockFile:
     No interrupt can come between the opening and the file that closes itself.
 
     Raises:
-        OSError: If it cannot be opened; ``ELOOP`` if it is a link.
+        StorageError: If no more files can be opened; it names the limit.
+        OSError: If it cannot be opened for another reason; ``ELOOP`` if it is a link.
     """
     while True:
         try:
             file = LockFile(path, "r+")
             break
         except FileNotFoundError:
-            with contextlib.suppress(FileExistsError), LockFile(path, "x+", opener=_create):
-                pass
+            with (
+                contextlib.suppress(FileExistsError),
+                LockFile(path, "x+", opener=_create) as made,
+            ):
+                os.fchmod(made.fileno(), 0o600)  # whatever the umask is
+        except OSError:
+            os.close(open_private(path))  # gives back what a umask took, or says what is wrong
     keep_from_children(file)
     if path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
@@ -177,7 +184,9 @@ def try_lock(path: Path) -> io.FileIO | None:
         except FileNotFoundError:
             check_locks(path.parent)
             with contextlib.suppress(FileExistsError):  # another process was faster
-                os.close(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644))
+                fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+                os.fchmod(fd, os.fstat(fd).st_mode | 0o600)  # whatever the umask is
+                os.close(fd)
             continue
         try:
             keep_from_children(file)
@@ -221,6 +230,8 @@ def own_lock(owner: object, fd: int) -> Finalize:
 
 def locked(method: Method) -> Method:
     """Run a method while its object's ``_lock_fd`` holds the lock at ``_lock_path`` exclusively.
+
+    The method may move on to another file: the one that is ``_lock_fd`` in the end is unlocked.
 
     This is not a context manager: Ctrl-C could interrupt its code before it frees the lock, and the
     traceback that an interactive session keeps would hold the lock against everybody.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import time
@@ -99,9 +100,12 @@ def _own_id(pid: int) -> ProcessId:
 def _stat(pid: int) -> tuple[str, int]:
     """Return the state of a process, as :meth:`ProcessId.state` does, and its start."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - often called
+        with io.FileIO(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(b")")[2].split()  # its name may have blanks
-        return fields[0].decode(), int(fields[19])
+        state, threads = fields[0].decode(), int(fields[17])
+        if state in "ZX" and threads < 2:  # ended, and only its parent does not know yet
+            return "", 0
+        return state, int(fields[19])
     except (FileNotFoundError, ProcessLookupError):
         return "", 0
     except (OSError, IndexError, ValueError):

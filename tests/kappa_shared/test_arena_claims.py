@@ -21,11 +21,16 @@ def test_a_claim_is_one_users_until_it_is_released(arena):
     assert other.claim_many([1, 2], 60) == [True, True]
 
 
-def test_a_claim_expires_unless_it_is_renewed(arena):
+def test_a_claim_ends_with_its_load_and_not_before(arena):
     other = other_view(arena)
-    assert arena.claim_many([1, 2], 0.0) == [True, True]
-    assert arena.claim_many([2], 60) == [True]
-    assert other.claim_many([1, 2], 60) == [True, False]
+    load = arena.claims.begin_load()
+    assert arena.claim_many([1, 2], 0.0, load) == [True, True]
+    assert arena.claim_many([2, 3], 0.0) == [False, True], "another load of the same process"
+    assert other.claim_many([1, 2], 0.0) == [False, False]
+    found = other.claims.claimants([1, 5])
+    assert (found[0].pid, found[1]) == (os.getpid(), None)
+    load.close()
+    assert other.claim_many([1, 2, 3], 0.0) == [True, True, False]
 
 
 def test_what_is_stored_cannot_be_claimed(arena):
@@ -65,12 +70,11 @@ def use_all(arena, other):
 def test_an_interrupt_at_any_moment_leaves_no_lock(arena):
     """The others would hang until the interrupted process, a notebook perhaps, ends."""
     other = other_view(arena)
-    lock = os.open(arena.folder / "lock", os.O_RDWR)
     moments = 0
     for _held in interrupts(lambda: use_all(arena, other)):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is taken
-        fcntl.flock(lock, fcntl.LOCK_UN)
+        for path in arena.folder.iterdir():
+            with path.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is taken
         moments += 1
-    os.close(lock)
     assert moments > 50
     assert arena.get(1) == other.get(1) == b"value"

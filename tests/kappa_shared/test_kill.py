@@ -7,10 +7,15 @@ import os
 import random
 import signal
 import time
+from contextlib import nullcontext
 
 import pytest
 
+from kappa_shared import arena as arena_module
+from kappa_shared.backend import SharedBackend
+from kappacore.errors import CacheWarning
 from support.caching import load_bytes, open_cache
+from support.kills import kill_self, run_in_child
 
 fork = multiprocessing.get_context("fork")
 KEYS = 50
@@ -64,3 +69,27 @@ def test_a_process_killed_while_it_opens_a_cache_hinders_nobody(_attempt, tmp_pa
         assert cache.fetch([1, 2], load_bytes()) == load_bytes()([1, 2])
         assert cache.stats().hits >= 2
         cache.close()
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_sample_that_would_fit_an_empty_cache_is_no_error_whatever_kills_left(
+    claimed, monkeypatch
+):
+    cache = open_cache(options={"max_bytes": "1MiB"})
+    other = SharedBackend(cache.identity.namespace, 12)
+
+    def write_and_be_killed():
+        monkeypatch.setattr(arena_module, "write_value", kill_self)
+        SharedBackend(cache.identity.namespace, 12).put(1, [bytes(1_000_000)])
+
+    assert run_in_child(write_and_be_killed) == -signal.SIGKILL
+    if claimed:  # it may be writing into the room that is taken
+        assert other.claim_many([5], 60) == [True]
+    load = load_bytes(size=900_000)
+    told = pytest.warns(CacheWarning, match="full: 0 of 10") if claimed else nullcontext()
+    for attempt in (told, nullcontext()):
+        with attempt:
+            assert cache.fetch([1], load) == load([1])
+    assert cache.stats().hits == (0 if claimed else 1)
+    other.close()
+    cache.close()

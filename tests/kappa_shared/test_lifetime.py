@@ -241,7 +241,7 @@ KILLED = """
             dataset, 8, num_workers=2, multiprocessing_context=sys.argv[1], persistent_workers=True
         )
         batches = iter(loader)
-        next(batches)
+        next(batches), next(batches)  # one of each worker: it watches for its parent by then
         os.kill(os.getpid(), signal.SIGKILL)
     """
 

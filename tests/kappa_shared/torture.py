@@ -1,14 +1,19 @@
 """Eight processes read and write a shared cache while one of them is killed every 50 ms.
 
-Started by fork and by spawn, they read and write 2,000 samples of 1 B to 2 MB whose content can be
-told from their keys. No wrong byte may be read, no process may hang, no entry may be lost once it
-was published, a view must stay what it was, and ``kappacore cache gc`` must leave an empty
-directory. Run it for long with ``make torture``.
+Started by fork, spawn and forkserver, they read and write 2,000 samples of 1 B to 2 MB whose
+content can be told from their keys. Now and then one of them clears the cache, or is interrupted
+and goes on, as a notebook does. No wrong byte may be read, no process may hang, no entry may be
+lost once it was published, a view must stay what it was, and ``kappacore cache gc`` must leave an
+empty directory. Run it for long with ``make torture``.
+
+An entry is lost if it is absent from the generation that it was published in. Whoever clears the
+cache, or opens it after its last user is gone, begins another one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import math
 import mmap
@@ -24,9 +29,12 @@ import traceback
 from pathlib import Path
 
 from kappa_shared.backend import SharedBackend
+from kappa_shared.layout import GENERATION, NEXT
 
 PROCESSES = 8
-SPAWNED = 2  # of them; starting one costs more than what it lives for
+METHODS = ["spawn", "forkserver"] + (PROCESSES - 2) * ["fork"]  # the others cost seconds to start
+INTERRUPTS = 0.3  # for each kill
+CLEARS = 0.01  # for each step
 EVERY = 0.05  # seconds between kills
 SAMPLES = 2000
 LARGEST = 2_000_000
@@ -57,7 +65,7 @@ def is_right(key: int, value: memoryview) -> bool:
     return any(value == content(key, version) for version in range(VERSIONS))
 
 
-# ---- what the processes share beside the cache: a counter each, and what was published
+# ---- what the processes share beside the cache: a counter each, and what was published, and when
 
 
 class Board:
@@ -69,12 +77,21 @@ class Board:
 
     def __init__(self, path: Path) -> None:
         with path.open("a+b") as file:
-            size = 8 * PROCESSES + 8 + SAMPLES
+            size = 8 * (PROCESSES + 2 + SAMPLES)
             file.truncate(size)
-            whole = memoryview(mmap.mmap(file.fileno(), size))
-        self.steps = whole[: 8 * PROCESSES].cast("Q")
-        self.written = whole[8 * PROCESSES : 8 * PROCESSES + 8].cast("Q")
-        self.published = whole[8 * PROCESSES + 8 :]
+            whole = memoryview(mmap.mmap(file.fileno(), size)).cast("Q")
+        self.steps = whole[:PROCESSES]
+        self.written = whole[PROCESSES : PROCESSES + 1]
+        self.clears = whole[PROCESSES + 1 : PROCESSES + 2]
+        #: The generation of the cache that each key was published in last.
+        self.published = whole[PROCESSES + 2 :]
+
+
+def generation(backend: SharedBackend) -> int:
+    """Return the cache's current generation; 0 while it is being cleared."""
+    words = backend.arena.index.words
+    found = words[GENERATION]
+    return found if words[NEXT] == found else 0
 
 
 def work(folder: Path, slot: int, seed: int) -> None:
@@ -91,28 +108,43 @@ def use(board: Board, slot: int, rng: random.Random) -> None:
     backend = SharedBackend(NAMESPACE, SAMPLES, **OPTIONS)
     held: list[tuple[int, memoryview, bytes]] = []
     while True:
-        keys = rng.sample(range(SAMPLES), 8)
-        published = [board.published[key] for key in keys]
-        values = backend.get_many(keys)
-        for key, value, there in zip(keys, values, published, strict=True):
-            if value is None:
-                assert not there, f"{key} was published and is lost"
-                continue
-            assert is_right(key, value), f"{key} has {len(value)} wrong bytes"
-            if rng.random() < 0.1:
-                held.append((key, value, bytes(value)))
-        while len(held) > HELD:
-            key, view, copy = held.pop(rng.randrange(len(held)))
-            assert view == copy, f"a view of {key} has changed"
-        missing = [key for key, value in zip(keys, values, strict=True) if value is None]
-        granted = backend.claim_many(missing, 1.0) if missing else []
-        mine = [key for key, ok in zip(missing, granted, strict=True) if ok]
-        store(backend, board, mine, rng)
-        if mine and rng.random() < 0.9:
-            backend.release_many(mine)
-        if rng.random() < 0.05:
-            store(backend, board, keys[:2], rng)  # replace what is there
-        board.steps[slot] += 1
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                step(backend, board, rng, held)
+                board.steps[slot] += 1
+
+
+def step(
+    backend: SharedBackend,
+    board: Board,
+    rng: random.Random,
+    held: list[tuple[int, memoryview, bytes]],
+) -> None:
+    keys = rng.sample(range(SAMPLES), 8)
+    published = [board.published[key] for key in keys]
+    values = backend.get_many(keys)
+    current = generation(backend)
+    for key, value, there in zip(keys, values, published, strict=True):
+        if value is None:
+            assert not there or there != current, f"{key} was published and is lost"
+            continue
+        assert is_right(key, value), f"{key} has {len(value)} wrong bytes"
+        if rng.random() < 0.1:
+            held.append((key, value, bytes(value)))
+    while len(held) > HELD:
+        key, view, copy = held.pop(rng.randrange(len(held)))
+        assert view == copy, f"a view of {key} has changed"
+    missing = [key for key, value in zip(keys, values, strict=True) if value is None]
+    granted = backend.claim_many(missing, 1.0) if missing else []
+    mine = [key for key, ok in zip(missing, granted, strict=True) if ok]
+    store(backend, board, mine, rng)
+    if mine and rng.random() < 0.9:
+        backend.release_many(mine)
+    if rng.random() < 0.05:
+        store(backend, board, keys[:2], rng)  # replace what is there
+    if rng.random() < CLEARS:
+        backend.clear()
+        board.clears[0] += 1
 
 
 def store(backend: SharedBackend, board: Board, keys: list[int], rng: random.Random) -> None:
@@ -121,10 +153,13 @@ def store(backend: SharedBackend, board: Board, keys: list[int], rng: random.Ran
         value = content(key, rng.randrange(VERSIONS))
         cut = rng.randrange(len(value) + 1)
         items.append((key, [value[:cut], value[cut:]]))
-    for key, ok in zip(keys, backend.put_many(items), strict=True):
-        if ok:
-            board.published[key] = 1
-            board.written[0] += 1
+    stored = backend.put_many(items)
+    current = generation(backend)
+    for key, ok in zip(keys, stored, strict=True):
+        board.written[0] += ok
+        # Stored may mean: and cleared, such as where it was loaded before a clear.
+        if ok and backend.get(key) is not None and generation(backend) == current:
+            board.published[key] = current
 
 
 # ---- who starts, kills and judges them
@@ -137,12 +172,12 @@ class Torturer:
         self.board = Board(folder / "board")
         self.processes: list[multiprocessing.process.BaseProcess] = []
         self.dying: list[multiprocessing.process.BaseProcess] = []
-        self.kills = self.started = self.checked = 0
+        self.kills = self.interrupts = self.started = self.checked = 0
 
     def start(self, slot: int) -> multiprocessing.process.BaseProcess:
         self.started += 1
         self.board.steps[slot] = 0
-        context = multiprocessing.get_context("spawn" if slot < SPAWNED else "fork")
+        context = multiprocessing.get_context(METHODS[slot])
         seed = self.rng.randrange(2**40)
         process = context.Process(target=work, args=(self.folder, slot, seed), daemon=True)
         process.start()
@@ -174,6 +209,10 @@ class Torturer:
             self.kill(slot)
             self.processes[slot] = self.start(slot)
             self.kills += 1
+            slot = self.rng.randrange(PROCESSES)
+            if self.board.steps[slot] and self.rng.random() < INTERRUPTS:
+                os.kill(self.processes[slot].pid or 0, signal.SIGINT)
+                self.interrupts += 1
         self.bury()
 
     def expect_progress(self) -> None:
@@ -196,13 +235,12 @@ class Torturer:
         self.bury()
         for key in range(SAMPLES):
             value = backend.get(key)
-            if value is None and self.board.published[key]:
+            if value is None and self.board.published[key] == generation(backend):
                 raise SystemExit(self.failure(f"{key} was published and is lost"))
             if value is not None and not is_right(key, value):
                 raise SystemExit(self.failure(f"{key} is wrong"))
             self.checked += value is not None
         backend.clear()
-        self.board.published[:] = bytes(SAMPLES)
         self.processes = [self.start(slot) for slot in range(PROCESSES)]
         self.expect_progress()  # they have joined: the cache stays when this process leaves
         backend.close()
@@ -238,7 +276,8 @@ def main() -> None:
         if left := sorted(Path(caches).rglob("*")):
             raise SystemExit(f"gc has left {left}")
     print(
-        f"seed {arguments.seed}: {torturer.kills} killed, {torturer.started} started, "
+        f"seed {arguments.seed}: {torturer.kills} killed, {torturer.interrupts} interrupted, "
+        f"{torturer.started} started, {torturer.board.clears[0]} clears, "
         f"{torturer.board.written[0]} values written, {torturer.checked} found at the end of "
         f"rounds; none wrong, none lost, nothing left"
     )

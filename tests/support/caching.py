@@ -102,9 +102,13 @@ def open_cache(
     options: dict[str, Any] | None = None,
     load: Callable[[list[int]], Sequence[Any]] | None = None,
     check: bool = True,
+    prove: bool = True,
     **settings: Any,
 ) -> SampleCache:
-    """Open a cache as the datasets do at their first read, without any; no torch is imported."""
+    """Open a cache as the datasets do at their first read, without any; no torch is imported.
+
+    Without ``prove`` it is left as they do before that.
+    """
     from kappacore import plugins
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.identity.namespace import identify
@@ -120,7 +124,8 @@ def open_cache(
     ref = plugins.as_ref("backend", backend, options or {})
     cache = SampleCache(ref, identity, length, check=check, **settings)
     cache.attach()
-    cache.prove(load or load_bytes())
+    if prove:
+        cache.prove(load or load_bytes())
     return cache
 
 

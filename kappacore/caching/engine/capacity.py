@@ -55,7 +55,7 @@ class CapacityTracker:
         if info is None or info.capacity is None:
             return
         held = info.entries
-        if not held and size > info.capacity - info.bytes:
+        if not held and size > info.capacity:  # whatever has taken room, it is too large for it
             if not header and self._refusals < min(_REFUSALS, self._length):
                 return  # others may be smaller
             what = "what the cache notes about itself" if header else "one sample"

@@ -180,9 +180,12 @@ class ClaimTests:
         assert claims.claim_many([1, 2], _SHORT) == [True, True]
         assert claims.claim_many([1], _LONG) == [True], "it was not granted again"
         time.sleep(1.5 * _SHORT)
-        assert _ask_elsewhere(case, [1, 2]) == [False, True]
+        # Claims that a load holds last as long as it, here as long as the instance.
+        assert _ask_elsewhere(case, [1, 2]) == [False, not case.defines("begin_load")]
 
     def test_a_claim_runs_out(self, case: Case, claims: CacheBackend) -> None:
+        if case.defines("begin_load"):
+            pytest.skip(f"claims of {case.ref} end with their load")
         claimed = time.monotonic()
         assert claims.claim_many([1], _SHORT) == [True]
         asked = _ask_elsewhere(case, [1])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from kappa_redis.connections import Command
     from kappa_redis.namespace import Group
-    from kappacore.plugin_api import Buffer
+    from kappacore.plugin_api import Buffer, Claimant
 
 log = logging.getLogger("kappacore.cache")
 
@@ -255,6 +255,9 @@ class RedisBackend(CacheBackend):
 
     def release_many(self, keys: Sequence[int]) -> None:
         self._claims.release(keys)
+
+    def claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
+        return self._claims.claimants(keys)
 
     # ---- the namespace as a whole
 

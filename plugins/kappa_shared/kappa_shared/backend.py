@@ -16,7 +16,6 @@ from kappacore.plugin_api import (
     SharedFolderLease,
     collect,
     is_in_memory,
-    make_base,
     remove,
     user_folder,
 )
@@ -74,17 +73,17 @@ class SharedBackend(CacheBackend):
     ) -> None:
         parent = _parent(path, make=True)
         folder = parent / namespace
-        collect(parent)
         base = parent.parent.parent
         memory = is_in_memory(base)
         self.verify_always = not memory  # a disk may lose or change data
-        budget = plan(max_bytes, base, memory=memory, used=memory_taken(folder))
         self._namespace = namespace
-        self._advice = budget.warning
         self._note_at = time.monotonic() + _NOTE_USE
         self._lease = SharedFolderLease(folder, keep)
         self._arena: Arena | None = None
         try:
+            collect(parent)
+            budget = plan(max_bytes, base, memory=memory, used=memory_taken(folder))
+            self._advice = budget.warning
             if budget.warning and self._lease.first_to("report-budget"):
                 warnings.warn(budget.warning, CacheWarning, stacklevel=2)
             self._arena = Arena(folder, length, budget, grow=max_bytes is not None)
@@ -202,9 +201,7 @@ def _parent(path: str | os.PathLike[str] | None, *, make: bool = False) -> Path:
             f"path={path!r} is not a folder. Give one that exists, best on a local disk, or leave "
             f"path out."
         )
-    if make and path is not None:
-        make_base(path)
-    return user_folder("shared", path, make=False)
+    return user_folder("shared", path, make=make)
 
 
 def _is_namespace(folder: Path) -> bool:

@@ -18,6 +18,7 @@ _RESERVE = 256 * 2**20  # at most half of what there is
 # A limit smaller than a sample is reported as a mistake. So a cache without room has at least this
 # limit, and the reserve or the disk refuses its samples.
 _LEAST = 16 * 2**20
+_MOST = 2**45  # less than the word of a value can say, or a process can map
 _TINY = 64 * 2**20  # Docker's default for /dev/shm
 _ADVICE = (
     f"In a container, give it more: --shm-size=16g with Docker and Podman, a volume of medium "
@@ -94,7 +95,7 @@ def plan(max_bytes: float | str | None, base: Path, *, memory: bool, used: int) 
         return max(0, min(memory_limits().values()) - spare)
 
     return Budget(
-        capacity=max(min(asked, most), least),
+        capacity=min(max(min(asked, most), least), _MOST),
         ceiling=max(most, _LEAST),
         reserve=reserve if total else 0,
         memory_left=memory_left if memory else None,

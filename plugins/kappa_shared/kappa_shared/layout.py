@@ -1,15 +1,20 @@
 """The files of an arena: one namespace's values, in a form that every process can map.
 
-``index`` begins with a page of 8-byte words, followed by one word per key for its value (the offset
-of its prefix in the data; 0: absent) and one per key for claims. ``data-<number>`` holds the
-values, at multiples of 64 bytes, each after a prefix of its length and key. The data file is as
-long as the limit, and takes memory only where something was written.
+``index`` begins with a page of 8-byte words, followed by one word per key for its value and one per
+key for claims. ``data-<number>`` holds the values of one generation, at multiples of 64 bytes, each
+after a prefix of its length and key. The data file is as long as the limit, and takes memory only
+where something was written. ``lock`` is for opening; everything else is done under the lock of the
+current data file.
+
+The word of a value holds the offset of its prefix in its low 46 bits, and the low 18 bits of its
+generation, which are never 0, above them; the word 0 is absent. So a single load says where a value
+lies, and in which file: ``word ^ base_of(generation)`` is its offset, and a number larger than any
+file where it is absent, or of another generation.
 """
 
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import struct
 import uuid
@@ -23,11 +28,16 @@ from kappacore.errors import StorageError
 from kappacore.plugin_api import (
     NO_SPACE,
     BackendInfo,
+    LockFile,
+    allocate,
     boot_id,
     count_users,
     dataset_of,
     kept_until,
     last_used,
+    list_folder,
+    map_file,
+    open_lock,
     open_private,
 )
 
@@ -40,16 +50,24 @@ if TYPE_CHECKING:
 log = logging.getLogger("kappacore.cache")
 
 _MAGIC = b"KAPARENA"
-_VERSION = 2
+_VERSION = 3
 # Native byte order throughout: an arena is read by machines like the one that wrote it, and the
 # word for the order does not match on others.
 _ORDER = 0x01020304
 _START = struct.Struct("=8sIIQQ")  # magic, version, order, length, digest of the namespace
 _HEADER = 4096
-GENERATION, CURSOR, CAPACITY, FULL, OWNERS, BOOT = range(8, 14)  # words of the header
+# Words of the header. NEXT differs from GENERATION while the arena is being cleared.
+GENERATION, CURSOR, CAPACITY, FULL, OWNERS, BOOT, NEXT = range(8, 15)
 ALIGN = 64  # of values; the first one lies at 64
+_OFFSET_BITS = 46
+_TAG_MASK = 2**18 - 1
 PREFIX = struct.Struct("=QQ")  # length and key, directly before the value
 _IOV_MAX = 512
+
+
+def base_of(generation: int) -> int:
+    """Return what all words of a generation have in common: their bits above the offset."""
+    return (generation & _TAG_MASK) << _OFFSET_BITS
 
 
 class Index:
@@ -57,11 +75,13 @@ class Index:
 
     Args:
         mapping: The whole file.
+        file: What :func:`os.fstat` says of it.
     """
 
-    def __init__(self, mapping: mmap.mmap) -> None:
+    def __init__(self, mapping: memoryview, file: os.stat_result) -> None:
         # A word is read and written in one piece, which a struct's byte loop would not do.
-        self.words = memoryview(mapping).cast("Q")
+        self.words = mapping.cast("Q")
+        self.file = file
         self.length = (len(mapping) - _HEADER) // 16
         first = _HEADER // 8
         self.values = self.words[first : first + self.length]
@@ -72,6 +92,8 @@ class Index:
 
         Values are counted: a counter could be off after a kill.
         """
+        if self.words[NEXT] != self.words[GENERATION]:  # killed while clearing: all are to go
+            return {"entries": 0, "bytes": 0, "capacity": self.words[CAPACITY], "full": False}
         return {
             "entries": int(np.count_nonzero(np.asarray(self.values))),
             "bytes": self.words[CURSOR] - ALIGN,  # holes and alignment included
@@ -85,23 +107,32 @@ def map_index(folder: Path, *, writable: bool = False) -> Index | None:
 
     Its values may have been removed without it, as when temporary files are tidied up.
     """
+    path, mode = folder / "index", "r+" if writable else "r"
     try:
-        fd = open_private(folder / "index", os.O_RDWR if writable else os.O_RDONLY)
+        opened = LockFile(path, mode)  # in C: an interrupt leaves no descriptor
     except FileNotFoundError:
         return None
-    with FileIO(fd):
-        size = os.fstat(fd).st_size
-        if size < _HEADER or (size - _HEADER) % 16:
+    except OSError:  # gives back what a umask took, or says what is wrong
+        opened = LockFile(open_private(path, os.O_RDWR if writable else os.O_RDONLY), mode)
+    with opened:
+        fd = opened.fileno()
+        file = os.fstat(fd)
+        if file.st_size < _HEADER or (file.st_size - _HEADER) % 16:
             return None
-        access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-        mapping = mmap.mmap(fd, size, prot=access)
-    index = Index(mapping)
-    right = mapping[: _START.size] == _start(folder, index.length)
-    return index if right and data_path(folder, index.words[GENERATION]).exists() else None
+        mapping = map_file(fd, file.st_size, writable=writable)
+    index = Index(mapping, file)
+    if mapping[: _START.size] != _start(folder, index.length):
+        return None
+    while True:
+        generation = index.words[GENERATION]
+        if data_path(folder, generation).exists():
+            return index
+        if generation == index.words[GENERATION]:  # else it was cleared just now
+            return None
 
 
 def open_index(folder: Path, length: int, capacity: int) -> Index:
-    """Map the index, its lock being held; make a new arena where there is none to be read.
+    """Map the index, ``lock`` being held; make a new arena where there is none to be read.
 
     Raises:
         StorageError: If there is no room for it.
@@ -114,18 +145,22 @@ def open_index(folder: Path, length: int, capacity: int) -> Index:
     temporary = folder / f"index.{uuid.uuid4().hex}"
     size = _HEADER + 16 * length
     try:
-        with FileIO(open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)) as file:
+        with LockFile(temporary, "x+") as made:
+            os.fchmod(made.fileno(), 0o600)
             # Missing room is found out here, not by a bus error at the first touch.
-            os.posix_fallocate(file.fileno(), 0, size)
-            mapping = mmap.mmap(file.fileno(), size)
+            allocate(made.fileno(), size)
+            mapping = map_file(made.fileno(), size, writable=True)
+            index = Index(mapping, os.fstat(made.fileno()))
         mapping[: _START.size] = _start(folder, length)
-        index = Index(mapping)
-        index.words[GENERATION] = make_data(folder, capacity)
+        index.words[GENERATION] = index.words[NEXT] = new_generation(0)
         index.words[CURSOR] = ALIGN
         index.words[CAPACITY] = capacity
+        make_data(folder, index.words[GENERATION], capacity)
         temporary.replace(folder / "index")  # whole, or not there
     except OSError as error:
         temporary.unlink(missing_ok=True)
+        if error.errno not in NO_SPACE:
+            raise
         raise StorageError(
             f"No room for the index of a shared cache in {folder} ({size} bytes for "
             f"{length} samples): {error}. Free memory or disk space there; in a container, raise "
@@ -149,21 +184,24 @@ def data_size(capacity: int) -> int:
     return capacity + 2 * ALIGN
 
 
-def make_data(folder: Path, capacity: int) -> int:
-    """Make an empty data file and return its generation, a number that no other one has."""
-    generation = uuid.uuid4().int >> 64
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-    with FileIO(open_private(data_path(folder, generation), flags), "r+") as file:
+def new_generation(last: int) -> int:
+    """Return a number that no generation has had, and whose tag follows that of the last one."""
+    tag = (last & _TAG_MASK) % _TAG_MASK + 1
+    return (uuid.uuid4().int >> 64) & ~_TAG_MASK | tag
+
+
+def make_data(folder: Path, generation: int, capacity: int) -> None:
+    """Make the data file of a generation, unless it is there."""
+    with open_lock(data_path(folder, generation)) as file:
         file.truncate(data_size(capacity))
-    return generation
 
 
 def remove_strays(folder: Path, generation: int) -> None:
-    """Remove the files that a killed or a clearing process left; the lock must be held."""
+    """Remove the files that a killed or a clearing process left; all locks must be held."""
     current = data_path(folder, generation).name
-    for name in os.listdir(folder):  # noqa: PTH208 - names suffice
-        if name.startswith(("data-", "index.")) and name != current:
-            (folder / name).unlink(missing_ok=True)
+    for entry in list_folder(folder):
+        if entry.name.startswith(("data-", "index.")) and entry.name != current:
+            (folder / entry.name).unlink(missing_ok=True)
 
 
 def write_value(fd: int, offset: int, key: int, size: int, value: Sequence[Buffer]) -> bool:
@@ -211,8 +249,10 @@ def inspect(folder: Path) -> BackendInfo:
         return BackendInfo(**facts, dataset="? (another version's, or half made)")
     data = data_path(folder, index.words[GENERATION])
 
+    base = base_of(index.words[GENERATION])
+
     def get(key: int) -> bytes | None:
-        return _read(data, index.values[key], key) if key < index.length else None
+        return _read(data, index.values[key] ^ base, key) if key < index.length else None
 
     return BackendInfo(**facts, **index.fill(), dataset=dataset_of(folder.name, get))
 
@@ -228,14 +268,15 @@ def memory_taken(folder: Path) -> int:
 
 
 def _read(path: Path, offset: int, key: int) -> bytes | None:
-    if not offset:
-        return None
     try:
         fd = open_private(path, os.O_RDONLY)
     except FileNotFoundError:  # cleared meanwhile
         return None
     with FileIO(fd):
+        size = os.fstat(fd).st_size
+        if offset >= size:  # absent
+            return None
         prefix = os.pread(fd, PREFIX.size, offset)
         length, owner = PREFIX.unpack(prefix) if len(prefix) == PREFIX.size else (0, -1)
-        whole = owner == key and offset + length <= os.fstat(fd).st_size
+        whole = owner == key and offset + length <= size
         return os.pread(fd, length, offset + PREFIX.size) if whole else None

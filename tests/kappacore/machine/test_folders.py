@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 
 from kappacore.errors import StorageError
 from kappacore.machine.folders import open_private, user_folder
+from kappacore.machine.locks import try_lock
+from support.kills import kill_self, run_in_child
+
+fork = multiprocessing.get_context("fork")
 
 
 def test_the_users_folder_is_private_and_under_the_environment_variable(tmp_path, monkeypatch):
@@ -46,14 +53,111 @@ def test_a_file_in_its_place_is_refused(tmp_path):
         user_folder("shared", tmp_path)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
-def test_a_folder_of_somebody_else_is_refused(tmp_path):
-    folder = tmp_path / "kappacore-0"
-    folder.mkdir(mode=0o700)
-    os.chown(folder, 12345, -1)
-    expected = r"kappacore-0 belongs to user 12345, not to you \(0\); it is not used"
-    with pytest.raises(StorageError, match=expected):
-        user_folder("shared", tmp_path)
+root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+
+
+def take_name(base, kind):
+    """As somebody else may, where everybody may write."""
+    taken = base / f"kappacore-{os.getuid()}"
+    if kind == "folder":
+        taken.mkdir(mode=0o700)
+    elif kind == "file":
+        taken.touch()
+    else:
+        taken.symlink_to(base)
+    os.chown(taken, 12345, -1, follow_symlinks=False)
+    return taken
+
+
+@root_only
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_a_name_that_somebody_else_has_taken_gives_way_to_another_that_all_find(tmp_path, kind):
+    taken = take_name(tmp_path, kind)
+    folder = user_folder("shared", tmp_path)
+    assert folder.parent.name.startswith(f"{taken.name}-")
+    assert len(folder.parent.name) > len(taken.name) + 20  # nobody can guess it
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert user_folder("stats", tmp_path).parent == folder.parent
+    assert user_folder("shared", tmp_path, make=False) == folder
+    taken.unlink() if kind != "folder" else taken.rmdir()
+    assert user_folder("shared", tmp_path) == folder  # others use it
+
+
+@root_only
+def test_a_second_name_that_is_somebody_elses_too_is_not_used(tmp_path):
+    taken = take_name(tmp_path, "folder")
+    (tmp_path / f"{taken.name}-0").mkdir()
+    os.chown(tmp_path / f"{taken.name}-0", 12345, -1)
+    folder = user_folder("shared", tmp_path)
+    assert folder.parent.name != f"{taken.name}-0"
+    assert user_folder("shared", tmp_path) == folder
+
+
+@root_only
+def test_looking_makes_no_folder_beside_one_of_somebody_else(tmp_path):
+    taken = take_name(tmp_path, "folder")
+    assert not user_folder("shared", tmp_path, make=False).exists()
+    assert list(tmp_path.iterdir()) == [taken]
+
+
+@root_only
+def test_processes_that_come_at_the_same_moment_agree_on_a_folder(tmp_path):
+    take_name(tmp_path, "folder")
+    barrier, found = multiprocessing.Barrier(6), multiprocessing.SimpleQueue()
+
+    def find():
+        barrier.wait()
+        found.put(str(user_folder("shared", tmp_path)))
+
+    children = [fork.Process(target=find) for _ in range(6)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert len({found.get() for _ in children}) == 1
+
+
+@pytest.mark.parametrize("umask", [0o177, 0o277, 0o777])
+def test_a_umask_takes_no_rights_that_the_next_process_needs(umask):
+    with tempfile.TemporaryDirectory(dir="/tmp") as base:
+        os.chmod(base, 0o777)  # noqa: PTH101 - whoever the child is
+
+        def use():
+            if os.getuid() == 0:
+                os.setuid(12345)
+            os.umask(umask)
+            folder = user_folder("shared", Path(base) / "new")
+            os.close(open_private(folder / "file"))
+            with try_lock(folder / "lock"):
+                pass
+            os.close(open_private(folder / "file", os.O_RDWR))
+
+        assert [run_in_child(use) for _ in range(2)] == [0, 0]
+
+
+def test_rights_that_a_umask_took_from_a_process_that_was_killed_are_given_back():
+    with tempfile.TemporaryDirectory(dir="/tmp") as base:
+        os.chmod(base, 0o777)  # noqa: PTH101 - whoever the child is
+
+        def use(umask, end):
+            if os.getuid() == 0:
+                os.setuid(12345)
+            os.umask(umask)
+            folder = Path(base) / f"kappacore-{os.getuid()}"
+            if umask:
+                folder.mkdir()
+                folder.chmod(0o700)
+                (folder / "shared").mkdir()
+                (folder / "shared").chmod(0o700)
+                os.close(os.open(folder / "shared" / "file", os.O_CREAT | os.O_RDWR, 0o600))
+                (folder / "shared").chmod(0o700 & ~umask)
+                folder.chmod(0o700 & ~umask)
+            else:
+                os.close(open_private(user_folder("shared", base) / "file", os.O_RDWR))
+            end()
+
+        assert run_in_child(lambda: use(0o777, kill_self)) == -signal.SIGKILL
+        assert run_in_child(lambda: use(0, int)) == 0
 
 
 def test_a_base_that_alone_is_missing_is_made_closed_to_others(tmp_path, monkeypatch):

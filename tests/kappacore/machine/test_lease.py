@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import shutil
+import signal
 
 import pytest
 
 from kappacore.errors import StorageError
+from kappacore.machine import lease as lease_module
 from kappacore.machine.lease import SharedFolderLease, collect
 from support.caching import open_files
+from support.kills import kill_self, run_in_child
 
 
 def test_the_folder_is_there_as_long_as_somebody_uses_it(tmp_path):
@@ -51,6 +55,51 @@ def test_collect_leaves_alone_what_is_used_and_removes_what_is_not(tmp_path):
     assert collect(tmp_path) == ["unused"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-file", "used"]
     used.release()
+
+
+def test_what_was_being_removed_when_a_process_was_killed_is_removed_by_the_next_user(tmp_path):
+    """Also where nobody collects, as among the entries that last users clear."""
+
+    def remove_and_be_killed():
+        lease_module.shutil.rmtree = kill_self
+        SharedFolderLease(tmp_path / "shared").release()
+
+    assert run_in_child(remove_and_be_killed) == -signal.SIGKILL
+    assert [path.name[:7] for path in tmp_path.iterdir()] == [".trash-"]
+    SharedFolderLease(tmp_path / "other").release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_somebody_else_removes_at_the_same_moment_is_no_error(tmp_path, monkeypatch):
+    lease = SharedFolderLease(tmp_path / "shared")
+    look = lease_module.kept_until
+
+    def look_and_remove(folder):
+        until = look(folder)
+        shutil.rmtree(folder)
+        return until
+
+    monkeypatch.setattr(lease_module, "kept_until", look_and_remove)
+    assert not lease.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_to_be_said_once_is_said_though_the_folder_was_removed(tmp_path):
+    lease = SharedFolderLease(tmp_path / "shared")
+    shutil.rmtree(tmp_path / "shared")
+    assert [lease.first_to("warn"), lease.first_to("warn"), lease.first_to("tell")] == [
+        True,
+        False,
+        True,
+    ]
+    lease.release()
+
+
+def test_empty_folders_of_a_killed_process_are_removed_with_those_around_them(tmp_path):
+    parent = tmp_path / "kappacore-1" / "shared"
+    parent.parent.mkdir()
+    assert collect(parent) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["link", "open to others", "file"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import random
+import socket
 import time
 
 import pytest
 
 from kappacore.caching.engine import claims
+from kappacore.machine import waiting
 from support.caching import Log, load_bytes, open_cache, start_script
 
 pytest.importorskip("kappa_shared")
@@ -35,6 +37,19 @@ FETCH = """
     samples = cache.fetch([int(key) for key in keys], load)
     assert samples == load_bytes()([int(key) for key in keys])
     print(cache.stats().waits, flush=True)
+    """
+
+
+FIRST_LOOK = """
+    import time
+    from support.caching import load_bytes, open_cache
+
+    def load(indices):
+        print("looking", flush=True)
+        time.sleep(0.2)
+        return load_bytes()(indices)
+
+    open_cache(options={"max_bytes": "4MiB"}, load=load)
     """
 
 
@@ -107,7 +122,32 @@ def test_who_comes_while_another_is_loading_waits_for_it(tmp_path):
     cache.close()
 
 
-def test_claims_are_renewed_while_a_source_is_slower_than_they_last(tmp_path, monkeypatch):
+def test_a_long_wait_names_who_is_waited_for_and_what_for(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(waiting, "SAY_AFTER", 0.2)
+    with start_script(tmp_path, FETCH, tmp_path / "reads", 5, 0.5, 1, 2) as other:
+        assert other.stdout.readline() == "loading\n", other.stderr.read()
+        cache = open_cache(options=OPTIONS)
+        assert cache.fetch([2], load_bytes()) == load_bytes()([2])
+        other.communicate()
+    [text] = [record.getMessage() for record in caplog.records if "waiting" in record.getMessage()]
+    assert f"sample 2 of Tests is being loaded by process {other.pid} (" in text
+    assert f"on {socket.gethostname()}, since " in text
+    cache.close()
+
+
+def test_a_first_look_at_the_source_is_waited_for_aloud(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(waiting, "SAY_AFTER", 0.2)
+    with start_script(tmp_path, FIRST_LOOK, warm=False) as other:
+        assert other.stdout.readline() == "looking\n", other.stderr.read()
+        cache = open_cache(options=OPTIONS)
+        other.communicate()
+    [text] = [record.getMessage() for record in caplog.records if "waiting" in record.getMessage()]
+    assert "the first look at the samples of the cache namespace" in text
+    assert f"by process {other.pid} (" in text
+    cache.close()
+
+
+def test_claims_outlive_their_ttl_while_a_source_is_slower(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "CLAIM_TTL", 0.15)
     log = Log(tmp_path / "reads")
     with start_script(tmp_path, FETCH, log.path, 0.15, 0.4, 1, 2) as other:
