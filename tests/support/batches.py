@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ UNIFORM = {
     "complex": lambda idx: _numbers(idx, (3,), "<c16"),
     "bools": lambda idx: _numbers(idx, (9,)) > 50,
     "fortran": lambda idx: np.asfortranarray(_numbers(idx, (4, 6), "<i8")),
-    "mixed_orders": lambda idx: np.array(_numbers(idx, (4, 6)), order="CF"[idx % 2]),
+    "mixed_orders": lambda idx: (np.asfortranarray if idx % 2 else np.asarray)(_numbers(idx, (4, 6))),
     "zero_d": lambda idx: np.array(idx, "<i2"),
     "empty": lambda idx: np.zeros((0, 3), "<f8"),
     "integer": lambda idx: idx * 3 - 5,
@@ -57,7 +58,7 @@ UNIFORM = {
     "tensor_0_d": lambda idx: torch.tensor(idx),
     "transposed": lambda idx: torch.from_numpy(_numbers(idx, (4, 3), "<f4")).T,
     "channels_last": _channels_last,
-    **{f"image_{mode[0]}{len(mode)}": lambda idx, mode=mode: _image(idx, mode)
+    **{f"image_{mode[0]}{len(mode)}": partial(_image, mode=mode)
        for mode in ("L", "RGB", "RGBA", "P", "F", "I;16", "1")},
 }  # fmt: skip
 
