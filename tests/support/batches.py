@@ -45,7 +45,7 @@ UNIFORM = {
     "complex": lambda idx: _numbers(idx, (3,), "<c16"),
     "bools": lambda idx: _numbers(idx, (9,)) > 50,
     "fortran": lambda idx: np.asfortranarray(_numbers(idx, (4, 6), "<i8")),
-    "mixed_orders": lambda idx: (np.asfortranarray if idx % 2 else np.asarray)(_numbers(idx, (4, 6))),
+    "mixed_orders": lambda idx: [np.asarray, np.asfortranarray][idx % 2](_numbers(idx, (4, 6))),
     "zero_d": lambda idx: np.array(idx, "<i2"),
     "empty": lambda idx: np.zeros((0, 3), "<f8"),
     "integer": lambda idx: idx * 3 - 5,

@@ -173,7 +173,7 @@ class Columns(KDDataset):
         ([3, 1, 2**70], float),
         (np.array([3, 1, 2**63], np.uint64), lambda value: min(int(value), 5)),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None) or repr(value)[:30],
 )
 def test_a_batch_of_a_column_is_of_the_type_of_its_values(column, example):
     dataset = Columns(column, example)
