@@ -54,7 +54,7 @@ class StageResult:
         found: Whether it was there and was left as it is, because it was copied by hand or by
             KappaData, or is part of a larger folder that was staged.
         kind: What the source is: ``"folder"``, ``"zip"``, ``"zips"`` (a folder of zip files),
-            ``"tar"`` or ``"tar.gz"``; None if the source was not opened.
+            ``"tar"``, ``"tar.gz"``, ``"tar.zst"``, …; None if the source was not opened.
         files: Number of files in the dataset; None if kappacore did not stage it.
         bytes: Their bytes.
         copied_files: Number of files copied by this call.
