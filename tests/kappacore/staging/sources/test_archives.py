@@ -328,3 +328,6 @@ def test_what_would_take_too_much_memory_to_unpack(tmp_path):
     source.write_bytes(data[:at] + b"\xff" * 4 + data[at + 4 :])
     with pytest.raises(StagingError, match="too much memory"):
         kappacore.stage(source, tmp_path / "u")
+    source.write_bytes(data[: at - 1] + b"\x2c" + data[at:])  # options that exclude each other
+    with pytest.raises(StagingError, match=r"'1\.jpg' of .* is damaged: its compressed bytes"):
+        kappacore.stage(source, tmp_path / "u")
