@@ -27,7 +27,8 @@ def add_stage(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="copy a dataset to the local disk, or check a copy",
         description=(
             "Copy a dataset from global storage to the local disk, unless it is there: a folder, "
-            "or a zip, tar or tar.gz file. What was copied before an interruption is kept. "
+            "or a zip or tar file, which may be compressed. What was copied before an "
+            "interruption is kept. "
             "Exits with 0 if the dataset is there, 1 if not, 130 if interrupted."
         ),
     )

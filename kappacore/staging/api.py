@@ -56,8 +56,9 @@ def stage(
     archive) or the time of its top folder, which changes when something is added or removed there.
 
     Args:
-        source: A folder, or a zip, tar or tar.gz file, recognised by content; the suffix may be
-            omitted. A folder that contains only zip files is extracted to folders.
+        source: A folder, or a zip or tar file, recognised by content; the suffix may be omitted. A
+            tar file may be compressed (gz, zst, xz, bz2). A folder that contains only zip files is
+            extracted to folders.
         target: The folder for the dataset, on a local disk. Files that staging did not put there
             are left as they are.
         relative: A part of the dataset, such as ``"train"``: ``source/train`` is copied to
@@ -129,7 +130,7 @@ def _stage(wanted: Path, target: Path, options: Options) -> StageResult:
     if source is None:
         raise StagingError(
             f"there is no source '{wanted}', neither a folder nor an archive (.zip, .tar, "
-            f".tar.gz), and '{target}' is not complete. Is the storage mounted?"
+            f".tar.gz, …), and '{target}' is not complete. Is the storage mounted?"
         )
     if state.above is not None:  # the folder above may be being completed right now
         wait_until_free(StagePaths(state.above), timeout=options.timeout, log=options.report)

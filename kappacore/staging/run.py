@@ -54,7 +54,7 @@ class StageResult:
         found: Whether it was there and was left as it is, because it was copied by hand or by
             KappaData, or is part of a larger folder that was staged.
         kind: What the source is: ``"folder"``, ``"zip"``, ``"zips"`` (a folder of zip files),
-            ``"tar"`` or ``"tar.gz"``; None if the source was not opened.
+            ``"tar"``, ``"tar.gz"``, ``"tar.zst"``, …; None if the source was not opened.
         files: Number of files in the dataset; None if kappacore did not stage it.
         bytes: Their bytes.
         copied_files: Number of files copied by this call.
@@ -145,9 +145,10 @@ class _Copy:
         self.folders = {entry.path: entry for entry in self.entries if entry.is_folder}
         self.size = sum(entry.size for entry in self.files.values())
         if not self.files:
+            but = " but for what is excluded" if options.exclude else ""
             raise StagingError(
-                f"the source '{source.path}' has no files. Is the storage mounted, and is this the "
-                f"right path?"
+                f"the source '{source.path}' has no files{but}. Is the storage mounted, and is "
+                f"this the right path?"
             )
         self.versions = Versions(source, self.about, self.files, paths.target, options)
 

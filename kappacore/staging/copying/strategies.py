@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
 from kappacore.staging.copying.digests import Sums, SumsOfContent
-from kappacore.staging.sources.base import Content, Deflated, Extent
+from kappacore.staging.sources.base import Content, Extent, Packed
 from kappacore.staging.sources.holes import parts_of
+from kappacore.staging.sources.unpacking import BadStreamError, unpacked_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,14 +140,22 @@ class CopyStrategy:
 
 def blocks_of(content: Content) -> Iterator[bytes | memoryview]:
     """Yield the blocks of content, unpacked; each is valid until the next."""
-    return _inflated(content) if isinstance(content, Deflated) else _blocks(content)
+    if not isinstance(content, Packed):
+        return _blocks(content)
+    return _inflated(content) if content.packing == "deflate" else _unpacked(content)
+
+
+def _buffer() -> memoryview:
+    """Return the buffer of this thread."""
+    if not hasattr(_local, "buffer"):
+        _local.buffer = memoryview(bytearray(_BUFFER))
+    buffer: memoryview = _local.buffer
+    return buffer
 
 
 def _blocks(content: Extent | Stream) -> Iterator[memoryview]:
     """Yield the blocks of content that is stored as it is, each in this thread's buffer."""
-    if not hasattr(_local, "buffer"):
-        _local.buffer = memoryview(bytearray(_BUFFER))
-    buffer: memoryview = _local.buffer
+    buffer = _buffer()
     done = 0
     while done < content.size:
         view = buffer[: content.size - done]
@@ -160,7 +169,26 @@ def _blocks(content: Extent | Stream) -> Iterator[memoryview]:
         done += count
 
 
-def _inflated(content: Deflated) -> Iterator[bytes]:
+def _unpacked(content: Packed) -> Iterator[memoryview]:
+    buffer = _buffer()
+    # One byte more than declared is requested, to see that there is none; LZMA in zip files may
+    # have no end of its own.
+    most = content.size + (content.packing != "lzma")
+    done = 0
+    try:
+        reader = unpacked_part(content.fd, content.offset, content.packed, content.packing)
+        while done < most and (count := reader.readinto(buffer[: most - done])):
+            done += count
+            if done > content.size:
+                raise DamagedError(f"it unpacks to more than the {content.size} bytes declared")
+            yield buffer[:count]
+    except (BadStreamError, EOFError) as error:
+        raise DamagedError(str(error)) from error
+    if done != content.size:
+        raise DamagedError(f"it unpacks to {done} bytes, {content.size} are declared")
+
+
+def _inflated(content: Packed) -> Iterator[bytes]:
     unpacker = zlib.decompressobj(-15)
     read, unpacked = 0, 0
     pending, full = b"", False

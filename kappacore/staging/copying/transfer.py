@@ -73,7 +73,7 @@ class Transfer:
         batch: list[Entry] = []
         size = 0
         for entry in entries:
-            if entry.size > CHUNK and not (self.source.ordered or entry.deflated):
+            if entry.size > CHUNK and not (self.source.ordered or entry.packing):
                 file = LargeFile(entry, self.paths.large, self._strategy)
                 self._large.append(file)
                 self._work += [partial(self._copy_chunk, file, index) for index in file.missing]

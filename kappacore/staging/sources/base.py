@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     mode: int  # permission bits
     crc: int | None = None  # CRC-32 of the content, if the archive stores it
     where: Any = None  # what the source needs to find the content
-    deflated: bool = False  # whether the archive stores the content so
+    packing: str | None = None  # how the archive compresses the content by itself
     data: int | None = None  # bytes that are not in holes; None: all, there are none
 
     @property
@@ -48,13 +48,14 @@ class Extent(NamedTuple):
     sparse: bool = False  # whether it has holes
 
 
-class Deflated(NamedTuple):
-    """Content stored deflated in an open file."""
+class Packed(NamedTuple):
+    """Content stored compressed in an open file."""
 
     fd: int
     offset: int
     packed: int  # bytes in the file
     size: int
+    packing: str  # "deflate", "bz2", "lzma" or "zst"
 
 
 class Stream(NamedTuple):
@@ -64,15 +65,15 @@ class Stream(NamedTuple):
     size: int
 
 
-Content = Extent | Deflated | Stream
+Content = Extent | Packed | Stream
 
 
 class Source(ABC):
     """What a dataset is staged from.
 
     Attributes:
-        kind: ``"folder"``, ``"zip"``, ``"tar"``, ``"tar.gz"``, or ``"zips"`` for a folder of zip
-            files.
+        kind: ``"folder"``, ``"zip"``, ``"tar"``, ``"tar.gz"`` (``.bz2``, ``.xz``, ``.zst``), or
+            ``"zips"`` for a folder of zip files.
         path: The folder or archive.
         mode: Permission bits of the folder that the dataset is copied to.
         ordered: Whether contents must be opened one at a time, in the order of :meth:`scan`.

@@ -35,6 +35,8 @@ class Exclusion:
 
     def names(self, path: str) -> bool:
         """Return whether a pattern matches a path itself."""
+        if not (self._names or self._paths):
+            return False
         parts = path.split("/")
         return any(fnmatchcase(parts[-1], name) for name in self._names) or any(
             _match(parts, pattern) for pattern in self._paths

@@ -14,16 +14,36 @@ from kappacore.staging.sources.base import Source, visible_names
 from kappacore.staging.sources.exclude import Exclusion
 from kappacore.staging.sources.folder import FolderSource
 from kappacore.staging.sources.tar import TarSource
+from kappacore.staging.sources.unpacking import check_unpacker, open_unpacked
 from kappacore.staging.sources.zip import ZipSource, ZipsSource
 from kappacore.staging.target.paths import KAPPADATA_END, KAPPADATA_START, UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import BinaryIO
 
     from kappacore.staging.options import Options
 
-_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+_SUFFIXES = (
+    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
+    ".tbz",
+)  # fmt: skip
+_PACKINGS = {  # by the first bytes of the file: its packing, its name, and what unpacks it
+    b"\x1f\x8b": ("gz", "gzip", "gunzip"),
+    b"BZh": ("bz2", "bzip2", "bunzip2"),
+    b"\xfd7zXZ\0": ("xz", "xz", "unxz"),
+    b"\x28\xb5\x2f\xfd": ("zst", "zstd", "unzstd"),
+}
+_NOT_READ = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a rar archive",
+    b"\x1f\x9d": "compressed by compress (.Z)",
+    b"\x04\x22\x4d\x18": "compressed by lz4",
+    b"LZIP": "compressed by lzip",
+    b"hsqs": "a squashfs image",
+    b"!<arch>\n": "an ar archive",
+}
 
 
 def find_source(path: Path) -> Path | None:
@@ -75,11 +95,12 @@ def open_source(path: Path, options: Options) -> Source:
     kind = _kind_of_file(path)
     if kind == "zip":
         return ZipSource(path, limits, exclusion)
-    if kind in ("tar", "tar.gz"):
-        return TarSource(path, limits, exclusion, packed=kind == "tar.gz")
+    if kind.startswith("tar"):
+        return TarSource(path, limits, exclusion, kind[len("tar.") :] or None)
     raise StagingError(
-        f"'{path}' is {kind}, which cannot be staged. Give a folder, or an archive: zip, tar or "
-        f"tar.gz."
+        f"'{path}' is {kind}, which cannot be staged. Give a folder, or an archive: zip, tar, "
+        f"tar.gz, tar.zst, tar.xz or tar.bz2. What is of another kind can be unpacked to a folder "
+        f"first."
     )
 
 
@@ -97,6 +118,19 @@ def _zips_in(path: Path) -> list[Path]:
     return zips
 
 
+def _is_one_file(file: BinaryIO, packing: str) -> bool:
+    """Return whether a compressed file holds something else than a tar file."""
+    try:
+        head: bytes = open_unpacked(file, packing).read(tarfile.BLOCKSIZE)
+        if head.strip(b"\0"):
+            tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return True
+    except BROKEN:  # reading it as a tar file says how
+        pass
+    return False
+
+
 def _kind_of_file(path: Path) -> str:
     if not path.is_file():
         return "neither a file nor a folder"
@@ -104,8 +138,21 @@ def _kind_of_file(path: Path) -> str:
         head = file.read(512)
         if head.startswith((b"PK\3\4", b"PK\5\6")):
             return "zip"
-        if head.startswith(b"\x1f\x8b"):
-            return "tar.gz"
+        for first, (packing, name, command) in _PACKINGS.items():
+            if head.startswith(first):
+                check_unpacker(packing, path)
+                file.seek(0)
+                if _is_one_file(file, packing):
+                    raise StagingError(
+                        f"'{path}' is one file compressed by {name}, not a packed folder "
+                        f"(tar.{packing}), so it cannot be extracted to a folder. Stage the folder "
+                        f"that contains it, which copies it as it is, or unpack it ({command}) "
+                        f"before."
+                    )
+                return f"tar.{packing}"
+        for first, kind in _NOT_READ.items():
+            if head.startswith(first):
+                return kind
         if head[257:262] == b"ustar":
             return "tar"
         with suppress(*BROKEN):

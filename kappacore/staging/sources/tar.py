@@ -1,4 +1,4 @@
-"""A tar file as a source, plain or compressed by gzip.
+"""A tar file as a source, plain or compressed.
 
 The headers of a plain one are read once; contents are then read at their offsets by any number of
 threads. A compressed one is read twice from beginning to end: first to list it, so that names,
@@ -7,7 +7,6 @@ sizes and room are checked before anything is written; then to extract it.
 
 from __future__ import annotations
 
-import gzip
 import io
 import tarfile
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, clean_parts
 from kappacore.staging.sources.base import Entry, Extent, Stream
 from kappacore.staging.sources.tar_links import Link, Links
+from kappacore.staging.sources.unpacking import open_unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,15 +37,17 @@ class TarSource(Archive):
         path: The archive.
         limits: The most it may contain.
         exclusion: What to leave out.
-        packed: Whether it is compressed by gzip.
+        packing: How it is compressed: ``"gz"``, ``"bz2"``, ``"xz"`` or ``"zst"``; None: it is not.
     """
 
-    def __init__(self, path: Path, limits: ArchiveLimits, exclusion: Exclusion, *, packed: bool):
-        self.kind = "tar.gz" if packed else "tar"
+    def __init__(
+        self, path: Path, limits: ArchiveLimits, exclusion: Exclusion, packing: str | None
+    ):
+        self.kind = f"tar.{packing}" if packing else "tar"
         super().__init__(path, limits, exclusion)
-        self.ordered = packed
+        self.ordered = packing is not None
         self._raw = path.open("rb")
-        self.file: Any = gzip.GzipFile(fileobj=self._raw) if packed else self._raw
+        self.file: Any = open_unpacked(self._raw, packing) if packing else self._raw
 
     def _members(self) -> Iterator[Entry]:
         members: dict[str, Entry | Link] = {}

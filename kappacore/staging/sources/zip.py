@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kappacore.errors import StagingError
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, MemberNames
-from kappacore.staging.sources.base import Deflated, Entry, Extent, Source, visible_names
+from kappacore.staging.sources.base import Entry, Extent, Packed, Source, visible_names
 from kappacore.staging.sources.exclude import Exclusion
+from kappacore.staging.sources.unpacking import check_unpacker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+_PACKINGS = {0: None, 8: "deflate", 12: "bz2", 14: "lzma", 93: "zst"}  # by number
+_OTHER_METHODS = {6: " (implode)", 9: " (Deflate64)", 95: " (xz)", 96: " (JPEG)", 98: " (PPMd)"}
 _ENCRYPTED = 0x1 | 0x40
 _UTF8 = 0x800
 _PATCHED = 0x20
@@ -40,7 +43,7 @@ class _Where(NamedTuple):
 
 
 class ZipSource(Archive):
-    """All members of a zip file: stored or deflated, zip64 or not.
+    """All members of a zip file: stored or compressed, zip64 or not.
 
     Args:
         path: The archive.
@@ -60,6 +63,7 @@ class ZipSource(Archive):
             end = archive.start_dir
         self.check_size(sum(member.file_size for member in members), len(members))
         stops = self._stops(members, end)
+        checked: set[str] = set()
         for member in members:
             raw = _raw_name(member)
             name = _name_of(member, raw)
@@ -69,12 +73,15 @@ class ZipSource(Archive):
             mode = self._permissions(member.external_attr >> 16)
             start, packed = member.header_offset, member.compress_size
             where = _Where(start, stops[start], packed, raw)
-            deflated = member.compress_type == zipfile.ZIP_DEFLATED
+            packing = _PACKINGS[member.compress_type]
+            if packing is not None and packing not in checked:
+                check_unpacker(packing, self.path)
+                checked.add(packing)
             time = _time_of(member)
-            yield Entry(name, member.file_size, time, mode, member.CRC, where, deflated)
+            yield Entry(name, member.file_size, time, mode, member.CRC, where, packing)
 
     @contextmanager
-    def open(self, entry: Entry) -> Iterator[Extent | Deflated]:
+    def open(self, entry: Entry) -> Iterator[Extent | Packed]:
         where: _Where = entry.where
         header = os.pread(self._fd, _HEADER.size + len(where.name), where.header)
         try:
@@ -88,8 +95,8 @@ class ZipSource(Archive):
             self._refuse_member(entry.path, "has the header of another member")
         if start + where.packed > where.stop:
             self._refuse_member(entry.path, "overlaps the next one")
-        if entry.deflated:
-            yield Deflated(self._fd, start, where.packed, entry.size)
+        if entry.packing is not None:
+            yield Packed(self._fd, start, where.packed, entry.size, entry.packing)
         else:
             yield Extent(self._fd, start, entry.size)
 
@@ -110,12 +117,13 @@ class ZipSource(Archive):
                 f"'{self.path}' is encrypted ({name!r}), and staging cannot decrypt it. Pack it "
                 f"again without a password."
             )
-        methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        if member.flag_bits & _PATCHED or member.compress_type not in methods:
+        if member.flag_bits & _PATCHED or member.compress_type not in _PACKINGS:
+            number = member.compress_type
             raise StagingError(
-                f"'{self.path}' has a member {name!r} compressed by method "
-                f"{member.compress_type}; only stored (0) and deflated (8) members can be "
-                f"extracted. Pack it again, preferably without compression (zip -0)."
+                f"'{self.path}' has a member {name!r} compressed by method {number}"
+                f"{_OTHER_METHODS.get(number, '')}; only stored (0), deflated (8), bzip2 (12), "
+                f"LZMA (14) and zstd (93) members can be extracted. Pack it again, preferably "
+                f"without compression (zip -0)."
             )
         if member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size:
             self._refuse_member(name, "is stored, and has two sizes")
@@ -173,7 +181,7 @@ class ZipsSource(Source):
         names = (archive.path.name[: -len(".zip")] for archive in self._zips)
         return (name for name in names if not self._exclusion.names(name))
 
-    def open(self, entry: Entry) -> AbstractContextManager[Extent | Deflated]:
+    def open(self, entry: Entry) -> AbstractContextManager[Extent | Packed]:
         archive: ZipSource
         archive, where = entry.where
         return archive.open(entry._replace(where=where))

@@ -16,7 +16,7 @@ import stat
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from kappacore.errors import StagingError, StagingTimeoutError, StorageError
 from kappacore.machine.locks import check_locks, flock, is_at, try_lock
@@ -114,7 +114,7 @@ def _try(paths: StagePaths) -> io.FileIO | None:
         return None
     try:
         _open_to_all(lock)
-        in_use = is_in_use(paths.work)  # by one whose lock file was removed
+        in_use = is_in_use(paths)  # by one whose lock file was removed
     except BaseException:
         lock.close()
         raise
@@ -149,15 +149,18 @@ def _try_file(paths: StagePaths) -> io.FileIO | None:
         ) from None
 
 
-def is_in_use(work: Path) -> bool:
-    """Return whether a process works in a work folder, which it then has locked, too."""
-    try:
-        with opened(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as fd:
-            flock(fd, work, wait=False)
-    except BlockingIOError:
-        return True
-    except OSError:  # there is none, or whoever opens it says what is wrong
+def is_in_use(paths: StagePaths) -> bool:
+    """Return whether a process works in the work folder, which it then has locked, too."""
+    if not os.path.lexists(paths.work_lock):
         return False
+    try:
+        lock = try_lock(paths.work_lock)
+    except OSError:  # gone by now, or whoever opens the folder says what is wrong
+        return False
+    if lock is None:
+        return True
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_UN)
     return False
 
 
@@ -178,10 +181,7 @@ def _try_to_read(paths: StagePaths) -> io.FileIO | None:
     except FileNotFoundError:  # removed meanwhile
         return None
     except PermissionError:
-        raise StagingError(
-            f"'{paths.target}' is staged by {_owner(paths.lock)}, whose lock '{paths.lock}' you "
-            f"cannot open. Wait until it is complete, or choose another target."
-        ) from None
+        _refuse_lock(paths)
     lock = io.FileIO(fd, "r")
     _others.add(lock)
     try:
@@ -190,11 +190,20 @@ def _try_to_read(paths: StagePaths) -> io.FileIO | None:
             return lock
     except BlockingIOError:
         pass
-    except BaseException:
+    except BaseException as error:
         lock.close()
+        if isinstance(error, OSError) and error.errno == errno.EBADF:
+            _refuse_lock(paths)  # a network file system, where a lock needs the right to write
         raise
     lock.close()
     return None
+
+
+def _refuse_lock(paths: StagePaths) -> NoReturn:
+    raise StagingError(
+        f"'{paths.target}' is staged by {_owner(paths.lock)}, whose lock '{paths.lock}' you "
+        f"cannot open. Wait until it is complete, or choose another target."
+    ) from None
 
 
 def _write_holder(path: Path, source: str) -> None:

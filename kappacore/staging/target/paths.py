@@ -51,6 +51,7 @@ class StagePaths:
         base = target if _needs_inside(target) else target.parent
         self.target = target
         self.lock, self.holder, self.work = (base / name for name in _names_for(target.name))
+        self.work_lock = self.work / "lock"  # held by whoever works there, as is the one beside
         self.tree = self.work / "tree"  # the dataset as far as it is copied
         self.large = self.work / "large"  # files that are being copied in chunks
         self.aside = self.work / "aside"  # what was in the target and is to be removed

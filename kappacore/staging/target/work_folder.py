@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kappacore.errors import NotEnoughSpaceError, StagingError, StorageError
-from kappacore.machine.locks import flock, own_lock, try_lock
+from kappacore.machine.locks import try_lock
 from kappacore.machine.system import boot_id
 from kappacore.sizes import format_size
 from kappacore.staging.copying.digests import sums_in
@@ -20,8 +20,8 @@ from kappacore.staging.target.paths import UNFINISHED, StagePaths
 from kappacore.staging.target.removal import remove_tree
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Container, Iterable, Mapping
-    from multiprocessing.util import Finalize
     from pathlib import Path
 
     from kappacore.staging.sources.base import Entry, Source
@@ -41,7 +41,7 @@ class WorkFolder:
 
     def __init__(self, paths: StagePaths):
         self.paths = paths
-        self._release: Finalize | None = None  # releases the folder
+        self._held: io.FileIO | None = None  # the lock in the folder
 
     def open(self, source: Source, stamp: list[int | str], log: Callable[[str], None]) -> None:
         """Make the folder, or continue with that of an earlier try.
@@ -81,9 +81,10 @@ class WorkFolder:
 
     def close(self) -> None:
         """Release the folder."""
-        if self._release is not None:
-            self._release()
-            self._release = None
+        if self._held is not None and not self._held.closed:  # as it is in a forked child
+            # Explicitly, not by closing: a process that Python did not fork may have it open.
+            fcntl.flock(self._held, fcntl.LOCK_UN)
+            self._held.close()
 
     def remove(self) -> None:
         """Remove the folder; what shows whose it is comes last."""
@@ -92,12 +93,14 @@ class WorkFolder:
             return
         self._check_owner()
         with os.scandir(work) as found:
-            items = [item for item in found if item.name != state.name]
+            last = (state.name, self.paths.work_lock.name)
+            items = [item for item in found if item.name not in last]
         for item in items:
             if item.is_dir(follow_symlinks=False):
                 remove_tree(item.path)
             else:
                 os.unlink(item.path)  # noqa: PTH108
+        self.paths.work_lock.unlink(missing_ok=True)
         state.unlink(missing_ok=True)
         work.rmdir()
 
@@ -165,15 +168,12 @@ class WorkFolder:
     def _lock(self) -> None:
         """Lock the folder, which holds off others even if the lock beside it is removed."""
         self.close()
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._release = own_lock(self, fd := os.open(self.paths.work, flags))
-        try:
-            flock(fd, self.paths.work, wait=False)
-        except BlockingIOError:
+        self._held = try_lock(self.paths.work_lock)
+        if self._held is None:
             raise StagingError(
                 f"another process has just begun to stage to '{self.paths.target}', too: its lock "
                 f"was removed. Stage again; that waits for it."
-            ) from None
+            )
 
     def _check_owner(self) -> None:
         found = self.paths.work.lstat()
@@ -184,7 +184,8 @@ class WorkFolder:
             )
         state = self._state()
         is_ours = isinstance(state, dict) and state.get("format") == _FORMAT
-        if not is_ours and set(os.listdir(self.paths.work)) - {_FRESH}:  # noqa: PTH208
+        first = {_FRESH, self.paths.work_lock.name}  # what may be there without it
+        if not is_ours and set(os.listdir(self.paths.work)) - first:  # noqa: PTH208
             raise StagingError(
                 f"'{self.paths.work}' is in the way: it is a folder that staging did not make. "
                 f"Move it elsewhere, or remove it if it is not needed."
@@ -208,7 +209,7 @@ def remove_leftovers(target: Path) -> None:
         return
     with lock:
         try:
-            if not (os.path.lexists(target / UNFINISHED) or is_in_use(paths.work)):
+            if not (os.path.lexists(target / UNFINISHED) or is_in_use(paths)):
                 with suppress(StagingError):  # another user's, or not staging's
                     WorkFolder(paths).remove()
         finally:
