@@ -78,6 +78,7 @@ class SharedBackend(CacheBackend):
         self.verify_always = not memory  # a disk may lose or change data
         self._namespace = namespace
         self._note_at = time.monotonic() + _NOTE_USE
+        remove(folder, kept=False)  # as our lease would keep what is kept no longer
         self._lease = SharedFolderLease(folder, keep)
         self._arena: Arena | None = None
         try:
