@@ -14,6 +14,7 @@ from .datasets.indexing import check_index as check_index
 from .datasets.items import Ctx as Ctx
 from .datasets.items import Item as Item
 from .datasets.items import find_item as find_item
+from .loading.devices.base import Device as Device
 from .machine.claims import ClaimWords as ClaimWords
 from .machine.folders import make_base as make_base
 from .machine.folders import open_private as open_private
@@ -30,6 +31,7 @@ from .machine.system import NO_SPACE as NO_SPACE
 from .machine.system import boot_id as boot_id
 from .plugins.hookspecs import hookimpl as hookimpl
 from .plugins.specs import CacheBackendSpec as CacheBackendSpec
+from .plugins.specs import DeviceSpec as DeviceSpec
 from .plugins.specs import PluginSpec as PluginSpec
 from .plugins.specs import Scope as Scope
 from .plugins.specs import SourceSpec as SourceSpec

@@ -71,13 +71,13 @@ def _relatives(cache: SampleCache) -> list[str]:
 
 
 def explain(target: Any) -> str:
-    """Return the stack of a dataset or DataLoader, one part a line, and what limits its epoch.
+    """Return the stack of a dataset or loader, one part a line, and what limits its epoch.
 
     A few samples are read through shallow copies of the whole stack for this; random states are
     restored.
 
     Args:
-        target: A dataset, a ``ModeWrapper`` or a ``DataLoader``.
+        target: A dataset, a ``ModeWrapper``, a ``DataLoader`` or a ``Loader``.
 
     Returns:
         The parts from the outermost to the source; for each cache how full it is and of what
@@ -93,7 +93,8 @@ def explain(target: Any) -> str:
     for depth, part in walk(target):
         lines.append("  " * depth + _describe(part))
         if callable(getattr(type(part), "explain", None)):
-            caches.append(part)
+            if callable(getattr(type(part), "prefill", None)):
+                caches.append(part)
             lines += ["  " * (depth + 1) + line for line in part.explain().splitlines()]
     workers = getattr(target, "num_workers", None)
     top = target if workers is None else target.dataset

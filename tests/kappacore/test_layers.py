@@ -47,6 +47,7 @@ PUBLIC = [
     "kappacore",
     "kappacore.caching",
     "kappacore.errors",
+    "kappacore.loading",
     "kappacore.plugin_api",
     "kappacore.plugins",
     "kappacore.staging",
