@@ -52,21 +52,21 @@ def convert(
 
 
 def as_nchw(images: torch.Tensor) -> torch.Tensor:
-    """Return a view ``(N, C, H, W)`` of images.
+    """Return a view ``(N, C, H, W)`` of images: the last dimension is the channels if it can be.
 
     Raises:
-        LoadingError: They are no images, or nothing says where their channels are.
+        LoadingError: They are no images.
     """
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4:
-        first, last = images.shape[1] in _CHANNELS, images.shape[3] in _CHANNELS
-        if first != last:
-            return images if first else images.permute(0, 3, 1, 2)
+        if images.shape[3] in _CHANNELS:
+            return images.permute(0, 3, 1, 2)
+        if images.shape[1] in _CHANNELS:
+            return images
     raise LoadingError(
         f"a column of shape {tuple(images.shape)} cannot be taken for images: expected (N, H, W), "
-        f"(N, H, W, C) or (N, C, H, W) of 1, 3 or 4 channels, and sides that are none of these "
-        f"numbers. Convert it in transform= instead."
+        f"(N, H, W, C) or (N, C, H, W) of 1, 3 or 4 channels. Convert it in transform= instead."
     )
 
 
@@ -103,7 +103,7 @@ def _as_before(planes: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """Return ``(N, C, H, W)`` with the dimensions in the order of ``images``."""
     if images.ndim == 3:
         return planes[:, 0]
-    return planes if images.shape[1] in _CHANNELS else planes.permute(0, 2, 3, 1)
+    return planes.permute(0, 2, 3, 1) if images.shape[3] in _CHANNELS else planes
 
 
 def _affine(column: torch.Tensor, options: ItemOptions) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,7 +122,7 @@ def _affine(column: torch.Tensor, options: ItemOptions) -> tuple[torch.Tensor, t
                 f"mean and std have {number} numbers, but a column of shape {tuple(column.shape)} "
                 f"has no {number} channels. Give one number, or one for each channel."
             )
-        axis = axes[-1] if options.layout is None and column.shape[1] not in _CHANNELS else axes[0]
+        axis = axes[0] if options.layout is not None else axes[-1]
     shape = [1] * column.ndim
     shape[axis] = number
 

@@ -58,7 +58,15 @@ def read_in_workers(
         generator=torch.Generator().manual_seed(seed),
     )
     columns = iter(loader)  # processes are forked before a thread is started
-    return ((begun.popleft(), each) for each in columns)
+
+    def pairs() -> Iterator[tuple[Rows, Columns]]:
+        try:
+            for each in columns:
+                yield begun.popleft(), each
+        finally:  # after an error too, whose traceback would keep them
+            getattr(columns, "_shutdown_workers", int)()
+
+    return pairs()
 
 
 def _unchanged(columns: Any) -> Any:
