@@ -58,6 +58,10 @@ class InvalidItemError(KappaError, ValueError):
     """The forms that a dataset defines for an item are incomplete or return a wrong result."""
 
 
+class NotUniformError(InvalidItemError):
+    """The values of a batch differ in shape or type, so they are not stacked."""
+
+
 class ModeError(KappaError, ValueError):
     """A mode is empty or malformed."""
 
@@ -161,10 +165,6 @@ class StorageError(KappaError, OSError):
 
 class LoadingError(KappaError, RuntimeError):
     """A batch cannot be made of the samples, or a transform returned something else."""
-
-
-class NotUniformError(LoadingError):
-    """The samples of a batch have different shapes, and nothing says what to do."""
 
 
 class LoaderStateError(KappaError, ValueError):

@@ -27,7 +27,13 @@ from kappacore.datasets import Item, KDDataset, KDWrapper, find_item
 from kappacore.datasets.base import check_map_style
 from kappacore.datasets.forms import own_item
 from kappacore.datasets.getitems import overriding_getitem, read_samples
-from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
+from kappacore.datasets.indexing import (
+    check_batch,
+    check_index,
+    check_indices,
+    check_slice,
+    is_sequence,
+)
 from kappacore.datasets.own_generators import warn_of_generators
 from kappacore.datasets.stack import PassThrough, describe_stack, shallow_copy
 from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
@@ -41,7 +47,9 @@ if TYPE_CHECKING:
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.engine.tiers import TieredCache
     from kappacore.caching.factory import BackendChoice
+    from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Ctx
+    from kappacore.locations import BatchLocation
 
 __all__ = ["CacheWrapper", "CachedDataset", "cache"]
 
@@ -407,6 +415,13 @@ class _CachedItem(Item):
             self._decode(idx, value, ctx)
             for idx, value, ctx in zip(indices, values, each, strict=True)
         ]
+
+    def locate_batch(self, indices: IntArray, *, raw: bool = False) -> BatchLocation | None:
+        if raw != self.has_raw:
+            return None
+        indices = check_indices(indices, self.cache.length, "a cached item")
+        self._watch.check(indices)
+        return self.cache.locate(indices, self.load)
 
     def _decode(self, idx: int, value: Any, ctx: Ctx | None) -> Any:
         try:

@@ -19,10 +19,17 @@ import torch
 import xxhash
 
 from kappacore.datasets.ctx import Ctx, Ctxs
+from kappacore.datasets.gathering import gather, gather_ragged
+from kappacore.datasets.stacking import stack_values
 from kappacore.errors import DatasetTypeError, UnknownItemError
+from kappacore.locations import nothing_located
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from kappacore.datasets.indexing import IntArray
+    from kappacore.datasets.stacking import Ragged, Stacked
+    from kappacore.locations import BatchLocation
 
 __all__ = ["Ctx", "Item", "as_array", "digest", "find_item", "list_items", "read_one_by_one"]
 
@@ -57,6 +64,66 @@ class Item(ABC):
         if ctxs is None:
             return [self.get(idx) for idx in indices]
         return [self.get(idx, ctx) for idx, ctx in zip(indices, ctxs, strict=True)]
+
+    def get_stacked(self, indices: IntArray, out: Any = None, ctxs: Ctxs | None = None) -> Stacked:
+        """Return the values at ``indices`` stacked, as ``getbatch_<item>`` does.
+
+        Args:
+            indices: (N,) int64; may repeat.
+            out: As for :func:`kappacore.datasets.batches.read_batch`.
+            ctxs: The ctx of each sample.
+
+        Raises:
+            NotUniformError: They cannot be stacked.
+            InvalidOptionError: ``out`` does not fit.
+        """
+        location = self.locate_batch(indices)
+        if location is None:
+            return stack_values(self.get_batch(indices.tolist(), ctxs), out)
+        return gather(location, self._get_missing(indices, location, ctxs), out)
+
+    def get_ragged(self, indices: IntArray, ctxs: Ctxs | None = None) -> Ragged:
+        """Return the values at ``indices`` one after another, whatever their shapes.
+
+        Args:
+            indices: (N,) int64; may repeat.
+            ctxs: The ctx of each sample.
+
+        Raises:
+            NotUniformError: They differ in more than their shape.
+        """
+        location = self.locate_batch(indices)
+        if location is None:
+            location = nothing_located(len(indices))
+        return gather_ragged(location, self._get_missing(indices, location, ctxs))
+
+    def _get_missing(
+        self, indices: IntArray, location: BatchLocation, ctxs: Ctxs | None
+    ) -> list[Any]:
+        missing = location.missing
+        if not len(missing):
+            return []
+        chosen = None if ctxs is None else [ctxs[row] for row in missing.tolist()]
+        return self.get_batch(indices[missing].tolist(), chosen)
+
+    def locate_batch(self, indices: IntArray, *, raw: bool = False) -> BatchLocation | None:  # noqa: ARG002
+        """Return where the values at ``indices`` lie in the memory of a cache.
+
+        Those that are there count as read.
+
+        Args:
+            indices: (N,) int64; may repeat.
+            raw: Whether stored values are meant.
+
+        Returns:
+            None if they do not lie in memory. What is missing in the location is read by
+            :meth:`get_batch`, or by :meth:`get_raw_batch`.
+        """
+        return None
+
+    def how_stacked(self) -> tuple[bool, str]:
+        """Return whether :meth:`get_stacked` works on batches as a whole, and how, for people."""
+        return False, "sample by sample"
 
     def in_batches(self, raw: bool = False) -> bool:  # noqa: ARG002
         """Return whether a batch is read in one call, and its values are independent of each other.

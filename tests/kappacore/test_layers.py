@@ -25,7 +25,7 @@ LAYERS = [
         "kappacore._shown",
         "kappacore._warn",
     ],
-    ["kappacore.sizes"],
+    ["kappacore.sizes", "kappacore.locations"],
     ["kappacore.machine"],
     ["kappacore.staging"],
     ["kappacore.plugins"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from xxhash import xxh3_64_intdigest
@@ -25,6 +26,7 @@ from kappacore.caching.codec.layout import (
     TREE,
     seal_bytes,
 )
+from kappacore.caching.codec.locating import locate_array, locate_image
 from kappacore.caching.codec.reading import READ_ERRORS, read_tree
 from kappacore.caching.codec.registry import DecoderError, TypeRegistry, find_targets
 from kappacore.caching.codec.writing import WRITERS, Refusal, Writer, load_writers
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec.registry import Reference
+    from kappacore.locations import Layout
 
 __all__ = ["Codec", "check_copy", "default_codec", "register_type"]
 
@@ -183,6 +186,32 @@ class Codec:
                     f"the type under another name=."
                 ) from error
             raise _corrupt(key, namespace, str(error) or repr(error)) from error
+
+    def locate(
+        self, buffer: Buffer, key: int, namespace: str = "", *, verify: bool = True
+    ) -> tuple[Layout, int, int] | None:
+        """Decode a value once, to return where its numbers lie in the buffer.
+
+        Args:
+            buffer: As for :meth:`decode`.
+            key: As for :meth:`decode`.
+            namespace: As for :meth:`decode`.
+            verify: As for :meth:`decode`.
+
+        Returns:
+            The layout of the value, the offset of its numbers and their size in bytes; None if
+            the value is not one array of numbers, tensor, PIL image or byte string.
+
+        Raises:
+            CorruptValueError: As :meth:`decode`.
+        """
+        value = self.decode(buffer, key, namespace, verify=verify, copy="unsafe")
+        view = memoryview(buffer).cast("B")
+        images = sys.modules.get("PIL.Image")
+        if images is not None and type(value) is images.Image:
+            # The format is only known of what this very method has decoded.
+            return locate_image(value, view) if type(self).decode is Codec.decode else None
+        return locate_array(value, view)
 
     def register_type(
         self,

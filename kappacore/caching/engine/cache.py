@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
     from kappacore.caching.stats import CacheStats
+    from kappacore.locations import BatchLocation
     from kappacore.plugins import PluginRef
 
 __all__ = ["SampleCache"]
@@ -149,6 +150,28 @@ class SampleCache:
         if sample is Absence.MISSING:
             return self._load(opened, [index], [], load)[index]
         return self._load(opened, [], [index], load)[index]
+
+    def locate(
+        self, indices: np.ndarray[Any, np.dtype[np.int64]], load: Load
+    ) -> BatchLocation | None:
+        """Return where the samples at ``indices`` lie in memory; those that are there are hits.
+
+        Args:
+            indices: (N,) int64 indices, ``0 … length - 1``; may repeat.
+            load: As for :meth:`fetch`.
+
+        Returns:
+            None where samples cannot be located: read them by :meth:`fetch`, as those that are
+            missing in the location.
+        """
+        opened = self._open()
+        if not opened.store.ready:
+            opened.proof.establish(load)
+        if len(indices) and not (indices.min() >= 0 and indices.max() < self.length):
+            raise IndexOutOfRangeError(
+                f"The indices {indices} are not all in range for {self.length} samples."
+            )
+        return opened.store.locate_many(indices)
 
     def _load(
         self, opened: _Opened, missing: list[int], corrupt: list[int], load: Load

@@ -29,7 +29,7 @@ from kappacore.machine.locks import is_supported
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappacore.caching.backends.base import BackendInfo, Buffer
+    from kappacore.caching.backends.base import BackendInfo, Buffer, Located
     from kappacore.plugins import PluginRef
 
 __all__ = ["BackendClient"]
@@ -141,6 +141,19 @@ class BackendClient:
         """Look keys up; all absent if the backend fails."""
         found: list[Buffer | None] | None = self._guard_many("get_many", keys)
         return [None] * len(keys) if found is None else found
+
+    def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Located | None:
+        """Return where values lie; None if the backend cannot say, or fails."""
+        located: Located | None = self._guard("locate_many", keys)
+        if located is None:
+            return None
+        columns = (located.region, located.offset, located.size)
+        if any(getattr(each, "shape", None) != keys.shape for each in columns):
+            raise BrokenPluginError(
+                f"The cache backend {self.name!r} answered {located!r:.200} to locate_many for "
+                f"{len(keys)} keys; expected a Located whose arrays have an entry for each."
+            )
+        return located
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool] | None:
         """Store values; None if the backend fails."""

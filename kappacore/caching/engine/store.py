@@ -7,12 +7,12 @@ import sys
 import time
 import uuid
 from dataclasses import KW_ONLY, dataclass, replace
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kappacore.caching.engine.capacity import CapacityTracker
+from kappacore.caching.engine.located import Absence, LocatedValues
 from kappacore.errors import CorruptValueError, UncacheableValueError
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from kappacore.caching.backends.base import BackendInfo, Buffer
     from kappacore.caching.codec import Codec
     from kappacore.caching.engine.client import BackendClient
+    from kappacore.caching.engine.located import Found
     from kappacore.caching.identity.namespace import Identity
+    from kappacore.locations import BatchLocation
 
 #: Types whose values nobody can change.
 _IMMUTABLE = frozenset({bytes, str, int, float, complex, bool, type(None)})
@@ -35,20 +37,12 @@ CHECK_DIGESTS = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
 log = logging.getLogger("kappacore.cache")
 
 
-class Absence(Enum):
-    """Why a store has no sample."""
-
-    MISSING = 0
-    CORRUPT = 1
-
-
 @dataclass(eq=False)
 class Store:
     """One process's samples of one namespace.
 
     Everything that turns keys into samples is here: a batch is looked up, checked, decoded and
-    counted as a whole. Locating a batch in the backend's memory, to gather it without decoding
-    sample by sample, belongs beside :meth:`get_many`.
+    counted as a whole; or it is located in the backend's memory, to be gathered there.
 
     Args:
         client: This process's use of the backend.
@@ -91,6 +85,8 @@ class Store:
         self.ready = True
         # A byte a value: whether its digest needs no check (any more).
         self._checked = bytearray([self._before_check]) * self.client.length
+        self._located: LocatedValues | None = None  # made when a batch is first located
+        self.locates: bool | None = None  # whether values can be located; None: not known yet
         self.capacity = CapacityTracker(self.name, self.length, self.counters)
 
     @property
@@ -164,6 +160,49 @@ class Store:
         if self._look_for_tensors and samples:
             self._report_copied_tensors(next(iter(samples.values())))
         return samples, missing, corrupt
+
+    def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> BatchLocation | None:
+        """Return where samples lie in the backend's memory, and count those as hits.
+
+        A value that this process has not seen yet is checked as :meth:`get` does. Those that are
+        absent or corrupt are missing in the location.
+
+        Args:
+            keys: (N,) keys; may repeat.
+
+        Returns:
+            None if the backend cannot locate values, or one is neither an array, a tensor, an
+            image nor a byte string.
+        """
+        if self.locates is False:
+            return None
+        started = time.perf_counter()
+        found = self.client.locate_many(keys)
+        if found is None:
+            if not self.failing:
+                self.locates = False
+            return None
+        if self._located is None:
+            self._located = LocatedValues(self.client.length)
+        again = self.client.verify_always or not self._after_check
+        location = self._located.locate(keys, found, self._check, again=again)
+        self.locates = location is not None
+        if location is not None:
+            present = location.region >= 0
+            size = int(found.size[present].sum())
+            seconds = time.perf_counter() - started
+            self.counters.add_hits(int(np.count_nonzero(present)), size, seconds, 0.0)
+        return location
+
+    def _check(self, key: int, view: memoryview) -> Found | Absence | None:
+        """Check a value that is to be located, and find the numbers in it."""
+        verify = self.client.verify_always or not self._checked[key]
+        try:
+            found = self.codec.locate(view, key, self.digest_name, verify=verify)
+        except CorruptValueError:  # counted by who replaces it
+            return Absence.CORRUPT
+        self._checked[key] = self._after_check
+        return found
 
     def _report_copied_tensors(self, sample: Any) -> None:
         """Say once, at the first sample, that ``copy=False`` copies tensors."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.engine.loader import Load
     from kappacore.caching.stats import CacheStats
+    from kappacore.locations import BatchLocation
 
 __all__ = ["TieredCache", "tier_stats"]
 
@@ -59,6 +60,13 @@ class TieredCache:
         """Return one sample, as :meth:`SampleCache.fetch_one` does."""
         self._prove(load)
         return self.first.fetch_one(index, lambda missing: self.second.fetch(missing, load))
+
+    def locate(
+        self, indices: np.ndarray[Any, np.dtype[np.int64]], load: Load
+    ) -> BatchLocation | None:
+        """Locate samples in the first cache, as :meth:`SampleCache.locate` does."""
+        self._prove(load)
+        return self.first.locate(indices, lambda missing: self.second.fetch(missing, load))
 
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
         """Return all values as one array, as :meth:`SampleCache.column` does."""

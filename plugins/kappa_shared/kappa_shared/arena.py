@@ -35,11 +35,12 @@ from kappa_shared.layout import (
     remove_strays,
     write_value,
 )
-from kappacore.plugin_api import ClaimWords, locked, open_private, own_lock
+from kappacore.plugin_api import ClaimWords, Located, locked, open_private, own_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+    from typing import Any
 
     from kappa_shared.budget import Budget
     from kappacore.plugin_api import Buffer
@@ -110,6 +111,28 @@ class Arena:
                 return self._data[start : start + length]
         # Others have cleared or enlarged it. An entry still invalid after remapping is lost.
         return self.get(key) if self._follow() else _LOST
+
+    def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Located:
+        """Return where values lie in the mapped data; as :meth:`get`, for all keys at once."""
+        offsets = np.asarray(self._values)[keys].astype(np.int64)
+        present = offsets != 0
+        # In this order: offsets read before the generation belong to that generation.
+        while self._words[GENERATION] != self._generation or offsets.max(initial=0) >= self._size:
+            if not self._follow():
+                break
+            offsets = np.asarray(self._values)[keys].astype(np.int64)
+            present = offsets != 0
+        data, whole = self._data, self._size
+        inside = present & (offsets < whole)
+        # A prefix lies 16 bytes before a multiple of 64; without a value, any will do.
+        prefixes = np.frombuffer(data, np.int64, len(data) // 8)
+        at = np.where(inside, offsets, 0) >> 3
+        sizes, starts = prefixes[at], offsets + _PREFIX_SIZE
+        # A value that a crash tore has no size, so it fails its check: see _LOST.
+        intact = inside & (prefixes[at + 1] == keys) & (sizes >= 0) & (sizes <= whole - starts)
+        starts, sizes = np.where(intact, starts, 0), np.where(intact, sizes, 0)
+        filled = max(min(self._words[CURSOR], whole), int((starts + sizes).max(initial=0)))
+        return Located((data,), (filled,), np.where(present, 0, -1), starts, sizes)
 
     @locked
     def _follow(self) -> bool:

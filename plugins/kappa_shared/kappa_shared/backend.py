@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from kappacore.plugin_api import Buffer
+    import numpy as np
+
+    from kappacore.plugin_api import Buffer, Located
 
 _NOTE_USE = 60.0  # seconds between notes that the cache is still in use
 
@@ -113,6 +115,11 @@ class SharedBackend(CacheBackend):
             self._note_use()
         get = self.arena.get
         return [get(key) for key in keys]
+
+    def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Located:
+        if time.monotonic() > self._note_at:
+            self._note_use()
+        return self.arena.locate_many(keys)
 
     def _note_use(self) -> None:
         self._note_at = time.monotonic() + _NOTE_USE

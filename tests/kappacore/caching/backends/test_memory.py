@@ -109,7 +109,7 @@ def test_a_forked_child_finds_what_was_there_and_keeps_what_it_adds_to_itself(ba
     def in_child():
         mine = MemoryBackend("test", 10)
         mine.put(2, [b"child"])
-        answers.put((mine.get(1), mine.get(2)))
+        answers.put((bytes(mine.get(1)), bytes(mine.get(2))))
 
     child = fork.Process(target=in_child, daemon=True)
     child.start()

@@ -1,0 +1,153 @@
+"""What a process knows about values that it has seen in a backend's memory."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kappacore.locations import BatchLocation, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kappacore.caching.backends.base import Located
+
+    IntArray = np.ndarray[Any, np.dtype[np.int64]]
+    #: A layout, and the offset and size of the numbers in a value, in bytes.
+    Found = tuple[Layout, int, int]
+
+__all__ = ["Absence", "LocatedValues"]
+
+#: A place in memory in one number: that of its region, and the offset there.
+_OFFSET_BITS = 44
+#: More layouts than any dataset of arrays has; one of images of all sizes may.
+_MOST_LAYOUTS = 1 << 20
+
+
+class Absence(Enum):
+    """Why a store has no sample."""
+
+    MISSING = 0
+    CORRUPT = 1
+
+
+class LocatedValues:
+    """Notes of the values that were checked: where each was, and where its numbers are.
+
+    What lies at a place never changes while its region is held. So a value whose place is the one
+    noted needs no second check, and a whole batch is compared at once. Regions are held until the
+    backend names others.
+
+    Args:
+        length: The number of keys.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._lock = threading.Lock()
+        self._places = np.full(length, -1, np.int64)  # of the value
+        self._offsets = np.zeros(length, np.int64)  # of its numbers in the region
+        self._sizes = np.zeros(length, np.int64)  # of its numbers
+        self._layouts = np.zeros(length, np.int32)
+        self._known: list[Layout] = []
+        self._numbers: dict[Layout, int] = {}
+        self._regions: tuple[memoryview, ...] = ()
+        self._serials = np.zeros(1, np.int64)
+        self._regions_seen = 0
+
+    def locate(
+        self,
+        keys: IntArray,
+        found: Located,
+        check: Callable[[int, memoryview], Found | Absence | None],
+        *,
+        again: bool,
+    ) -> BatchLocation | None:
+        """Return where the numbers of values lie; check the values that are new.
+
+        Args:
+            keys: (N,) keys.
+            found: Where the backend says that their values lie.
+            check: Takes a key and its value; returns the layout of its numbers, their offset and
+                size; or why it has none.
+            again: Whether to check known values as well.
+
+        Returns:
+            None if the numbers of a value cannot be located.
+        """
+        with self._lock:
+            region = found.region
+            present = region >= 0
+            serials = self._serials_of(found.regions)
+            places = serials[region] << _OFFSET_BITS | found.offset
+            same = self._places[keys] == places
+            unknown = present if again else present & ~same
+            if unknown.any():
+                rows = np.flatnonzero(unknown).tolist()
+                corrupt = self._check(keys, found, places, rows, check, again)
+                if corrupt is None:
+                    return None
+                present = present.copy()
+                present[corrupt] = False
+            layout = self._layouts[keys].astype(np.int64)
+            offset, nbytes = self._offsets[keys], self._sizes[keys]
+            if not present.all():
+                region = np.where(present, region, -1)
+                layout[~present] = -1
+            return BatchLocation(
+                found.regions, found.filled, region, offset, nbytes, layout, self._known
+            )
+
+    def _check(
+        self,
+        keys: IntArray,
+        found: Located,
+        places: IntArray,
+        rows: list[int],
+        check: Callable[[int, memoryview], Found | Absence | None],
+        again: bool,
+    ) -> list[int] | None:
+        """Check the values in ``rows``; return the rows of corrupt ones, None if one has no place."""
+        corrupt = []
+        for row in rows:
+            key, place = keys.item(row), places.item(row)
+            if self._places.item(key) == place and not again:  # the batch has it twice
+                continue
+            start = found.offset.item(row)
+            view = found.regions[found.region.item(row)][start : start + found.size.item(row)]
+            answer = check(key, view)
+            if answer is Absence.CORRUPT:
+                self._places[key] = -1
+                corrupt.append(row)
+                continue
+            number = None if answer is None else self._number(answer[0])
+            if number is None:
+                return None
+            self._places[key] = place
+            self._offsets[key] = start + answer[1]
+            self._sizes[key] = answer[2]
+            self._layouts[key] = number
+        return corrupt
+
+    def _number(self, layout: Layout) -> int | None:
+        number = self._numbers.get(layout)
+        if number is None and len(self._known) < _MOST_LAYOUTS:
+            number = self._numbers[layout] = len(self._known)
+            self._known.append(layout)
+        return number
+
+    def _serials_of(self, regions: tuple[memoryview, ...]) -> IntArray:
+        """Return a number for each region, which no other one of this process ever gets."""
+        known = self._regions
+        if len(regions) != len(known) or not all(map(operator.is_, regions, known)):
+            before = dict(zip(map(id, known), self._serials.tolist(), strict=False))
+            serials = []
+            for region in regions:
+                if id(region) not in before:
+                    self._regions_seen += 1
+                serials.append(before.get(id(region), self._regions_seen))
+            self._regions, self._serials = regions, np.array([*serials, 0], np.int64)
+        return self._serials
