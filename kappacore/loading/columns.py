@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kappacore.loading.options import ItemOptions
 
-__all__ = ["Jagged", "as_column", "collate_values"]
+__all__ = ["Jagged", "as_column", "collate_values", "refuse_jagged"]
 
 
 class Jagged(NamedTuple):
@@ -114,12 +114,17 @@ def _one_size(image: torch.Tensor, options: ItemOptions) -> torch.Tensor:
     return images[0]
 
 
+def refuse_jagged(name: str) -> None:
+    """Raise NotUniformError: an item's values differ in more than their first dimension."""
+    raise NotUniformError(
+        f"item {name!r}: ragged='jagged' joins arrays that differ in their first dimension alone. "
+        f"For single numbers leave it out; for images give 'resize', 'crop' or ragged='pad'."
+    )
+
+
 def _jagged(tensors: list[torch.Tensor], name: str) -> Jagged:
-    if tensors[0].ndim == 0:
-        raise NotUniformError(
-            f"item {name!r} is a single number in each sample; ragged='jagged' takes arrays, whose "
-            f"first dimension may differ. Leave ragged out."
-        )
+    if tensors[0].ndim == 0 or len({tensor.shape[1:] for tensor in tensors}) > 1:
+        refuse_jagged(name)
     lengths = torch.tensor([0, *map(len, tensors)])
     return Jagged(torch.cat(tensors), lengths.cumsum(0))
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kappacore.errors import LoadingError
+from kappacore.loading.assembly import map_tensors
 from kappacore.loading.batch import batch_type
-from kappacore.loading.buffers import Allocate, Ring, allocate_new
 from kappacore.loading.columns import Jagged
-from kappacore.loading.convert import convert
 from kappacore.loading.draw import Draw
 from kappacore.loading.read_ahead import ReadAhead
 
@@ -21,30 +20,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from kappacore.loading.assembly import Made
+    from kappacore.loading.buffers import Ring
     from kappacore.loading.devices.base import Device
-    from kappacore.loading.options import ItemOptions
-    from kappacore.loading.order import Rows
-    from kappacore.loading.reader import Columns
     from kappacore.loading.stats import LoaderStats
 
-__all__ = ["Assembly", "Iteration"]
-
-
-@dataclass(frozen=True)
-class Made:
-    """A batch that was made, on the device.
-
-    Args:
-        rows: Its rows.
-        items: Its columns, in the order of the mode; or what ``collate_fn`` returned, alone.
-        ctx: Its ctx, collated; None if it was not asked for.
-        mark: See :meth:`Device.finish`.
-    """
-
-    rows: Rows
-    items: list[Any]
-    ctx: dict[str, Any] | None
-    mark: Any
+__all__ = ["Iteration", "Progress"]
 
 
 @dataclass
@@ -62,78 +43,6 @@ class Progress:
     position: int
     begun: bool = False
     finished: bool = False
-
-
-class Assembly:
-    """Makes batches on a device out of columns in memory.
-
-    Args:
-        device: The device.
-        names: The items of the mode.
-        options: Those of each item.
-        resident: The whole columns that are on the device already, by position in the mode.
-        collate_fn: Makes the batch of a list of samples.
-    """
-
-    def __init__(
-        self,
-        device: Device,
-        names: tuple[str, ...],
-        options: dict[str, ItemOptions],
-        resident: dict[int, torch.Tensor],
-        collate_fn: Callable[[list[Any]], Any] | None,
-    ) -> None:
-        self._device = device
-        self._names = names
-        self._options = options
-        self._resident = resident
-        self._collate_fn = collate_fn
-
-    def make(self, rows: Rows, columns: Columns, ring: Ring | None, number: int) -> Made:
-        """Make one batch.
-
-        Args:
-            rows: Its rows.
-            columns: What was read of them.
-            ring: The buffers to use; None for new memory.
-            number: The number of the batch in this iteration.
-        """
-        with self._device.reading():
-            if ring is not None:
-                self._device.wait(ring.marks[ring.number_of(number)])
-            if self._collate_fn is not None:
-                samples = _samples([columns.items[k] for k in range(len(self._names))])
-                items = [_mapped(self._collate_fn(samples), self._device.upload)]
-            else:
-                items = [
-                    self._item(position, rows, columns, ring, number)
-                    for position in range(len(self._names))
-                ]
-            ctx = _mapped(columns.ctx, self._device.upload)
-            return Made(rows, items, ctx, self._device.finish())
-
-    def _item(
-        self, position: int, rows: Rows, columns: Columns, ring: Ring | None, number: int
-    ) -> Any:
-        allocate: Allocate = allocate_new
-        if ring is not None:
-            allocate = ring.allocate(ring.number_of(number), position)
-        options = self._options[self._names[position]]
-        whole = self._resident.get(position)
-        if whole is not None:
-            indices = self._device.upload(torch.from_numpy(rows.indices))
-            out = None if ring is None else _like(whole, len(rows), allocate)
-            return torch.index_select(whole, 0, indices, out=out)
-        column = columns.items[position]
-        if isinstance(column, Jagged):
-            values = convert(self._device.upload(column.values), options)
-            return Jagged(values, self._device.upload(column.offsets))
-        if not isinstance(column, torch.Tensor):
-            return _mapped(column, self._device.upload)
-        if options.converts:
-            return convert(self._device.upload(column), options, allocate)
-        out = None if ring is None else _like(column, len(column), allocate, self._device.device)
-        return self._device.upload(column, out)
 
 
 class Iteration:
@@ -256,31 +165,6 @@ def _check_rows(batch: Any, rows: int) -> None:
             )
 
 
-def _samples(columns: list[Any]) -> list[Any]:
-    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-
-
-def _like(
-    column: torch.Tensor, rows: int, allocate: Allocate, device: torch.device | None = None
-) -> torch.Tensor:
-    """Return memory for some rows like those of a column."""
-    shape = (rows, *column.shape[1:])
-    return allocate(shape, column.dtype, device or column.device, torch.contiguous_format)
-
-
-def _mapped(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Return containers with each tensor in them replaced; they keep their type."""
-    if isinstance(value, torch.Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        return {key: _mapped(each, function) for key, each in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_mapped(each, function) for each in value))
-    if type(value) in (list, tuple):
-        return type(value)(_mapped(each, function) for each in value)
-    return value
-
-
 def _tensors(value: Any) -> list[torch.Tensor]:
     found: list[torch.Tensor] = []
 
@@ -288,5 +172,5 @@ def _tensors(value: Any) -> list[torch.Tensor]:
         found.append(tensor)
         return tensor
 
-    _mapped(value, note)
+    map_tensors(value, note)
     return found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import BatchSampler
@@ -16,10 +18,11 @@ from kappacore.errors import (
     LoaderStateError,
     UnknownItemError,
 )
+from kappacore.loading.assembly import Assembly
 from kappacore.loading.buffers import Ring
 from kappacore.loading.convert import convert
 from kappacore.loading.devices.open import open_device
-from kappacore.loading.iteration import Assembly, Iteration, Made, Progress
+from kappacore.loading.iteration import Iteration, Progress
 from kappacore.loading.options import parse_items
 from kappacore.loading.order import (
     Rows,
@@ -29,6 +32,7 @@ from kappacore.loading.order import (
     given_batches,
     global_batches,
 )
+from kappacore.loading.plan import Plan, Planner
 from kappacore.loading.ranks import check_rank, find_rank
 from kappacore.loading.reader import Columns, Reader, read_whole
 from kappacore.loading.stats import LoaderStats
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kappacore.datasets.base import KDDataset
+    from kappacore.loading.assembly import Made
     from kappacore.loading.draw import Draw
 
 __all__ = ["Loader"]
@@ -160,6 +165,9 @@ class Loader:
         self._last: Callable[[], Iteration | None] = lambda: None
         self._stats: list[LoaderStats] = []
         self._iterations: weakref.WeakSet[Iteration] = weakref.WeakSet()
+        self._planner: Planner | None = None  # of the last iteration
+        self._hot = False  # whether the last epoch could be gathered
+        self._said_cold = False
         self._closed = False
 
     def _check_options(self) -> None:
@@ -254,20 +262,46 @@ class Loader:
 
     def _make(self, batches: Iterator[Rows], ring: Ring | None) -> Iterator[Made]:
         resident = self._resident()
-        assembly = Assembly(self._device, self._names, self._options, resident, self.collate_fn)
-        read = self._read(batches, tuple(resident))
+        assembly = Assembly(self._device, self._reader, resident)
+        self._planner = Planner(self._reader, resident)
+        read = self._read(map(self._planner.plan, batches))
         return (
-            assembly.make(rows, columns, ring, number)
-            for number, (rows, columns) in enumerate(read)
+            assembly.make(plan, columns, ring, number)
+            for number, (plan, columns) in enumerate(read)
         )
 
-    def _read(
-        self, batches: Iterator[Rows], skipped: tuple[int, ...]
-    ) -> Iterator[tuple[Rows, Columns]]:
-        if self.num_workers:
-            seed = int(digest(f"{self.seed}/{self._epoch}")[:15], 16)
-            return read_in_workers(self._reader, batches, skipped, self.num_workers, seed)
-        return ((rows, self._reader.read(rows.indices, skipped)) for rows in batches)
+    def _read(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Columns]]:
+        """Return each batch with what was read of it sample by sample."""
+        if self.num_workers and not self._hot:
+            # Looking ahead until something is wanted costs nothing: looks are taken once.
+            begun = []
+            for plan in plans:
+                begun.append(plan)
+                if plan.wanted:
+                    seed = int(digest(f"{self.seed}/{self._epoch}")[:15], 16)
+                    plans = chain(begun, plans)
+                    return read_in_workers(self._reader, plans, self.num_workers, seed)
+            self._hot = True
+            plans = iter(begun)
+        return self._read_here(plans)
+
+    def _read_here(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Columns]]:
+        for plan in plans:
+            if plan.wanted:
+                self._hot = False
+                self._say_cold(plan)
+            yield plan, self._reader.read(plan.rows.indices, plan.wanted)
+
+    def _say_cold(self, plan: Plan) -> None:
+        if self._said_cold:
+            return
+        self._said_cold = True
+        names = ", ".join(repr(self._names[position]) for position in plan.wanted)
+        log.warning(
+            "%s of this Loader cannot be gathered yet, and is read sample by sample in one "
+            "thread: prefill the cache, or pass workers=%d to read with processes until it is hot.",
+            names, max(2, (os.cpu_count() or 2) - 1),
+        )  # fmt: skip
 
     def _rows(self) -> Iterator[Rows]:
         """Return the rows of each batch of this epoch, from the position to begin at."""
@@ -395,6 +429,9 @@ class Loader:
         """Return how batches are made, and what the last epoch waited for, as text."""
         lines = [f"batches: {self.batch_size} rows of {self.mode!r} on {self._device.device}"]
         lines += [f"  {line}" for line in self._device.explain()]
+        roads = {} if self._planner is None else self._planner.roads
+        lines += [f"  {self._names[position]}: {road}" for position, road in sorted(roads.items())]
+        lines += [f"  {name}: whole column on the device" for name in self.resident]
         if self._reads_in_the_loop:
             lines.append(
                 "  read when they are asked for, as the dataset draws random numbers: workers= "

@@ -1,4 +1,4 @@
-"""Reading the rows of a batch into columns in memory, in the reading thread or in a worker."""
+"""Reading the samples of a batch into columns in memory, in the reading thread or in a worker."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import torch
 
 from kappacore.datasets.ctx import SampleCtx
 from kappacore.datasets.items import as_array
-from kappacore.errors import InvalidOptionError, LoadingError
+from kappacore.errors import InvalidOptionError, LoadingError, NotUniformError
 from kappacore.loading.columns import as_column, collate_values
+from kappacore.loading.gathering import as_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Item
@@ -31,7 +32,8 @@ class Columns:
     """What was read of one batch.
 
     Args:
-        items: The columns by their position in the mode.
+        items: By position in the mode: a column; or a list of values, where only some rows were
+            read, or ``collate_fn`` takes them.
         ctx: The ctx of the rows, collated; None if it was not asked for.
     """
 
@@ -40,7 +42,7 @@ class Columns:
 
 
 class Reader:
-    """Reads columns; it can be sent to workers.
+    """Reads samples; it can be sent to workers.
 
     Args:
         mode: The dataset and the items to read.
@@ -61,67 +63,57 @@ class Reader:
         self.return_ctx = return_ctx
         self.collate_fn = collate_fn
         self.names = tuple(mode.mode.split())
+        self._not_stacked: set[int] = set()
 
-    def read(self, indices: IntArray, skipped: Sequence[int] = ()) -> Columns:
+    def item(self, position: int) -> Item:
+        """Return the item at a position in the mode."""
+        return next(item for number, item in self.mode._plan if number == position)
+
+    def read(self, indices: IntArray, wanted: dict[int, IntArray | None]) -> Columns:
         """Read the samples at ``indices``.
 
         Args:
             indices: Int64 of shape ``(N,)``.
-            skipped: Positions in the mode of the items that need not be read.
+            wanted: The items to read, by position in the mode: which rows; None for all.
         """
+        if not wanted and not self.return_ctx:
+            return Columns({})
         rows = indices.tolist()
         ctxs = [SampleCtx() for _ in rows]
-        values: dict[int, Any] = {}
+        items: dict[int, Any] = {}
         for position, item in self.mode._plan:
-            if position not in skipped:
-                name = self.names[position]
-                values[position] = _read_values(item, name, rows, ctxs)
-        ctx = _collate_ctxs(ctxs, rows) if self.return_ctx else None
-        return Columns(values, ctx) if self.collate_fn else self._collated(values, rows, ctx)
+            if position not in wanted:
+                continue
+            name, chosen = self.names[position], wanted[position]
+            if chosen is not None:
+                own = [ctxs[row] for row in chosen.tolist()]
+                items[position] = read_values(item, name, indices[chosen].tolist(), own)
+                continue
+            values = read_values(item, name, rows, ctxs)
+            if self.collate_fn is None:
+                values = as_column(values, self.options[name], name, rows)
+            items[position] = values
+        return Columns(items, _collate_ctxs(ctxs, rows) if self.return_ctx else None)
 
-    def _collated(self, values: dict[int, Any], rows: list[int], ctx: Any) -> Columns:
-        columns = {
-            position: as_column(column, self.options[self.names[position]], name, rows)
-            for position, column in values.items()
-            for name in [self.names[position]]
-        }
-        return Columns(columns, ctx)
+    def read_stacked(self, position: int, indices: IntArray) -> Any:
+        """Return the column of an item that is read as a whole, or whatever its values make."""
+        item, name = self.item(position), self.names[position]
+        if position not in self._not_stacked:
+            try:
+                return as_tensor(item.get_stacked(indices))
+            except NotUniformError:
+                self._not_stacked.add(position)  # they are no numbers
+            except Exception as error:
+                raise _at_sample(error, item, name, indices.tolist()) from error
+        return self.read(indices, {position: None}).items[position]
 
 
-def read_whole(reader: Reader, position: int) -> torch.Tensor:
-    """Return the whole column of one item, by ``getall_<item>`` if there is one.
+def read_values(item: Item, name: str, rows: list[int], ctxs: list[SampleCtx]) -> list[Any]:
+    """Return the values of an item, one for each sample.
 
     Raises:
-        InvalidOptionError: The item is random, or no column of numbers of one shape.
+        Exception: What the dataset raises, of the same type if it can be, with sample and item.
     """
-    name, length = reader.names[position], len(reader.mode)
-    (item,) = (item for number, item in reader.mode._plan if number == position)
-    whole = item.get_all()
-    if whole is not None:
-        column: Any = as_array(whole)
-        column = torch.from_numpy(np.array(column)) if column.dtype.kind in "biufc" else column
-    elif reader.mode.is_random:
-        raise InvalidOptionError(
-            f"resident={name!r}: the dataset draws random numbers, so that its samples change from "
-            f"epoch to epoch. Leave it out, and draw in transform=."
-        )
-    else:
-        others = [number for number in range(len(reader.names)) if number != position]
-        parts = [
-            reader.read(np.arange(first, min(first + _BATCH, length)), others).items[position]
-            for first in range(0, length, _BATCH)
-        ]
-        kinds = set(map(type, parts))
-        column = torch.cat(parts) if kinds == {torch.Tensor} else parts[0]
-    if not isinstance(column, torch.Tensor):
-        raise InvalidOptionError(
-            f"resident={name!r}: expected numbers or arrays of one shape; got a "
-            f"{type(column).__name__}. Leave it out."
-        )
-    return column
-
-
-def _read_values(item: Item, name: str, rows: list[int], ctxs: list[SampleCtx]) -> list[Any]:
     try:
         return item.get_batch(rows, ctxs)
     except Exception as error:
@@ -137,10 +129,9 @@ def _at_sample(error: Exception, item: Item, name: str, rows: list[int]) -> Exce
     for idx in rows:
         try:
             item.get(idx, SampleCtx())
-        except type(error) as again:  # noqa: PERF203 - one by one
-            if str(again) == str(error) or len(rows) == 1:
-                where = f"sample {idx}"
-                break
+        except type(error):  # noqa: PERF203 - one by one
+            where = f"sample {idx}"
+            break
         except Exception:  # noqa: S112 - another one than that to be found
             continue
     text = f"item {name!r} of {where}: {type(error).__name__}: {error}"
@@ -161,3 +152,34 @@ def _collate_ctxs(ctxs: list[SampleCtx], rows: list[int]) -> dict[str, Any]:
             f"takes; or leave return_ctx out."
         ) from error
     return collated
+
+
+def read_whole(reader: Reader, position: int) -> torch.Tensor:
+    """Return the whole column of one item, by ``getall_<item>`` if there is one.
+
+    Raises:
+        InvalidOptionError: The item is random, or no column of numbers of one shape.
+    """
+    name, length = reader.names[position], len(reader.mode)
+    whole = reader.item(position).get_all()
+    if whole is not None:
+        array = as_array(whole)
+        column: Any = torch.from_numpy(np.array(array)) if array.dtype.kind in "biufc" else array
+    elif reader.mode.is_random:
+        raise InvalidOptionError(
+            f"resident={name!r}: the dataset draws random numbers, so that its samples change from "
+            f"epoch to epoch. Leave it out, and draw in transform=."
+        )
+    else:
+        parts = [
+            reader.read(np.arange(first, min(first + _BATCH, length)), {position: None})
+            for first in range(0, length, _BATCH)
+        ]
+        columns = [part.items[position] for part in parts]
+        column = torch.cat(columns) if {*map(type, columns)} == {torch.Tensor} else columns[0]
+    if not isinstance(column, torch.Tensor):
+        raise InvalidOptionError(
+            f"resident={name!r}: expected numbers or arrays of one shape; got a "
+            f"{type(column).__name__}. Leave it out."
+        )
+    return column

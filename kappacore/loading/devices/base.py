@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from kappacore.locations import BatchLocation
+
 __all__ = ["Device"]
 
 
@@ -66,6 +68,45 @@ class Device(ABC):
         if out is not None:
             return out.copy_(column)
         return column.to(self.device)
+
+    def gather(
+        self,
+        location: BatchLocation,  # noqa: ARG002
+        out: torch.Tensor | None = None,  # noqa: ARG002
+    ) -> torch.Tensor | None:
+        """Return the values of a batch, stacked, straight from the memory that they lie in.
+
+        Args:
+            location: Where they lie; all are there, and of one layout in C order. It is held until
+                the batch was taken.
+            out: Where to put them, contiguous; None for new memory.
+
+        Returns:
+            None if the device cannot; the CPU gathers them then.
+        """
+        return None
+
+    def gather_ragged(self, location: BatchLocation) -> torch.Tensor | None:  # noqa: ARG002
+        """Return the numbers of values that differ in shape, one value after another.
+
+        Args:
+            location: As for :meth:`gather`, but of layouts that differ in their shapes.
+
+        Returns:
+            A tensor of one dimension; None if the device cannot.
+        """
+        return None
+
+    def decode(self, files: Sequence[torch.Tensor]) -> list[torch.Tensor | None] | None:  # noqa: ARG002
+        """Return JPEGs decoded, as ``(H, W, C)`` uint8 each.
+
+        Args:
+            files: The bytes of each.
+
+        Returns:
+            None if the device cannot decode; an entry is None if it cannot decode that file.
+        """
+        return None
 
     # ---- handing it over
 

@@ -1,0 +1,97 @@
+"""Columns of values that lie in a cache's memory, gathered on the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from kappacore.datasets.gathering import gather, gather_ragged
+from kappacore.errors import NotUniformError
+from kappacore.loading.columns import Jagged, as_column, refuse_jagged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kappacore.datasets.stacking import Ragged, Stacked
+    from kappacore.loading.options import ItemOptions
+    from kappacore.locations import BatchLocation
+
+__all__ = ["as_tensor", "buffers_of", "gather_column", "uniform_column"]
+
+
+def gather_column(
+    location: BatchLocation,
+    values: Sequence[Any],
+    options: ItemOptions,
+    name: str,
+    indices: Sequence[int],
+    out: torch.Tensor | None = None,
+) -> Any:
+    """Return a column as :func:`as_column` does, of values that lie in memory.
+
+    Args:
+        location: Where they lie.
+        values: Those of the rows that are missing there.
+        options: What is to be done with the item.
+        name: The item's name, for messages.
+        indices: The rows' indices in the dataset, for messages.
+        out: Where a uniform column is put; of its shape and dtype.
+    """
+    if any(location.layouts[number].kind == "bytes" for number in np.unique(location.layout)[-1:]):
+        rest = iter(values)
+        all_values = [next(rest) if part is None else bytes(part) for part in buffers_of(location)]
+        return as_column(all_values, options, name, indices)
+    if options.ragged == "jagged":
+        return _jagged(gather_ragged(location, values), name)
+    if options.ragged is None and location.uniform is not None:
+        try:
+            return as_tensor(gather(location, values, out))
+        except NotUniformError:  # the values that were missing differ
+            if not values:
+                raise
+    ragged = gather_ragged(location, values)
+    return as_column([ragged[row] for row in range(len(ragged))], options, name, indices)
+
+
+def uniform_column(location: BatchLocation) -> tuple[tuple[int, ...], torch.dtype] | None:
+    """Return shape and dtype of the column, if all rows lie there, of one layout in C order."""
+    layout = location.uniform
+    if layout is None or layout.kind == "bytes" or layout.axes or len(location.missing):
+        return None
+    if layout.kind == "torch":
+        dtype: torch.dtype = getattr(torch, layout.dtype)
+    else:
+        try:
+            dtype = torch.from_numpy(np.empty(0, layout.dtype)).dtype
+        except TypeError:  # one that torch does not have, or of the other byte order
+            return None
+    return (len(location), *layout.shape), dtype
+
+
+def buffers_of(location: BatchLocation) -> list[memoryview | None]:
+    """Return the memory of each value; None where it is missing."""
+    places = zip(
+        location.region.tolist(), location.offset.tolist(), location.nbytes.tolist(), strict=True
+    )
+    return [
+        None if region < 0 else location.regions[region][offset : offset + size]
+        for region, offset, size in places
+    ]
+
+
+def as_tensor(batch: Stacked) -> torch.Tensor:
+    """Return a stacked batch as a tensor over its memory, in the byte order of this machine."""
+    if isinstance(batch, torch.Tensor):
+        return batch
+    return torch.from_numpy(np.ascontiguousarray(batch, batch.dtype.newbyteorder("=")))
+
+
+def _jagged(ragged: Ragged, name: str) -> Jagged:
+    rest = ragged.shapes[:1, 1:]
+    if not ragged.shapes.shape[1] or not (ragged.shapes[:, 1:] == rest).all():
+        refuse_jagged(name)
+    values = as_tensor(ragged.values).reshape(-1, *rest[0].tolist())
+    offsets = np.concatenate([[0], np.cumsum(ragged.shapes[:, 0])])
+    return Jagged(values, torch.from_numpy(offsets))
