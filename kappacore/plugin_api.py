@@ -5,7 +5,7 @@
 | what a plugin provides | `hookimpl`, `CacheBackendSpec`, `WrapperSpec`, `SourceSpec`, `DeviceSpec`; `lazy_names` |
 | a cache backend | `CacheBackend`, `BackendInfo`, `Buffer`, `Scope`; `dataset_of`, `count_ranks` |
 | a source or a wrapper | `KDDataset`, `KDWrapper`, `Item`, `Ctx`, `find_item` |
-| a device | `Device` |
+| a device | `Device`; `BatchLocation`, `Layout` |
 | folders of one user | `user_folder`, `make_base`, `open_private` |
 | locks between processes | `locked`, `own_lock` |
 | folders that processes share | `SharedFolderLease`, `collect`, `remove`, `count_users`, `last_used`, `kept_until` |

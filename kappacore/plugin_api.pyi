@@ -16,6 +16,8 @@ from .datasets.items import Ctx as Ctx
 from .datasets.items import Item as Item
 from .datasets.items import find_item as find_item
 from .loading.devices.base import Device as Device
+from .locations import BatchLocation as BatchLocation
+from .locations import Layout as Layout
 from .machine.claims import ClaimWords as ClaimWords
 from .machine.folders import make_base as make_base
 from .machine.folders import open_private as open_private

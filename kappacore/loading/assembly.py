@@ -10,7 +10,7 @@ import torch
 from kappacore.loading.buffers import Allocate, Ring, allocate_new
 from kappacore.loading.columns import Jagged
 from kappacore.loading.convert import convert
-from kappacore.loading.gathering import gather_column, uniform_column
+from kappacore.loading.gathering import gather_column, jagged_column, uniform_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,17 +120,18 @@ class Assembly:
         if location is None:
             return columns.items[position]
         values = columns.items.get(position, [])
-        out = None
-        uniform = None if values or options.ragged else uniform_column(location)
-        if uniform is not None:
-            shape, dtype = uniform
-            if allocate is not None:
-                out = allocate(shape, dtype, self._device.device, torch.contiguous_format)
-            gathered = self._device.gather(location, out)
-            if gathered is not None:
-                return gathered
-        if out is not None and out.device.type != "cpu":
-            out = None
+        device, out = self._device, None
+        if options.ragged is None and not values and (uniform := uniform_column(location)):
+            out = (allocate or allocate_new)(*uniform, device.device, torch.contiguous_format)
+            if device.gather(location, out):
+                return out
+            if not out.is_cpu:
+                out = None
+        elif options.ragged == "jagged" and not values and (found := jagged_column(location)):
+            shape, dtype, offsets = found
+            numbers = torch.empty(shape, dtype=dtype, device=device.device)
+            if device.gather_ragged(location, numbers.view(-1)):
+                return Jagged(numbers, offsets)
         return gather_column(location, values, options, name, rows.tolist(), out)
 
 

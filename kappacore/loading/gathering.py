@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from kappacore.datasets.stacking import Ragged, Stacked
     from kappacore.loading.options import ItemOptions
-    from kappacore.locations import BatchLocation
+    from kappacore.locations import BatchLocation, Layout
 
-__all__ = ["as_tensor", "buffers_of", "gather_column", "uniform_column"]
+__all__ = ["as_tensor", "buffers_of", "gather_column", "jagged_column", "uniform_column"]
 
 
 def gather_column(
@@ -60,14 +60,40 @@ def uniform_column(location: BatchLocation) -> tuple[tuple[int, ...], torch.dtyp
     layout = location.uniform
     if layout is None or layout.kind == "bytes" or layout.axes or len(location.missing):
         return None
+    dtype = _torch_dtype(layout)
+    return None if dtype is None else ((len(location), *layout.shape), dtype)
+
+
+def jagged_column(
+    location: BatchLocation,
+) -> tuple[tuple[int, ...], torch.dtype, torch.Tensor] | None:
+    """Return shape, dtype and offsets of a jagged column, if all rows lie there and fit together.
+
+    They fit if they are in C order and differ in their first dimension alone.
+    """
+    numbers, which = np.unique(location.layout, return_inverse=True)
+    layouts = [location.layouts[number] for number in numbers.tolist() if number >= 0]
+    kinds = {(each.kind, each.dtype, each.shape[1:], each.axes) for each in layouts}
+    first = layouts[0] if layouts else None
+    if first is None or len(layouts) < len(numbers) or len(kinds) > 1:
+        return None
+    dtype = None if first.axes or not first.shape else _torch_dtype(first)
+    if dtype is None:
+        return None
+    lengths = np.array([each.shape[0] for each in layouts])[which]
+    offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))
+    return (int(offsets[-1]), *first.shape[1:]), dtype, offsets
+
+
+def _torch_dtype(layout: Layout) -> torch.dtype | None:
+    """Return the dtype of a layout's numbers; None if torch has none such."""
     if layout.kind == "torch":
         dtype: torch.dtype = getattr(torch, layout.dtype)
-    else:
-        try:
-            dtype = torch.from_numpy(np.empty(0, layout.dtype)).dtype
-        except TypeError:  # one that torch does not have, or of the other byte order
-            return None
-    return (len(location), *layout.shape), dtype
+        return dtype
+    try:
+        return torch.from_numpy(np.empty(0, layout.dtype)).dtype
+    except (TypeError, ValueError):  # one that torch does not have, or of the other byte order
+        return None
 
 
 def buffers_of(location: BatchLocation) -> list[memoryview | None]:

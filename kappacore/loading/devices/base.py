@@ -62,40 +62,37 @@ class Device(ABC):
         """Return a column of the CPU's memory on the device.
 
         Args:
-            column: It stays unchanged until the batch was taken.
+            column: It may be written again once this has returned.
             out: Where to put it; None for new memory, or the column itself if it is there already.
         """
         if out is not None:
             return out.copy_(column)
         return column.to(self.device)
 
-    def gather(
-        self,
-        location: BatchLocation,  # noqa: ARG002
-        out: torch.Tensor | None = None,  # noqa: ARG002
-    ) -> torch.Tensor | None:
-        """Return the values of a batch, stacked, straight from the memory that they lie in.
+    def gather(self, location: BatchLocation, out: torch.Tensor) -> bool:  # noqa: ARG002
+        """Copy the values of a batch straight from the memory of a cache.
 
         Args:
-            location: Where they lie; all are there, and of one layout in C order. It is held until
-                the batch was taken.
-            out: Where to put them, contiguous; None for new memory.
+            location: Where they lie; all are there, of one layout in C order. It is held until the
+                batch was taken, as is the memory: only the device knows when it has been read.
+            out: Where they go, on the device: contiguous, of shape ``(N, …)``.
 
         Returns:
-            None if the device cannot; the CPU gathers them then.
+            False if the device cannot; the CPU gathers them then, and :meth:`upload` is called.
         """
-        return None
+        return False
 
-    def gather_ragged(self, location: BatchLocation) -> torch.Tensor | None:  # noqa: ARG002
-        """Return the numbers of values that differ in shape, one value after another.
+    def gather_ragged(self, location: BatchLocation, out: torch.Tensor) -> bool:  # noqa: ARG002
+        """Copy values of different shapes, one after another.
 
         Args:
-            location: As for :meth:`gather`, but of layouts that differ in their shapes.
+            location: As for :meth:`gather`, but the layouts differ in their shapes.
+            out: Where their numbers go, of one dimension.
 
         Returns:
-            A tensor of one dimension; None if the device cannot.
+            As for :meth:`gather`.
         """
-        return None
+        return False
 
     def decode(self, files: Sequence[torch.Tensor]) -> list[torch.Tensor | None] | None:  # noqa: ARG002
         """Return JPEGs decoded, as ``(H, W, C)`` uint8 each.
