@@ -36,6 +36,7 @@ from kappacore.datasets.indexing import (
 )
 from kappacore.datasets.own_generators import warn_of_generators
 from kappacore.datasets.stack import PassThrough, describe_stack, shallow_copy
+from kappacore.datasets.stacking import write_out
 from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from kappacore.caching.factory import BackendChoice
     from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Ctx
+    from kappacore.datasets.stacking import Stacked
     from kappacore.locations import BatchLocation
 
 __all__ = ["CacheWrapper", "CachedDataset", "cache"]
@@ -415,6 +417,25 @@ class _CachedItem(Item):
             self._decode(idx, value, ctx)
             for idx, value, ctx in zip(indices, values, each, strict=True)
         ]
+
+    def get_stacked(
+        self, indices: IntArray, out: Any = None, ctxs: Sequence[Ctx | None] | None = None
+    ) -> Stacked:
+        if not self.has_raw and len(indices):
+            indices = check_indices(indices, self.cache.length, "a cached item")
+            self._watch.check(indices)
+            numbers = self.cache.pick_column(indices)
+            if numbers is not None:
+                return numbers if out is None else write_out(numbers, out)
+        return super().get_stacked(indices, out, ctxs)
+
+    def how_stacked(self) -> tuple[bool, str]:
+        if self.has_raw:
+            return False, (
+                "sample by sample, as the cache keeps the stored form, which is decoded after it; "
+                "form='decoded' keeps values"
+            )
+        return self.cache.how_located()
 
     def locate_batch(self, indices: IntArray, *, raw: bool = False) -> BatchLocation | None:
         if raw != self.has_raw:

@@ -9,6 +9,7 @@ from kappacore.caching.backends.base import backend_class
 from kappacore.caching.identity.determinism import random_states_restored
 from kappacore.caching.identity.namespace import split
 from kappacore.caching.stats import CacheStats
+from kappacore.datasets.mode import ModeWrapper
 from kappacore.datasets.stack import shallow_copy, walk
 from kappacore.sizes import format_size
 
@@ -92,6 +93,7 @@ def explain(target: Any) -> str:
     caches: list[Any] = []
     for depth, part in walk(target):
         lines.append("  " * depth + _describe(part))
+        lines += ["  " * (depth + 1) + line for line in _how_batches_are_read(part)]
         if callable(getattr(type(part), "explain", None)):
             if callable(getattr(type(part), "prefill", None)):
                 caches.append(part)
@@ -102,6 +104,13 @@ def explain(target: Any) -> str:
     if above is not None:
         lines.append(f"decoding and transforms above the cache: {above:.2f} ms a sample")
     return "\n".join([*lines, _advice(caches, above or 0.0, workers)])
+
+
+def _how_batches_are_read(part: Any) -> list[str]:
+    """Return a line for each item of a :class:`ModeWrapper`: how its batches are stacked."""
+    if not isinstance(part, ModeWrapper):
+        return []
+    return [f"batches of {name!r}: {item.how_stacked()[1]}" for name, item in part.mode_items()]
 
 
 def _describe(part: Any) -> str:

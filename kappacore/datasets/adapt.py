@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,12 @@ from kappacore.datasets.getitems import gives_single_reads, own_getitems
 from kappacore.datasets.image_columns import ImageColumn, ImageColumns, find_image_columns
 from kappacore.datasets.items import Item, as_array, digest
 from kappacore.datasets.stack import PassThrough
+from kappacore.datasets.stacking import as_stacked, pick_rows
 from kappacore.errors import InvalidItemError, InvalidOptionError
+
+if TYPE_CHECKING:
+    from kappacore.datasets.indexing import IntArray
+    from kappacore.datasets.stacking import Stacked
 
 __all__ = ["AdaptedDataset", "as_kd"]
 
@@ -281,6 +286,7 @@ class _LabelItem(Item):
 
     def __init__(self, labels: Sequence[Any] | np.ndarray[Any, Any]):
         self._labels = labels
+        self._stacked: Stacked | None = None
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
         labels = self._labels
@@ -290,6 +296,16 @@ class _LabelItem(Item):
 
     def get_all(self) -> Any:
         return self._labels
+
+    def get_stacked(self, indices: IntArray, out: Any = None, ctxs: Ctxs | None = None) -> Stacked:
+        if self._stacked is None and len(indices):
+            self._stacked = as_stacked(self._labels, self.get(indices.item(0)))
+        if self._stacked is None:
+            return super().get_stacked(indices, out, ctxs)
+        return pick_rows(self._stacked, indices, out)
+
+    def how_stacked(self) -> tuple[bool, str]:
+        return True, "picked from labels in memory, if they are numbers"
 
     def in_batches(self, raw: bool = False) -> bool:
         return not raw

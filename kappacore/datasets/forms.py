@@ -1,4 +1,4 @@
-"""The forms of an item (getitem, getitems, getall, getraw, decode) and the rule that orders them.
+"""The forms of an item (getitem, getitems, getall, getraw, …) and the rule that orders them.
 
 The first namespace that defines any form of an item, searching the instance, then its class and
 the bases in method resolution order, defines the item completely: forms from other namespaces are
@@ -11,12 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+
 from kappacore.datasets.ctx import Ctx, Ctxs, takes_ctx
 from kappacore.datasets.items import Item
+from kappacore.datasets.stacking import as_stacked, pick_rows, write_out
 from kappacore.errors import InvalidItemError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from kappacore.datasets.indexing import IntArray
+    from kappacore.datasets.stacking import Stacked
 
 __all__ = [
     "FORMS",
@@ -28,7 +35,7 @@ __all__ = [
     "split_form",
 ]
 
-FORMS = ("getitem", "getitems", "getall", "getraw", "decode")
+FORMS = ("getitem", "getitems", "getall", "getraw", "decode", "getbatch")
 
 _Method = Callable[..., Any]
 
@@ -46,8 +53,8 @@ class ClassItem(Item):
     def __init__(self, dataset: Any, name: str, forms: dict[str, _Method], identified: bool):
         self.dataset = dataset
         self.name = name
-        self._getitem, self._getitems, self._getall, self._getraw, self._decode = map(
-            forms.get, FORMS
+        self._getitem, self._getitems, self._getall, self._getraw, self._decode, self._getbatch = (
+            map(forms.get, FORMS)
         )
         self.has_raw = self._getraw is not None and self._decode is not None
         self._getitem_ctx = takes_ctx(self._getitem)
@@ -56,6 +63,7 @@ class ClassItem(Item):
         self._identified = identified
         self.fingerprint_is_content = identified and fingerprint_is_content(dataset)
         self._column: Any = None
+        self._stacked_column: Stacked | None = None
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the value at ``idx``."""
@@ -85,6 +93,30 @@ class ClassItem(Item):
         if self._column is None:
             self._column = self.get_all()
         return [self._column[idx] for idx in indices]
+
+    def get_stacked(self, indices: IntArray, out: Any = None, ctxs: Ctxs | None = None) -> Stacked:
+        """Return the values stacked: by ``getbatch``, from a column of numbers, or one by one."""
+        getbatch = self._getbatch
+        if getbatch is not None:
+            given = {"out": out, "ctxs": ctxs}
+            taken = {name: value for name, value in given.items() if takes_ctx(getbatch, name)}
+            batch = self._one_row_each(getbatch(indices, **taken), len(indices))
+            return batch if out is None or batch is out else write_out(batch, out)
+        if self._getall is not None and self._stacked_column is None and len(indices):
+            example = self.get(indices.item(0), None if ctxs is None else ctxs[0])
+            self._stacked_column = as_stacked(self.get_all(), example)
+        if self._stacked_column is not None:
+            return pick_rows(self._stacked_column, indices, out)
+        return super().get_stacked(indices, out, ctxs)
+
+    def how_stacked(self) -> tuple[bool, str]:
+        """Return how batches are stacked."""
+        if self._getbatch is not None:
+            return True, f"by {self._form('getbatch')}"
+        if self._getall is not None:
+            return True, f"picked from {self._form('getall')}, if that is numbers"
+        form = "getitem" if self._getitem else "getitems" if self._getitems else "getraw"
+        return False, f"sample by sample, by {self._form(form)}"
 
     def in_batches(self, raw: bool = False) -> bool:
         """Return whether ``getitems`` is defined, or a column is all there is."""
@@ -130,6 +162,19 @@ class ClassItem(Item):
     def _form(self, form: str) -> str:
         return f"{type(self.dataset).__name__}.{form}_{self.name}"
 
+    def _one_row_each(self, batch: Any, expected: int) -> Stacked:
+        if not isinstance(batch, np.ndarray | torch.Tensor):
+            raise InvalidItemError(
+                f"{self._form('getbatch')} returned a {type(batch).__name__}: expected an array or "
+                f"a tensor with one row per index."
+            )
+        if batch.ndim == 0 or len(batch) != expected:
+            raise InvalidItemError(
+                f"{self._form('getbatch')} returned the shape {tuple(batch.shape)} for {expected} "
+                f"indices: return one row per index, in order."
+            )
+        return batch
+
     def _one_each(self, values: Any, expected: int) -> list[Any]:
         try:
             result = values if type(values) is list else list(values)
@@ -156,7 +201,8 @@ def own_item(dataset: Any, name: str) -> ClassItem | None:
     """Return the item that ``dataset`` itself defines by methods, or None.
 
     Raises:
-        InvalidItemError: Its forms provide no value: ``decode`` without ``getraw`` or the reverse.
+        InvalidItemError: Its forms provide no value: ``decode`` without ``getraw`` or the reverse,
+            or ``getbatch`` alone.
     """
     scopes = _scopes(dataset)
     depth, forms = _own_forms(dataset, scopes, name)
@@ -201,6 +247,10 @@ def as_method(item: Item, form: str) -> _Method | None:
         return item.get
     if form == "getitems":
         return item.get_batch
+    if form == "getbatch":
+        return lambda indices, out=None, ctxs=None: item.get_stacked(
+            np.asarray(indices, np.int64), out, ctxs
+        )
     if form == "getall":
         column = item.get_all()
         return None if column is None else lambda: column
@@ -233,13 +283,16 @@ def _gives_values(forms: dict[str, Any]) -> bool:
 
 
 def _incomplete(dataset: Any, name: str, depth: int, forms: dict[str, Any]) -> str:
-    """Return the error message for a lone ``getraw`` or ``decode``."""
+    """Return the error message for a lone ``getraw``, ``decode`` or ``getbatch``."""
     has, lacks = ("getraw", "decode") if "getraw" in forms else ("decode", "getraw")
+    if forms.keys() == {"getbatch"}:
+        has, lacks = "getbatch", "getitem"
     mro = type(dataset).__mro__
     owner = mro[depth - 1].__name__ if depth else "the instance"
     text = (
         f"{owner} defines {has}_{name} but no {lacks}_{name}, and forms of an item from different "
-        f"classes are not mixed: define {lacks}_{name} (or getitem_{name}) in {owner} too"
+        f"classes are not mixed: define {lacks}_{name}"
+        f"{'' if lacks == 'getitem' else f' (or getitem_{name})'} in {owner} too"
     )
     base = next((cls.__name__ for cls in mro[depth:] if f"{lacks}_{name}" in vars(cls)), None)
     if base is None:

@@ -179,7 +179,8 @@ def _as_values(memory: Bytes, layout: Layout) -> Stacked:
     if layout.kind == "torch":
         flat = torch.from_numpy(memory.reshape(-1)).view(getattr(torch, layout.dtype))
         return flat.view(shape).permute(back)
-    return memory.reshape(-1).view(layout.dtype).reshape(shape).transpose(back)
+    numbers: np.ndarray[Any, Any] = memory.reshape(-1).view(layout.dtype).reshape(shape)
+    return numbers.transpose(back)
 
 
 # ---- ragged

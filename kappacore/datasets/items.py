@@ -80,7 +80,7 @@ class Item(ABC):
         location = self.locate_batch(indices)
         if location is None:
             return stack_values(self.get_batch(indices.tolist(), ctxs), out)
-        return gather(location, self._get_missing(indices, location, ctxs), out)
+        return gather(location, self.read_missing(indices, location, ctxs), out)
 
     def get_ragged(self, indices: IntArray, ctxs: Ctxs | None = None) -> Ragged:
         """Return the values at ``indices`` one after another, whatever their shapes.
@@ -95,11 +95,12 @@ class Item(ABC):
         location = self.locate_batch(indices)
         if location is None:
             location = nothing_located(len(indices))
-        return gather_ragged(location, self._get_missing(indices, location, ctxs))
+        return gather_ragged(location, self.read_missing(indices, location, ctxs))
 
-    def _get_missing(
-        self, indices: IntArray, location: BatchLocation, ctxs: Ctxs | None
+    def read_missing(
+        self, indices: IntArray, location: BatchLocation, ctxs: Ctxs | None = None
     ) -> list[Any]:
+        """Return the values that are missing in what :meth:`locate_batch` returned."""
         missing = location.missing
         if not len(missing):
             return []

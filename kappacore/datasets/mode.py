@@ -13,10 +13,15 @@ from kappacore.datasets.getitems import overriding_getitem, read_items
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.items import Item, digest, find_item
 from kappacore.datasets.stack import PassThrough, refuse_empty
+from kappacore.datasets.stacking import write_out
 from kappacore.errors import ModeError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from kappacore.datasets.ctx import Ctxs
+    from kappacore.datasets.indexing import IntArray
+    from kappacore.datasets.stacking import Stacked
 
 __all__ = ["ModeWrapper"]
 
@@ -104,6 +109,11 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         read = self._read if getitem is None else partial(getitem, self)
         return map(read, range(len(self)))
 
+    def mode_items(self) -> list[tuple[str, Item]]:
+        """Return the names of the mode, in its order, and the items that are read for them."""
+        found = dict(self._plan)
+        return [(name, found[position]) for position, name in enumerate(_split_mode(self.mode))]
+
     def sample_fingerprint(self) -> str | None:
         """Identify the content of the samples; None if an item's is unknown, or with a ctx."""
         if self.return_ctx:
@@ -154,6 +164,17 @@ class _IndexItem(Item):
 
     def get(self, idx: int, ctx: Ctx | None = None) -> int:  # noqa: ARG002
         return idx
+
+    def get_stacked(
+        self,
+        indices: IntArray,
+        out: Any = None,
+        ctxs: Ctxs | None = None,  # noqa: ARG002
+    ) -> Stacked:
+        return indices.copy() if out is None else write_out(indices, out)
+
+    def how_stacked(self) -> tuple[bool, str]:
+        return True, "as they are given"
 
     def in_batches(self, raw: bool = False) -> bool:
         return not raw

@@ -21,15 +21,22 @@ __all__ = [
     "Ragged",
     "Stacked",
     "as_numbers",
+    "as_stacked",
     "check_out",
     "empty_batch",
+    "join_parts",
     "layout_of",
+    "pick_rows",
+    "put_rows",
     "refuse_to_stack",
     "stack_values",
+    "write_out",
 ]
 
 Stacked = np.ndarray[Any, Any] | torch.Tensor
 
+#: Torch copies rows of these, and not of all types of their sizes.
+_CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _SCALARS = {bool: "|b1", int: np.dtype(np.int64).str, float: np.dtype(np.float64).str}
 
 
@@ -73,7 +80,7 @@ def layout_of(value: Any) -> Layout:
             return Layout("torch", str(value.dtype).removeprefix("torch."), tuple(value.shape))
     elif isinstance(value, np.ndarray | np.generic):
         if value.dtype.kind in "biufc":
-            return Layout("numpy", value.dtype.str, value.shape)
+            return Layout("numpy", value.dtype.newbyteorder("=").str, value.shape)
         raise NotUniformError(
             f"An array of dtype {value.dtype} is not stacked: a batch holds numbers. Return its "
             f"fields as items of their own."
@@ -152,15 +159,111 @@ def check_out(out: Any, layout: Layout, length: int) -> Stacked:
 
 
 def put_rows(batch: Stacked, rows: IntArray | None, part: Stacked) -> None:
-    """Write a part of a batch to its rows; None: to all of it."""
+    """Write a part of a batch, of the same dtype, to its rows; None: to all of it."""
     if isinstance(batch, torch.Tensor):
         source = part if isinstance(part, torch.Tensor) else torch.from_numpy(part)
+        carrier = _CARRIERS.get(batch.itemsize)
+        if carrier is not None and not (batch.is_conj() or source.is_conj()):
+            batch, source = batch.view(carrier), source.view(carrier)
         if rows is None:
             batch.copy_(source)
         else:
             batch[torch.from_numpy(rows)] = source
     else:
         batch[slice(None) if rows is None else rows] = np.asarray(part)
+
+
+def write_out(batch: Stacked, out: Any) -> Stacked:
+    """Copy a batch to ``out`` and return that; see :func:`check_out`."""
+    check_out(out, _layout_of_rows(batch), len(batch))
+    put_rows(out, None, batch)
+    return out  # type: ignore[no-any-return]
+
+
+def pick_rows(column: Stacked, indices: IntArray, out: Any = None) -> Stacked:
+    """Return the rows of a column at ``indices``, as a batch."""
+    rows = torch.from_numpy(indices) if isinstance(column, torch.Tensor) else indices
+    batch = column[rows]
+    return batch if out is None else write_out(batch, out)
+
+
+def as_stacked(column: Any, example: Any) -> Stacked | None:
+    """Return a column from which batches are picked as single values would be stacked.
+
+    Args:
+        column: One value for each sample: an array, a tensor or a list.
+        example: A single value, whose type the batches have.
+
+    Returns:
+        None if the column is not of numbers, or its type cannot become that of the value.
+    """
+    try:
+        layout = layout_of(example)
+    except NotUniformError:
+        return None
+    if layout.kind not in ("numpy", "torch"):
+        return None
+    if isinstance(column, torch.Tensor):
+        same = layout.kind == "torch" and str(column.dtype).endswith(f".{layout.dtype}")
+        if same and tuple(column.shape[1:]) == layout.shape:
+            return column.detach().cpu()
+    array = _as_array(column)
+    if array is None or array.shape[1:] != layout.shape:
+        return None
+    wanted = empty_batch(layout, 0)
+    dtype = np.dtype(layout.dtype) if isinstance(wanted, np.ndarray) else None
+    if dtype is None:
+        same = array.dtype == torch.empty(0, dtype=wanted.dtype).numpy().dtype
+        return torch.from_numpy(array) if same and array.flags.writeable else None
+    return array.astype(dtype, copy=False) if np.can_cast(array.dtype, dtype, "safe") else None
+
+
+def _as_array(column: Any) -> np.ndarray[Any, Any] | None:
+    if isinstance(column, torch.Tensor):
+        try:
+            column = column.detach().cpu().numpy()
+        except TypeError:  # a type that NumPy does not have
+            return None
+    if isinstance(column, np.ndarray):
+        return column if column.dtype.kind in "biufc" else None
+    if type(column) in (list, tuple) and len(kinds := set(map(type, column))) == 1:
+        kind = kinds.pop()
+        if kind in _SCALARS:
+            try:
+                return np.array(column, _SCALARS[kind])
+            except OverflowError:  # beyond 64 bits
+                return None
+    return None
+
+
+def _layout_of_rows(batch: Stacked) -> Layout:
+    if isinstance(batch, torch.Tensor):
+        return Layout("torch", str(batch.dtype).removeprefix("torch."), tuple(batch.shape[1:]))
+    return Layout("numpy", batch.dtype.str, batch.shape[1:])
+
+
+def join_parts(parts: Sequence[tuple[IntArray, Stacked]], length: int, out: Any = None) -> Stacked:
+    """Return one batch of several, each with its rows.
+
+    Raises:
+        NotUniformError: They differ in type, shape or dtype.
+    """
+    if not parts:
+        return stack_values([], out)
+    rows, first = parts[0]
+    layout = _layout_of_rows(first)
+    for others, part in parts[1:]:
+        if (other := _layout_of_rows(part)) != layout:
+            refuse_to_stack((rows.item(0), others.item(0)), (layout, other))
+    if out is None:
+        if len(parts) == 1:
+            return first
+        out = empty_batch(layout, length)
+    else:
+        check_out(out, layout, length)
+    for rows, part in parts:
+        put_rows(out, rows, part)
+    return out  # type: ignore[no-any-return]
 
 
 def stack_values(values: Sequence[Any], out: Any = None) -> Stacked:
@@ -198,4 +301,5 @@ def stack_values(values: Sequence[Any], out: Any = None) -> Stacked:
     if isinstance(out, torch.Tensor):
         put_rows(out, None, np.stack(parts))
         return out
-    return np.stack(parts, out=out)
+    batch: np.ndarray[Any, Any] = np.stack(parts, out=out)
+    return batch

@@ -112,9 +112,10 @@ class _VectorItem(ConvertedItem):
 
     def get_all(self) -> Any:
         column = self._inner.get_all()
-        if column is None:
-            return None
-        labels = as_array(column)
+        return None if column is None else self.convert_all(column)
+
+    def convert_all(self, values: Any) -> torch.Tensor:
+        labels = as_array(values)
         if labels.ndim > 1:
             vectors = torch.from_numpy(labels.astype(np.float32))
             self._check_shape(vectors[0] if len(vectors) else torch.zeros(self._n_classes))

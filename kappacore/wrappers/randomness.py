@@ -157,6 +157,10 @@ class RandomItem(Item):
         with random_states_kept():
             return [self.apply(*sample) for sample in samples]
 
+    def how_stacked(self) -> tuple[bool, str]:
+        """Return that samples are transformed one by one."""
+        return False, "sample by sample, as each is transformed by itself"
+
     def in_batches(self, raw: bool = False) -> bool:
         """Return whether the inner item is read in batches."""
         return self._inner.in_batches(raw)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Item
+    from kappacore.datasets.stacking import Stacked
 
 __all__ = ["RemapClassesWrapper"]
 
@@ -136,8 +137,12 @@ class _RemappedItem(ConvertedItem):
 
     def get_all(self) -> IntArray | None:
         labels = self._inner.get_labels()
-        if labels is None:
-            return None
+        return None if labels is None else self.convert_all(labels)
+
+    def convert_all(self, values: Stacked) -> IntArray:
+        labels = as_array(values)
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            return np.array(list(map(self.convert, labels.tolist())), np.int64)
         lacking = _lacking(labels, self._mapping)
         if lacking:
             raise InvalidItemError(_unmapped(lacking[0]))

@@ -16,8 +16,6 @@ from kappacore.errors import InvalidOptionError
 from kappacore.wrappers.options import as_integer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kappacore.datasets.ctx import Ctx
     from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Item
@@ -102,7 +100,6 @@ class _RepeatedItem(PickedItem):
     def fingerprint(self, raw: bool = False) -> str | None:
         return digest("repeat", self._inner.fingerprint(raw), str(self._repetitions))
 
-    def inner_indices(self, indices: Sequence[int]) -> list[int]:
+    def map_indices(self, indices: IntArray) -> IntArray:
         array = check_indices(indices, self._length * self._repetitions, "RepeatWrapper")
-        mapped: list[int] = (array % max(1, self._length)).tolist()
-        return mapped
+        return array % max(1, self._length)

@@ -79,7 +79,7 @@ class _Store:
         if start + size > len(self._last):
             block = max(_BLOCK, self.used // 8, size + _ALIGN)  # so that they do not become many
             self._last = np.empty(block, np.uint8)
-            self.blocks = (*self.blocks, memoryview(self._last).toreadonly())
+            self.blocks = (*self.blocks, self._last.data.toreadonly())
             self.filled.append(0)
             start = self._filled_up()
         at = start

@@ -189,7 +189,7 @@ class Codec:
 
     def locate(
         self, buffer: Buffer, key: int, namespace: str = "", *, verify: bool = True
-    ) -> tuple[Layout, int, int] | None:
+    ) -> tuple[Layout, int | bytes, int] | None:
         """Decode a value once, to return where its numbers lie in the buffer.
 
         Args:
@@ -199,8 +199,9 @@ class Codec:
             verify: As for :meth:`decode`.
 
         Returns:
-            The layout of the value, the offset of its numbers and their size in bytes; None if
-            the value is not one array of numbers, tensor, PIL image or byte string.
+            The layout of the value, the offset of its numbers and their size in bytes; a single
+            number itself in place of the offset. None if the value is not one number, array of
+            numbers, tensor, PIL image or byte string.
 
         Raises:
             CorruptValueError: As :meth:`decode`.

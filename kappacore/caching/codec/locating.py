@@ -17,10 +17,13 @@ __all__ = ["locate_array", "locate_image"]
 
 #: Kinds of dtypes that are numbers.
 _NUMBERS = "biufc"
+_SCALARS = {bool: np.bool_, int: np.int64, float: np.float64}
 
 
-def locate_array(value: Any, view: memoryview) -> tuple[Layout, int, int] | None:
+def locate_array(value: Any, view: memoryview) -> tuple[Layout, int | bytes, int] | None:
     """Return the layout of an array, tensor or byte string, its offset in a buffer and its size.
+
+    A number has its bytes in place of an offset, as its stored form is another.
 
     Args:
         value: A value that was decoded from ``view``.
@@ -30,8 +33,12 @@ def locate_array(value: Any, view: memoryview) -> tuple[Layout, int, int] | None
         None if the value is something else, or does not lie in ``view``.
     """
     torch = sys.modules.get("torch")
+    if type(value) in _SCALARS or (
+        isinstance(value, np.generic) and value.dtype.kind in _NUMBERS and value.dtype.isnative
+    ):
+        return _locate_number(value)
     if type(value) is np.ndarray:
-        if value.dtype.kind not in _NUMBERS:
+        if value.dtype.kind not in _NUMBERS or not value.dtype.isnative:
             return None
         axes = _order(value.shape, [step // value.itemsize for step in value.strides])
         layout = Layout("numpy", value.dtype.str, value.shape, axes or None)
@@ -51,6 +58,14 @@ def locate_array(value: Any, view: memoryview) -> tuple[Layout, int, int] | None
         return None
     offset = address - address_of(view) if size else 0
     return (layout, offset, size) if 0 <= offset <= len(view) - size else None
+
+
+def _locate_number(value: Any) -> tuple[Layout, bytes, int] | None:
+    try:
+        data = np.array(value, _SCALARS.get(type(value)))
+    except OverflowError:  # beyond 64 bits
+        return None
+    return Layout("numpy", data.dtype.str, ()), data.tobytes(), data.nbytes
 
 
 def locate_image(image: Any, view: memoryview) -> tuple[Layout, int, int] | None:

@@ -173,6 +173,25 @@ class SampleCache:
             )
         return opened.store.locate_many(indices)
 
+    def pick_column(
+        self, indices: np.ndarray[Any, np.dtype[np.int64]]
+    ) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """Return samples of the column of integers, if that is known already; see :meth:`column`.
+
+        Args:
+            indices: (N,) int64 indices, ``0 … length - 1``; may repeat.
+        """
+        opened = self._open()
+        return opened.column.pick(indices) if self.columns and opened.store.ready else None
+
+    def how_located(self) -> tuple[bool, str]:
+        """Return whether samples are located in memory, and how or why not, for people."""
+        store = self._open().store
+        if store.why_not_located:
+            return False, f"sample by sample, as {store.why_not_located}"
+        checked = ", after the digest of each was checked" if store.checks_always else ""
+        return True, f"gathered from the cache {store.name!r}{checked}"
+
     def _load(
         self, opened: _Opened, missing: list[int], corrupt: list[int], load: Load
     ) -> dict[int, Any]:

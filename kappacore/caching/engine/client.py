@@ -84,6 +84,7 @@ class BackendClient:
         self.scope = cls.scope
         self.length = length
         self.has_claims = cls.claim_many is not CacheBackend.claim_many
+        self.locates = cls.locate_many is not CacheBackend.locate_many
         self.verify_always = cls.scope == "network"
         owner = f".{token}" if cls.scope == "process" else ""
         self.counters = Counters(f"{ref.name}.{namespace}{owner}")

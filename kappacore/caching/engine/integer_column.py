@@ -89,6 +89,16 @@ class IntegerColumn:
         self._store.counters.add_hits(len(missing), 8 * len(missing), 0.0, 0.0)
         return []
 
+    def pick(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Array | None:
+        """Return the values at ``keys``, which count as hits; None if there is no column yet."""
+        self._look()
+        values = self._state.values
+        if values is None:
+            return None
+        self._store.counters.add_hits(len(keys), 8 * len(keys), 0.0, 0.0)
+        picked: Array = values[keys]
+        return picked
+
     def _look(self) -> bool:
         """Look for a stored column, now and then; return False if it cannot be used."""
         now = time.monotonic()

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from kappacore.caching.backends.base import Located
 
     IntArray = np.ndarray[Any, np.dtype[np.int64]]
-    #: A layout, and the offset and size of the numbers in a value, in bytes.
-    Found = tuple[Layout, int, int]
+    #: A layout; the offset of the numbers in the value, or a single number itself; their size.
+    Found = tuple[Layout, int | bytes, int]
 
 __all__ = ["Absence", "LocatedValues"]
 
 #: A place in memory in one number: that of its region, and the offset there.
 _OFFSET_BITS = 44
+_LARGEST_NUMBER = 16  # bytes
 #: More layouts than any dataset of arrays has; one of images of all sizes may.
 _MOST_LAYOUTS = 1 << 20
 
@@ -52,6 +53,11 @@ class LocatedValues:
         self._offsets = np.zeros(length, np.int64)  # of its numbers in the region
         self._sizes = np.zeros(length, np.int64)  # of its numbers
         self._layouts = np.zeros(length, np.int32)
+        # Single numbers, which are stored in a form of their own: a region of this process.
+        self._single = np.zeros((length, _LARGEST_NUMBER), np.uint8)
+        self._single_region = self._single.reshape(-1).data.toreadonly()
+        self._is_single = np.zeros(length, np.bool_)
+        self._has_single = False
         self._known: list[Layout] = []
         self._numbers: dict[Layout, int] = {}
         self._regions: tuple[memoryview, ...] = ()
@@ -97,9 +103,12 @@ class LocatedValues:
             if not present.all():
                 region = np.where(present, region, -1)
                 layout[~present] = -1
-            return BatchLocation(
-                found.regions, found.filled, region, offset, nbytes, layout, self._known
-            )
+            regions, filled = found.regions, found.filled
+            if self._has_single:
+                region = np.where(self._is_single[keys] & present, len(regions), region)
+                regions = (*regions, self._single_region)
+                filled = (*filled, len(self._single_region))
+            return BatchLocation(regions, filled, region, offset, nbytes, layout, self._known)
 
     def _check(
         self,
@@ -110,7 +119,11 @@ class LocatedValues:
         check: Callable[[int, memoryview], Found | Absence | None],
         again: bool,
     ) -> list[int] | None:
-        """Check the values in ``rows``; return the rows of corrupt ones, None if one has no place."""
+        """Check the values in ``rows``.
+
+        Returns:
+            The rows of corrupt ones; None if the numbers of one have no place.
+        """
         corrupt = []
         for row in rows:
             key, place = keys.item(row), places.item(row)
@@ -119,16 +132,22 @@ class LocatedValues:
             start = found.offset.item(row)
             view = found.regions[found.region.item(row)][start : start + found.size.item(row)]
             answer = check(key, view)
-            if answer is Absence.CORRUPT:
+            if isinstance(answer, Absence):
                 self._places[key] = -1
                 corrupt.append(row)
                 continue
-            number = None if answer is None else self._number(answer[0])
-            if number is None:
+            if answer is None or (number := self._number(answer[0])) is None:
                 return None
+            _, offset, size = answer
+            if isinstance(offset, bytes):
+                self._has_single = True
+                self._single[key, :size] = np.frombuffer(offset, np.uint8)
+                self._offsets[key] = key * _LARGEST_NUMBER
+            else:
+                self._offsets[key] = start + offset
+            self._is_single[key] = isinstance(offset, bytes)
             self._places[key] = place
-            self._offsets[key] = start + answer[1]
-            self._sizes[key] = answer[2]
+            self._sizes[key] = size
             self._layouts[key] = number
         return corrupt
 

@@ -34,6 +34,9 @@ __all__ = ["CHECK_DIGESTS", "Absence", "Store"]
 CHECK_DIGESTS = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
 
 
+_NO_LOCATIONS = "the backend {!r} does not say where values lie (locate_many)"
+_NO_NUMBERS = "the samples are not single numbers, images, tensors or native arrays of numbers"
+
 log = logging.getLogger("kappacore.cache")
 
 
@@ -86,7 +89,8 @@ class Store:
         # A byte a value: whether its digest needs no check (any more).
         self._checked = bytearray([self._before_check]) * self.client.length
         self._located: LocatedValues | None = None  # made when a batch is first located
-        self.locates: bool | None = None  # whether values can be located; None: not known yet
+        #: Why samples are not located in memory; empty as long as they are.
+        self.why_not_located = "" if self.client.locates else _NO_LOCATIONS.format(self.name)
         self.capacity = CapacityTracker(self.name, self.length, self.counters)
 
     @property
@@ -174,25 +178,30 @@ class Store:
             None if the backend cannot locate values, or one is neither an array, a tensor, an
             image nor a byte string.
         """
-        if self.locates is False:
+        if self.why_not_located:
             return None
         started = time.perf_counter()
         found = self.client.locate_many(keys)
         if found is None:
             if not self.failing:
-                self.locates = False
+                self.why_not_located = _NO_LOCATIONS.format(self.name)
             return None
         if self._located is None:
             self._located = LocatedValues(self.client.length)
-        again = self.client.verify_always or not self._after_check
-        location = self._located.locate(keys, found, self._check, again=again)
-        self.locates = location is not None
-        if location is not None:
-            present = location.region >= 0
-            size = int(found.size[present].sum())
-            seconds = time.perf_counter() - started
-            self.counters.add_hits(int(np.count_nonzero(present)), size, seconds, 0.0)
+        location = self._located.locate(keys, found, self._check, again=self.checks_always)
+        if location is None:
+            self.why_not_located = _NO_NUMBERS
+            return None
+        present = location.region >= 0
+        size = int(found.size[present].sum())
+        seconds = time.perf_counter() - started
+        self.counters.add_hits(int(np.count_nonzero(present)), size, seconds, 0.0)
         return location
+
+    @property
+    def checks_always(self) -> bool:
+        """Whether the digest of a value is checked at each read."""
+        return self.client.verify_always or not self._after_check
 
     def _check(self, key: int, view: memoryview) -> Found | Absence | None:
         """Check a value that is to be located, and find the numbers in it."""

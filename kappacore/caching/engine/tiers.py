@@ -68,6 +68,16 @@ class TieredCache:
         self._prove(load)
         return self.first.locate(indices, lambda missing: self.second.fetch(missing, load))
 
+    def pick_column(
+        self, indices: np.ndarray[Any, np.dtype[np.int64]]
+    ) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """Return samples of the first cache's column, as :meth:`SampleCache.pick_column` does."""
+        return self.first.pick_column(indices)
+
+    def how_located(self) -> tuple[bool, str]:
+        """Return how samples are located in the first cache."""
+        return self.first.how_located()
+
     def column(self, load: Load) -> np.ndarray[Any, Any] | None:
         """Return all values as one array, as :meth:`SampleCache.column` does."""
         self._prove(load)

@@ -123,8 +123,7 @@ class Arena:
             offsets = np.asarray(self._values)[keys].astype(np.int64)
             present = offsets != 0
         data, whole = self._data, self._size
-        inside = present & (offsets < whole)
-        # A prefix lies 16 bytes before a multiple of 64; without a value, any will do.
+        inside = (offsets > 0) & (offsets < whole) & (offsets % ALIGN == ALIGN - _PREFIX_SIZE)
         prefixes = np.frombuffer(data, np.int64, len(data) // 8)
         at = np.where(inside, offsets, 0) >> 3
         sizes, starts = prefixes[at], offsets + _PREFIX_SIZE
