@@ -13,6 +13,7 @@ from kappacore.loading.convert import convert
 from kappacore.loading.gathering import gather_column, jagged_column, uniform_column
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from kappacore.loading.devices.base import Device
@@ -49,12 +50,20 @@ class Assembly:
         device: The device.
         reader: What read the samples.
         resident: The whole columns that are on the device already, by position in the mode.
+        lock: Held while the device is used: two iterations have a thread each.
     """
 
-    def __init__(self, device: Device, reader: Reader, resident: dict[int, torch.Tensor]) -> None:
+    def __init__(
+        self,
+        device: Device,
+        reader: Reader,
+        resident: dict[int, torch.Tensor],
+        lock: threading.Lock,
+    ) -> None:
         self._device = device
         self._reader = reader
         self._resident = resident
+        self._lock = lock
 
     def make(self, plan: Plan, columns: Columns, ring: Ring | None, number: int) -> Made:
         """Make one batch.
@@ -66,7 +75,7 @@ class Assembly:
             number: The number of the batch in this iteration.
         """
         device, names = self._device, self._reader.names
-        with device.reading():
+        with self._lock, device.reading():
             if ring is not None:
                 device.wait(ring.marks[ring.number_of(number)])
             if self._reader.collate_fn is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import weakref
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -159,6 +160,7 @@ class Loader:
         self._check_options()
         self._reader = Reader(self._mode, self._options, return_ctx, collate_fn)
         self._device = open_device(device)
+        self._lock = threading.Lock()
         self._whole: dict[int, torch.Tensor] | None = None
         self._epoch, self._start = 0, 0
         self._progress: Progress | None = None  # of the last iteration
@@ -262,7 +264,7 @@ class Loader:
 
     def _make(self, batches: Iterator[Rows], ring: Ring | None) -> Iterator[Made]:
         resident = self._resident()
-        assembly = Assembly(self._device, self._reader, resident)
+        assembly = Assembly(self._device, self._reader, resident, self._lock)
         self._planner = Planner(self._reader, resident)
         read = self._read(map(self._planner.plan, batches))
         return (
@@ -298,8 +300,8 @@ class Loader:
         self._said_cold = True
         names = ", ".join(repr(self._names[position]) for position in plan.wanted)
         log.warning(
-            "%s of this Loader cannot be gathered yet, and is read sample by sample in one "
-            "thread: prefill the cache, or pass workers=%d to read with processes until it is hot.",
+            "This Loader reads %s sample by sample in one thread. What a cache holds is gathered; "
+            "workers=%d reads the rest with processes, which end when nothing is left.",
             names, max(2, (os.cpu_count() or 2) - 1),
         )  # fmt: skip
 
@@ -330,7 +332,7 @@ class Loader:
                 for position, name in enumerate(self._names)
                 if name in self.resident
             }
-            with self._device.reading():
+            with self._lock, self._device.reading():
                 columns = {
                     position: convert(
                         self._device.upload(column), self._options[self._names[position]]

@@ -39,7 +39,8 @@ class StandIn(Device):
         self._marks = 0
         self._begun: list[tuple[weakref.ref[Any], str]] = []  # locations and their digests
         self._unfinished: dict[int, list[tuple[weakref.ref[Any], str]]] = {}
-        self._in_use: set[int] = set()  # addresses of fixed buffers that the loop has
+        #: Fixed buffers that the loop has, by address.
+        self._in_use: dict[int, weakref.ref[torch.Tensor]] = {}
         self._fixed = False  # whether this batch is put into such
         self._taken: set[int] = set()  # of the last batch
         self._released: dict[int, set[int]] = {}
@@ -61,9 +62,10 @@ class StandIn(Device):
 
     def upload(self, column: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         self._note("upload")
-        result = column.clone() if out is None else out
-        self._check_out(result)
-        return result.copy_(column)
+        if out is None:
+            return column.clone()
+        self._check_out(out)
+        return out.copy_(column)
 
     def gather(self, location: BatchLocation, out: torch.Tensor) -> bool:
         self._note("gather")
@@ -100,7 +102,9 @@ class StandIn(Device):
             assert location is not None, "let go before the batch was taken"
             assert _digest(location) == digest, "changed before the batch was taken"
         self._taken = {tensor.data_ptr() for tensor in tensors if tensor.numel()}
-        self._in_use |= self._taken
+        for tensor in tensors:
+            whole = tensor if tensor._base is None else tensor._base
+            self._in_use[tensor.data_ptr()] = weakref.ref(whole)
 
     def release(self) -> int:
         self._note("release", inside=False)
@@ -112,7 +116,8 @@ class StandIn(Device):
         self._note("wait")
         self._fixed = True
         if mark is not None:
-            self._in_use -= self._released.pop(mark)
+            for address in self._released.pop(mark):
+                self._in_use.pop(address, None)
 
     def close(self) -> None:
         assert self._thread is None
@@ -126,8 +131,9 @@ class StandIn(Device):
         self.calls.append(call)
 
     def _check_out(self, out: torch.Tensor) -> None:
-        reused = self._fixed and out.data_ptr() in self._in_use
-        assert not reused, "written while the loop uses it"
+        user = self._in_use.get(out.data_ptr())
+        alive = user is not None and user() is not None
+        assert not (self._fixed and alive), "written while the loop uses it"
 
     def _check_location(self, location: BatchLocation) -> None:
         assert not len(location.missing)

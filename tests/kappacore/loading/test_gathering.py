@@ -146,7 +146,7 @@ def test_a_cold_loader_says_once_that_it_reads_in_one_thread(caplog):
         for _ in range(2):
             list(loader)
         assert [record.name for record in caplog.records] == ["kappacore.loading"]
-        assert "'x' of this Loader cannot be gathered yet" in caplog.text
+        assert "This Loader reads 'x' sample by sample in one thread." in caplog.text
         assert "workers=" in caplog.text
 
 
