@@ -83,7 +83,7 @@ bench: $(VENV)/.bench
 UV := .venv-lock/bin/uv
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.10 --no-annotate --all-extras \
 	--custom-compile-command "make lock" \
-	$(foreach name,kappacore kappa-imagefolder kappa-redis kappa-shared,--no-emit-package $(name)) \
+	$(foreach name,kappacore kappa-cuda kappa-imagefolder kappa-redis kappa-shared,--no-emit-package $(name)) \
 	$(METADATA)
 
 lock: $(UV)

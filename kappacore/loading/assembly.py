@@ -135,7 +135,7 @@ class Assembly:
             if device.gather(location, out):
                 return out
             if not out.is_cpu:
-                out = None
+                out = device.host_memory(*uniform)
         elif options.ragged == "jagged" and not values and (found := jagged_column(location)):
             shape, dtype, offsets = found
             numbers = torch.empty(shape, dtype=dtype, device=device.device)

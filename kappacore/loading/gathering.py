@@ -37,7 +37,7 @@ def gather_column(
         options: What is to be done with the item.
         name: The item's name, for messages.
         indices: The rows' indices in the dataset, for messages.
-        out: Where a uniform column is put; of its shape and dtype.
+        out: The CPU's memory that a uniform column is put into, of its shape and dtype.
     """
     if any(location.layouts[number].kind == "bytes" for number in np.unique(location.layout)[-1:]):
         rest = iter(values)

@@ -6,10 +6,10 @@ import contextlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import torch
 
     from kappacore.locations import BatchLocation
 
@@ -68,6 +68,10 @@ class Device(ABC):
         if out is not None:
             return out.copy_(column)
         return column.to(self.device)
+
+    def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Return new memory of the CPU for a column that is uploaded next."""
+        return torch.empty(tuple(shape), dtype=dtype)
 
     def gather(self, location: BatchLocation, out: torch.Tensor) -> bool:  # noqa: ARG002
         """Copy the values of a batch straight from the memory of a cache.
