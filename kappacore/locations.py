@@ -72,6 +72,7 @@ class BatchLocation:
         nbytes: (N,) int64, the size of the numbers in bytes.
         layout: (N,) int64, the number of the value's layout; ``-1`` where it is missing.
         layouts: Layouts by number. More than those of this batch may be in it.
+        missing: The rows whose values are not there, as int64 positions; they are loaded.
     """
 
     regions: tuple[memoryview, ...]
@@ -81,15 +82,11 @@ class BatchLocation:
     nbytes: IntArray
     layout: IntArray
     layouts: Sequence[Layout]
+    missing: IntArray
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.region)
-
-    @cached_property
-    def missing(self) -> IntArray:
-        """The rows whose values are not there, as int64 positions; they are loaded."""
-        return np.flatnonzero(self.region < 0)
 
     @cached_property
     def uniform(self) -> Layout | None:
@@ -102,7 +99,7 @@ class BatchLocation:
             numbers = numbers[self.region >= 0]
         if not len(numbers):
             return None
-        first = numbers[0]
+        first: int = numbers.item(0)
         return self.layouts[first] if bool((numbers == first).all()) else None
 
     @property
@@ -124,7 +121,9 @@ class BatchLocation:
 def nothing_located(length: int) -> BatchLocation:
     """Return the location of a batch of which all rows are missing."""
     none = np.full(length, -1, np.int64)
-    return BatchLocation((), (), none, none, np.zeros(length, np.int64), none, ())
+    return BatchLocation(
+        (), (), none, none, np.zeros(length, np.int64), none, (), np.arange(length)
+    )
 
 
 def join(parts: Sequence[tuple[IntArray, BatchLocation]], length: int) -> BatchLocation:
@@ -158,5 +157,12 @@ def join(parts: Sequence[tuple[IntArray, BatchLocation]], length: int) -> BatchL
         filled += part.filled
     region, offset, nbytes, layout_column = columns
     return BatchLocation(
-        tuple(regions), tuple(filled), region, offset, nbytes, layout_column, layouts
+        tuple(regions),
+        tuple(filled),
+        region,
+        offset,
+        nbytes,
+        layout_column,
+        layouts,
+        np.flatnonzero(region < 0),
     )

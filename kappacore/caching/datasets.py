@@ -30,7 +30,6 @@ from kappacore.datasets.getitems import overriding_getitem, read_samples
 from kappacore.datasets.indexing import (
     check_batch,
     check_index,
-    check_indices,
     check_slice,
     is_sequence,
 )
@@ -422,8 +421,6 @@ class _CachedItem(Item):
         self, indices: IntArray, out: Any = None, ctxs: Sequence[Ctx | None] | None = None
     ) -> Stacked:
         if not self.has_raw and len(indices):
-            indices = check_indices(indices, self.cache.length, "a cached item")
-            self._watch.check(indices)
             numbers = self.cache.pick_column(indices)
             if numbers is not None:
                 return numbers if out is None else write_out(numbers, out)
@@ -440,7 +437,6 @@ class _CachedItem(Item):
     def locate_batch(self, indices: IntArray, *, raw: bool = False) -> BatchLocation | None:
         if raw != self.has_raw:
             return None
-        indices = check_indices(indices, self.cache.length, "a cached item")
         self._watch.check(indices)
         return self.cache.locate(indices, self.load)
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["gather", "gather_ragged"]
 
 _LINE = 64
-#: Types to move memory with, by the number of bytes that all addresses and sizes divide by.
-_ELEMENTS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
-_NUMBERS = {8: np.int64, 4: np.int32, 2: np.int16, 1: np.uint8}
+#: Types to move memory with, by the logarithm of their size.
+_ELEMENTS = {3: torch.int64, 2: torch.int32, 1: torch.int16, 0: torch.uint8}
+_NUMBERS = {3: np.int64, 2: np.int32, 1: np.int16, 0: np.uint8}
 #: Bytes of a value above which a copy each is faster than an index for each number.
 _LARGE = 4096
 
@@ -63,7 +63,8 @@ def gather(location: BatchLocation, values: Sequence[Any], out: Any = None) -> S
         check_out(out, layout, len(location))
         if not _is_contiguous(out):
             return _gather_parts(location, values, out)
-    _gather_rows(location, None, _memory_of(out))
+    if out.nbytes:
+        _gather_rows(location, None, _bytes_of(out), len(location))
     return out  # type: ignore[no-any-return]
 
 
@@ -80,7 +81,8 @@ def _gather_parts(location: BatchLocation, values: Sequence[Any], out: Any) -> S
         if parts and layout.stacks_as != parts[0][1].stacks_as:
             refuse_to_stack((parts[0][0].item(0), rows.item(0)), (parts[0][1], layout))
         memory = np.empty((len(rows), location.nbytes.item(rows.item(0))), np.uint8)
-        _gather_rows(location, rows, memory)
+        if memory.size:
+            _gather_rows(location, rows, torch.from_numpy(memory.reshape(-1)), len(rows))
         parts.append((rows, layout, _as_values(memory, layout)))
     layout = parts[0][1]
     if out is None:
@@ -92,28 +94,30 @@ def _gather_parts(location: BatchLocation, values: Sequence[Any], out: Any) -> S
     return out  # type: ignore[no-any-return]
 
 
-def _gather_rows(location: BatchLocation, rows: IntArray | None, memory: Bytes) -> None:
-    """Copy the numbers of values of one size to memory, a row each.
+def _gather_rows(
+    location: BatchLocation, rows: IntArray | None, target: torch.Tensor, count: int
+) -> None:
+    """Copy the numbers of values of one size to memory, one after another.
 
     Args:
         location: Where the values lie; none may be missing.
         rows: The rows to copy; None: all.
-        memory: (n, nbytes), contiguous.
+        target: Contiguous bytes; not empty.
+        count: The number of rows.
     """
-    if not memory.size:
-        return
     region, offset = location.region, location.offset
     if rows is not None:
         region, offset = region[rows], offset[rows]
-    size = memory.shape[1]
+    size = len(target) // count
     base, span, index = _one_space(location.regions, region, offset, size)
-    element = _divisor(index, size, base, memory.ctypes.data)
+    shift = _shift(index, size | base | target.data_ptr())
+    memory = torch.from_numpy(np.asarray(_Memory(base, span >> shift << shift)))
     # Rows that overlap: each begins an element after the one before.
-    numbers = torch.from_numpy(np.asarray(_Memory(base, span // element * element)))
-    numbers = numbers.view(_ELEMENTS[element])
-    windows = numbers.as_strided(((span - size) // element + 1, size // element), (1, 1))
-    target = torch.from_numpy(memory.reshape(-1)).view(_ELEMENTS[element]).view(len(memory), -1)
-    torch.index_select(windows, 0, torch.from_numpy(index // element), out=target)
+    windows = memory.view(_ELEMENTS[shift]).as_strided(
+        ((span - size >> shift) + 1, size >> shift), (1, 1)
+    )
+    out = target.view(_ELEMENTS[shift]).view(count, -1)
+    torch.index_select(windows, 0, torch.from_numpy(index >> shift), out=out)
 
 
 class _Memory:
@@ -138,9 +142,11 @@ def _one_space(
 
     The span covers all regions that are used. What lies between them is not touched.
     """
-    addresses = [np.frombuffer(each, np.uint8).ctypes.data if len(each) else 0 for each in regions]
+    addresses = [_address(np.frombuffer(each, np.uint8)) if len(each) else 0 for each in regions]
     if len(addresses) == 1:
         base, index = addresses[0], offset
+        if isinstance(size, int):
+            return base, int(index.max()) + size, index
     else:
         absolute = np.array(addresses, np.int64)[region] + offset
         base = int(absolute.min()) // _LINE * _LINE
@@ -148,12 +154,15 @@ def _one_space(
     return base, int((index + size).max()), index
 
 
-def _divisor(index: IntArray, *others: int) -> int:
-    """Return the largest size of an element that all numbers divide by."""
-    bits = int(np.bitwise_or.reduce(index))
-    for other in others:
-        bits |= other
-    return next(size for size in _ELEMENTS if bits % size == 0)
+def _address(memory: Bytes) -> int:
+    address: int = memory.__array_interface__["data"][0]
+    return address
+
+
+def _shift(index: IntArray, others: int) -> int:
+    """Return the logarithm of the largest size of an element that all numbers divide by."""
+    bits = int(np.bitwise_or.reduce(index)) | others
+    return next(shift for shift in _ELEMENTS if not bits & ((1 << shift) - 1))
 
 
 def _is_contiguous(batch: Stacked) -> bool:
@@ -162,13 +171,11 @@ def _is_contiguous(batch: Stacked) -> bool:
     return bool(batch.flags.c_contiguous)
 
 
-def _memory_of(batch: Stacked) -> Bytes:
-    """Return the memory of a contiguous batch as bytes, a row a value."""
+def _bytes_of(batch: Stacked) -> torch.Tensor:
+    """Return the memory of a contiguous batch as bytes."""
     if isinstance(batch, torch.Tensor):
-        flat = batch.reshape(-1).view(torch.uint8).numpy()
-    else:
-        flat = batch.reshape(-1).view(np.uint8)
-    return flat.reshape(len(batch), len(flat) // max(1, len(batch)))
+        return batch.view(-1).view(torch.uint8)
+    return torch.from_numpy(batch.reshape(-1).view(np.uint8))
 
 
 def _as_values(memory: Bytes, layout: Layout) -> Stacked:
@@ -213,7 +220,7 @@ def gather_ragged(location: BatchLocation, values: Sequence[Any]) -> Ragged:
     offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))])
     number = Layout(layout.kind, layout.dtype, ())
     batch = empty_batch(number, int(offsets[-1]))
-    memory = _memory_of(batch).reshape(-1)
+    memory = _bytes_of(batch).numpy()
     starts = offsets * batch.itemsize
     if arrays or len(memory) > _LARGE * len(location) or any(each.axes for each in found):
         _copy_each(location, present, memory, starts)
@@ -257,8 +264,8 @@ def _copy_numbers(location: BatchLocation, memory: Bytes, starts: IntArray) -> N
     """Copy all values in one operation, by an index for each number; none may be missing."""
     sizes = np.diff(starts)
     base, span, index = _one_space(location.regions, location.region, location.offset, sizes)
-    element = _divisor(np.concatenate([index, sizes]), base, memory.ctypes.data)
-    numbers = np.asarray(_Memory(base, span // element * element)).view(_NUMBERS[element])
-    first = (index - starts[:-1]) // element
-    every = np.repeat(first, sizes // element) + np.arange(len(memory) // element)
-    np.take(numbers, every, out=memory.view(_NUMBERS[element]), mode="clip")
+    shift = _shift(np.concatenate([index, sizes]), base | _address(memory))
+    numbers = np.asarray(_Memory(base, span >> shift << shift)).view(_NUMBERS[shift])
+    every = np.repeat(index - starts[:-1] >> shift, sizes >> shift)
+    every += np.arange(len(every))
+    np.take(numbers, every, out=memory.view(_NUMBERS[shift]), mode="clip")

@@ -139,23 +139,28 @@ def check_out(out: Any, layout: Layout, length: int) -> Stacked:
         InvalidOptionError: The message says what was given and what was expected.
     """
     shape = (length, *layout.shape)
-    dtype = layout.dtype if layout.kind == "torch" else str(np.dtype(layout.dtype))
+    dtype = layout.dtype if layout.kind == "torch" else np.dtype(layout.dtype).name
+    if (
+        isinstance(out, torch.Tensor)
+        and out.shape == shape
+        and out.dtype is getattr(torch, dtype, None)
+        and out.is_cpu
+        and not out.requires_grad
+    ):
+        return out
     expected = f"a NumPy array or CPU tensor of shape {shape} and dtype {dtype}"
     if not isinstance(out, np.ndarray | torch.Tensor):
         raise InvalidOptionError(f"out= is a {type(out).__name__}; expected {expected}.")
     given = str(out.dtype).removeprefix("torch.")
-    fits = tuple(out.shape) == shape and given == dtype
     if isinstance(out, torch.Tensor):
-        fits = fits and out.is_cpu and not out.requires_grad
         where = f" on {out.device}" + (", with requires_grad" if out.requires_grad else "")
+    elif out.shape == shape and given == dtype and out.flags.writeable:
+        return out
     else:
-        fits = fits and out.flags.writeable
         where = "" if out.flags.writeable else ", and read-only"
-    if not fits:
-        raise InvalidOptionError(
-            f"out= has shape {tuple(out.shape)} and dtype {given}{where}; expected {expected}."
-        )
-    return out
+    raise InvalidOptionError(
+        f"out= has shape {tuple(out.shape)} and dtype {given}{where}; expected {expected}."
+    )
 
 
 def put_rows(batch: Stacked, rows: IntArray | None, part: Stacked) -> None:

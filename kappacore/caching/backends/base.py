@@ -11,7 +11,7 @@ from kappacore.errors import BrokenPluginError
 from kappacore.plugins.options import check_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
 
@@ -79,15 +79,20 @@ class Located:
         filled: For each region, how many bytes from its start may hold values by now.
         region: (N,) int64; for each key the number of the region, ``-1`` if the key is absent.
         offset: (N,) int64; where the value begins in its region, in bytes.
-        size: (N,) int64; the size of the value in bytes. A value that was damaged has the size 0,
-            so that it fails its check and is replaced.
+        size: (N,) int64; the size of the value in bytes; or a function that returns the sizes, as
+            they are asked for only where values are new to this process. A value that was damaged
+            has the size 0, so that it fails its check and is replaced.
     """
 
     regions: tuple[memoryview, ...]
     filled: tuple[int, ...]
     region: np.ndarray[Any, np.dtype[np.int64]]
     offset: np.ndarray[Any, np.dtype[np.int64]]
-    size: np.ndarray[Any, np.dtype[np.int64]]
+    size: np.ndarray[Any, np.dtype[np.int64]] | Callable[[], np.ndarray[Any, np.dtype[np.int64]]]
+
+    def sizes(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return the sizes of the values in bytes, (N,) int64."""
+        return self.size() if callable(self.size) else self.size
 
 
 class CacheBackend(ABC):

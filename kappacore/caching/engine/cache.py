@@ -10,6 +10,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kappacore._warn import warn
 from kappacore.caching.codec import Codec, check_copy, default_codec
 from kappacore.caching.engine.claims import Claims
@@ -30,8 +32,6 @@ from kappacore.machine.folders import default_base, set_default_base
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
 
     from kappacore.caching.backends.base import BackendInfo, Scope
     from kappacore.caching.engine.loader import Load
@@ -167,7 +167,7 @@ class SampleCache:
         opened = self._open()
         if not opened.store.ready:
             opened.proof.establish(load)
-        if len(indices) and not (indices.min() >= 0 and indices.max() < self.length):
+        if len(indices) and indices.view(np.uint64).max() >= self.length:  # negative ones too
             raise IndexOutOfRangeError(
                 f"The indices {indices} are not all in range for {self.length} samples."
             )

@@ -148,8 +148,7 @@ class BackendClient:
         located: Located | None = self._guard("locate_many", keys)
         if located is None:
             return None
-        columns = (located.region, located.offset, located.size)
-        if any(getattr(each, "shape", None) != keys.shape for each in columns):
+        if located.region.shape != keys.shape or located.offset.shape != keys.shape:
             raise BrokenPluginError(
                 f"The cache backend {self.name!r} answered {located!r:.200} to locate_many for "
                 f"{len(keys)} keys; expected a Located whose arrays have an entry for each."

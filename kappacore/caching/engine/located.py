@@ -24,6 +24,7 @@ __all__ = ["Absence", "LocatedValues"]
 
 #: A place in memory in one number: that of its region, and the offset there.
 _OFFSET_BITS = 44
+_NONE = np.empty(0, np.int64)
 _LARGEST_NUMBER = 16  # bytes
 #: More layouts than any dataset of arrays has; one of images of all sizes may.
 _MOST_LAYOUTS = 1 << 20
@@ -49,10 +50,9 @@ class LocatedValues:
 
     def __init__(self, length: int) -> None:
         self._lock = threading.Lock()
-        self._places = np.full(length, -1, np.int64)  # of the value
-        self._offsets = np.zeros(length, np.int64)  # of its numbers in the region
-        self._sizes = np.zeros(length, np.int64)  # of its numbers
-        self._layouts = np.zeros(length, np.int32)
+        # A row for each key: the place of its value, the offset and size of the numbers there in
+        # bytes, the number of their layout, and the size of the whole value.
+        self._notes = np.full((length, 5), -1, np.int64)
         # Single numbers, which are stored in a form of their own: a region of this process.
         self._single = np.zeros((length, _LARGEST_NUMBER), np.uint8)
         self._single_region = self._single.reshape(-1).data.toreadonly()
@@ -61,7 +61,7 @@ class LocatedValues:
         self._known: list[Layout] = []
         self._numbers: dict[Layout, int] = {}
         self._regions: tuple[memoryview, ...] = ()
-        self._serials = np.zeros(1, np.int64)
+        self._serials = np.array([-2], np.int64)
         self._regions_seen = 0
 
     def locate(
@@ -71,7 +71,7 @@ class LocatedValues:
         check: Callable[[int, memoryview], Found | Absence | None],
         *,
         again: bool,
-    ) -> BatchLocation | None:
+    ) -> tuple[BatchLocation, int] | None:
         """Return where the numbers of values lie; check the values that are new.
 
         Args:
@@ -82,33 +82,37 @@ class LocatedValues:
             again: Whether to check known values as well.
 
         Returns:
-            None if the numbers of a value cannot be located.
+            The location, and the size of all values that are there; None if the numbers of one
+            cannot be located.
         """
         with self._lock:
-            region = found.region
-            present = region >= 0
-            serials = self._serials_of(found.regions)
-            places = serials[region] << _OFFSET_BITS | found.offset
-            same = self._places[keys] == places
-            unknown = present if again else present & ~same
-            if unknown.any():
-                rows = np.flatnonzero(unknown).tolist()
-                corrupt = self._check(keys, found, places, rows, check, again)
+            places = self._serials_of(found.regions).take(found.region) | found.offset
+            region, missing = found.region, _NONE
+            notes = self._notes.take(keys, axis=0)
+            same = notes[:, 0] == places
+            if again or not same.all():
+                present = region >= 0
+                unknown = present if again else present & ~same
+                corrupt = self._check(keys, found, places, np.flatnonzero(unknown).tolist(), check)
                 if corrupt is None:
                     return None
-                present = present.copy()
+                notes = self._notes.take(keys, axis=0)
                 present[corrupt] = False
-            layout = self._layouts[keys].astype(np.int64)
-            offset, nbytes = self._offsets[keys], self._sizes[keys]
-            if not present.all():
-                region = np.where(present, region, -1)
-                layout[~present] = -1
+                if not present.all():
+                    region = np.where(present, region, -1)
+                    missing = np.flatnonzero(~present)
+                    notes[missing] = (-1, 0, 0, -1, 0)
             regions, filled = found.regions, found.filled
             if self._has_single:
-                region = np.where(self._is_single[keys] & present, len(regions), region)
+                single = self._is_single.take(keys) & (region >= 0)
+                region = np.where(single, len(regions), region)
                 regions = (*regions, self._single_region)
                 filled = (*filled, len(self._single_region))
-            return BatchLocation(regions, filled, region, offset, nbytes, layout, self._known)
+            _, offset, nbytes, layout, sizes = notes.T
+            location = BatchLocation(
+                regions, filled, region, offset, nbytes, layout, self._known, missing
+            )
+            return location, int(sizes.sum())
 
     def _check(
         self,
@@ -117,7 +121,6 @@ class LocatedValues:
         places: IntArray,
         rows: list[int],
         check: Callable[[int, memoryview], Found | Absence | None],
-        again: bool,
     ) -> list[int] | None:
         """Check the values in ``rows``.
 
@@ -125,15 +128,17 @@ class LocatedValues:
             The rows of corrupt ones; None if the numbers of one have no place.
         """
         corrupt = []
+        checked: set[int] = set()
+        sizes = found.sizes() if rows else _NONE
         for row in rows:
-            key, place = keys.item(row), places.item(row)
-            if self._places.item(key) == place and not again:  # the batch has it twice
+            key = keys.item(row)
+            if key in checked:  # the batch has it twice
                 continue
             start = found.offset.item(row)
-            view = found.regions[found.region.item(row)][start : start + found.size.item(row)]
+            view = found.regions[found.region.item(row)][start : start + sizes.item(row)]
             answer = check(key, view)
             if isinstance(answer, Absence):
-                self._places[key] = -1
+                self._notes[key, 0] = -1
                 corrupt.append(row)
                 continue
             if answer is None or (number := self._number(answer[0])) is None:
@@ -142,13 +147,13 @@ class LocatedValues:
             if isinstance(offset, bytes):
                 self._has_single = True
                 self._single[key, :size] = np.frombuffer(offset, np.uint8)
-                self._offsets[key] = key * _LARGEST_NUMBER
+                offset = key * _LARGEST_NUMBER
+                self._is_single[key] = True
             else:
-                self._offsets[key] = start + offset
-            self._is_single[key] = isinstance(offset, bytes)
-            self._places[key] = place
-            self._sizes[key] = size
-            self._layouts[key] = number
+                offset += start
+                self._is_single[key] = False
+            self._notes[key] = places.item(row), offset, size, number, len(view)
+            checked.add(key)
         return corrupt
 
     def _number(self, layout: Layout) -> int | None:
@@ -159,7 +164,7 @@ class LocatedValues:
         return number
 
     def _serials_of(self, regions: tuple[memoryview, ...]) -> IntArray:
-        """Return a number for each region, which no other one of this process ever gets."""
+        """Return a number for each region, in the upper bits, which no other one ever gets."""
         known = self._regions
         if len(regions) != len(known) or not all(map(operator.is_, regions, known)):
             before = dict(zip(map(id, known), self._serials.tolist(), strict=False))
@@ -167,6 +172,7 @@ class LocatedValues:
             for region in regions:
                 if id(region) not in before:
                     self._regions_seen += 1
-                serials.append(before.get(id(region), self._regions_seen))
-            self._regions, self._serials = regions, np.array([*serials, 0], np.int64)
+                serials.append(before.get(id(region), self._regions_seen << _OFFSET_BITS))
+            # The last one is of what is absent, and no place that was noted.
+            self._regions, self._serials = regions, np.array([*serials, -2], np.int64)
         return self._serials

@@ -188,14 +188,13 @@ class Store:
             return None
         if self._located is None:
             self._located = LocatedValues(self.client.length)
-        location = self._located.locate(keys, found, self._check, again=self.checks_always)
-        if location is None:
+        answer = self._located.locate(keys, found, self._check, again=self.checks_always)
+        if answer is None:
             self.why_not_located = _NO_NUMBERS
             return None
-        present = location.region >= 0
-        size = int(found.size[present].sum())
-        seconds = time.perf_counter() - started
-        self.counters.add_hits(int(np.count_nonzero(present)), size, seconds, 0.0)
+        location, size = answer
+        hits = len(keys) - len(location.missing)
+        self.counters.add_hits(hits, size, time.perf_counter() - started, 0.0)
         return location
 
     @property

@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,24 +115,25 @@ class Arena:
 
     def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Located:
         """Return where values lie in the mapped data; as :meth:`get`, for all keys at once."""
-        offsets = np.asarray(self._values)[keys].astype(np.int64)
-        present = offsets != 0
-        # In this order: offsets read before the generation belong to that generation.
-        while self._words[GENERATION] != self._generation or offsets.max(initial=0) >= self._size:
-            if not self._follow():
+        places = np.asarray(self._values).view(np.int64)
+        while True:
+            offsets = places.take(keys)
+            # In this order: read before the generation, both belong to that generation, and the
+            # cursor is behind all values.
+            cursor = self._words[CURSOR]
+            current = self._words[GENERATION] == self._generation
+            inside = current and int(offsets.max(initial=0)) < self._size
+            if inside or not self._follow():
                 break
-            offsets = np.asarray(self._values)[keys].astype(np.int64)
-            present = offsets != 0
-        data, whole = self._data, self._size
-        inside = (offsets > 0) & (offsets < whole) & (offsets % ALIGN == ALIGN - _PREFIX_SIZE)
-        prefixes = np.frombuffer(data, np.int64, len(data) // 8)
-        at = np.where(inside, offsets, 0) >> 3
-        sizes, starts = prefixes[at], offsets + _PREFIX_SIZE
-        # A value that a crash tore has no size, so it fails its check: see _LOST.
-        intact = inside & (prefixes[at + 1] == keys) & (sizes >= 0) & (sizes <= whole - starts)
-        starts, sizes = np.where(intact, starts, 0), np.where(intact, sizes, 0)
-        filled = max(min(self._words[CURSOR], whole), int((starts + sizes).max(initial=0)))
-        return Located((data,), (filled,), np.where(present, 0, -1), starts, sizes)
+        present = np.zeros(len(keys), np.int64)
+        present[offsets == 0] = -1
+        return Located(
+            regions=(self._data,),
+            filled=(min(cursor, self._size),),
+            region=present,
+            offset=offsets + _PREFIX_SIZE,
+            size=partial(_find_sizes, self._data, self._size, keys, offsets),
+        )
 
     @locked
     def _follow(self) -> bool:
@@ -259,3 +261,19 @@ class Arena:
             end = last + _PREFIX_SIZE + length
             last = end if end <= self._size else last + _PREFIX_SIZE  # lost: nobody has a view
         self._words[CURSOR] = max(self._words[CURSOR], last, ALIGN)
+
+
+def _find_sizes(
+    data: memoryview,
+    whole: int,
+    keys: np.ndarray[Any, np.dtype[np.int64]],
+    offsets: np.ndarray[Any, np.dtype[np.int64]],
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the sizes of values by their prefixes: 0 of those that a crash tore; see _LOST."""
+    prefixes = np.frombuffer(data, np.int64, len(data) // 8)
+    inside = (offsets > 0) & (offsets < whole)
+    at = np.where(inside, offsets, 0) >> 3
+    sizes = prefixes[at]
+    intact = inside & (prefixes[at + 1] == keys)
+    intact &= (sizes >= 0) & (sizes <= whole - offsets - _PREFIX_SIZE)
+    return np.where(intact, sizes, 0)
