@@ -393,6 +393,7 @@ class _CachedItem(Item):
         self.cache = cache
         self.load = ItemLoad(dataset, name, item, raw)
         self.has_raw = raw
+        self.raw_format = item.raw_format if raw else None
         self.reads_samples = item.reads_samples
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:

@@ -10,7 +10,12 @@ import torch
 from kappacore.loading.buffers import Allocate, Ring, allocate_new
 from kappacore.loading.columns import Jagged
 from kappacore.loading.convert import convert
-from kappacore.loading.gathering import gather_column, jagged_column, uniform_column
+from kappacore.loading.decoding import decode_images
+from kappacore.loading.gathering import (
+    gather_column,
+    jagged_column,
+    uniform_column,
+)
 
 if TYPE_CHECKING:
     import threading
@@ -125,6 +130,10 @@ class Assembly:
         options = self._reader.options[name]
         if position in plan.stacked:
             return self._reader.read_stacked(position, rows)
+        if options.decode is not None:
+            location = plan.located.get(position)
+            read = columns.items.get(position, ())
+            return decode_images(self._device, self._reader, position, rows, location, read)
         location = plan.located.get(position)
         if location is None:
             return columns.items[position]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kappacore.loading.options import ItemOptions
 
-__all__ = ["Jagged", "as_column", "collate_values", "refuse_jagged"]
+__all__ = ["Jagged", "as_column", "collate_values", "plain_tensor", "refuse_jagged"]
 
 
 class Jagged(NamedTuple):
@@ -51,13 +51,13 @@ def as_column(
     """
     values = [as_plain(value) for value in values]
     if options.ragged is not None:
-        tensors = [_tensor(value) for value in values]
+        tensors = [plain_tensor(value) for value in values]
         return _jagged(tensors, name) if options.ragged == "jagged" else _padded(tensors)
     shapes = [tuple(value.shape) for value in values if hasattr(value, "shape")]
     if len(set(shapes)) > 1 and len(shapes) == len(values):
         if options.size is None:
             raise NotUniformError(_not_uniform(shapes, name, indices))
-        values = [_one_size(_tensor(value), options) for value in values]
+        values = [_one_size(plain_tensor(value), options) for value in values]
     try:
         return collate_values(values)
     except (TypeError, RuntimeError, KeyError) as error:
@@ -100,7 +100,9 @@ def _collate_images(images: Sequence[Any], **_: Any) -> torch.Tensor:
 _others = {kind: how for kind, how in default_collate_fn_map.items() if kind is not np.ndarray}
 
 
-def _tensor(value: Any) -> torch.Tensor:
+def plain_tensor(value: Any) -> torch.Tensor:
+    """Return an image of PIL, an array or a tensor as a tensor."""
+    value = as_plain(value)
     return value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
 
 

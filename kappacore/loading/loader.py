@@ -22,6 +22,7 @@ from kappacore.errors import (
 from kappacore.loading.assembly import Assembly
 from kappacore.loading.buffers import Ring
 from kappacore.loading.convert import convert
+from kappacore.loading.decoding import check_decoding
 from kappacore.loading.devices.open import open_device
 from kappacore.loading.iteration import Iteration, Progress
 from kappacore.loading.options import parse_items
@@ -158,6 +159,7 @@ class Loader:
         self._options = parse_items(items, self._names)
         self.transform, self.return_ctx, self.collate_fn = transform, return_ctx, collate_fn
         self._check_options()
+        check_decoding(self._mode, self._options)
         self._reader = Reader(self._mode, self._options, return_ctx, collate_fn)
         self._device = open_device(device)
         self._lock = threading.Lock()

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kappacore.errors import InvalidOptionError
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Item
+    from kappacore.loading.options import ItemOptions
     from kappacore.loading.order import Rows
     from kappacore.loading.reader import Reader
     from kappacore.locations import BatchLocation
@@ -53,6 +52,9 @@ class Planner:
         self._items = {
             position: item for position, item in reader.mode._plan if position not in resident
         }
+        self._decoded = {
+            position for position in self._items if self._option(position).decode is not None
+        }
         #: How items are read, for people; by position.
         self.roads: dict[int, str] = {}
 
@@ -66,7 +68,7 @@ class Planner:
                 self.roads[position] = "gathered from the memory of its cache"
                 if len(location.missing):
                     plan.wanted[position] = location.missing
-            elif location is None and self._stacks(item):
+            elif location is None and self._stacks(item) and position not in self._decoded:
                 plan.stacked.append(position)
                 self.roads[position] = item.how_stacked()[1]
             else:
@@ -74,17 +76,13 @@ class Planner:
                 self.roads.setdefault(position, item.how_stacked()[1])
         return plan
 
+    def _option(self, position: int) -> ItemOptions:
+        return self._reader.options[self._reader.names[position]]
+
     def _locate(self, position: int, item: Item, indices: IntArray) -> BatchLocation | None:
         if not self._whole_batches:
             return None
-        name = self._reader.names[position]
-        raw = self._reader.options[name].decode is not None
-        if raw and not item.has_raw:
-            raise InvalidOptionError(
-                f"items={{{name!r}: {{'decode': 'device'}}}}: item {name!r} has no stored form to "
-                f"decode, as getraw_{name} and decode_{name} give it. Leave decode out."
-            )
-        return item.locate_batch(indices, raw=raw)
+        return item.locate_batch(indices, raw=position in self._decoded)
 
     def _stacks(self, item: Item) -> bool:
         return self._whole_batches and self._columns and item.how_stacked()[0]

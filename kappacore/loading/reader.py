@@ -85,6 +85,10 @@ class Reader:
             if position not in wanted:
                 continue
             name, chosen = self.names[position], wanted[position]
+            if self.options[name].decode is not None:
+                some = rows if chosen is None else indices[chosen].tolist()
+                items[position] = [stored_bytes(raw) for raw in item.get_raw_batch(some)]
+                continue
             if chosen is not None:
                 own = [ctxs[row] for row in chosen.tolist()]
                 items[position] = read_values(item, name, indices[chosen].tolist(), own)
@@ -106,6 +110,11 @@ class Reader:
             except Exception as error:
                 raise _at_sample(error, item, name, indices.tolist()) from error
         return self.read(indices, {position: None}).items[position]
+
+
+def stored_bytes(raw: Any) -> Any:
+    """Return the bytes of a stored value, which a concatenation pairs with the dataset's number."""
+    return raw[1] if isinstance(raw, tuple) else raw
 
 
 def read_values(item: Item, name: str, rows: list[int], ctxs: list[SampleCtx]) -> list[Any]:

@@ -264,6 +264,7 @@ class Memory:
             nbytes=nbytes,
             layout=layout,
             layouts=known,
+            missing=np.empty(0, np.int64),
         )
 
     def close(self) -> None:
