@@ -7,6 +7,7 @@ not installed are left out. Where there is a GPU, batches go there; `--small` tr
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import tempfile
 import time
@@ -59,6 +60,7 @@ def through_dataloader(
     dataset: Dataset[Any], batch_size: int, workers: int, device: str, collate: Any = None
 ) -> Callable[[], None]:
     """Return an epoch of a DataLoader that keeps its workers, which have started."""
+    gc.collect()  # a forked worker that finds another loader's workers complains of them
     loader = DataLoader(
         dataset,
         batch_size,
@@ -109,9 +111,8 @@ def limit(source: Images, batch_size: int, device: str) -> Callable[[], None]:
         order = torch.randperm(len(whole))
         for first in range(0, len(whole), batch_size):
             rows = order[first : first + batch_size]
-            out = torch.empty(
-                (len(rows), *whole.shape[1:]), dtype=torch.uint8, pin_memory=device != "cpu"
-            )
+            shape, pinned = (len(rows), *whole.shape[1:]), device != "cpu"
+            out = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
             torch.index_select(whole, 0, rows, out=out)
             if device != "cpu":
                 out.to(device, non_blocking=True)
@@ -198,6 +199,7 @@ def filling(rounds: int, delay: float) -> None:
             drain(loader, "cpu")
             taken = time.perf_counter() - started
             seconds["Loader, 2 workers"] = min(seconds["Loader, 2 workers"], taken)
+        gc.collect()
         plain = DataLoader(kappacore.ModeWrapper(source, "x"), 32, num_workers=2)
         started = time.perf_counter()
         drain(plain, "cpu")
@@ -236,9 +238,8 @@ def jpegs(rounds: int, number: int) -> None:
             for workers in WORKERS:
                 name = f"DataLoader, {workers} workers, torchvision"
                 epochs[name] = through_dataloader(peer, 256, workers, "cuda")
-            report(
-                f"{number} JPEGs of 500x375, cropped to 224x224", number, best_of(epochs, rounds)
-            )
+            title = f"{number} JPEGs of 500x375, cropped to 224x224"
+            report(title, number, best_of(epochs, rounds))
         ds.close()
 
 

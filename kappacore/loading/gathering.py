@@ -39,18 +39,19 @@ def gather_column(
         indices: The rows' indices in the dataset, for messages.
         out: The CPU's memory that a uniform column is put into, of its shape and dtype.
     """
-    if any(location.layouts[number].kind == "bytes" for number in np.unique(location.layout)[-1:]):
+    layout = location.uniform
+    if layout is not None and layout.kind == "bytes":
         rest = iter(values)
         all_values = [next(rest) if part is None else bytes(part) for part in buffers_of(location)]
         return as_column(all_values, options, name, indices)
-    if options.ragged == "jagged":
-        return _jagged(gather_ragged(location, values), name)
-    if options.ragged is None and location.uniform is not None:
+    if layout is not None and options.ragged is None:
         try:
             return as_tensor(gather(location, values, out))
         except NotUniformError:  # the values that were missing differ
             if not values:
                 raise
+    if options.ragged == "jagged":
+        return _jagged(gather_ragged(location, values), name)
     ragged = gather_ragged(location, values)
     return as_column([ragged[row] for row in range(len(ragged))], options, name, indices)
 

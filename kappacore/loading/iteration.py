@@ -112,7 +112,7 @@ class Iteration:
             self.stats.seconds_data += time.perf_counter() - started
             if isinstance(self._made, ReadAhead):
                 self.stats.seconds_step = self._made.seconds_waited
-        self._device.take(made.mark, _tensors([made.items, made.ctx]))
+        self._device.take(made.mark, _tensors(made.items, made.ctx))
         result = self._finished(made)
         self.stats.batches += 1
         self.stats.samples += len(made.rows)
@@ -165,12 +165,14 @@ def _check_rows(batch: Any, rows: int) -> None:
             )
 
 
-def _tensors(value: Any) -> list[torch.Tensor]:
+def _tensors(items: list[Any], ctx: Any) -> list[torch.Tensor]:
+    if ctx is None and all(isinstance(item, torch.Tensor) for item in items):
+        return items
     found: list[torch.Tensor] = []
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         found.append(tensor)
         return tensor
 
-    map_tensors(value, note)
+    map_tensors([items, ctx], note)
     return found
