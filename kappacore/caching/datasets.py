@@ -338,8 +338,11 @@ class CacheWrapper(KDWrapper):
 
     def explain(self) -> str:
         """Return what identifies each cached item, what it holds and how it is used, as text."""
-        caches = (cache for cache, _ in self._caches.values())
-        return "\n".join(explain_cache(cache, self._repeats) for cache in caches)
+        lines = []
+        for name, (cache, _) in self._caches.items():
+            _, how = find_item(self, name).how_stacked()
+            lines += [explain_cache(cache, self._repeats), f"  batches: {how}"]
+        return "\n".join(lines)
 
     def stats(self, tier: int | None = None, *, item: str | None = None) -> CacheStats:
         """Return the counters, summed over all processes of the machine that use the cache.

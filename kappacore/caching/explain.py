@@ -91,9 +91,10 @@ def explain(target: Any) -> str:
     """
     lines: list[str] = []
     caches: list[Any] = []
+    batches: list[str] = []
     for depth, part in walk(target):
         lines.append("  " * depth + _describe(part))
-        lines += ["  " * (depth + 1) + line for line in _how_batches_are_read(part)]
+        batches += _how_batches_are_read(part)
         if callable(getattr(type(part), "explain", None)):
             if callable(getattr(type(part), "prefill", None)):
                 caches.append(part)
@@ -103,7 +104,7 @@ def explain(target: Any) -> str:
     above = _milliseconds_above(shallow_copy(top), caches) if caches else None
     if above is not None:
         lines.append(f"decoding and transforms above the cache: {above:.2f} ms a sample")
-    return "\n".join([*lines, _advice(caches, above or 0.0, workers)])
+    return "\n".join([*lines, *batches, _advice(caches, above or 0.0, workers)])
 
 
 def _how_batches_are_read(part: Any) -> list[str]:

@@ -286,7 +286,8 @@ class _LabelItem(Item):
 
     def __init__(self, labels: Sequence[Any] | np.ndarray[Any, Any]):
         self._labels = labels
-        self._stacked: Stacked | None = None
+        self._stacked: Stacked | None = None  # of the same, made when first asked for
+        self._stacks = True
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
         labels = self._labels
@@ -298,8 +299,9 @@ class _LabelItem(Item):
         return self._labels
 
     def get_stacked(self, indices: IntArray, out: Any = None, ctxs: Ctxs | None = None) -> Stacked:
-        if self._stacked is None and len(indices):
+        if self._stacked is None and self._stacks and len(indices):
             self._stacked = as_stacked(self._labels, self.get(indices.item(0)))
+            self._stacks = self._stacked is not None
         if self._stacked is None:
             return super().get_stacked(indices, out, ctxs)
         return pick_rows(self._stacked, indices, out)

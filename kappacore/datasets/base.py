@@ -130,7 +130,7 @@ class KDDataset(StackPart, Dataset[Any]):
             return super().__getattr__(name)
         form, item = split
         found = find_item(self, item)
-        method = as_method(found, form)
+        method = as_method(found, form, self)
         if method is not None:
             return method
         if name == "getall_class" and not found.reads_samples:

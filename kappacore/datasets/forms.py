@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from kappacore.datasets.ctx import Ctx, Ctxs, takes_ctx
+from kappacore.datasets.indexing import check_indices
 from kappacore.datasets.items import Item
 from kappacore.datasets.stacking import as_stacked, pick_rows, write_out
 from kappacore.errors import InvalidItemError, UnknownItemError
@@ -73,6 +74,8 @@ class ClassItem(Item):
         self.fingerprint_is_content = identified and fingerprint_is_content(dataset)
         self._column: Any = None
         self._stacked_column: Stacked | None = None
+        self._getbatch_takes = [name for name in ("out", "ctxs") if takes_ctx(self._getbatch, name)]
+        self._looks_at_column = self._getall is not None and self._getbatch is None
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the value at ``idx``."""
@@ -108,10 +111,11 @@ class ClassItem(Item):
         getbatch = self._getbatch
         if getbatch is not None:
             given = {"out": out, "ctxs": ctxs}
-            taken = {name: value for name, value in given.items() if takes_ctx(getbatch, name)}
+            taken = {name: given[name] for name in self._getbatch_takes}
             batch = self._one_row_each(getbatch(indices, **taken), len(indices))
             return batch if out is None or batch is out else write_out(batch, out)
-        if self._getall is not None and self._stacked_column is None and len(indices):
+        if self._looks_at_column and len(indices):
+            self._looks_at_column = False  # once
             example = self.get(indices.item(0), None if ctxs is None else ctxs[0])
             self._stacked_column = as_stacked(self.get_all(), example)
         if self._stacked_column is not None:
@@ -256,15 +260,15 @@ def own_item_names(dataset: Any) -> list[str]:
     return [name for name in names if _gives_values(_own_forms(dataset, scopes, name)[1])]
 
 
-def as_method(item: Item, form: str) -> _Method | None:
-    """Return a form of ``item`` as a method of a dataset; None if the item does not have it."""
+def as_method(item: Item, form: str, dataset: Any) -> _Method | None:
+    """Return a form of ``item`` as a method of ``dataset``; None if it does not have the form."""
     if form == "getitem":
         return item.get
     if form == "getitems":
         return item.get_batch
     if form == "getbatch":
         return lambda indices, out=None, ctxs=None: item.get_stacked(
-            np.asarray(indices, np.int64), out, ctxs
+            check_indices(indices, len(dataset), type(dataset).__name__), out, ctxs
         )
     if form == "getall":
         column = item.get_all()

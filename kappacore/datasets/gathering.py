@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -109,15 +110,28 @@ def _gather_rows(
     if rows is not None:
         region, offset = region[rows], offset[rows]
     size = len(target) // count
-    base, span, index = _one_space(location.regions, region, offset, size)
+    base, span, index = _one_space(location, region, offset, size)
     shift = _shift(index, size | base | target.data_ptr())
-    memory = torch.from_numpy(np.asarray(_Memory(base, span >> shift << shift)))
-    # Rows that overlap: each begins an element after the one before.
-    windows = memory.view(_ELEMENTS[shift]).as_strided(
-        ((span - size >> shift) + 1, size >> shift), (1, 1)
-    )
+    windows = _windows(base, span, size, shift)
     out = target.view(_ELEMENTS[shift]).view(count, -1)
     torch.index_select(windows, 0, torch.from_numpy(index >> shift), out=out)
+
+
+@functools.lru_cache(maxsize=16)
+def _windows(base: int, span: int, size: int, shift: int) -> torch.Tensor:
+    """Return memory as rows that overlap: each begins an element after the one before.
+
+    It holds no memory: whoever reads the rows holds the buffers that they lie in.
+
+    Args:
+        base: The address of the memory.
+        span: Its size in bytes.
+        size: The size of a row in bytes.
+        shift: The logarithm of the size of an element.
+    """
+    memory = torch.from_numpy(np.asarray(_Memory(base, span >> shift << shift)))
+    rows = (span - size >> shift) + 1
+    return memory.view(_ELEMENTS[shift]).as_strided((rows, size >> shift), (1, 1))
 
 
 class _Memory:
@@ -136,21 +150,20 @@ class _Memory:
 
 
 def _one_space(
-    regions: Sequence[memoryview], region: IntArray, offset: IntArray, size: int | IntArray
+    location: BatchLocation, region: IntArray, offset: IntArray, size: int | IntArray
 ) -> tuple[int, int, IntArray]:
     """Return an address, a span in bytes, and where in it values begin.
 
     The span covers all regions that are used. What lies between them is not touched.
     """
-    addresses = [_address(np.frombuffer(each, np.uint8)) if len(each) else 0 for each in regions]
+    addresses = [
+        _address(np.frombuffer(each, np.uint8)) if len(each) else 0 for each in location.regions
+    ]
     if len(addresses) == 1:
-        base, index = addresses[0], offset
-        if isinstance(size, int):
-            return base, int(index.max()) + size, index
-    else:
-        absolute = np.array(addresses, np.int64)[region] + offset
-        base = int(absolute.min()) // _LINE * _LINE
-        index = absolute - base
+        return addresses[0], len(location.regions[0]), offset
+    absolute = np.array(addresses, np.int64)[region] + offset
+    base = int(absolute.min()) // _LINE * _LINE
+    index = absolute - base
     return base, int((index + size).max()), index
 
 
@@ -184,10 +197,12 @@ def _as_values(memory: Bytes, layout: Layout) -> Stacked:
     shape = (len(memory), *(layout.shape[axis] for axis in axes))
     back = (0, *(1 + axes.index(axis) for axis in range(len(axes))))
     if layout.kind == "torch":
-        flat = torch.from_numpy(memory.reshape(-1)).view(getattr(torch, layout.dtype))
-        return flat.view(shape).permute(back)
+        flat: torch.Tensor = torch.from_numpy(memory.reshape(-1))
+        tensor: torch.Tensor = flat.view(getattr(torch, layout.dtype)).view(shape)
+        return tensor.permute(back)
     numbers: np.ndarray[Any, Any] = memory.reshape(-1).view(layout.dtype).reshape(shape)
-    return numbers.transpose(back)
+    array: np.ndarray[Any, Any] = numbers.transpose(back)
+    return array
 
 
 # ---- ragged
@@ -263,7 +278,7 @@ def _copy_each(location: BatchLocation, rows: IntArray, memory: Bytes, starts: I
 def _copy_numbers(location: BatchLocation, memory: Bytes, starts: IntArray) -> None:
     """Copy all values in one operation, by an index for each number; none may be missing."""
     sizes = np.diff(starts)
-    base, span, index = _one_space(location.regions, location.region, location.offset, sizes)
+    base, span, index = _one_space(location, location.region, location.offset, sizes)
     shift = _shift(np.concatenate([index, sizes]), base | _address(memory))
     numbers = np.asarray(_Memory(base, span >> shift << shift)).view(_NUMBERS[shift])
     every = np.repeat(index - starts[:-1] >> shift, sizes >> shift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -139,7 +140,7 @@ def check_out(out: Any, layout: Layout, length: int) -> Stacked:
         InvalidOptionError: The message says what was given and what was expected.
     """
     shape = (length, *layout.shape)
-    dtype = layout.dtype if layout.kind == "torch" else np.dtype(layout.dtype).name
+    dtype = layout.dtype if layout.kind == "torch" else _name_of(layout.dtype)
     if (
         isinstance(out, torch.Tensor)
         and out.shape == shape
@@ -161,6 +162,13 @@ def check_out(out: Any, layout: Layout, length: int) -> Stacked:
     raise InvalidOptionError(
         f"out= has shape {tuple(out.shape)} and dtype {given}{where}; expected {expected}."
     )
+
+
+@functools.cache
+def _name_of(dtype: str) -> str:
+    """Return the name of one of NumPy's dtypes, which torch shares if it has that dtype."""
+    name: str = np.dtype(dtype).name
+    return name
 
 
 def put_rows(batch: Stacked, rows: IntArray | None, part: Stacked) -> None:

@@ -17,6 +17,9 @@ _opened = weakref.WeakValueDictionary[tuple[int, Path], lmdb.Environment]()
 class LMDBBackend(CacheBackend):
     """Keeps samples in a file that all processes of the machine and all namespaces share.
 
+    A view of LMDB's memory ends with its transaction, and a transaction that is kept open keeps all
+    pages since. So values are copied, and there is no ``locate_many``.
+
     Args:
         path: The file's folder, on a local disk.
         max_bytes: Limit on the file's size, as ``"64GiB"``; give the same in all processes.

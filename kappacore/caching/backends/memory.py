@@ -76,7 +76,7 @@ class _Store:
 
     def _append(self, pieces: list[memoryview], size: int) -> int:
         start = self._filled_up()
-        if start + size > len(self._last):
+        if not self.blocks or start + size > len(self._last):
             block = max(_BLOCK, self.used // 8, size + _ALIGN)  # so that they do not become many
             self._last = np.empty(block, np.uint8)
             self.blocks = (*self.blocks, self._last.data.toreadonly())
@@ -149,7 +149,7 @@ class MemoryBackend(CacheBackend):
 
     def put(self, key: int, value: Sequence[Buffer]) -> bool:
         store = self._store
-        pieces = [memoryview(piece).cast("B") for piece in value]
+        pieces = [memoryview(piece).cast("B") for piece in value if len(piece)]
         size = sum(map(len, pieces))
         if store.used - store.sizes.item(key) + size > store.capacity:
             store.full = True

@@ -10,8 +10,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kappacore._warn import warn
 from kappacore.caching.codec import Codec, check_copy, default_codec
 from kappacore.caching.engine.claims import Claims
@@ -32,6 +30,8 @@ from kappacore.machine.folders import default_base, set_default_base
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
 
     from kappacore.caching.backends.base import BackendInfo, Scope
     from kappacore.caching.engine.loader import Load
@@ -167,10 +167,6 @@ class SampleCache:
         opened = self._open()
         if not opened.store.ready:
             opened.proof.establish(load)
-        if len(indices) and indices.view(np.uint64).max() >= self.length:  # negative ones too
-            raise IndexOutOfRangeError(
-                f"The indices {indices} are not all in range for {self.length} samples."
-            )
         return opened.store.locate_many(indices)
 
     def pick_column(
@@ -335,6 +331,7 @@ class SampleCache:
         self._closed = True
         if self._current is not None:
             self._current.client.close()
+            self._current.store.release()
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_current": None, "_opening": {}}

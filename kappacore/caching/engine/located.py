@@ -24,6 +24,8 @@ __all__ = ["Absence", "LocatedValues"]
 
 #: A place in memory in one number: that of its region, and the offset there.
 _OFFSET_BITS = 44
+#: The places of what is absent, whatever its offset is, and of what was not seen.
+_ABSENT, _UNSEEN = -1, -2
 _NONE = np.empty(0, np.int64)
 _LARGEST_NUMBER = 16  # bytes
 #: More layouts than any dataset of arrays has; one of images of all sizes may.
@@ -52,7 +54,7 @@ class LocatedValues:
         self._lock = threading.Lock()
         # A row for each key: the place of its value, the offset and size of the numbers there in
         # bytes, the number of their layout, and the size of the whole value.
-        self._notes = np.full((length, 5), -1, np.int64)
+        self._notes = np.full((length, 5), _UNSEEN, np.int64)
         # Single numbers, which are stored in a form of their own: a region of this process.
         self._single = np.zeros((length, _LARGEST_NUMBER), np.uint8)
         self._single_region = self._single.reshape(-1).data.toreadonly()
@@ -61,7 +63,7 @@ class LocatedValues:
         self._known: list[Layout] = []
         self._numbers: dict[Layout, int] = {}
         self._regions: tuple[memoryview, ...] = ()
-        self._serials = np.array([-2], np.int64)
+        self._serials = np.array([_ABSENT], np.int64)
         self._regions_seen = 0
 
     def locate(
@@ -138,7 +140,7 @@ class LocatedValues:
             view = found.regions[found.region.item(row)][start : start + sizes.item(row)]
             answer = check(key, view)
             if isinstance(answer, Absence):
-                self._notes[key, 0] = -1
+                self._notes[key, 0] = _UNSEEN
                 corrupt.append(row)
                 continue
             if answer is None or (number := self._number(answer[0])) is None:
@@ -173,6 +175,6 @@ class LocatedValues:
                 if id(region) not in before:
                     self._regions_seen += 1
                 serials.append(before.get(id(region), self._regions_seen << _OFFSET_BITS))
-            # The last one is of what is absent, and no place that was noted.
-            self._regions, self._serials = regions, np.array([*serials, -2], np.int64)
+            # The last one is of what is absent (-1), and no place that was noted.
+            self._regions, self._serials = regions, np.array([*serials, _ABSENT], np.int64)
         return self._serials

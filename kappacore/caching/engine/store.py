@@ -93,6 +93,10 @@ class Store:
         self.why_not_located = "" if self.client.locates else _NO_LOCATIONS.format(self.name)
         self.capacity = CapacityTracker(self.name, self.length, self.counters)
 
+    def release(self) -> None:
+        """Let go of the backend's memory, which is not to be read any more."""
+        self._located = None
+
     @property
     def failing(self) -> bool:
         """Whether the backend failed a moment ago."""

@@ -9,6 +9,7 @@ import pytest
 from kappacore import plugins
 from kappacore.testing.caching.case import Case
 from kappacore.testing.caching.datasets import DatasetTests
+from kappacore.testing.caching.locating import LocateTests
 from kappacore.testing.caching.sharing import ClaimTests, ConcurrencyTests, ProcessTests
 from kappacore.testing.caching.storing import LifetimeTests, NamespaceTests, ValueTests
 
@@ -25,6 +26,7 @@ class CacheBackendSuite(
     ConcurrencyTests,
     ClaimTests,
     ProcessTests,
+    LocateTests,
     DatasetTests,
 ):
     """Tests a cache backend; derive from it in a test module and name the backend.

@@ -122,15 +122,12 @@ class Arena:
             # cursor is behind all values.
             cursor = self._words[CURSOR]
             current = self._words[GENERATION] == self._generation
-            inside = current and int(offsets.max(initial=0)) < self._size
-            if inside or not self._follow():
+            if (current and cursor <= self._size) or not self._follow():
                 break
-        present = np.zeros(len(keys), np.int64)
-        present[offsets == 0] = -1
         return Located(
             regions=(self._data,),
             filled=(min(cursor, self._size),),
-            region=present,
+            region=np.where(offsets == 0, -1, 0),
             offset=offsets + _PREFIX_SIZE,
             size=partial(_find_sizes, self._data, self._size, keys, offsets),
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -317,6 +319,16 @@ def test_a_value_is_checked_once_or_at_each_read(backend, monkeypatch):
             assert (said in how) == (check_digests == "always")
 
 
+def test_closing_lets_go_of_the_memory(backend):
+    with cached(Items(LENGTH), "bytes", backend) as dataset:
+        read_batch(dataset, "bytes", BATCH)
+        region = weakref.ref(locate_batch(dataset, "bytes", BATCH).regions[0])
+        assert region() is not None
+        dataset.close()
+        gc.collect()
+        assert region() is None
+
+
 # ---- which road, for people
 
 
@@ -336,3 +348,4 @@ def test_explain_says_how_batches_are_read():
         text = kappacore.explain(kappacore.ModeWrapper(dataset, "bytes integer"))
         assert "batches of 'bytes': gathered from the cache 'memory'" in text
         assert "batches of 'integer': sample by sample, by Items.getitem_integer" in text
+        assert "batches: gathered from the cache 'memory'" in dataset.explain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import broken_claims
 import broken_lifetime
+import broken_locations
 import broken_namespaces
 import broken_sharing
 import broken_values
@@ -21,7 +22,10 @@ def suite_of(cls):
     return type(f"Test{cls.__name__}", (FolderSuite,), {"backend": name, **settings})
 
 
-for _module in (broken_values, broken_namespaces, broken_lifetime, broken_sharing, broken_claims):
+for _module in (
+    *(broken_values, broken_namespaces, broken_lifetime),
+    *(broken_sharing, broken_claims, broken_locations),
+):
     for _name, _cls in vars(_module).items():
         if isinstance(_cls, type) and _cls.__module__ == _module.__name__:
             globals()[f"Test{_name}"] = suite_of(_cls)

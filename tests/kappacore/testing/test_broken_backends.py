@@ -78,6 +78,15 @@ BROKEN = [
     ("ReleasesNothing", "a_released_claim_is_free", "assert"),
     ("ReleasesForOthers", "nobody_else_releases_a_claim", "assert"),
     ("GrantsWhatIsStored", "what_is_stored_is_not_granted", "assert"),
+    ("OffByOne", "values_lie_where_they_are_located", "expected"),
+    ("AbsentIsFirst", "nothing_is_located_in_an_empty_namespace", "assert"),
+    (
+        "OverwritesInPlace",
+        "located_memory_stays_as_it_is_while_somebody_holds_it",
+        "located memory changed after put",
+    ),
+    ("OverwritesInPlace", "a_value_that_was_replaced_lies_elsewhere", "is the same"),
+    ("NewRegions", "a_region_is_the_same_object_each_time", "is"),
     ("Unpicklable", "a_choice_survives_pickling", "does not pickle"),
     ("OneProcess", "an_unrelated_process_sees_the_entries", "another process finds None"),
     ("OneInstance", "a_dataset_survives_pickling", "it was read again"),
@@ -93,8 +102,10 @@ def test_a_backend_that_keeps_every_promise_passes(tmp_path):
     results = run_pytest(tmp_path, "test_folder_backend.py", "-k", "not forkserver")
     assert len(results) > 40
     unusual = {name: what for name, what in results.items() if what}
-    assert list(unusual) == ["Folder.test_it_is_found_without_being_imported"]
-    assert "registered in code: there is nothing to be found" in str(unusual)
+    name = "Folder.test_it_is_found_without_being_imported"
+    assert "registered in code: there is nothing to be found" in str(unusual.pop(name))
+    assert len(unusual) == 5
+    assert all("the optional locate_many()" in str(what) for what in unusual.values())
 
 
 @pytest.mark.slow
