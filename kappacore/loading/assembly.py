@@ -143,8 +143,7 @@ class Assembly:
             out = (allocate or allocate_new)(*uniform, device.device, torch.contiguous_format)
             if device.gather(location, out):
                 return out
-            if not out.is_cpu:
-                out = device.host_memory(*uniform)
+            out = device.host_memory(*uniform)
         elif options.ragged == "jagged" and not values and (found := jagged_column(location)):
             shape, dtype, offsets = found
             numbers = torch.empty(shape, dtype=dtype, device=device.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -125,8 +127,20 @@ def _affine(column: torch.Tensor, options: ItemOptions) -> tuple[torch.Tensor, t
         axis = axes[0] if options.layout is not None else axes[-1]
     shape = [1] * column.ndim
     shape[axis] = number
+    return _constants(tuple(scale.tolist()), tuple(shift.tolist()), tuple(shape), column.device)
 
-    def broadcast(values: torch.Tensor) -> torch.Tensor:
-        return values.expand(number).reshape(shape).to(column.device, torch.float32)
 
-    return broadcast(scale), broadcast(shift)
+@functools.lru_cache(maxsize=64)
+def _constants(
+    scale: tuple[float, ...],
+    shift: tuple[float, ...],
+    shape: tuple[int, ...],
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return scale and shift on a device; a copy for each batch would wait for the device."""
+    number = math.prod(shape)
+    first, second = (
+        torch.tensor(values, dtype=torch.float32).expand(number).reshape(shape).to(device)
+        for values in (scale, shift)
+    )
+    return first, second

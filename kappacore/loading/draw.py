@@ -104,7 +104,10 @@ class Draw:
         """Return 64 random bits for each of ``number`` draws of each row."""
         self._calls += 1
         base = _signed(self._digest(""))
-        positions = torch.from_numpy(self.positions).to(self.device)
+        positions = torch.from_numpy(self.positions)
+        if self.device.type == "cuda":  # without waiting for the device
+            positions = positions.pin_memory()
+        positions = positions.to(self.device, non_blocking=True)
         rows = _mixed(positions * _signed(_GOLDEN) + base)
         draws = torch.arange(1, number + 1, device=self.device)
         return _mixed(rows[:, None] + draws * _signed(_GOLDEN))

@@ -103,7 +103,7 @@ class CUDA(Device):
                 break
             part = torch.empty((len(rows), *out.shape[1:]), dtype=out.dtype, device=self.device)
             gather_rows(words, location.offset[rows], nbytes, part)
-            out.index_copy_(0, torch.from_numpy(rows).to(self.device), part)
+            out.index_copy_(0, self.upload(torch.from_numpy(rows)), part)
         return True
 
     def gather_ragged(self, location: BatchLocation, out: torch.Tensor) -> bool:
