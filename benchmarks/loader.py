@@ -135,7 +135,7 @@ def report(title: str, samples: int, seconds: dict[str, float]) -> None:
 def images(ds: Any, source: Images, batch_size: int, rounds: int, device: str) -> None:
     mode = kappacore.ModeWrapper(ds, "x")
     with kappacore.Loader(ds, "x", batch_size, shuffle=True, device=device) as loader:
-        epochs = {"Loader": partial(drain, loader, device)}
+        epochs: dict[str, Callable[[], None]] = {"Loader": partial(drain, loader, device)}
         for workers in WORKERS:
             name = f"DataLoader, {workers} workers"
             epochs[name] = through_dataloader(mode, batch_size, workers, device)
@@ -164,7 +164,7 @@ def boxes(ds: Any, batch_size: int, rounds: int, device: str) -> None:
     with kappacore.Loader(
         ds, "boxes", batch_size, shuffle=True, device=device, items=items
     ) as loader:
-        epochs = {"Loader": partial(drain, loader, device)}
+        epochs: dict[str, Callable[[], None]] = {"Loader": partial(drain, loader, device)}
         for workers in WORKERS:
             name = f"DataLoader, {workers} workers"
             epochs[name] = through_dataloader(mode, batch_size, workers, device, jagged)
@@ -181,7 +181,7 @@ def overhead(ds: Any, rounds: int, device: str) -> None:
 
 
 def filling(rounds: int, delay: float) -> None:
-    """Compare an epoch that fills the cache with torch's DataLoader over the source."""
+    """Compare an epoch that fills a cache with the same through torch's DataLoader."""
 
     class Slow(Images):
         def getitem_x(self, idx: int) -> np.ndarray[Any, Any]:
@@ -189,23 +189,24 @@ def filling(rounds: int, delay: float) -> None:
             return super().getitem_x(idx)
 
     source = Slow(512, 64)
-    seconds = {"Loader, 2 workers": float("inf"), "DataLoader, 2 workers": float("inf")}
+
+    def loader(ds: Any) -> Iterable[Any]:
+        return kappacore.Loader(ds, "x", 32, workers=2)
+
+    def dataloader(ds: Any) -> Iterable[Any]:
+        return DataLoader(kappacore.ModeWrapper(ds, "x"), 32, num_workers=2)
+
+    fill = {"Loader, 2 workers": loader, "DataLoader, 2 workers": dataloader}
+    seconds = dict.fromkeys(fill, float("inf"))
     for number in range(rounds):
-        with (
-            kappacore.CacheWrapper(source, "shared", namespace=f"fill-{number}") as ds,
-            kappacore.Loader(ds, "x", 32, workers=2) as loader,
-        ):
-            started = time.perf_counter()
-            drain(loader, "cpu")
-            taken = time.perf_counter() - started
-            seconds["Loader, 2 workers"] = min(seconds["Loader, 2 workers"], taken)
-        gc.collect()
-        plain = DataLoader(kappacore.ModeWrapper(source, "x"), 32, num_workers=2)
-        started = time.perf_counter()
-        drain(plain, "cpu")
-        taken = time.perf_counter() - started
-        seconds["DataLoader, 2 workers"] = min(seconds["DataLoader, 2 workers"], taken)
-    report(f"An epoch that fills: 512 images, {delay * 1e3:.0f} ms each", 512, seconds)
+        for name, make in fill.items():
+            gc.collect()
+            with kappacore.CacheWrapper(source, "shared", namespace=f"fill-{number}") as ds:
+                epoch = make(ds)
+                started = time.perf_counter()
+                drain(epoch, "cpu")
+                seconds[name] = min(seconds[name], time.perf_counter() - started)
+    report(f"An epoch that fills a cache: 512 images, {delay * 1e3:.0f} ms each", 512, seconds)
 
 
 def jpegs(rounds: int, number: int) -> None:
@@ -230,11 +231,14 @@ def jpegs(rounds: int, number: int) -> None:
         items = {"x": {"decode": "device", "crop": (224, 224)}}
 
         def cropped(path: str) -> torch.Tensor:
-            return decode_image(path)[:, 75:299, 138:362]
+            image: torch.Tensor = decode_image(path)
+            return image[:, 75:299, 138:362]
 
         peer = ImageFolder(folder, loader=cropped)
         with kappacore.Loader(ds, "x", 256, shuffle=True, device="cuda", items=items) as loader:
-            epochs = {"Loader, decode='device'": partial(drain, loader, "cuda")}
+            epochs: dict[str, Callable[[], None]] = {
+                "Loader, decode='device'": partial(drain, loader, "cuda")
+            }
             for workers in WORKERS:
                 name = f"DataLoader, {workers} workers, torchvision"
                 epochs[name] = through_dataloader(peer, 256, workers, "cuda")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import BatchSampler
 
+from kappacore.caching.datasets import CacheWrapper
 from kappacore.datasets.items import digest
 from kappacore.datasets.mode import ModeWrapper
+from kappacore.datasets.stack import walk
 from kappacore.errors import (
     InvalidOptionError,
     LoaderClosedError,
@@ -171,6 +173,7 @@ class Loader:
         self._iterations: weakref.WeakSet[Iteration] = weakref.WeakSet()
         self._planner: Planner | None = None  # of the last iteration
         self._hot = False  # whether the last epoch could be gathered
+        self._proved = False  # whether a worker has read a batch
         self._said_cold = False
         self._closed = False
 
@@ -276,7 +279,11 @@ class Loader:
 
     def _read(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Columns]]:
         """Return each batch with what was read of it sample by sample."""
-        if self.num_workers and not self._hot:
+        if self.num_workers and not self._hot and self._planner is not None:
+            caches = [part for _, part in walk(self.dataset) if isinstance(part, CacheWrapper)]
+            self._planner.locating = all(
+                cache.can_be_looked_up(proved=self._proved) for cache in caches
+            )
             # Looking ahead until something is wanted costs nothing: looks are taken once.
             begun = []
             for plan in plans:
@@ -284,10 +291,15 @@ class Loader:
                 if plan.wanted:
                     seed = int(digest(f"{self.seed}/{self._epoch}")[:15], 16)
                     plans = chain(begun, plans)
-                    return read_in_workers(self._reader, plans, self.num_workers, seed)
+                    read = read_in_workers(self._reader, plans, self.num_workers, seed)
+                    return map(self._note_proved, read)
             self._hot = True
             plans = iter(begun)
         return self._read_here(plans)
+
+    def _note_proved(self, read: tuple[Plan, Columns]) -> tuple[Plan, Columns]:
+        self._proved = True
+        return read
 
     def _read_here(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Columns]]:
         for plan in plans:

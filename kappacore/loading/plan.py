@@ -55,11 +55,16 @@ class Planner:
         self._decoded = {
             position for position in self._items if self._option(position).decode is not None
         }
+        #: Whether caches may be looked up in this process; otherwise the samples are wanted.
+        self.locating = True
         #: How items are read, for people; by position.
         self.roads: dict[int, str] = {}
 
     def plan(self, rows: Rows) -> Plan:
-        """Return how a batch is read. Values that are located count as read from their cache."""
+        """Return how a batch is read.
+
+        Values that are located count as read from their cache.
+        """
         plan = Plan(rows)
         for position, item in self._items.items():
             location = self._locate(position, item, rows.indices)
@@ -80,9 +85,9 @@ class Planner:
         return self._reader.options[self._reader.names[position]]
 
     def _locate(self, position: int, item: Item, indices: IntArray) -> BatchLocation | None:
-        if not self._whole_batches:
+        if not self._whole_batches or not self.locating:
             return None
         return item.locate_batch(indices, raw=position in self._decoded)
 
     def _stacks(self, item: Item) -> bool:
-        return self._whole_batches and self._columns and item.how_stacked()[0]
+        return self._whole_batches and self.locating and self._columns and item.how_stacked()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 
 import pytest
 import torch
@@ -180,11 +181,39 @@ def test_workers_fill_the_cache_and_end_when_it_is_hot():
         assert processes(loader) == 2
 
 
+class Lazy(Photos):
+    """Opens a file at its first read, which must not be open where a process forks."""
+
+    opened = None
+
+    def getitem_x(self, idx):
+        self.opened = os.getpid()
+        return super().getitem_x(idx)
+
+
+def test_workers_alone_read_the_source():
+    source = Lazy(20)
+    with cached("shared", items="x", dataset=source) as ds:
+        loader = kappacore.Loader(ds, "x", 4, workers=2)
+        for _ in range(3):
+            assert sum(map(len, loader)) == 20
+        assert source.opened is None
+        assert "gathered from the memory of its cache" in loader.explain()
+
+
+def test_a_cache_that_is_filled_needs_no_workers():
+    with cached("shared") as ds:
+        ds.prefill(progress=False)
+        assert processes(kappacore.Loader(ds, "x class", 4, workers=2)) == 0
+
+
 def test_workers_load_what_is_missing_and_no_more():
     with cached("shared") as ds:
+        list(kappacore.Loader(kappacore.KDSubset(ds, [1]), "x", 1, workers=1))
         kappacore.ModeWrapper(ds, "x")[::2]
         before = ds.stats()
-        (batch,) = kappacore.Loader(ds, "x class", 20, workers=1)
+        loader = kappacore.Loader(ds, "x class", 20, workers=1)
+        (batch,) = loader
         assert equal(tuple(batch), expected(Photos(20), "x class", range(20)))
         stats = ds.stats() - before
-        assert (stats.hits, stats.misses, stats.source_reads) == (10, 10, 10)
+        assert (stats.hits, stats.misses, stats.source_reads) == (11, 9, 9)
