@@ -1,6 +1,7 @@
 """Batches from a hot cache through `kappacore.Loader`, beside others, in one run.
 
-The DataLoaders read the same cache. The limit is `index_select` from one big tensor. Peers that are
+The DataLoaders read the same cache. The limit is `index_select` from one big tensor into
+one buffer. Peers that are
 not installed are left out. Where there is a GPU, batches go there; `--small` tries it out.
 """
 
@@ -106,17 +107,18 @@ def stocaching(source: Images) -> Dataset[Any] | None:
 def limit(source: Images, batch_size: int, device: str) -> Callable[[], None]:
     """Return an epoch of ``index_select`` from one tensor, copied to the device."""
     whole = torch.from_numpy(source.data)
+    shape, pinned = (batch_size, *whole.shape[1:]), device != "cpu"
+    buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
 
     def epoch() -> None:
         order = torch.randperm(len(whole))
         for first in range(0, len(whole), batch_size):
             rows = order[first : first + batch_size]
-            shape, pinned = (len(rows), *whole.shape[1:]), device != "cpu"
-            out = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+            out = buffer[: len(rows)]
             torch.index_select(whole, 0, rows, out=out)
-            if device != "cpu":
-                out.to(device, non_blocking=True)
-        if device != "cpu":
+            if pinned:
+                out.to(device)
+        if pinned:
             torch.cuda.synchronize()
 
     return epoch

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kappacore.loading.buffers import Allocate, Ring, allocate_new
 from kappacore.loading.columns import Jagged
 from kappacore.loading.convert import convert
 from kappacore.loading.decoding import decode_images
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+    from kappacore.loading.buffers import Allocate, Ring
     from kappacore.loading.devices.base import Device
     from kappacore.loading.order import Rows
     from kappacore.loading.plan import Plan
@@ -56,6 +56,7 @@ class Assembly:
         reader: What read the samples.
         resident: The whole columns that are on the device already, by position in the mode.
         lock: Held while the device is used: two iterations have a thread each.
+        new: Returns memory for a column that is not put into a fixed buffer.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Assembly:
         reader: Reader,
         resident: dict[int, torch.Tensor],
         lock: threading.Lock,
+        new: Allocate,
     ) -> None:
         self._device = device
         self._reader = reader
         self._resident = resident
         self._lock = lock
+        self._new = new
 
     def make(self, plan: Plan, columns: Columns, ring: Ring | None, number: int) -> Made:
         """Make one batch.
@@ -118,7 +121,7 @@ class Assembly:
         if not isinstance(column, torch.Tensor):
             return map_tensors(column, device.upload)
         if options.converts:
-            return convert(device.upload(column), options, allocate or allocate_new)
+            return convert(device.upload(column), options, allocate or self._new)
         if allocate is None:
             return device.upload(column)
         out = allocate(column.shape, column.dtype, device.device, torch.contiguous_format)
@@ -140,7 +143,7 @@ class Assembly:
         values = columns.items.get(position, [])
         device, out = self._device, None
         if options.ragged is None and not values and (uniform := uniform_column(location)):
-            out = (allocate or allocate_new)(*uniform, device.device, torch.contiguous_format)
+            out = (allocate or self._new)(*uniform, device.device, torch.contiguous_format)
             if device.gather(location, out):
                 return out
             out = device.host_memory(*uniform)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
-__all__ = ["Allocate", "Ring", "allocate_new"]
+__all__ = ["Allocate", "Recycler", "Ring", "allocate_new"]
+
+_LARGE = 1 << 20  # bytes
 
 #: (shape, dtype, device, memory format) -> memory for a column.
 Allocate = Callable[[Any, torch.dtype, torch.device, torch.memory_format], torch.Tensor]
@@ -18,6 +23,47 @@ def allocate_new(
 ) -> torch.Tensor:
     """Return new memory."""
     return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
+
+
+class Recycler:
+    """Memory of batches that nobody holds any more, for the next ones.
+
+    New memory of some size comes from the kernel page by page, which takes several times as long as
+    filling it. A batch's memory comes back once every tensor over it is gone.
+
+    Args:
+        most: The number of pieces of one size that are kept for later.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free: dict[int, list[np.ndarray[Any, Any]]] = {}  # by size
+
+    def allocate(
+        self,
+        shape: Any,
+        dtype: torch.dtype,
+        device: torch.device,
+        memory_format: torch.memory_format,
+    ) -> torch.Tensor:
+        """Return memory that nobody else has."""
+        size = math.prod(shape) * dtype.itemsize
+        if device.type != "cpu" or size < _LARGE:
+            return allocate_new(shape, dtype, device, memory_format)
+        free = self._free.setdefault(size, [])
+        memory = free.pop() if free else np.empty(size, np.uint8)
+        lease = memory[:]  # the tensor holds this view, and nobody else does
+        weakref.finalize(lease, self._take_back, memory).atexit = False
+        batch = torch.from_numpy(lease).view(dtype)
+        if memory_format is torch.channels_last:
+            number, channels, height, width = shape
+            return batch.view(number, height, width, channels).permute(0, 3, 1, 2)
+        return batch.view(tuple(shape))
+
+    def _take_back(self, memory: np.ndarray[Any, Any]) -> None:
+        free = self._free[len(memory)]
+        if len(free) < self._most:
+            free.append(memory)
 
 
 class Ring:

@@ -22,7 +22,7 @@ from kappacore.errors import (
     UnknownItemError,
 )
 from kappacore.loading.assembly import Assembly
-from kappacore.loading.buffers import Ring
+from kappacore.loading.buffers import Recycler, Ring
 from kappacore.loading.convert import convert
 from kappacore.loading.decoding import check_decoding
 from kappacore.loading.devices.open import open_device
@@ -165,6 +165,7 @@ class Loader:
         self._reader = Reader(self._mode, self._options, return_ctx, collate_fn)
         self._device = open_device(device)
         self._lock = threading.Lock()
+        self._memory = Recycler(self.prefetch + 2)
         self._whole: dict[int, torch.Tensor] | None = None
         self._epoch, self._start = 0, 0
         self._progress: Progress | None = None  # of the last iteration
@@ -269,7 +270,7 @@ class Loader:
 
     def _make(self, batches: Iterator[Rows], ring: Ring | None) -> Iterator[Made]:
         resident = self._resident()
-        assembly = Assembly(self._device, self._reader, resident, self._lock)
+        assembly = Assembly(self._device, self._reader, resident, self._lock, self._memory.allocate)
         self._planner = Planner(self._reader, resident)
         read = self._read(map(self._planner.plan, batches))
         return (

@@ -217,3 +217,40 @@ def test_workers_load_what_is_missing_and_no_more():
         assert equal(tuple(batch), expected(Photos(20), "x class", range(20)))
         stats = ds.stats() - before
         assert (stats.hits, stats.misses, stats.source_reads) == (11, 9, 9)
+
+
+# ---- memory
+
+
+def large(ds, **options):
+    return kappacore.Loader(ds, "array", 8, **options)
+
+
+def test_memory_is_used_again_once_nobody_holds_it():
+    with cached("memory", 80, "array", Photos(80, (256, 256))) as ds:
+        ds.prefill(progress=False)
+        addresses = [batch.data_ptr() for batch in large(ds, prefetch=1)]
+        assert len(set(addresses)) <= 4
+        batches = list(large(ds))
+        assert len({batch.data_ptr() for batch in batches}) == 10
+
+
+@pytest.mark.parametrize("keep", [lambda b: b[3], lambda b: b.numpy()[3], lambda b: b.flatten()])
+def test_a_view_of_a_batch_keeps_its_memory(keep):
+    with cached("memory", 80, "array", Photos(80, (256, 256))) as ds:
+        ds.prefill(progress=False)
+        views = [keep(batch) for batch in large(ds)]
+        copies = [torch.as_tensor(view).clone() for view in views]
+        for _ in range(2):
+            list(large(ds))
+        assert all(torch.equal(torch.as_tensor(v), c) for v, c in zip(views, copies, strict=True))
+
+
+def test_converted_batches_use_memory_again_too():
+    with cached("memory", 32, "array", Photos(32, (256, 256))) as ds:
+        options = {"items": {"array": {"mean": 0.5, "layout": "channels_last"}}}
+        wanted = list(large(Photos(32, (256, 256)), **options))
+        for batch, plain in zip(large(ds, **options), wanted, strict=True):
+            assert torch.equal(batch, plain)
+            assert batch.is_contiguous(memory_format=torch.channels_last)
+            del batch
