@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from kappa_shared import arena as arena_module
@@ -111,3 +112,27 @@ def test_what_a_process_left_that_was_killed_at_making_an_arena_is_removed(folde
     arena = open_arena(folder, 20, MIB)
     assert put(arena, 1, b"value")
     assert names(folder) == ["data-", "index", "lock"]
+
+
+@pytest.mark.parametrize("place", [1, 47, 2**20 + 63, 2**20 + 64, 2**40, 2**64 - 1])
+def test_a_place_outside_the_data_is_located_as_no_value(arena, place):
+    for key in range(4):
+        put(arena, key, b"value" * key)
+    arena._values[1] = place
+    keys = np.array([3, 1, 2, 9, 0, 1])
+    located = arena.locate_many(keys)
+    assert located.region.tolist() == [0, 0, 0, -1, 0, 0]
+    assert located.sizes().tolist() == [15, 0, 10, 0, 0, 0]
+    for row, key in enumerate(keys.tolist()):
+        start, size = located.offset.item(row), located.sizes().item(row)
+        value = arena.get(key)
+        if value is not None:
+            assert located.regions[0][start : start + size] == value
+
+
+@pytest.mark.parametrize("prefix", [bytes(16), b"\xff" * 16, b"\xff" * 8 + b"\x05" + bytes(7)])
+def test_a_value_lost_in_a_crash_is_located_as_no_value(arena, prefix):
+    put(arena, 5, b"value" * 100)
+    damage(arena, 5, prefix)
+    located = arena.locate_many(np.array([5]))
+    assert (located.region.tolist(), located.sizes().tolist()) == ([0], [0])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 
+import numpy as np
 import pytest
 
 from kappacore.caching.backends.memory import MemoryBackend, _stores
@@ -138,3 +139,21 @@ def test_the_default_limit_is_half_of_what_is_available():
     backend = MemoryBackend("sizes", 1)
     assert backend.info().capacity == pytest.approx(available_memory() / 2, rel=0.2)
     backend.close()
+
+
+def test_holes_of_what_was_replaced_are_given_back(monkeypatch):
+    monkeypatch.setattr("kappacore.caching.backends.memory._BLOCK", 10_000)
+    backend = MemoryBackend("holes", 10, max_bytes=100_000)
+    backend.put(1, [b"one"])
+    held = backend.get(1)
+    for version in range(200):
+        backend.put(2, [bytes([version]) * 1000])
+        assert sum(map(len, backend._store.blocks)) <= 40_000
+    assert (bytes(backend.get(1)), bytes(held)) == (b"one", b"one")
+    assert bytes(backend.get(2)) == bytes([199]) * 1000
+    assert backend.info().bytes == 1003
+    located = backend.locate_many(np.array([2, 3, 1]))
+    assert located.region.tolist()[1] == -1
+    assert located.sizes().tolist() == [1000, 0, 3]
+    first = np.frombuffer(located.regions[0], np.uint8).ctypes.data
+    assert ((first + located.offset[[0, 2]]) % 64 == 0).all()
