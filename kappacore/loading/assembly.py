@@ -39,13 +39,15 @@ class Made:
         ctx: Its ctx, collated; None if it was not asked for.
         mark: See :meth:`Device.finish`.
         held: What must not go before ``mark`` is reached.
+        buffers: The set of fixed buffers that it is in, if it is in such.
     """
 
     rows: Rows
     items: list[Any]
     ctx: dict[str, Any] | None
     mark: Any
-    held: Any = None
+    held: Any
+    buffers: int | None
 
 
 class Assembly:
@@ -73,19 +75,20 @@ class Assembly:
         self._lock = lock
         self._new = new
 
-    def make(self, plan: Plan, columns: Columns, ring: Ring | None, number: int) -> Made:
+    def make(self, plan: Plan, columns: Columns, ring: Ring | None) -> Made:
         """Make one batch.
 
         Args:
             plan: How it is read.
             columns: What was read sample by sample.
             ring: The buffers to use; None for new memory.
-            number: The number of the batch in this iteration.
         """
         device, names = self._device, self._reader.names
         with self._lock, device.reading():
+            number = None
             if ring is not None:
-                device.wait(ring.marks[ring.number_of(number)])
+                number = ring.advance()
+                device.wait(ring.marks[number])
             if self._reader.collate_fn is not None:
                 samples = _samples([columns.items[position] for position in range(len(names))])
                 items = [map_tensors(self._reader.collate_fn(samples), device.upload)]
@@ -95,12 +98,12 @@ class Assembly:
                         position,
                         plan,
                         columns,
-                        None if ring is None else ring.allocate(ring.number_of(number), position),
+                        None if number is None or ring is None else ring.allocate(number, position),
                     )
                     for position in range(len(names))
                 ]
             ctx = map_tensors(columns.ctx, device.upload)
-            return Made(plan.rows, items, ctx, device.finish(), (plan, columns))
+            return Made(plan.rows, items, ctx, device.finish(), (plan, columns), number)
 
     def _item(self, position: int, plan: Plan, columns: Columns, allocate: Allocate | None) -> Any:
         """Return one item of a batch; ``allocate`` returns its buffer, if that is a fixed one."""

@@ -13,6 +13,7 @@ import torch
 __all__ = ["Allocate", "Recycler", "Ring", "allocate_new"]
 
 _LARGE = 1 << 20  # bytes
+_SIZES = 8  # of which memory is kept
 
 #: (shape, dtype, device, memory format) -> memory for a column.
 Allocate = Callable[[Any, torch.dtype, torch.device, torch.memory_format], torch.Tensor]
@@ -50,7 +51,11 @@ class Recycler:
         size = math.prod(shape) * dtype.itemsize
         if device.type != "cpu" or size < _LARGE:
             return allocate_new(shape, dtype, device, memory_format)
-        free = self._free.setdefault(size, [])
+        free = self._free.get(size)
+        if free is None:
+            if len(self._free) == _SIZES:  # columns of ever other sizes: keep the latest
+                del self._free[next(iter(self._free))]
+            free = self._free[size] = []
         memory = free.pop() if free else np.empty(size, np.uint8)
         lease = memory[:]  # the tensor holds this view, and nobody else does
         weakref.finalize(lease, self._take_back, memory).atexit = False
@@ -61,8 +66,8 @@ class Recycler:
         return batch.view(tuple(shape))
 
     def _take_back(self, memory: np.ndarray[Any, Any]) -> None:
-        free = self._free[len(memory)]
-        if len(free) < self._most:
+        free = self._free.get(len(memory))
+        if free is not None and len(free) < self._most:
             free.append(memory)
 
 
@@ -78,12 +83,21 @@ class Ring:
 
     def __init__(self, number: int) -> None:
         self._sets: list[dict[int, torch.Tensor]] = [{} for _ in range(number)]
+        self._next = 0
+        #: The set of the batch that the loop has; None before the first.
+        self.taken: int | None = None
         #: For each set, the mark of its last use; see :meth:`Device.release`.
         self.marks: list[Any] = [None] * number
 
-    def number_of(self, batch: int) -> int:
-        """Return the set of a batch, counted from 0."""
-        return batch % len(self._sets)
+    def begin(self) -> None:
+        """Let an iteration begin behind the batch that the loop still has of the last one."""
+        self._next = 0 if self.taken is None else self.taken + 1
+
+    def advance(self) -> int:
+        """Return the set of the next batch."""
+        number = self._next % len(self._sets)
+        self._next = number + 1
+        return number
 
     def allocate(self, number: int, position: int) -> Allocate:
         """Return where a set has the buffer of one column."""

@@ -88,6 +88,8 @@ class Iteration:
         self.stats = stats
         self.progress = progress
         self.ended = False
+        #: Called once the iteration has ended: its buffers may be used by another one.
+        self.give_back: Callable[[], Any] = lambda: None
 
     def __iter__(self) -> Self:
         return self
@@ -95,9 +97,9 @@ class Iteration:
     def __next__(self) -> Any:
         if self.ended:
             raise StopIteration
-        if self._ring is not None and self.stats.batches:
-            last = self._ring.number_of(self.stats.batches - 1)
-            self._ring.marks[last] = self._device.release()
+        ring = self._ring
+        if ring is not None and ring.taken is not None:
+            ring.marks[ring.taken] = self._device.release()
         started = time.perf_counter()
         try:
             made = next(self._made)
@@ -113,6 +115,8 @@ class Iteration:
             if isinstance(self._made, ReadAhead):
                 self.stats.seconds_step = self._made.seconds_waited
         self._device.take(made.mark, _tensors(made.items, made.ctx))
+        if ring is not None:
+            ring.taken = made.buffers
         result = self._finished(made)
         self.stats.batches += 1
         self.stats.samples += len(made.rows)
@@ -125,6 +129,7 @@ class Iteration:
         close = getattr(self._made, "close", None)
         if close is not None:
             close()
+        self.give_back()
 
     def _finished(self, made: Made) -> Any:
         """Return a batch transformed, as the loop gets it."""

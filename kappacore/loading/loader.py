@@ -166,6 +166,7 @@ class Loader:
         self._device = open_device(device)
         self._lock = threading.Lock()
         self._memory = Recycler(self.prefetch + 2)
+        self._rings: list[Ring] = []  # of iterations that have ended
         self._whole: dict[int, torch.Tensor] | None = None
         self._epoch, self._start = 0, 0
         self._progress: Progress | None = None  # of the last iteration
@@ -244,7 +245,10 @@ class Loader:
         self.dataset.set_epoch(self._epoch)
         progress = Progress(self._epoch, self._start)
         stats = LoaderStats(self._epoch)
-        ring = Ring(self.prefetch + 1) if self.buffers == "ring" else None
+        ring = None
+        if self.buffers == "ring":
+            ring = self._rings.pop() if self._rings else Ring(self.prefetch + 1)
+            ring.begin()
         iteration = Iteration(
             self._make(self._rows(), ring),
             device=self._device,
@@ -258,6 +262,8 @@ class Loader:
             progress=progress,
             stats=stats,
         )
+        if ring is not None:
+            iteration.give_back = weakref.finalize(iteration, self._rings.append, ring)
         self._stats = [*self._stats[1 - _MOST_STATS :], stats]
         self._progress, self._last = progress, weakref.ref(iteration)
         self._iterations.add(iteration)
@@ -273,10 +279,7 @@ class Loader:
         assembly = Assembly(self._device, self._reader, resident, self._lock, self._memory.allocate)
         self._planner = Planner(self._reader, resident)
         read = self._read(map(self._planner.plan, batches))
-        return (
-            assembly.make(plan, columns, ring, number)
-            for number, (plan, columns) in enumerate(read)
-        )
+        return (assembly.make(plan, columns, ring) for plan, columns in read)
 
     def _read(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Columns]]:
         """Return each batch with what was read of it sample by sample."""
@@ -467,6 +470,7 @@ class Loader:
         for iteration in list(self._iterations):
             iteration.close()
         self._whole = None
+        self._rings.clear()
         self._device.close()
         self._closed = True
 

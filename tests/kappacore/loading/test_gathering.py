@@ -12,6 +12,7 @@ import torch
 import kappacore
 from kappacore.errors import NotUniformError
 from kappacore.loading import Jagged
+from kappacore.loading.buffers import Recycler
 from support.loading import Photos, equal, expected
 
 BACKENDS = ["memory", "shared"]
@@ -254,3 +255,11 @@ def test_converted_batches_use_memory_again_too():
             assert torch.equal(batch, plain)
             assert batch.is_contiguous(memory_format=torch.channels_last)
             del batch
+
+
+def test_memory_of_ever_other_sizes_is_not_kept():
+    recycler = Recycler(4)
+    for number in range(40):
+        shape = (1 << 20, 1 + number)
+        recycler.allocate(shape, torch.uint8, torch.device("cpu"), torch.contiguous_format)
+    assert len(recycler._free) == 8

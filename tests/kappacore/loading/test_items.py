@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -193,3 +195,19 @@ def test_two_iterations_have_rings_of_their_own():
     for one, other in zip(loader, loader, strict=True):
         assert one.data_ptr() != other.data_ptr()
         assert torch.equal(one, other)
+
+
+def test_the_next_iteration_has_the_same_ring_behind_the_batch_that_is_still_held():
+    loader = kappacore.Loader(Photos(40), "index", 4, buffers="ring", prefetch=2)
+    addresses = set()
+    for left in (5, 10, 3, 10):
+        for number, batch in enumerate(loader, 1):
+            addresses.add(batch.data_ptr())
+            if number == left:
+                break
+        copy = batch.clone()
+        iterator = iter(loader)  # reads ahead at once
+        time.sleep(0.05)
+        assert torch.equal(batch, copy)
+        del iterator
+    assert len(addresses) == 3
