@@ -82,13 +82,14 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.redis
 	$(BIN)/python -m benchmarks.imagefolder
 	$(BIN)/python -m benchmarks.wrappers
+	$(BIN)/python -m benchmarks.loader --small
 	$(BIN)/python -m benchmarks.staging --small
 
 # One resolution for every Python that is supported; lines that hold for some say so.
 UV := .venv-lock/bin/uv
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.10 --no-annotate --all-extras \
 	--custom-compile-command "make lock" \
-	$(foreach name,kappacore kappa-imagefolder kappa-redis kappa-shared,--no-emit-package $(name)) \
+	$(foreach name,kappacore kappa-cuda kappa-imagefolder kappa-redis kappa-shared,--no-emit-package $(name)) \
 	$(METADATA)
 
 lock: $(UV)

@@ -3,6 +3,7 @@
 from . import caching as caching
 from . import datasets as datasets
 from . import errors as errors
+from . import loading as loading
 from . import plugin_api as plugin_api
 from . import plugins as plugins
 from . import staging as staging
@@ -23,6 +24,7 @@ from .datasets.stack import iter_wrappers as iter_wrappers
 from .datasets.subset import KDSubset as KDSubset
 from .errors import KappaError as KappaError
 from .errors import UseModeWrapperError as UseModeWrapperError
+from .loading.loader import Loader as Loader
 from .plugins.api import backend as backend
 from .plugins.api import register_cache_backend as register_cache_backend
 from .plugins.api import register_source as register_source

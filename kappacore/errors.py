@@ -164,6 +164,25 @@ class StorageError(KappaError, OSError):
     """A file or folder of a cache cannot be created, opened or trusted."""
 
 
+# ---- loading
+
+
+class LoadingError(KappaError, RuntimeError):
+    """A batch cannot be made of the samples, or a transform returned something else."""
+
+
+class LoaderStateError(KappaError, ValueError):
+    """The state of a Loader is that of another dataset, seed or order."""
+
+
+class LoaderClosedError(KappaError, ValueError):
+    """A Loader was used after ``close()``."""
+
+
+class DeviceUnavailableError(KappaError, RuntimeError):
+    """This machine has no such device."""
+
+
 # ---- staging
 
 

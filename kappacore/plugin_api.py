@@ -2,9 +2,10 @@
 
 | | |
 |---|---|
-| what a plugin provides | `hookimpl`, `CacheBackendSpec`, `WrapperSpec`, `SourceSpec`; `lazy_names` |
+| what a plugin provides | `hookimpl`, `CacheBackendSpec`, `WrapperSpec`, `SourceSpec`, `DeviceSpec`; `lazy_names` |
 | a cache backend | `CacheBackend`, `BackendInfo`, `Buffer`, `Scope`; `dataset_of`, `count_ranks` |
 | a source or a wrapper | `KDDataset`, `KDWrapper`, `Item`, `Ctx`, `find_item` |
+| a device | `Device`; `BatchLocation`, `Layout` |
 | folders of one user | `user_folder`, `make_base`, `open_private`, `list_folder` |
 | locks between processes | `locked`, `own_lock`, `flock`, `LockFile`, `open_lock`, `keep_from_children` |
 | claims, and who has them | `ClaimWords`, `Load`; `Claimant`, `ProcessId`, `own_id`, `host_name`, `command_of` |

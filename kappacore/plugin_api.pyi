@@ -15,6 +15,7 @@ from .datasets.indexing import check_index as check_index
 from .datasets.items import Ctx as Ctx
 from .datasets.items import Item as Item
 from .datasets.items import find_item as find_item
+from .loading.devices.base import Device as Device
 from .locations import BatchLocation as BatchLocation
 from .locations import Layout as Layout
 from .machine.claims import ClaimWords as ClaimWords
@@ -47,6 +48,7 @@ from .machine.system import boot_id as boot_id
 from .machine.system import check_file_limit as check_file_limit
 from .plugins.hookspecs import hookimpl as hookimpl
 from .plugins.specs import CacheBackendSpec as CacheBackendSpec
+from .plugins.specs import DeviceSpec as DeviceSpec
 from .plugins.specs import PluginSpec as PluginSpec
 from .plugins.specs import Scope as Scope
 from .plugins.specs import SourceSpec as SourceSpec

@@ -359,6 +359,21 @@ class CacheWrapper(KDWrapper):
         chosen = self._caches if item is None else {item: self._caches[item]}
         return sum((tier_stats(cache, tier) for cache, _ in chosen.values()), CacheStats())
 
+    def can_be_looked_up(self, *, proved: bool) -> bool:
+        """Return whether a look at the cached items reads no sample of the source but a few.
+
+        An empty cache reads some at the first look, to compare them. Where workers load samples,
+        that is their affair: files that a source opens at its first read stay closed here.
+
+        Args:
+            proved: Whether a worker has looked before, of which all who share the cache know.
+        """
+        return all(
+            (proved and cache.scope != "process")
+            or all(info is not None and info.entries >= cache.length for info in cache.infos()[:1])
+            for cache, _ in self._caches.values()
+        )
+
     def clear(self) -> None:
         """Remove all cached samples, for everybody who uses the namespace."""
         for cache, _ in self._caches.values():
@@ -401,6 +416,7 @@ class _CachedItem(Item):
         self.cache = cache
         self.load = ItemLoad(dataset, name, item, raw)
         self.has_raw = raw
+        self.raw_format = item.raw_format if raw else None
         self.reads_samples = item.reads_samples
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:

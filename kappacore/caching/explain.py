@@ -76,13 +76,13 @@ def _relatives(cache: SampleCache) -> list[str]:
 
 
 def explain(target: Any) -> str:
-    """Return the stack of a dataset or DataLoader, one part a line, and what limits its epoch.
+    """Return the stack of a dataset or loader, one part a line, and what limits its epoch.
 
     A few samples are read through shallow copies of the whole stack for this. They are not counted
     (nor is what other threads of this process read meanwhile), and random states are restored.
 
     Args:
-        target: A dataset, a ``ModeWrapper`` or a ``DataLoader``.
+        target: A dataset, a ``ModeWrapper``, a ``DataLoader`` or a ``Loader``.
 
     Returns:
         The parts from the outermost to the source; for each cache how full it is and of what
@@ -100,7 +100,8 @@ def explain(target: Any) -> str:
         lines.append("  " * depth + _describe(part))
         batches += _how_batches_are_read(part)
         if callable(getattr(type(part), "explain", None)):
-            caches += part._kd_caches()
+            if callable(getattr(type(part), "_kd_caches", None)):
+                caches += part._kd_caches()
             lines += ["  " * (depth + 1) + line for line in part.explain().splitlines()]
     workers = getattr(target, "num_workers", None)
     top = target if workers is None else target.dataset

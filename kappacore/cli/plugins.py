@@ -24,10 +24,10 @@ def add_plugins(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     """Add the parser of ``kappacore plugins``."""
     parser = subparsers.add_parser(
         "plugins",
-        help="list the cache backends, wrappers and sources that can be chosen by name",
+        help="list the cache backends, wrappers, sources and devices that can be chosen by name",
         description=(
-            "List the cache backends, wrappers and sources that can be chosen by name, and the "
-            "plugins that cannot be used, with the reason."
+            "List the cache backends, wrappers, sources and devices that can be chosen by name, "
+            "and the plugins that cannot be used, with the reason."
         ),
     )
     parser.add_argument("--json", action="store_true", help="print a JSON list")

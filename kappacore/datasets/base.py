@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import types
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -70,6 +71,11 @@ class KDDataset(StackPart, Dataset[Any]):
     #: Whether the fingerprint changes whenever the content does, so that caches need not compare
     #: samples. Of the class that declares it alone: a subclass declares it again, or is compared.
     fingerprint_is_content: ClassVar[bool] = False
+
+    #: What the stored form of an item is (``getraw_<item>``): ``{"x": "jpeg"}`` says that all are
+    #: plain JPEGs, of which ``decode_<item>`` returns the RGB pixels, so that a device may decode
+    #: them. As with fingerprints, a class that defines a form of the item declares it anew.
+    raw_formats: Mapping[str, str] = types.MappingProxyType({})
 
     _is_random = False
 

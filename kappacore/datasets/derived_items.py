@@ -72,6 +72,7 @@ class PickedItem(Item):
     def __init__(self, inner: Item):
         self._inner = inner
         self.has_raw = inner.has_raw
+        self.raw_format = inner.raw_format
         self.reads_samples = inner.reads_samples
         self.fingerprint_is_content = inner.fingerprint_is_content
 
@@ -161,6 +162,8 @@ class ConcatItem(Item):
         self._starts = np.concatenate([[0], ends[:-1]])
         self._locates = True
         self.has_raw = all(item.has_raw for item in items)
+        formats = {item.raw_format for item in items}
+        self.raw_format = formats.pop() if len(formats) == 1 else None
         self.reads_samples = any(item.reads_samples for item in items)
         self.fingerprint_is_content = all(item.fingerprint_is_content for item in items)
 

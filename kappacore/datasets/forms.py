@@ -39,9 +39,17 @@ class ClassItem(Item):
         name: The item's name.
         forms: The bound methods by form.
         identified: Whether the dataset's ``fingerprint`` covers these forms.
+        declared: Whether its ``raw_formats`` does.
     """
 
-    def __init__(self, dataset: Any, name: str, forms: dict[str, _Method], identified: bool):
+    def __init__(
+        self,
+        dataset: Any,
+        name: str,
+        forms: dict[str, _Method],
+        identified: bool,
+        declared: bool = False,
+    ):
         self.dataset = dataset
         self.name = name
         self._getitem, self._getitems, self._getall, self._getraw, self._decode, self._getbatch = (
@@ -52,6 +60,7 @@ class ClassItem(Item):
         self._getitems_ctx = takes_ctx(self._getitems, "ctxs")
         self._decode_ctx = takes_ctx(self._decode)
         self._identified = identified
+        self._declared = declared
         self.fingerprint_is_content = identified and fingerprint_is_content(dataset)
         self._column: Any = None
         self._stacked_column: Stacked | None = None
@@ -146,6 +155,11 @@ class ClassItem(Item):
             raise UnknownItemError(f"{self._form('decode')} is not defined.")
         return self._decode(raw, ctx=ctx) if self._decode_ctx else self._decode(raw)
 
+    @property
+    def raw_format(self) -> str | None:  # type: ignore[override]
+        """What the stored form is, if that was declared for these very forms."""
+        return self.dataset.raw_formats.get(self.name) if self._declared and self.has_raw else None
+
     def fingerprint(self, raw: bool = False) -> str | None:
         """Return the dataset's fingerprint if it was defined for these very forms, else None."""
         known: str | None = None
@@ -211,7 +225,8 @@ def own_item(dataset: Any, name: str) -> ClassItem | None:
     if not _gives_values(forms):
         raise InvalidItemError(_incomplete(dataset, name, depth, forms))
     identified = any("fingerprint" in scope for scope in scopes[: depth + 1])
-    return ClassItem(dataset, name, forms, identified)
+    declared = any("raw_formats" in scope for scope in scopes[: depth + 1])
+    return ClassItem(dataset, name, forms, identified, declared)
 
 
 def fingerprint_is_content(dataset: Any) -> bool:

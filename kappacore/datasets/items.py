@@ -49,6 +49,9 @@ class Item(ABC):
     #: True if the item has a raw form (``getraw_<item>``), which ``decode`` turns into the value.
     has_raw: bool = False
 
+    #: What the stored form is, if its class declares it; see :attr:`KDDataset.raw_formats`.
+    raw_format: str | None = None
+
     #: True if reading a value means reading the whole sample that it is part of.
     reads_samples: bool = False
 

@@ -1,8 +1,10 @@
 from .api import backend as backend
 from .api import register_cache_backend as register_cache_backend
+from .api import register_device as register_device
 from .api import register_source as register_source
 from .api import register_wrapper as register_wrapper
 from .api import unregister_cache_backend as unregister_cache_backend
+from .api import unregister_device as unregister_device
 from .api import unregister_source as unregister_source
 from .api import unregister_wrapper as unregister_wrapper
 from .composing import build as build

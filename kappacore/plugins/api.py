@@ -109,6 +109,23 @@ def register_source(name: str, target: Any = None, *, override: bool = False) ->
     return register("source", name, target, override=override)
 
 
+@overload
+def register_device(
+    name: str, target: None = None, *, override: bool = False
+) -> Callable[[T], T]: ...
+@overload
+def register_device(name: str, target: T, *, override: bool = False) -> T: ...
+def register_device(name: str, target: Any = None, *, override: bool = False) -> Any:
+    """Register a device in this program; see :func:`register_cache_backend`.
+
+    Args:
+        name: How it is chosen: ``Loader(device="name:1")``.
+        target: A :class:`kappacore.plugin_api.Device` class, or ``"package.module:attribute"``.
+        override: Replace a plugin that has the name already.
+    """
+    return register("device", name, target, override=override)
+
+
 def unregister_cache_backend(name: str) -> None:
     """Remove a backend registered in code; raise UnknownPluginError if there is none."""
     unregister("backend", name)
@@ -122,3 +139,8 @@ def unregister_wrapper(name: str) -> None:
 def unregister_source(name: str) -> None:
     """Remove a source registered in code; raise UnknownPluginError if there is none."""
     unregister("source", name)
+
+
+def unregister_device(name: str) -> None:
+    """Remove a device registered in code; raise UnknownPluginError if there is none."""
+    unregister("device", name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import kappacore
 from kappacore._lazy import stub_names
 from kappacore.plugins.hookspecs import hookimpl
-from kappacore.plugins.specs import CacheBackendSpec, WrapperSpec
+from kappacore.plugins.specs import CacheBackendSpec, DeviceSpec, WrapperSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +44,17 @@ def kappacore_wrappers() -> Iterator[WrapperSpec]:
                 api=1,
                 summary=_summary(module, class_name),
             )
+
+
+@hookimpl
+def kappacore_devices() -> Iterator[DeviceSpec]:
+    """Return the device that every machine has."""
+    yield DeviceSpec(
+        name="cpu",
+        target="kappacore.loading.devices.cpu:CPU",
+        api=1,
+        summary="The memory of this process.",
+    )
 
 
 def _summary(module: str, class_name: str) -> str:

@@ -14,7 +14,14 @@ import kappacore
 from kappacore.errors import BrokenPluginError
 from kappacore.plugins import builtin, hookspecs
 from kappacore.plugins.info import PluginInfo, normalize
-from kappacore.plugins.specs import API, CacheBackendSpec, PluginSpec, SourceSpec, WrapperSpec
+from kappacore.plugins.specs import (
+    API,
+    CacheBackendSpec,
+    DeviceSpec,
+    PluginSpec,
+    SourceSpec,
+    WrapperSpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +35,7 @@ HOOKS: dict[str, type[PluginSpec]] = {
     "kappacore_cache_backends": CacheBackendSpec,
     "kappacore_wrappers": WrapperSpec,
     "kappacore_sources": SourceSpec,
+    "kappacore_devices": DeviceSpec,
 }
 
 

@@ -22,7 +22,12 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kappacore.plugins.specs import CacheBackendSpec, SourceSpec, WrapperSpec
+    from kappacore.plugins.specs import (
+        CacheBackendSpec,
+        DeviceSpec,
+        SourceSpec,
+        WrapperSpec,
+    )
 
 hookspec = pluggy.HookspecMarker("kappacore")
 hookimpl = pluggy.HookimplMarker("kappacore")
@@ -41,3 +46,8 @@ def kappacore_wrappers() -> Iterable[WrapperSpec]:  # type: ignore[empty-body]
 @hookspec
 def kappacore_sources() -> Iterable[SourceSpec]:  # type: ignore[empty-body]
     """Return the source datasets that this distribution provides."""
+
+
+@hookspec
+def kappacore_devices() -> Iterable[DeviceSpec]:  # type: ignore[empty-body]
+    """Return the devices to which this distribution brings batches."""

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 #: Kind -> its name in messages.
-KINDS = {"backend": "cache backend", "wrapper": "wrapper", "source": "source"}
+KINDS = {
+    "backend": "cache backend",
+    "wrapper": "wrapper",
+    "source": "source",
+    "device": "device",
+}
 
 Status = Literal["ok", "broken", "blocked", "conflict", "incompatible"]
 
@@ -17,7 +22,7 @@ class PluginInfo:
     """One plugin that can be chosen by name, or one distribution that could not be loaded.
 
     Attributes:
-        kind: ``"backend"``, ``"wrapper"`` or ``"source"``; empty if loading failed earlier.
+        kind: one of `KINDS`; empty if loading failed earlier.
         name: The name it is chosen by; that of the entry point if ``kind`` is empty.
         target: ``"package.module:attribute"``.
         distribution: The distribution that provides it; empty if it was registered in code.

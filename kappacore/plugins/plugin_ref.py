@@ -30,7 +30,7 @@ class PluginRef:
     An object registered in code is used directly in this process and imported by name in others.
 
     Args:
-        kind: ``"backend"``, ``"wrapper"`` or ``"source"``.
+        kind: One of `KINDS`.
         name: The name it was chosen by, without the distribution.
         target: ``"package.module:attribute"``.
         options: The keyword arguments for the target.

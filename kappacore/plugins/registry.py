@@ -42,6 +42,7 @@ PUBLISHED: dict[str, dict[str, str]] = {
     },
     "wrapper": {},
     "source": {"imagefolder": "kappa-imagefolder"},
+    "device": {"cuda": "kappa-cuda"},
 }
 
 
@@ -84,7 +85,7 @@ def available(kind: str) -> dict[str, PluginInfo]:
     """Return the plugins of a kind that can be chosen, by name and alias; import no target.
 
     Args:
-        kind: ``"backend"``, ``"wrapper"`` or ``"source"``.
+        kind: One of `KINDS`.
     """
     check_kind(kind)
     of_kind = [info for info in installed() if info.kind == kind]
@@ -116,7 +117,7 @@ def find(kind: str, choice: str) -> PluginInfo:
     """Return the plugin that ``choice`` names.
 
     Args:
-        kind: ``"backend"``, ``"wrapper"`` or ``"source"``.
+        kind: One of `KINDS`.
         choice: A name, an alias, or ``"distribution:name"``.
 
     Raises:
@@ -168,7 +169,7 @@ def as_ref(kind: str, choice: Any, options: Mapping[str, Any] | None = None) -> 
     """Return a PluginRef for any way of choosing a plugin.
 
     Args:
-        kind: ``"backend"``, ``"wrapper"`` or ``"source"``.
+        kind: One of `KINDS`.
         choice: A name, a :class:`PluginRef`, or ``{"use": name, **options}``.
         options: Further options.
 

@@ -1,4 +1,4 @@
-"""Specs: a small, checked description of each backend, wrapper and source of a plugin.
+"""Specs: a small, checked description of each part of a plugin that is chosen by name.
 
 A spec names its target by a string, ``"package.module:attribute"``, so listing plugins imports
 none of them. This module imports only the standard library.
@@ -137,3 +137,13 @@ class SourceSpec(PluginSpec):
     """A source dataset: a callable ``(**options)`` that returns a dataset."""
 
     kind = "source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSpec(PluginSpec):
+    """A device: a subclass of :class:`kappacore.plugin_api.Device`.
+
+    Its name is that of the device in torch: ``Loader(device="cuda:1")`` opens ``"cuda"``.
+    """
+
+    kind = "device"

@@ -6,7 +6,18 @@ A cache backend, with everything that users may rely on::
 
     class TestAcme(CacheBackendSuite):
         backend = "acme"
+
+A device to which a Loader brings batches::
+
+    from kappacore.testing import DeviceSuite
+
+    class TestAcme(DeviceSuite):
+        device = "acme"
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import MissingDependencyError
 
@@ -18,8 +29,20 @@ except ImportError as error:
     ) from error
 
 # Before it is imported, so that failures show the values that were compared.
-pytest.register_assert_rewrite("kappacore.testing.caching")
+pytest.register_assert_rewrite("kappacore.testing.caching", "kappacore.testing.devices")
 
 from kappacore.testing.caching.suite import CacheBackendSuite  # noqa: E402
 
-__all__ = ["CacheBackendSuite"]
+if TYPE_CHECKING:
+    from kappacore.testing.devices import DeviceSuite
+
+__all__ = ["CacheBackendSuite", "DeviceSuite"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the suite of devices on first use: unlike backends, devices need torch."""
+    if name != "DeviceSuite":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kappacore.testing.devices import DeviceSuite
+
+    return DeviceSuite

@@ -27,6 +27,7 @@ TARGETS = [
 PUBLIC = [
     "kappacore",
     "kappacore.caching",
+    "kappacore.loading",
     "kappacore.plugin_api",
     "kappacore.plugins",
     "kappacore.staging",

@@ -19,6 +19,7 @@ _UNREGISTER = {
     "backend": plugins.unregister_cache_backend,
     "wrapper": plugins.unregister_wrapper,
     "source": plugins.unregister_source,
+    "device": plugins.unregister_device,
 }
 
 

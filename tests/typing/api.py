@@ -26,6 +26,19 @@ def datasets() -> None:
     print(length, samples[0])
 
 
+def loaders(state: dict[str, Any]) -> None:
+    def flip(batch: kappacore.loading.Batch, draw: kappacore.loading.Draw) -> Any:
+        flipped = draw.rand() < 0.5
+        return batch.replace(x=batch["x"] * flipped)
+
+    with kappacore.Loader(Squares(), "x index", 4, shuffle=True, transform=flip) as loader:
+        loader.load_state_dict(state)
+        for x, index in loader:
+            print(x, index)
+        waited: float = loader.stats()[-1].seconds_data
+        print(waited)
+
+
 def wrappers() -> None:
     train, rest = kappacore.train_test_split(Squares(), 0.8, stratified=True, seed=0, label="x")
     chosen = kappacore.ClassFilterWrapper(train, valid_classes=[0, "cat"])

@@ -293,6 +293,18 @@ class ImageFolder(ImagesAndClasses):
         """Read the bytes of one image; None where ``loader`` is not one of this package."""
         return None if self._file_loader is None else self._read
 
+    @property
+    def raw_formats(self) -> dict[str, str]:  # type: ignore[override]
+        """``{"x": "jpeg"}`` where all files are JPEGs by their names, and decoding is all."""
+        loader = self._file_loader
+        plain = loader is not None and loader.kind in ("pil", "numpy")
+        if loader is None or not plain or self.transform is not None or loader.exif:
+            return {}
+        if loader.size_hint is not None or self._on_error is not None:
+            return {}
+        files = all(path.lower().endswith((".jpg", ".jpeg")) for path in self._paths)
+        return {"x": "jpeg"} if files else {}
+
     def decode_x(self, raw: bytes, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
         """Turn the bytes of an image file into ``x``."""
         if not len(raw):

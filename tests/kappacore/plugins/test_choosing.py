@@ -27,6 +27,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
         ("backend", "shared", "kappa-shared"),
         ("backend", "shared-dict", "kappa-shared"),
         ("source", "imagefolder", "kappa-imagefolder"),
+        ("device", "cuda", "kappa-cuda"),
     ],
 )
 def test_a_published_plugin_that_is_not_installed_says_what_to_install(

@@ -29,7 +29,11 @@ def test_the_core_registers_its_own_through_the_same_hooks():
         multi_view one_hot oversampling percent_filter remap_classes repeat
         shuffle sort_by_class subset transform
     """
-    assert set(found) == {("backend", "memory"), *(("wrapper", name) for name in wrappers.split())}
+    assert set(found) == {
+        ("backend", "memory"),
+        ("device", "cpu"),
+        *(("wrapper", name) for name in wrappers.split()),
+    }
     assert {info.version for info in found.values()} == {kappacore.__version__}
     assert found["backend", "memory"].scope == "process"
 

@@ -1,0 +1,279 @@
+"""Batches from a hot cache through `kappacore.Loader`, beside others, in one run.
+
+The DataLoaders read the same cache. The limit is `index_select` from one big tensor into
+one buffer. Peers that are
+not installed are left out. Where there is a GPU, batches go there; `--small` tries it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+import kappacore
+from benchmarks._timing import best_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+WORKERS = [2, *([14] if (os.cpu_count() or 1) >= 14 else [])]
+
+
+class Images(kappacore.KDDataset):
+    """Random images, labels, and boxes of different numbers."""
+
+    def __init__(self, length: int, size: int) -> None:
+        self.data = torch.randint(0, 256, (length, size, size, 3), dtype=torch.uint8).numpy()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def getitem_x(self, idx: int) -> np.ndarray[Any, Any]:
+        image: np.ndarray[Any, Any] = self.data[idx]
+        return image
+
+    def getitem_boxes(self, idx: int) -> np.ndarray[Any, Any]:
+        return np.full((1 + idx % 20, 4), idx, np.float32)
+
+    def getall_class(self) -> np.ndarray[Any, Any]:
+        return np.arange(len(self))
+
+
+def drain(loader: Iterable[Any], device: str) -> None:
+    for batch in loader:
+        if device != "cpu" and torch.is_tensor(batch) and not batch.is_cuda:
+            batch.to(device, non_blocking=True)
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def through_dataloader(
+    dataset: Dataset[Any], batch_size: int, workers: int, device: str, collate: Any = None
+) -> Callable[[], None]:
+    """Return an epoch of a DataLoader that keeps its workers, which have started."""
+    gc.collect()  # a forked worker that finds another loader's workers complains of them
+    loader = DataLoader(
+        dataset,
+        batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device != "cpu",
+        collate_fn=collate,
+    )
+    epoch = partial(drain, loader, device)
+    epoch()
+    return epoch
+
+
+def stocaching(source: Images) -> Dataset[Any] | None:
+    """Return the source behind stocaching's cache; None if it is not installed."""
+    try:
+        from benchmarks._shared_peers import Stocaching
+
+        class Peer(Stocaching):
+            def __init__(self) -> None:
+                from stocaching import SharedCache
+
+                self.source = source  # type: ignore[assignment]
+                shape = source.data.shape
+                self.cache = SharedCache(
+                    size_limit_gib=64, dataset_len=shape[0], data_dims=shape[1:], dtype=torch.uint8
+                )
+
+            def __getitem__(self, idx: int) -> torch.Tensor:
+                sample: torch.Tensor | None = self.cache.get_slot(idx)
+                if sample is None:
+                    sample = torch.from_numpy(source.data[idx])
+                    self.cache.set_slot(idx, sample)
+                return sample
+
+        return Peer()
+    except ImportError as error:
+        print(f"stocaching is left out: {error}")
+        return None
+
+
+def limit(source: Images, batch_size: int, device: str) -> Callable[[], None]:
+    """Return an epoch of ``index_select`` from one tensor, copied to the device."""
+    whole = torch.from_numpy(source.data)
+    shape, pinned = (batch_size, *whole.shape[1:]), device != "cpu"
+    buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+
+    def epoch() -> None:
+        order = torch.randperm(len(whole))
+        for first in range(0, len(whole), batch_size):
+            rows = order[first : first + batch_size]
+            out = buffer[: len(rows)]
+            torch.index_select(whole, 0, rows, out=out)
+            if pinned:
+                out.to(device)
+        if pinned:
+            torch.cuda.synchronize()
+
+    return epoch
+
+
+def report(title: str, samples: int, seconds: dict[str, float]) -> None:
+    """Print samples/s of each; ratios against the best DataLoader, and of the limit."""
+    print(f"\n{title}")
+    loaders = [value for name, value in seconds.items() if name.startswith("DataLoader")]
+    for name, value in seconds.items():
+        ratio = f"{min(loaders) / value:8.2f}x the best DataLoader" if loaders else ""
+        of_limit = f"{seconds['limit'] / value:8.2f} of the limit" if "limit" in seconds else ""
+        print(f"  {name:34}{samples / value:14,.0f} samples/s{ratio}{of_limit}")
+
+
+def images(ds: Any, source: Images, batch_size: int, rounds: int, device: str) -> None:
+    mode = kappacore.ModeWrapper(ds, "x")
+    with kappacore.Loader(ds, "x", batch_size, shuffle=True, device=device) as loader:
+        epochs: dict[str, Callable[[], None]] = {"Loader": partial(drain, loader, device)}
+        for workers in WORKERS:
+            name = f"DataLoader, {workers} workers"
+            epochs[name] = through_dataloader(mode, batch_size, workers, device)
+        peer = stocaching(source)
+        if peer is not None:
+            for workers in WORKERS:
+                name = f"DataLoader, {workers} workers, stocaching"
+                epochs[name] = through_dataloader(peer, batch_size, workers, device)
+        epochs["limit"] = limit(source, batch_size, device)
+        size = source.data.shape[1]
+        report(
+            f"{len(ds)} images of {size}x{size}x3 uint8 in batches of {batch_size}, {device}",
+            len(ds),
+            best_of(epochs, rounds),
+        )
+        print("  " + "\n  ".join(loader.explain().splitlines()))
+
+
+def boxes(ds: Any, batch_size: int, rounds: int, device: str) -> None:
+    def jagged(samples: list[np.ndarray[Any, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+        lengths = torch.tensor([len(sample) for sample in samples])
+        return torch.from_numpy(np.concatenate(samples)), lengths.cumsum(0)
+
+    mode = kappacore.ModeWrapper(ds, "boxes")
+    items = {"boxes": {"ragged": "jagged"}}
+    with kappacore.Loader(
+        ds, "boxes", batch_size, shuffle=True, device=device, items=items
+    ) as loader:
+        epochs: dict[str, Callable[[], None]] = {"Loader": partial(drain, loader, device)}
+        for workers in WORKERS:
+            name = f"DataLoader, {workers} workers"
+            epochs[name] = through_dataloader(mode, batch_size, workers, device, jagged)
+        title = f"{len(ds)} samples of 1 to 20 boxes in batches of {batch_size}, {device}"
+        report(title, len(ds), best_of(epochs, rounds))
+
+
+def overhead(ds: Any, rounds: int, device: str) -> None:
+    """Print the time of a batch of one small value, read ahead or not."""
+    for ahead in (0, 2):
+        with kappacore.Loader(ds, "x", 1, device=device, prefetch=ahead) as loader:
+            seconds = best_of({"": partial(drain, loader, device)}, rounds)[""]
+        print(f"  per-batch overhead, prefetch={ahead}: {1e6 * seconds / len(ds):.0f} µs")
+
+
+def filling(rounds: int, delay: float) -> None:
+    """Compare an epoch that fills a cache with the same through torch's DataLoader."""
+
+    class Slow(Images):
+        def getitem_x(self, idx: int) -> np.ndarray[Any, Any]:
+            time.sleep(delay)
+            return super().getitem_x(idx)
+
+    source = Slow(512, 64)
+
+    def loader(ds: Any) -> Iterable[Any]:
+        return kappacore.Loader(ds, "x", 32, workers=2)
+
+    def dataloader(ds: Any) -> Iterable[Any]:
+        return DataLoader(kappacore.ModeWrapper(ds, "x"), 32, num_workers=2)
+
+    fill = {"Loader, 2 workers": loader, "DataLoader, 2 workers": dataloader}
+    seconds = dict.fromkeys(fill, float("inf"))
+    for number in range(rounds):
+        for name, make in fill.items():
+            gc.collect()
+            with kappacore.CacheWrapper(source, "shared", namespace=f"fill-{number}") as ds:
+                epoch = make(ds)
+                started = time.perf_counter()
+                drain(epoch, "cpu")
+                seconds[name] = min(seconds[name], time.perf_counter() - started)
+    report(f"An epoch that fills a cache: 512 images, {delay * 1e3:.0f} ms each", 512, seconds)
+
+
+def jpegs(rounds: int, number: int) -> None:
+    """JPEGs decoded by the GPU, beside torchvision's own loader."""
+    try:
+        from torchvision.datasets import ImageFolder
+        from torchvision.io import decode_image
+    except ImportError as error:
+        print(f"\ntorchvision is left out: {error}")
+        return
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "a").mkdir()
+        for idx in range(number):
+            coarse = np.random.default_rng(idx).integers(0, 256, (20, 25, 3), dtype=np.uint8)
+            image = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
+            image.save(Path(folder, "a", f"{idx:05}.jpg"), quality=90)
+        ds = kappacore.load_dataset("imagefolder", root=folder)
+        ds = kappacore.wrap(ds, "cache", items="x", backend="shared")
+        ds.prefill(progress=False)
+        items = {"x": {"decode": "device", "crop": (224, 224)}}
+
+        def cropped(path: str) -> torch.Tensor:
+            image: torch.Tensor = decode_image(path)
+            return image[:, 75:299, 138:362]
+
+        peer = ImageFolder(folder, loader=cropped)
+        with kappacore.Loader(ds, "x", 256, shuffle=True, device="cuda", items=items) as loader:
+            epochs: dict[str, Callable[[], None]] = {
+                "Loader, decode='device'": partial(drain, loader, "cuda")
+            }
+            for workers in WORKERS:
+                name = f"DataLoader, {workers} workers, torchvision"
+                epochs[name] = through_dataloader(peer, 256, workers, "cuda")
+            title = f"{number} JPEGs of 500x375, cropped to 224x224"
+            report(title, number, best_of(epochs, rounds))
+        ds.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--small", action="store_true", help="try it out: few samples")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    rounds, device = (2 if arguments.small else arguments.rounds), arguments.device
+    torch.set_num_threads(1)
+    many = device != "cpu"
+    counts = {256: 8192 if many else 2048, 32: 131_072 if many else 16_384}
+    for size, batch_size in [(256, 256), (32, 512), *([(32, 256)] if many else [])]:
+        number = 512 if arguments.small else counts[size]
+        source = Images(number, size)
+        with kappacore.CacheWrapper(
+            source, "shared", items="x boxes", namespace=f"{size}-{batch_size}"
+        ) as ds:
+            ds.prefill(progress=False)
+            images(ds, source, batch_size, rounds, device)
+            if size == 32:
+                boxes(ds, batch_size, rounds, device)
+                overhead(kappacore.KDSubset(ds, range(500)), rounds, device)
+    filling(1 if arguments.small else 3, 0.001)
+    if many:
+        jpegs(rounds, 256 if arguments.small else 4096)
+
+
+if __name__ == "__main__":
+    main()

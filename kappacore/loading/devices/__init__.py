@@ -1,0 +1,1 @@
+"""Where batches go: the interface of devices, the CPU, and opening one by name."""

@@ -1,0 +1,109 @@
+"""The Loader in trainers that run several ranks: each sample exactly once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SAMPLES = """
+import json, os, sys
+import torch
+import kappacore
+
+def loader(**options):
+    samples = [(torch.tensor([float(k)]), k) for k in range(50)]
+    ds = kappacore.as_kd(samples, items=("x", "class"))
+    return kappacore.Loader(ds, "x class", 4, **options)
+
+def write(rank, **found):
+    with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
+        json.dump(found, file)
+"""
+
+ACCELERATE = (
+    SAMPLES
+    + """
+from accelerate import Accelerator
+
+accelerator = Accelerator(cpu=True)
+train, evaluation = accelerator.prepare(loader(shuffle=True), loader(pad=False))
+write(
+    accelerator.process_index,
+    train=[batch["class"].tolist() for batch in train],
+    evaluation=[batch["class"].tolist() for batch in evaluation],
+)
+accelerator.end_training()
+"""
+)
+
+LIGHTNING = (
+    SAMPLES
+    + """
+import lightning
+
+class Model(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen = {"train": [], "evaluation": []}
+
+    def training_step(self, batch, number):
+        self.seen["train"].append(batch["class"].tolist())
+        return self.layer(batch["x"]).sum()
+
+    def validation_step(self, batch, number):
+        self.seen["evaluation"].append(batch["class"].tolist())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 1e-6)
+
+if __name__ == "__main__":
+    model = Model()
+    trainer = lightning.Trainer(
+        accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, num_sanity_val_steps=0,
+        default_root_dir=sys.argv[1],
+    )
+    trainer.fit(model, loader(shuffle=True), loader(pad=False))
+    write(trainer.global_rank, **model.seen)
+"""
+)
+
+
+def check(folder):
+    ranks = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(2)]
+    for name in ("train", "evaluation"):
+        found = [idx for rank in ranks for batch in rank[name] for idx in batch]
+        assert sorted(found) == [*range(50)], name
+        assert all(rank[name] for rank in ranks)
+
+
+def run(folder, program, *launcher):
+    script = folder / "train.py"
+    script.write_text(program, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script), str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_accelerate(tmp_path):
+    pytest.importorskip("accelerate")
+    run(tmp_path, ACCELERATE, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+    check(tmp_path)
+
+
+def test_lightning(tmp_path):
+    pytest.importorskip("lightning")
+    run(tmp_path, LIGHTNING)
+    check(tmp_path)
