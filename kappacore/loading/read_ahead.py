@@ -56,7 +56,12 @@ class ReadAhead(Generic[T]):
             return value
         self._state.ended = True
         self.close()
-        raise error
+        if isinstance(error, StopIteration):
+            raise StopIteration
+        try:
+            raise error
+        finally:
+            del error  # it holds this frame, and that of the loop with its last batch
 
 
 class _State:

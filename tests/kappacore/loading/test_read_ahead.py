@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -186,6 +187,23 @@ def test_an_error_of_the_iterator_is_raised_once_its_entry_is_due():
         next(ahead)
     with pytest.raises(StopIteration):
         next(ahead)
+
+
+def test_the_last_batch_goes_with_the_loop():
+    """And not when cycles are collected: its memory is to be used again."""
+
+    def last(loader):
+        for batch in loader:
+            reference = weakref.ref(batch)
+        return reference
+
+    loader = kappacore.Loader(Numbers(4), "x", 2)
+    gc.collect()
+    gc.disable()
+    try:
+        assert last(loader)() is None
+    finally:
+        gc.enable()
 
 
 # ---- stats
