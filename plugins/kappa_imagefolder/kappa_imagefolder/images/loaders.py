@@ -19,6 +19,7 @@ from PIL import Image
 
 from kappa_imagefolder.errors import UnreadableImageError
 from kappa_imagefolder.images import pillow
+from kappa_imagefolder.images.jpeg_header import scalable_frame
 
 try:
     import simplejpeg
@@ -39,9 +40,9 @@ KINDS = ("pil", "raw", "numpy", "tensor")
 JPEG_DECODERS = ("auto", "pillow")
 
 _EXIF_INFO = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
-_JPEG_BEGINNING = b"\xff\xd8\xff"
-#: Colours that every decoder turns into the same RGB; CMYK is not among them.
-_JPEG_COLOURS = ("YCbCr", "Gray", "RGB")
+#: Numbers of components that every decoder turns into the same RGB: grey, and YCbCr or RGB. CMYK,
+#: which has four, is not among them.
+_SAME_RGB = (1, 3)
 
 
 def read_file(path: AnyPath) -> bytes:
@@ -151,7 +152,7 @@ class FileLoader:
 
     def _to_pil(self, data: Any) -> Image.Image:
         with pillow.open_image(data, self.max_pixels) as image:
-            pillow.draft(image, self.size_hint)
+            pillow.draft(image, data, self.size_hint)
             pixels = pillow.to_rgb(image)
             if self.exif:  # read only now: Pillow turns TIFFs itself when it decodes them
                 turn = pillow.find_turn(image)
@@ -173,17 +174,14 @@ class FileLoader:
 
     def _by_simplejpeg(self, data: Any) -> npt.NDArray[np.uint8] | None:
         """Return the pixels; None where Pillow is to decode or to refuse the file."""
-        if not self._is_fast or bytes(data[: len(_JPEG_BEGINNING)]) != _JPEG_BEGINNING:
+        frame = scalable_frame(data) if self._is_fast else None
+        if frame is None or frame.components not in _SAME_RGB:
             return None
-        try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        except ValueError:
-            return None
-        if colours not in _JPEG_COLOURS:
-            return None
-        pillow.check_pixels(width, height, self.max_pixels)
-        by = pillow.reduction(width, height, self.size_hint)
-        least = {"min_height": -(-height // by), "min_width": -(-width // by)} if by > 1 else {}
+        pillow.check_pixels(frame.width, frame.height, self.max_pixels)
+        by = pillow.reduction(frame.width, frame.height, self.size_hint)
+        least = {}
+        if by > 1:
+            least = {"min_height": -(-frame.height // by), "min_width": -(-frame.width // by)}
         try:
             pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **least)
         except ValueError:

@@ -12,6 +12,7 @@ import PIL
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from kappa_imagefolder.errors import UnreadableImageError
+from kappa_imagefolder.images.jpeg_header import scalable_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,10 +122,16 @@ def reduction(width: int, height: int, size_hint: int | None) -> int:
     return next((by for by in (8, 4, 2) if min(width, height) >= by * size_hint), 1)
 
 
-def draft(image: Image.Image, size_hint: int | None) -> None:
-    """Decode a JPEG at a smaller size, see :func:`reduction`; other images stay as they are."""
+def draft(image: Image.Image, data: Any, size_hint: int | None) -> None:
+    """Decode a JPEG at a smaller size, see :func:`reduction`; other images stay as they are.
+
+    Args:
+        image: The opened image.
+        data: The bytes of its file.
+        size_hint: See :func:`reduction`.
+    """
     by = reduction(image.width, image.height, size_hint)
-    if by > 1 and is_jpeg(image):
+    if by > 1 and is_jpeg(image) and scalable_frame(data) is not None:
         image.draft(None, (image.width // by, image.height // by))
 
 
@@ -183,7 +190,7 @@ class Shrink:
                 image.load()  # now, because this turns a TIFF upright
             scale = self.longest / max(image.size)
             size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-            draft(image, 2 * min(size))
+            draft(image, data, 2 * min(size))
             pixels = image if image.mode == "L" else to_rgb(image)
             small = pixels.resize(size, Image.Resampling.LANCZOS)
             orientation = read_orientation(image)
