@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
+from kappa_imagefolder import UnreadableImageError
+from kappa_imagefolder.images import loaders
 from kappa_imagefolder.images.jpeg_header import scalable_frame
 from kappa_imagefolder.images.loaders import FileLoader
+from kappa_imagefolder.images.pillow import Shrink
 from support.image_trees import picture
-from support.jpegs import lossless_jpeg
+from support.jpegs import lossless_jpeg, sampled_jpeg
 
 FUZZ = Path(__file__).with_name("fuzz_headers.py")
 
@@ -89,3 +92,58 @@ def test_all_else_is_decoded_whole(change):
 def test_a_jpeg_of_four_components_becomes_an_array_through_pillow():
     data = encoded("CMYK", quality=95)
     assert np.array_equal(FileLoader("numpy").decode(data), FileLoader("pil").decode(data))
+
+
+# ---- what the fast ways cannot read, the plain way reads
+
+
+LOSSLESS = lossless_jpeg(np.asarray(picture(size=(64, 48))))
+SAMPLED = [sampled_jpeg((across, down)) for across in (1, 2, 3, 4) for down in (1, 2, 3, 4)]
+SAMPLED += [sampled_jpeg((2, 2), (2, 1), (2, 1)), sampled_jpeg((2, 1), (1, 1), (2, 1))]
+
+
+@pytest.mark.parametrize("options", [{}, {"size_hint": 4}, {"exif": True}, {"shrink": Shrink(20)}])
+@pytest.mark.parametrize("kind", ["pil", "numpy", "tensor"])
+def test_what_pillow_reads_is_read_with_every_option(tmp_path, kind, options):
+    read = 0
+    for data in (LOSSLESS, *SAMPLED):
+        (tmp_path / "a.jpg").write_bytes(data)
+        try:
+            with Image.open(tmp_path / "a.jpg") as image:
+                whole = np.asarray(image.convert("RGB"))
+        except OSError:  # more blocks in a unit than libjpeg takes
+            continue
+        read += 1
+        found = np.asarray(FileLoader(kind, **options)(tmp_path / "a.jpg"))
+        if not options:
+            found = found.transpose(1, 2, 0) if kind == "tensor" else found
+            assert np.abs(found.astype(int) - whole).max() <= 2
+        assert found.size
+    assert read > 10
+
+
+@pytest.mark.parametrize("error", [KeyError, ValueError, RuntimeError, OSError, AssertionError])
+@pytest.mark.parametrize("kind", ["pil", "numpy"])
+def test_any_failure_of_a_fast_way_is_followed_by_the_plain_one(monkeypatch, kind, error):
+    def fail(*args, **options):
+        raise error("of the fast way")
+
+    data = encoded()
+    expected = np.asarray(FileLoader("pil").decode(data))
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "draft", fail)
+    if loaders.simplejpeg is not None:
+        monkeypatch.setattr(loaders.simplejpeg, "decode_jpeg", fail)
+    assert np.array_equal(FileLoader(kind, size_hint=4).decode(data), expected)
+    assert Image.open(io.BytesIO(Shrink(20)(data))).size == (20, 13)
+    with pytest.raises(UnreadableImageError, match="damaged image") as caught:
+        FileLoader(kind, size_hint=4).decode(data[:-200])
+    assert "fast" not in str(caught.value)
+
+
+def test_a_shrink_larger_than_any_jpeg_leaves_the_file_as_it_is():
+    file = io.BytesIO()
+    Image.new("RGB", (70_000, 2)).save(file, "PNG")
+    assert Shrink(66_000)(file.getvalue()) == file.getvalue()
+    file = io.BytesIO()
+    picture(size=(66_001, 3)).save(file, "TIFF")
+    assert Image.open(io.BytesIO(Shrink(65_000)(file.getvalue()))).size == (65_000, 3)

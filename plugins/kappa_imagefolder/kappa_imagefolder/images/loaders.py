@@ -19,6 +19,7 @@ from PIL import Image
 
 from kappa_imagefolder.errors import UnreadableImageError
 from kappa_imagefolder.images import pillow
+from kappa_imagefolder.images.fallback import fast_else_plain
 from kappa_imagefolder.images.jpeg_header import scalable_frame
 
 try:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
+
+    from kappa_imagefolder.images.jpeg_header import Frame
 
 Label = TypeVar("Label")
 AnyPath = str | os.PathLike[str]
@@ -151,8 +154,15 @@ class FileLoader:
         return bool(simplejpeg) and self.kind in ("numpy", "tensor") and self.jpeg == "auto"
 
     def _to_pil(self, data: Any) -> Image.Image:
+        if self.size_hint is None:
+            return self._by_pillow(data, None)
+        return fast_else_plain(
+            lambda: self._by_pillow(data, self.size_hint), lambda: self._by_pillow(data, None)
+        )
+
+    def _by_pillow(self, data: Any, size_hint: int | None) -> Image.Image:
         with pillow.open_image(data, self.max_pixels) as image:
-            pillow.draft(image, data, self.size_hint)
+            pillow.draft(image, data, size_hint)
             pixels = pillow.to_rgb(image)
             if self.exif:  # read only now: Pillow turns TIFFs itself when it decodes them
                 turn = pillow.find_turn(image)
@@ -162,30 +172,25 @@ class FileLoader:
             return pixels
 
     def _to_array(self, data: Any) -> npt.NDArray[np.uint8]:
-        pixels = self._by_simplejpeg(data)
-        if pixels is None:
-            return np.array(self._to_pil(data))
-        if self.exif:
-            with pillow.open_image(data, self.max_pixels) as image:
-                turn = pillow.find_turn(image)
-            if turn is not None:  # by Pillow, in half the time that numpy takes
-                return np.array(Image.fromarray(pixels).transpose(turn))
-        return pixels
-
-    def _by_simplejpeg(self, data: Any) -> npt.NDArray[np.uint8] | None:
-        """Return the pixels; None where Pillow is to decode or to refuse the file."""
         frame = scalable_frame(data) if self._is_fast else None
         if frame is None or frame.components not in _SAME_RGB:
-            return None
+            return np.array(self._to_pil(data))
+        return fast_else_plain(
+            lambda: self._by_simplejpeg(data, frame), lambda: np.array(self._to_pil(data))
+        )
+
+    def _by_simplejpeg(self, data: Any, frame: Frame) -> npt.NDArray[np.uint8]:
         pillow.check_pixels(frame.width, frame.height, self.max_pixels)
         by = pillow.reduction(frame.width, frame.height, self.size_hint)
         least = {}
         if by > 1:
             least = {"min_height": -(-frame.height // by), "min_width": -(-frame.width // by)}
-        try:
-            pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **least)
-        except ValueError:
-            return None
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **least)
+        if self.exif:
+            with pillow.open_image(data, self.max_pixels) as image:
+                turn = pillow.find_turn(image)
+            if turn is not None:  # by Pillow, in half the time that numpy takes
+                return np.array(Image.fromarray(pixels).transpose(turn))
         return pixels
 
 

@@ -12,6 +12,7 @@ import PIL
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from kappa_imagefolder.errors import UnreadableImageError
+from kappa_imagefolder.images.fallback import fast_else_plain
 from kappa_imagefolder.images.jpeg_header import scalable_frame
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_LARGEST_JPEG = 65_500  # pixels on a side that libjpeg encodes
 
 _PLAIN = (str, bytes, int, float, bool)
 
@@ -86,7 +89,8 @@ def _open_any_size(data: Any) -> Image.Image:
     prefix = bytes(data[:16])
     for name in Image.ID:
         factory, accept = Image.OPEN[name]
-        if accept is not None and accept(prefix) is not True:
+        accepted = accept is None or accept(prefix)
+        if not accepted or isinstance(accepted, str):  # a str says why not
             continue
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # not this one
             return factory(io.BytesIO(data), "")
@@ -176,25 +180,39 @@ class Shrink:
     quality: int = 90
 
     def __call__(self, data: bytes, max_pixels: int | None = None) -> bytes:
-        """Return the bytes of the smaller image, or those given if they are fewer.
+        """Return the bytes of the smaller image; those given if they are fewer, or no JPEG can be.
 
         The orientation in its metadata is kept; other metadata are not.
 
         Raises:
             UnreadableImageError: The bytes are not an image, are damaged, or have too many pixels.
         """
+        small = fast_else_plain(
+            lambda: self._small(data, max_pixels, drafted=True),
+            lambda: self._small(data, max_pixels, drafted=False),
+        )
+        if small is None:
+            return data
+        try:
+            return min(_encode(*small, self.quality), data, key=len)
+        except OSError:  # no JPEG can be made of it
+            return data
+
+    def _small(
+        self, data: bytes, max_pixels: int | None, *, drafted: bool
+    ) -> tuple[Image.Image, int] | None:
+        """Return the smaller image and its orientation; None for one that is small already."""
         with open_image(data, max_pixels) as image:
-            if max(image.size) <= self.longest:
-                return data
+            if max(image.size) <= self.longest or self.longest > _LARGEST_JPEG:
+                return None
             if not is_jpeg(image):
                 image.load()  # now, because this turns a TIFF upright
             scale = self.longest / max(image.size)
             size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-            draft(image, data, 2 * min(size))
+            if drafted:
+                draft(image, data, 2 * min(size))
             pixels = image if image.mode == "L" else to_rgb(image)
-            small = pixels.resize(size, Image.Resampling.LANCZOS)
-            orientation = read_orientation(image)
-        return min(_encode(small, self.quality, orientation), data, key=len)
+            return pixels.resize(size, Image.Resampling.LANCZOS), read_orientation(image)
 
     @property
     def identity(self) -> str:
@@ -202,7 +220,7 @@ class Shrink:
         return f"shrink-{self.longest}-{self.quality}/{identity()}"
 
 
-def _encode(image: Image.Image, quality: int, orientation: int) -> bytes:
+def _encode(image: Image.Image, orientation: int, quality: int) -> bytes:
     file = io.BytesIO()
     options: dict[str, Any] = {"subsampling": 0}  # with it, the same bytes are 2 dB worse
     if orientation != 1:
