@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kappa_imagefolder import options
-from kappa_imagefolder.errors import UnreadableImageError
-from kappa_imagefolder.files.listing import PackedPaths, Samples, Targets
-from kappa_imagefolder.files.open_folder import CHECKS, open_folder
+from kappa_imagefolder.errors import FixedAttributeError, UnreadableImageError
+from kappa_imagefolder.files.listing import LazySequence, PackedPaths, Samples, Targets
+from kappa_imagefolder.files.open_folder import CHECKS, listing_of, open_folder
 from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest
 from kappa_imagefolder.images.loaders import FileLoader, read_file
@@ -24,8 +25,70 @@ if TYPE_CHECKING:
     from kappacore.plugin_api import Ctx, Item
 
 
+#: The items that follow an attribute, which is fixed once a cache has asked what identifies them.
+_FOLLOWED_BY = {
+    "loader": {"x", "raw x"},
+    "transform": {"x"},
+    "target_transform": {"class", "y"},
+    "samples": {"x", "raw x", "class", "y", "path"},
+}
+
+#: What to do where a cache would not follow.
+INSTEAD = {
+    "loader": "for values that change, put a TransformWrapper above it",
+    "transform": "or put a TransformWrapper above it",
+    "target_transform": "or put a TransformWrapper(…, item='class') above it",
+    "samples": "or choose samples above it with a KDSubset, or override make_dataset",
+}
+
+_FIXED = {
+    "imgs": "it is another name of samples: set samples",
+    "targets": "it follows from samples: set samples, or change labels with target_transform, "
+    "kappacore.wrappers.RemapClassesWrapper or an overridden make_dataset",
+    "transforms": "it follows from transform and target_transform: set these",
+    "extensions": "the files are listed already: pass extensions= when you open the folder",
+    "index_path": "the files are listed already: pass index= when you open the folder",
+}
+
+
+@dataclass(frozen=True)
+class BothTransforms:
+    """Image and label → both transformed."""
+
+    transform: Callable[[Any], Any] | None = None
+    target_transform: Callable[[Any], Any] | None = None
+
+    def __call__(self, image: Any, label: Any) -> tuple[Any, Any]:
+        """Transform both."""
+        if self.transform is not None:
+            image = self.transform(image)
+        if self.target_transform is not None:
+            label = self.target_transform(label)
+        return image, label
+
+
 class ImagesAndClasses(KDDataset):
     """A ``KDDataset`` with the items ``x`` and ``class``, indexed like torchvision's datasets."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED:
+            if isinstance(value, (list, LazySequence)) and value == getattr(self, name, None):
+                return  # as a subclass for torchvision does once it has set samples
+            raise FixedAttributeError(
+                f"{name} of {type(self).__name__} cannot be set, because reading would not follow "
+                f"it; {_FIXED[name]}"
+            )
+        super().__setattr__(name, value)
+
+    transform: Callable[[Any], Any] | None
+    target_transform: Callable[[Any], Any] | None
+
+    @property
+    def transforms(self) -> BothTransforms | None:
+        """``transform`` and ``target_transform`` as one function of both, as in torchvision."""
+        if self.transform is None and self.target_transform is None:
+            return None
+        return BothTransforms(self.transform, self.target_transform)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:  # type: ignore[override]
         """Return ``(x, class)`` of one image; negative indices count from the end."""
@@ -102,7 +165,8 @@ class ImageFolder(ImagesAndClasses):
         root: The folder, as a str.
         classes: Names of the classes, in the order of their indices.
         class_to_idx: Index of each.
-        samples: ``(path, label)`` of all files; equals a list, but takes a few bytes per file.
+        samples: ``(path, label)`` of all files; equals a list, but takes a few bytes per file. It
+            can be set, until a cache is opened above it.
         imgs: The same.
         targets: The labels of all files; equals a list.
         loader: Loads ``x`` from a path.
@@ -154,11 +218,12 @@ class ImageFolder(ImagesAndClasses):
         self.transform = options.check_transform(transform)
         self.target_transform = options.check_transform(target_transform, "target_transform")
         self._items: dict[str, Item] = {}
+        self._identified: set[str] = set()
         self.loader = options.choose_loader(
             loader, decode, shrink, size_hint, exif, max_pixels, jpeg_decoder
         )
         self._on_error = options.check_on_error(on_error)
-        self.extensions = options.check_extensions(extensions, is_valid_file)
+        self._extensions = options.check_extensions(extensions, is_valid_file)
         self._class_order = options.check_choice("class_order", class_order, CLASS_ORDERS)
         self._fingerprint_by = options.check_choice("fingerprint", fingerprint, FINGERPRINTS)
         self._files_digest: str | None = None
@@ -177,7 +242,7 @@ class ImageFolder(ImagesAndClasses):
         check_folder(self.root)
         folder = open_folder(
             self.root,
-            Rules(self.extensions, is_valid_file, self._class_order, own_classes),
+            Rules(self._extensions, is_valid_file, self._class_order, own_classes),
             self.find_classes,
             make_dataset=self.make_dataset if own_files else None,
             allow_empty=allow_empty,
@@ -187,7 +252,7 @@ class ImageFolder(ImagesAndClasses):
         )
         self.classes, self.class_to_idx = folder.classes
         self._listing = folder.listing
-        self.index_path = folder.index_path
+        self._index_path = folder.index_path
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         """List the classes; override it to choose among the folders or to number them differently.
@@ -202,13 +267,16 @@ class ImageFolder(ImagesAndClasses):
 
     @staticmethod
     def make_dataset(
-        directory: str,
+        directory: str | os.PathLike[str],
         class_to_idx: dict[str, int],
-        extensions: tuple[str, ...] | None = None,
+        extensions: str | Iterable[str] | None = None,
         is_valid_file: Callable[[str], bool] | None = None,
         allow_empty: bool = False,
     ) -> Sequence[tuple[str, int]]:
         """List the samples; override it to choose among the files, as with torchvision's.
+
+        It is called as torchvision calls it: ``make_dataset(root, class_to_idx=…, extensions=…,
+        is_valid_file=…, allow_empty=…)``.
 
         Args:
             directory: The root.
@@ -219,9 +287,14 @@ class ImageFolder(ImagesAndClasses):
 
         Returns:
             ``(path, label)`` of every image.
+
+        Raises:
+            InvalidOptionError: Not exactly one of ``extensions`` and ``is_valid_file`` is given,
+                or ``class_to_idx`` is None.
         """
-        classes = list(class_to_idx), class_to_idx
-        rules = Rules(extensions, is_valid_file)
+        directory = options.check_root(directory)
+        classes = list(options.check_class_to_idx(class_to_idx)), class_to_idx
+        rules = Rules(options.check_chooser(extensions, is_valid_file), is_valid_file)
         listing = open_folder(directory, rules, lambda _: classes, allow_empty=allow_empty).listing
         return Samples(replace(listing.paths, root=directory), listing.labels)
 
@@ -244,7 +317,25 @@ class ImageFolder(ImagesAndClasses):
         """``(path, label)`` of every image, without ``target_transform``."""
         return Samples(self._paths, self._listing.labels)
 
-    imgs = samples
+    @samples.setter
+    def samples(self, samples: Iterable[tuple[str, int]]) -> None:
+        self._listing = listing_of(self.root, samples, "samples must be")
+        self._files_digest = None
+
+    @property
+    def imgs(self) -> Samples:
+        """The same."""
+        return self.samples
+
+    @property
+    def extensions(self) -> tuple[str, ...] | None:
+        """Endings of image files; None with ``is_valid_file``."""
+        return self._extensions
+
+    @property
+    def index_path(self) -> str | None:
+        """The index file by which the folder was opened, or None."""
+        return self._index_path
 
     @property
     def targets(self) -> Targets:
@@ -279,6 +370,15 @@ class ImageFolder(ImagesAndClasses):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_items": {}}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FOLLOWED_BY and _FOLLOWED_BY[name] & self.__dict__.get("_identified", set()):
+            raise FixedAttributeError(
+                f"{name} of {type(self).__name__} can no longer be set: a cache has been opened "
+                f"above it, and what is kept there would not follow. Set {name} first and then "
+                f"make the cache; {INSTEAD[name]}"
+            )
+        super().__setattr__(name, value)
 
     # ---- item x
 
@@ -374,6 +474,12 @@ class ImageFolder(ImagesAndClasses):
 
     # ---- identity
 
+    def unidentified(self) -> ImageFolder:
+        """Return a copy for another cache than the one above this, if any."""
+        folder = copy.copy(self)
+        folder._identified, folder._items = set(), {}
+        return folder
+
     fingerprint_is_content = True
 
     def fingerprint(self, item: str, raw: bool = False) -> str | None:
@@ -383,6 +489,7 @@ class ImageFolder(ImagesAndClasses):
         a ``transform``, an ``on_error`` or your own ``loader`` they have no fingerprint, because
         its effect is unknown.
         """
+        self._identified.add("raw x" if raw and item == "x" else item)
         if item == "x":
             return self._image_fingerprint(raw)
         if item == "class" and self.target_transform is None:
@@ -395,6 +502,7 @@ class ImageFolder(ImagesAndClasses):
 
     def sample_fingerprint(self) -> str | None:
         """Identify the samples ``(x, class)``; None where their content is unknown."""
+        self._identified |= {"x", "class"}
         methods = ("__getitem__", "__getitems__")
         if any(getattr(type(self), each) is not getattr(ImageFolder, each) for each in methods):
             return None

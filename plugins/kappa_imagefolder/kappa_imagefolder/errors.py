@@ -44,3 +44,7 @@ class UnreadableImageError(KappaError, OSError):
     path: str | None = None
     index: int | None = None
     class_name: str | None = None
+
+
+class FixedAttributeError(KappaError, AttributeError):
+    """An attribute cannot be set, or no longer: reading would not follow it."""

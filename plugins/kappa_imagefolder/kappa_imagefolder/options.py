@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -156,3 +156,22 @@ def check_extensions(extensions: Any, is_valid_file: Any) -> tuple[str, ...] | N
             f"extensions must name at least one ending such as '.jpg', got {extensions!r}"
         )
     return tuple(ending.lower() for ending in endings)
+
+
+def check_chooser(extensions: Any, is_valid_file: Any) -> tuple[str, ...] | None:
+    """Check the same for ``make_dataset``, which as in torchvision has no default for them."""
+    if extensions is None and is_valid_file is None:
+        raise InvalidOptionError(
+            "make_dataset needs extensions or is_valid_file, to know which files count; got neither"
+        )
+    return check_extensions(extensions, is_valid_file)
+
+
+def check_class_to_idx(class_to_idx: Any) -> Mapping[str, int]:
+    """Return ``class_to_idx`` of ``make_dataset`` if it is a mapping."""
+    if not isinstance(class_to_idx, Mapping):
+        raise InvalidOptionError(
+            f"class_to_idx must be what find_classes returned, {{class: number}}; "
+            f"got {class_to_idx!r} ({type(class_to_idx).__name__})"
+        )
+    return class_to_idx

@@ -14,7 +14,9 @@ missing or out of date is made anew. What is checked before it is used:
 from __future__ import annotations
 
 import logging
+import operator
 import os
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,7 @@ from kappa_imagefolder.files.scan import folder_times, scan
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kappa_imagefolder.files.index_file import IndexFile
     from kappa_imagefolder.files.listing import Classes
@@ -82,10 +84,13 @@ def open_folder(
         return list(names), dict(class_to_idx)
 
     if make_dataset is not None:
-        options = rules.extensions, rules.is_valid_file, allow_empty
-        samples = make_dataset(root, classes()[1], *options)
-        paths = pack(_relative(root, (path for path, _ in samples)))
-        listing = Listing(paths, np.array([label for _, label in samples], np.int32))
+        options = {
+            "extensions": rules.extensions,
+            "is_valid_file": rules.is_valid_file,
+            "allow_empty": allow_empty,
+        }
+        samples = make_dataset(root, class_to_idx=classes()[1], **options)
+        listing = listing_of(root, samples, "make_dataset must return")
         folder = OpenFolder(listing, classes(), [], pack([]), np.empty((0, 2), np.int64))
     elif index is False:
         folder = scan(root, classes(), rules, progress=progress)
@@ -114,10 +119,37 @@ def _check_classes(root: str, class_to_idx: Mapping[str, int]) -> None:
             )
 
 
+def listing_of(root: str, samples: Iterable[Any], rule: str) -> Listing:
+    """Return the listing of samples that the user chose.
+
+    Args:
+        root: The image folder.
+        samples: ``(path, label)`` of each.
+        rule: The beginning of the message about samples that are something else.
+
+    Raises:
+        InvalidOptionError: They are something else.
+    """
+    paths, labels = [], []
+    for sample in samples if isinstance(samples, Iterable) else (samples,):
+        try:
+            path, label = sample
+            paths.append(os.fsdecode(path))
+            labels.append(operator.index(label))
+        except (TypeError, ValueError):
+            label = -1
+        if not 0 <= label <= _MAX_LABEL:
+            raise InvalidOptionError(
+                f"{rule} a list of (path, label), with labels from 0 to {_MAX_LABEL}; "
+                f"got {sample!r} ({type(sample).__name__}) in it"
+            )
+    return Listing(pack(_relative(root, paths)), np.array(labels, np.int32))
+
+
 def _relative(root: str, paths: Iterable[str]) -> Iterable[str]:
     """Yield each path relative to ``root``; those outside it are made absolute."""
     prefix = os.path.join(root, "")
-    for path in map(os.fsdecode, paths):
+    for path in paths:
         inside = path.startswith(prefix) and not path.startswith(os.sep, len(prefix))
         yield path[len(prefix) :] if inside else os.path.abspath(path)
 
