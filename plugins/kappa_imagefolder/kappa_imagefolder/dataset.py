@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import copy
-import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from kappa_imagefolder import options
-from kappa_imagefolder.errors import FixedAttributeError, UnreadableImageError
+from kappa_imagefolder.errors import (
+    FixedAttributeError,
+    ImageError,
+    ImageMemoryError,
+    UnreadableImageError,
+)
 from kappa_imagefolder.files.listing import LazySequence, PackedPaths, Samples, Targets
 from kappa_imagefolder.files.open_folder import CHECKS, listing_of, open_folder
 from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest
-from kappa_imagefolder.images.loaders import FileLoader, read_file
+from kappa_imagefolder.images.loaders import FileLoader
+from kappa_imagefolder.images.pillow import is_of_file
+from kappa_imagefolder.images.reading import measure_file, read_file
 from kappacore.plugin_api import KDDataset, check_batch, check_index, find_item, overriding_getitem
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kappacore.plugin_api import Ctx, Item
+
+E = TypeVar("E", bound=ImageError)
 
 
 #: The items that follow an attribute, which is fixed once a cache has asked what identifies them.
@@ -145,12 +154,15 @@ class ImageFolder(ImagesAndClasses):
         exif: Turn images upright according to their metadata; torchvision does not.
         max_pixels: Refuse images with more pixels. Default: ``PIL.Image.MAX_IMAGE_PIXELS``, about
             89 million.
+        max_bytes_per_file: Refuse larger files, such as ``"64MiB"``, before they are read.
         jpeg_decoder: ``"auto"``: JPEGs become arrays through simplejpeg where that is installed;
             ``"pillow"``: always through Pillow.
         shrink: Pixels, or ``(pixels, quality)``: images with a longer side are re-encoded as a JPEG
             of that size, by default of quality 90, before a cache keeps them.
         on_error: ``"raise"``, or a function that takes the :class:`UnreadableImageError` of an
-            image that cannot be loaded and returns a replacement.
+            image that cannot be loaded and returns a replacement. Of your own loader, only errors
+            that a file can cause count: ``OSError``, ``ValueError``, ``EOFError``,
+            ``struct.error``, and Pillow's ``SyntaxError`` and decompression bombs.
         class_order: ``"lexicographic"`` as in torchvision (1, 10, 2), or ``"natural"`` (1, 2, 10).
         index: Open the folder by an index file, which is made if necessary: True (in the root, or
             in the user's cache directory where the root cannot be written) or a path.
@@ -204,6 +216,7 @@ class ImageFolder(ImagesAndClasses):
         size_hint: int | None = None,
         exif: bool = False,
         max_pixels: int | None = None,
+        max_bytes_per_file: int | str | None = None,
         jpeg_decoder: str = "auto",
         shrink: int | Sequence[int] | None = None,
         on_error: str | Callable[[UnreadableImageError], Any] = "raise",
@@ -220,7 +233,7 @@ class ImageFolder(ImagesAndClasses):
         self._items: dict[str, Item] = {}
         self._identified: set[str] = set()
         self.loader = options.choose_loader(
-            loader, decode, shrink, size_hint, exif, max_pixels, jpeg_decoder
+            loader, decode, shrink, size_hint, exif, max_pixels, jpeg_decoder, max_bytes_per_file
         )
         self._on_error = options.check_on_error(on_error)
         self._extensions = options.check_extensions(extensions, is_valid_file)
@@ -418,25 +431,31 @@ class ImageFolder(ImagesAndClasses):
         path = self._paths[idx]
         try:
             return load(path)
-        except MemoryError:
-            raise
-        except Exception as error:  # a loader of the user's may raise anything
-            unreadable = self._unreadable(idx, path, error)
+        except MemoryError as error:
+            raise self._named(ImageMemoryError, idx, path, error) from error
+        except Exception as error:
+            if not is_of_file(error):
+                if hasattr(error, "add_note"):  # Python 3.11
+                    error.add_note(f"while loading image {idx}, {path!r}")
+                raise
+            unreadable = self._named(UnreadableImageError, idx, path, error)
             if self._on_error is None:
                 raise unreadable from unreadable.__cause__
             return self._on_error(unreadable) if default is None else default
 
-    def _unreadable(self, idx: int, path: str, error: Exception) -> UnreadableImageError:
+    def _named(self, kind: type[E], idx: int, path: str, error: Exception) -> E:
+        """Return an error that names the image, with the reason of another one."""
         is_ours = isinstance(error, UnreadableImageError)
         label = self._listing.labels[idx]
         names = [name for name, number in self.class_to_idx.items() if number == label]
-        unreadable = UnreadableImageError(
-            f"cannot load image {idx} of class {' or '.join(map(repr, names))}, {path!r}: "
+        what = "cannot load" if kind is UnreadableImageError else "not enough memory for"
+        named = kind(
+            f"{what} image {idx} of class {' or '.join(map(repr, names))}, {path!r}: "
             f"{error if is_ours else f'{type(error).__name__}: {error}'}"
         )
-        unreadable.__cause__ = error.__cause__ if is_ours else error
-        unreadable.index, unreadable.path, unreadable.class_name = idx, path, " or ".join(names)
-        return unreadable
+        named.__cause__ = error.__cause__ if is_ours else error
+        named.index, named.path, named.class_name = idx, path, " or ".join(names)
+        return named
 
     def _transformed(self, image: Any) -> Any:
         return image if self.transform is None else self.transform(image)
@@ -519,8 +538,8 @@ class ImageFolder(ImagesAndClasses):
             self._files_digest = files_digest(
                 self._listing,
                 self._fingerprint_by,
-                lambda idx: self._load(idx, read_file, b""),
-                lambda idx: self._load(idx, os.path.getsize, 0),
+                lambda idx: loader.read_whole(self._paths[idx]),
+                lambda idx: measure_file(self._paths[idx]),
                 progress=self._progress,
             )
         how = loader.stored_identity if raw else loader.identity

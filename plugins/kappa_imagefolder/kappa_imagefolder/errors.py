@@ -29,8 +29,8 @@ class IndexFileError(KappaError, OSError):
     """An index cannot be read or written, or has been replaced since it was opened."""
 
 
-class UnreadableImageError(KappaError, OSError):
-    """An image cannot be read or decoded; raised from the cause.
+class ImageError(KappaError):
+    """What went wrong with one image.
 
     Attributes:
         path: The file.
@@ -44,6 +44,14 @@ class UnreadableImageError(KappaError, OSError):
     path: str | None = None
     index: int | None = None
     class_name: str | None = None
+
+
+class UnreadableImageError(ImageError, OSError):
+    """An image cannot be read or decoded; raised from the cause."""
+
+
+class ImageMemoryError(ImageError, MemoryError):
+    """The memory does not suffice for an image; no ``on_error`` takes it for the image's fault."""
 
 
 class FixedAttributeError(KappaError, AttributeError):

@@ -11,6 +11,7 @@ from kappa_imagefolder.files.scan import IMG_EXTENSIONS
 from kappa_imagefolder.images.loaders import JPEG_DECODERS, KINDS, LOADERS, FileLoader
 from kappa_imagefolder.images.pillow import Shrink
 from kappacore.errors import InvalidOptionError
+from kappacore.plugin_api import parse_size
 
 Function = Callable[[Any], Any]
 
@@ -65,9 +66,19 @@ def check_on_error(on_error: Any) -> Function | None:
 
 
 def choose_loader(
-    loader: Any, decode: Any, shrink: Any, size_hint: Any, exif: Any, pixels: Any, jpeg: Any
+    loader: Any,
+    decode: Any,
+    shrink: Any,
+    size_hint: Any,
+    exif: Any,
+    pixels: Any,
+    jpeg: Any,
+    max_bytes: Any,
 ) -> Function:
-    """Return the loader for the arguments of these names; ``pixels`` are ``max_pixels``."""
+    """Return the loader for the arguments of these names.
+
+    ``pixels`` are ``max_pixels``, and ``max_bytes`` are ``max_bytes_per_file``.
+    """
     check_choice("decode", decode, KINDS)
     check_choice("jpeg_decoder", jpeg, JPEG_DECODERS)
     if not isinstance(exif, bool):
@@ -79,7 +90,7 @@ def choose_loader(
     for rule, value in limits.items():
         if value is not None and not _is_number(value):
             raise InvalidOptionError(f"{rule}, or None; got {value!r}")
-    chosen = FileLoader(decode, size_hint, exif, pixels, jpeg, _shrink(shrink))
+    chosen = FileLoader(decode, size_hint, exif, pixels, jpeg, _shrink(shrink), _size(max_bytes))
     if loader is None:
         return LOADERS.get(chosen, chosen)
     check_function("loader", loader)
@@ -92,10 +103,22 @@ def choose_loader(
         return loader  # type: ignore[no-any-return]
     if given is None or loader not in LOADERS:
         raise InvalidOptionError(
-            f"size_hint, exif, max_pixels, jpeg_decoder and shrink are for the loaders of this "
-            f"package, and loader={loader!r} was given too; pass decode= in its place"
+            f"size_hint, exif, max_pixels, max_bytes_per_file, jpeg_decoder and shrink are for the "
+            f"loaders of this package, and loader={loader!r} was given too; pass decode= in its "
+            f"place"
         )
     return replace(chosen, kind=given)
+
+
+def _size(size: Any) -> int | None:
+    if size is None:
+        return None
+    if isinstance(size, float):
+        raise InvalidOptionError(
+            f"max_bytes_per_file={size!r} is not a size. Give bytes as a positive integer, or a "
+            f"string such as '64MiB'."
+        )
+    return parse_size(size, 0, "max_bytes_per_file")
 
 
 def _shrink(shrink: Any) -> Shrink | None:

@@ -21,6 +21,7 @@ from kappa_imagefolder.errors import UnreadableImageError
 from kappa_imagefolder.images import pillow
 from kappa_imagefolder.images.fallback import fast_else_plain
 from kappa_imagefolder.images.jpeg_header import scalable_frame
+from kappa_imagefolder.images.reading import AnyPath, read_file
 
 try:
     import simplejpeg
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from kappa_imagefolder.images.jpeg_header import Frame
 
 Label = TypeVar("Label")
-AnyPath = str | os.PathLike[str]
 
 #: What images can be decoded to.
 KINDS = ("pil", "raw", "numpy", "tensor")
@@ -46,22 +46,6 @@ _EXIF_INFO = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 #: Numbers of components that every decoder turns into the same RGB: grey, and YCbCr or RGB. CMYK,
 #: which has four, is not among them.
 _SAME_RGB = (1, 3)
-
-
-def read_file(path: AnyPath) -> bytes:
-    """Return the bytes of a file that must not be empty.
-
-    Raises:
-        UnreadableImageError: It cannot be read or is empty; the message does not name the file.
-    """
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - called for every sample
-            data = file.read()
-    except OSError as error:
-        raise UnreadableImageError(error.strerror or str(error)) from error
-    if not data:
-        raise UnreadableImageError("the file is empty")
-    return data
 
 
 @dataclass(frozen=True)
@@ -77,6 +61,7 @@ class FileLoader:
         jpeg: ``"auto"``: JPEGs become arrays through simplejpeg where it is installed, else
             through Pillow; ``"pillow"``: always through Pillow.
         shrink: Applied first to the bytes of the file.
+        max_bytes: The most bytes that a file may have.
     """
 
     kind: str = "pil"
@@ -85,6 +70,7 @@ class FileLoader:
     max_pixels: int | None = None
     jpeg: str = "auto"
     shrink: pillow.Shrink | None = None
+    max_bytes: int | None = None
 
     def __call__(self, path: AnyPath) -> Any:
         """Load an image file.
@@ -100,9 +86,14 @@ class FileLoader:
             ) from error.__cause__
 
     def read(self, path: AnyPath) -> bytes:
-        """Return the bytes to keep; raises the errors of :func:`read_file` and ``Shrink``."""
-        data = read_file(path)
+        """Return the bytes to keep; raises the errors of :meth:`read_whole` and ``Shrink``."""
+        data = self.read_whole(path)
         return data if self.shrink is None else self.shrink(data, self.max_pixels)
+
+    def read_whole(self, path: AnyPath) -> bytes:
+        """Return the bytes of the file; raises the errors of :func:`read_file`."""
+        is_image = self.kind != "raw" or self.shrink is not None
+        return read_file(path, self.max_bytes, is_image=is_image, max_pixels=self.max_pixels)
 
     def decode(self, data: Any) -> Any:
         """Decode.

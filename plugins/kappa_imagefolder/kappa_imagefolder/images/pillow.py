@@ -6,7 +6,7 @@ import contextlib
 import io
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import PIL
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
@@ -30,6 +30,16 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_OF_FILES = (
+    OSError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+_NEVER_OF_FILES = (NameError, ImportError)
 
 _LARGEST_JPEG = 65_500  # pixels on a side that libjpeg encodes
 
@@ -55,12 +65,24 @@ def open_image(data: Any, max_pixels: int | None) -> Iterator[Image.Image]:
     """
     if not len(data):
         raise UnreadableImageError("the file is empty")
+    with _opened(io.BytesIO(data), len(data), max_pixels) as image:
+        yield image
+
+
+def check_header(file: BinaryIO, size: int, max_pixels: int | None) -> None:
+    """Refuse a file of ``size`` bytes by its header; see :func:`open_image`."""
+    with _opened(file, size, max_pixels):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO, size: int, max_pixels: int | None) -> Iterator[Image.Image]:
     usual = Image.MAX_IMAGE_PIXELS
     try:
         if max_pixels is not None and usual is not None and max_pixels > usual:
-            opened = _open_any_size(data)
+            opened = _open_any_size(file)
         else:
-            opened = Image.open(io.BytesIO(data))
+            opened = Image.open(file)
         with opened as image:
             check_pixels(image.width, image.height, max_pixels)
             yield image
@@ -73,27 +95,41 @@ def open_image(data: Any, max_pixels: int | None) -> Iterator[Image.Image]:
             "the image is decoded (in DataLoader workers: in worker_init_fn)"
         ) from error
     except UnidentifiedImageError as error:
+        file.seek(0)
         raise UnreadableImageError(
-            f"not an image in a format that Pillow knows ({len(data)} bytes, beginning with "
-            f"{bytes(data[:8])!r})"
+            f"not an image in a format that Pillow knows ({size} bytes, beginning with "
+            f"{file.read(8)!r})"
         ) from error
-    except Exception as error:  # damaged bytes may make a decoder raise anything
+    except Exception as error:  # damaged bytes may make a decoder raise anything …
+        if isinstance(error, _NEVER_OF_FILES) and not isinstance(error, UnboundLocalError):
+            raise  # … but these
         raise UnreadableImageError(
-            f"damaged image ({len(data)} bytes): {type(error).__name__}: {error}"
+            f"damaged image ({size} bytes): {type(error).__name__}: {error}"
         ) from error
 
 
-def _open_any_size(data: Any) -> Image.Image:
+def is_of_file(error: Exception) -> bool:
+    """Return whether the content of a file may make a loader raise this error.
+
+    All else is a mistake in the loader itself, which no replacement of images should hide.
+    """
+    if isinstance(error, SyntaxError):
+        return error.filename is None  # else it is one of Python code, not of Pillow
+    return isinstance(error, _OF_FILES)
+
+
+def _open_any_size(file: BinaryIO) -> Image.Image:
     """Open an image like ``Image.open``, but without the limit set for the whole process."""
     Image.init()
-    prefix = bytes(data[:16])
+    prefix = file.read(16)
     for name in Image.ID:
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(prefix)
         if not accepted or isinstance(accepted, str):  # a str says why not
             continue
+        file.seek(0)
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # not this one
-            return factory(io.BytesIO(data), "")
+            return factory(file, "")
     raise UnidentifiedImageError("no plugin of Pillow accepts it")
 
 
