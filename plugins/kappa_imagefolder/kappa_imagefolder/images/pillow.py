@@ -43,8 +43,6 @@ _NEVER_OF_FILES = (NameError, ImportError)
 
 _LARGEST_JPEG = 65_500  # pixels on a side that libjpeg encodes
 
-_PLAIN = (str, bytes, int, float, bool)
-
 
 def identity() -> str:
     """Name what Pillow's pixels depend on, besides the bytes."""
@@ -176,13 +174,10 @@ def draft(image: Image.Image, data: Any, size_hint: int | None) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return ``image`` converted to RGB, with the part of its info that a cache can keep."""
+    """Return ``image`` converted to RGB, with its ``info`` as ``convert`` leaves it."""
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         del image.info["transparency"]  # convert() drops it too, but with a warning
-    pixels = image.convert("RGB")
-    # A cache could not keep a fraction of TIFF, or a text of PNG.
-    pixels.info = {key: v for key, v in pixels.info.items() if type(v) in _PLAIN}
-    return pixels
+    return image.convert("RGB")
 
 
 def read_orientation(image: Image.Image) -> int:
