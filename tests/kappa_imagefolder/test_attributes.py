@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
@@ -173,3 +174,27 @@ def test_what_was_set_reaches_workers(root):
         copy = pickle.loads(pickle.dumps(ds))
         assert [label for _, label in copy] == [10, 10]
         copy.close()
+
+
+@pytest.mark.parametrize("make", [ImageFolder, cached])
+def test_transforms_are_both_as_one(root, make):
+    with make(root) as ds:
+        assert ds.transforms is None
+        assert json.loads(json.dumps(ds.targets)) == [0, 0, 0, 1, 1, 1]
+        assert ds.targets is ds.targets
+        ds.target_transform = plus_ten
+        assert ds.transforms("image", 1) == ("image", 11)
+        ds.transform = len
+        assert ds.transforms("image", 1) == (5, 11)
+        assert (ds.transforms.transform, ds.transforms.target_transform) == (len, plus_ten)
+
+
+@pytest.mark.parametrize("kind", [ImageFolder, CachedImageFolder])
+def test_the_wrapper_for_transforms_v2_is_told_that_it_is_not_needed(kind):
+    wrapper = type(
+        "VisionDatasetTVTensorWrapper",
+        (),
+        {"__module__": "torchvision.tv_tensors._dataset_wrapper"},
+    )
+    with pytest.raises(TypeError, match=rf"own datasets, and {kind.__name__} needs no wrapping"):
+        type(f"Wrapped{kind.__name__}", (wrapper, kind), {})  # as torchvision does

@@ -2,6 +2,7 @@
 
 from .cached import CachedImageFolder as CachedImageFolder
 from .dataset import ImageFolder as ImageFolder
+from .errors import ClassesDifferError as ClassesDifferError
 from .errors import EmptyClassError as EmptyClassError
 from .errors import FixedAttributeError as FixedAttributeError
 from .errors import ImageMemoryError as ImageMemoryError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,11 +19,19 @@ from kappa_imagefolder.errors import (
 )
 from kappa_imagefolder.files.listing import LazySequence, PackedPaths, Samples, Targets
 from kappa_imagefolder.files.open_folder import CHECKS, listing_of, open_folder
-from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
+from kappa_imagefolder.files.scan import (
+    CLASS_ORDERS,
+    Rules,
+    check_folder,
+    find_classes,
+    given_classes,
+    is_hidden,
+)
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest
 from kappa_imagefolder.images.loaders import FileLoader
 from kappa_imagefolder.images.pillow import is_of_file
 from kappa_imagefolder.images.reading import measure_file, read_file
+from kappacore.errors import DatasetTypeError, InvalidOptionError
 from kappacore.plugin_api import KDDataset, check_batch, check_index, find_item, overriding_getitem
 
 if TYPE_CHECKING:
@@ -88,6 +97,16 @@ class ImagesAndClasses(KDDataset):
                 f"it; {_FIXED[name]}"
             )
         super().__setattr__(name, value)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for base in cls.__bases__:
+            if base.__module__.startswith("torchvision.") and base.__name__.endswith("Wrapper"):
+                raise DatasetTypeError(
+                    f"wrap_dataset_for_transforms_v2 is for torchvision's own datasets, and "
+                    f"{cls.__bases__[-1].__name__} needs no wrapping: transforms of "
+                    f"torchvision.transforms.v2 take its images as they are, as transform="
+                )
 
     transform: Callable[[Any], Any] | None
     target_transform: Callable[[Any], Any] | None
@@ -163,6 +182,11 @@ class ImageFolder(ImagesAndClasses):
             image that cannot be loaded and returns a replacement. Of your own loader, only errors
             that a file can cause count: ``OSError``, ``ValueError``, ``EOFError``,
             ``struct.error``, and Pillow's ``SyntaxError`` and decompression bombs.
+        classes: The names of the class folders in the order of their numbers, such as those of the
+            training set: ``ImageFolder("val", classes=train.classes)``. A folder with others is
+            refused; one that lacks some is too, unless ``allow_empty=True``.
+        ignore_hidden: Leave out files and folders whose name begins with a dot (``.DS_Store``,
+            ``._1.jpg``, ``.ipynb_checkpoints``), and ``__MACOSX``; torchvision does not.
         class_order: ``"lexicographic"`` as in torchvision (1, 10, 2), or ``"natural"`` (1, 2, 10).
         index: Open the folder by an index file, which is made if necessary: True (in the root, or
             in the user's cache directory where the root cannot be written) or a path.
@@ -180,7 +204,8 @@ class ImageFolder(ImagesAndClasses):
         samples: ``(path, label)`` of all files; equals a list, but takes a few bytes per file. It
             can be set, until a cache is opened above it.
         imgs: The same.
-        targets: The labels of all files; equals a list.
+        targets: The labels of all files; a list that cannot be changed.
+        transforms: ``transform`` and ``target_transform`` as one function; None without either.
         loader: Loads ``x`` from a path.
         extensions: Endings of image files; None with ``is_valid_file``.
         index_path: The index file by which the folder was opened, or None.
@@ -190,6 +215,7 @@ class ImageFolder(ImagesAndClasses):
         RootNotFolderError: ``root`` is a file.
         NoClassesError: It holds no folder.
         EmptyClassError: A class has no image.
+        ClassesDifferError: The folders are not those in ``classes``.
         UnreadableFolderError: A folder below it cannot be listed.
         IndexFileError: ``index`` names a file that cannot be written.
 
@@ -220,6 +246,8 @@ class ImageFolder(ImagesAndClasses):
         jpeg_decoder: str = "auto",
         shrink: int | Sequence[int] | None = None,
         on_error: str | Callable[[UnreadableImageError], Any] = "raise",
+        classes: Sequence[str] | None = None,
+        ignore_hidden: bool = False,
         class_order: str = "lexicographic",
         index: bool | str | os.PathLike[str] = False,
         index_check: str = "dirs",
@@ -232,6 +260,7 @@ class ImageFolder(ImagesAndClasses):
         self.target_transform = options.check_transform(target_transform, "target_transform")
         self._items: dict[str, Item] = {}
         self._identified: set[str] = set()
+        self._targets: Targets | None = None
         self.loader = options.choose_loader(
             loader, decode, shrink, size_hint, exif, max_pixels, jpeg_decoder, max_bytes_per_file
         )
@@ -243,11 +272,20 @@ class ImageFolder(ImagesAndClasses):
         self._progress = progress
 
         kind = type(self)
-        own_classes = None
+        self._given_classes = options.check_classes(classes)
+        self._ignore_hidden = options.check_flag("ignore_hidden", ignore_hidden)
+        self._allow_empty = allow_empty
+        own_classes = None if classes is None else f"classes={self._given_classes!a}"
         if kind.find_classes is not ImageFolder.find_classes:
+            if classes is not None:
+                raise InvalidOptionError(
+                    f"classes= and {kind.__name__}.find_classes both choose the classes; use one"
+                )
             own_classes = f"{kind.__module__}.{kind.__qualname__}"
         own_files = kind.make_dataset is not ImageFolder.make_dataset
         chooser = f"{kind.__name__}.make_dataset" if own_files else None
+        if own_files and ignore_hidden:
+            raise InvalidOptionError(f"ignore_hidden=True and {chooser} both choose the files")
         index = options.check_index_option(
             index, chooser if is_valid_file is None else "is_valid_file"
         )
@@ -255,7 +293,9 @@ class ImageFolder(ImagesAndClasses):
         check_folder(self.root)
         folder = open_folder(
             self.root,
-            Rules(self._extensions, is_valid_file, self._class_order, own_classes),
+            Rules(
+                self._extensions, is_valid_file, self._class_order, own_classes, self._ignore_hidden
+            ),
             self.find_classes,
             make_dataset=self.make_dataset if own_files else None,
             allow_empty=allow_empty,
@@ -276,7 +316,10 @@ class ImageFolder(ImagesAndClasses):
         Returns:
             The names of the classes, and the index of each class folder below the root.
         """
-        return find_classes(directory, self._class_order)
+        found = find_classes(directory, self._class_order, ignore_hidden=self._ignore_hidden)
+        if self._given_classes is None:
+            return found
+        return given_classes(self._given_classes, found, directory, allow_fewer=self._allow_empty)
 
     @staticmethod
     def make_dataset(
@@ -333,7 +376,7 @@ class ImageFolder(ImagesAndClasses):
     @samples.setter
     def samples(self, samples: Iterable[tuple[str, int]]) -> None:
         self._listing = listing_of(self.root, samples, "samples must be")
-        self._files_digest = None
+        self._files_digest = self._targets = None
 
     @property
     def imgs(self) -> Samples:
@@ -353,7 +396,9 @@ class ImageFolder(ImagesAndClasses):
     @property
     def targets(self) -> Targets:
         """The label of every image, without ``target_transform``."""
-        return Targets(self._listing.labels)
+        if self._targets is None:
+            self._targets = Targets(self._listing.labels)
+        return self._targets
 
     @property
     def loader(self) -> Callable[[str], Any]:
@@ -382,7 +427,7 @@ class ImageFolder(ImagesAndClasses):
         return item
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_items": {}}
+        return {**self.__dict__, "_items": {}, "_targets": None}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FOLLOWED_BY and _FOLLOWED_BY[name] & self.__dict__.get("_identified", set()):
@@ -451,11 +496,17 @@ class ImageFolder(ImagesAndClasses):
         what = "cannot load" if kind is UnreadableImageError else "not enough memory for"
         named = kind(
             f"{what} image {idx} of class {' or '.join(map(repr, names))}, {path!r}: "
-            f"{error if is_ours else f'{type(error).__name__}: {error}'}"
+            f"{error if is_ours else f'{type(error).__name__}: {error}'}{self._hint(idx)}"
         )
         named.__cause__ = error.__cause__ if is_ours else error
         named.index, named.path, named.class_name = idx, path, " or ".join(names)
         return named
+
+    def _hint(self, idx: int) -> str:
+        path = Path(self._listing.paths[idx])
+        if not any(map(is_hidden, path.parts[-1:] if path.is_absolute() else path.parts)):
+            return ""
+        return "; ignore_hidden=True leaves out hidden files and folders"
 
     def _transformed(self, image: Any) -> Any:
         return image if self.transform is None else self.transform(image)
@@ -471,7 +522,7 @@ class ImageFolder(ImagesAndClasses):
         """Return the labels of all images; an array, or a list with ``target_transform``."""
         if self.target_transform is None:
             return self._listing.labels.astype(np.int64)
-        return [self.target_transform(label) for label in self.targets]
+        return [self.target_transform(label) for label in self._listing.labels.tolist()]
 
     def getitem_y(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the item ``class``."""

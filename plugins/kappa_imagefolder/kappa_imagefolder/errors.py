@@ -17,6 +17,10 @@ class NoClassesError(KappaError, FileNotFoundError):
     """The root holds no class folder."""
 
 
+class ClassesDifferError(KappaError, ValueError):
+    """The classes of a folder are not those that were given as ``classes=``."""
+
+
 class EmptyClassError(KappaError, FileNotFoundError):
     """A class has no image; ``allow_empty=True`` accepts that."""
 

@@ -142,6 +142,34 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def check_flag(option: str, value: Any) -> bool:
+    """Return ``value`` if it is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidOptionError(f"{option} must be True or False, got {value!r}")
+    return value
+
+
+def check_classes(classes: Any) -> list[str] | None:
+    """Return the names that were given as classes, in the order of their numbers."""
+    if classes is None:
+        return None
+    is_several = isinstance(classes, Sequence) and not isinstance(classes, str)
+    names = list(classes) if is_several else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InvalidOptionError(
+            f"classes must be the names of the class folders in the order of their numbers, such "
+            f"as train.classes; got {classes!r} ({type(classes).__name__})"
+        )
+    twice = sorted({name for name in names if names.count(name) > 1}) if _repeats(names) else []
+    if twice:
+        raise InvalidOptionError(f"classes must name each class once; got {twice} more than once")
+    return names
+
+
+def _repeats(names: list[str]) -> bool:
+    return len(set(names)) < len(names)
+
+
 def check_index_option(index: Any, chooser: str | None) -> bool | str:
     """Return whether to use an index, or its path.
 

@@ -32,7 +32,7 @@ from kappa_imagefolder.files.index_file import (
     write_index_file,
 )
 from kappa_imagefolder.files.listing import Listing, OpenFolder, pack
-from kappa_imagefolder.files.scan import folder_times, scan
+from kappa_imagefolder.files.scan import folder_times, is_hidden, scan
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 CHECKS = ("trust", "dirs", "full")
 
 _log = logging.getLogger(__name__)
+_OLDER = {"ignore_hidden": False}  # what an index was made for, where it does not say so
 _MAX_LABEL = np.iinfo(np.int32).max
 
 
@@ -100,9 +101,12 @@ def open_folder(
         shown = ", ".join(map(repr, folder.empty[:10]))
         more = f" and {len(folder.empty) - 10} more" if len(folder.empty) > 10 else ""
         wanted = f" (files ending with {', '.join(rules.extensions)})" if rules.extensions else ""
+        hint = ""
+        if not rules.ignore_hidden and any(map(is_hidden, folder.empty)):
+            hint = "ignore_hidden=True (to leave out hidden files and folders) or "
         raise EmptyClassError(
             f"{len(folder.empty)} of the {len(folder.classes[1])} classes in {root!r} have no "
-            f"image: {shown}{more}{wanted}. Remove these folders, or pass allow_empty=True"
+            f"image: {shown}{more}{wanted}. Remove these folders, or pass {hint}allow_empty=True"
         )
     return folder
 
@@ -183,6 +187,7 @@ def _by_index(
 def index_paths(root: str, rules: Rules) -> list[str]:
     """Return where the index of a folder may be: in the root, else in the user's cache."""
     kind = ascii((rules.extensions, rules.class_order, rules.own_classes))
+    kind += " without hidden" if rules.ignore_hidden else ""  # others have the name they had
     name = f".kappa_imagefolder-{xxhash.xxh3_64_hexdigest(kind.encode())}.index"
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the specification says to ignore it then
@@ -201,6 +206,7 @@ def purpose_of(root: str, rules: Rules) -> dict[str, Any]:
         "extensions": list(rules.extensions or ()),
         "class_order": rules.class_order,
         "find_classes": rules.own_classes,
+        "ignore_hidden": rules.ignore_hidden,
     }
 
 
@@ -220,7 +226,7 @@ def _read(path: str, purpose: dict[str, Any], chosen: bool) -> IndexFile | None:
     for what, expected in purpose.items():
         if what == "root" and _is_inside(path, expected):
             continue  # it moves and is copied with the folder
-        if file.purpose.get(what) != expected:
+        if file.purpose.get(what, _OLDER.get(what)) != expected:
             _log.warning("the index %r is for another %s; it will be replaced", path, what)
             return None
     return file
