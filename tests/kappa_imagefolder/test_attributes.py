@@ -7,8 +7,14 @@ import pickle
 
 import pytest
 
-from kappa_imagefolder import CachedImageFolder, FixedAttributeError, ImageFolder
-from kappacore import CachedDataset, CacheWrapper, ModeWrapper
+from kappa_imagefolder import (
+    CachedImageFolder,
+    FixedAttributeError,
+    ImageFolder,
+    UnreadableImageError,
+    pil_loader,
+)
+from kappacore import PRIVATE, CachedDataset, CacheWrapper, KappaError, ModeWrapper
 from kappacore.errors import InvalidOptionError
 from support.image_trees import make_tree
 
@@ -86,6 +92,9 @@ def test_a_target_transform_that_is_set_is_applied(root, make):
         ("transforms", path_of, "set these"),
         ("extensions", (".png",), "pass extensions= when you open the folder"),
         ("index_path", "file", "pass index= when you open the folder"),
+        ("n_classes", 3, "set classes"),
+        ("find_classes", path_of, "override it in a subclass, or pass classes="),
+        ("make_dataset", path_of, "override it in a subclass, or set samples"),
     ],
 )
 def test_what_reading_would_not_follow_cannot_be_set(root, make, name, value, instead):
@@ -142,7 +151,7 @@ def test_samples_that_make_no_sense_are_refused_and_change_nothing(root, value):
 @pytest.mark.parametrize(
     ("wrap", "fixed", "free"),
     [
-        (lambda ds: CacheWrapper(ds, "memory"), ["loader", "samples"], "transform"),
+        (lambda ds: CacheWrapper(ds, "memory"), ["loader", "samples", "root"], "transform"),
         (lambda ds: CacheWrapper(ds, "memory", form="decoded"), ["transform", "loader"], None),
         (lambda ds: CacheWrapper(ds, "memory", items="class"), ["target_transform"], None),
         (
@@ -165,6 +174,36 @@ def test_below_a_cache_what_it_keeps_cannot_be_changed(root, wrap, fixed, free):
         if free is not None:
             setattr(cache, free, lambda image: "transformed")
             assert list(ModeWrapper(cache, "x")) == ["transformed"] * 6
+
+
+def test_a_cached_folder_does_not_move_to_other_files(root, tmp_path):
+    with cached(root) as ds:
+        with pytest.raises(FixedAttributeError, match="root of ImageFolder can no longer be set"):
+            ds.root = str(tmp_path)
+        assert len(list(ds)) == 6
+
+
+def test_a_change_that_the_cache_refuses_leaves_it_as_it_was(root):
+    with cached(root, form="raw") as ds:
+        with pytest.raises(KappaError):
+            ds.loader = path_of  # what it returns has no raw form
+        assert ds.loader is pil_loader
+        assert ds[0][0].size == (48, 32)
+
+
+def test_an_image_of_an_unknown_class_is_named_by_its_number(root):
+    ds = ImageFolder(root)
+    ds.samples = [(str(root / "gone.jpg"), 7)]
+    with pytest.raises(UnreadableImageError, match="cannot load image 0 of class number 7, '"):
+        ds[0]
+
+
+@pytest.mark.parametrize("options", [{"namespace": PRIVATE}, {"namespace": "n"}])
+def test_a_cached_folder_still_goes_to_workers_by_spawn(root, options):
+    with cached(root, **options) as ds:
+        copy = pickle.loads(pickle.dumps(ds))
+        assert len(list(copy)) == 6
+        copy.close()
 
 
 def test_what_was_set_reaches_workers(root):

@@ -91,14 +91,18 @@ class CachedImageFolder(ImagesAndClasses, KDWrapper):
             )
         folder = self.root_dataset.unidentified()
         setattr(folder, name, value)
-        self.dataset.close()
         backend, options = self._reopened_with
-        self.dataset = CacheWrapper(folder, backend, **options)
+        before, self.dataset = self.dataset, CacheWrapper(folder, backend, **options)
+        before.close()
 
     def _kd_item(self, name: str) -> Item | None:
-        self._is_read = True
-        transforms = {"x": self.transform, "class": self.target_transform}
-        transform = transforms.get("class" if name == "y" else name)
+        if not self._is_read:
+            self._is_read = True
+        transform = None
+        if name == "x":
+            transform = self.transform
+        elif name in ("class", "y"):
+            transform = self.target_transform
         if transform is not None:
             return TransformWrapper(self.dataset, transform, name)._kd_item(name)
         return super()._kd_item(name)

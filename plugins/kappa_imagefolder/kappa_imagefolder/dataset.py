@@ -49,6 +49,7 @@ _FOLLOWED_BY = {
     "transform": {"x"},
     "target_transform": {"class", "y"},
     "samples": {"x", "raw x", "class", "y", "path"},
+    "root": {"x", "raw x", "path"},
 }
 
 #: What to do where a cache would not follow.
@@ -57,6 +58,7 @@ INSTEAD = {
     "transform": "or put a TransformWrapper above it",
     "target_transform": "or put a TransformWrapper(…, item='class') above it",
     "samples": "or choose samples above it with a KDSubset, or override make_dataset",
+    "root": "or open the other folder and make a cache above that",
 }
 
 _FIXED = {
@@ -65,6 +67,9 @@ _FIXED = {
     "kappacore.wrappers.RemapClassesWrapper or an overridden make_dataset",
     "transforms": "it follows from transform and target_transform: set these",
     "extensions": "the files are listed already: pass extensions= when you open the folder",
+    "n_classes": "it is the number of classes: set classes",
+    "find_classes": "the classes are listed already: override it in a subclass, or pass classes=",
+    "make_dataset": "the files are listed already: override it in a subclass, or set samples",
     "index_path": "the files are listed already: pass index= when you open the folder",
 }
 
@@ -493,9 +498,10 @@ class ImageFolder(ImagesAndClasses):
         is_ours = isinstance(error, UnreadableImageError)
         label = self._listing.labels[idx]
         names = [name for name, number in self.class_to_idx.items() if number == label]
+        shown = " or ".join(map(repr, names)) or f"number {label}"
         what = "cannot load" if kind is UnreadableImageError else "not enough memory for"
         named = kind(
-            f"{what} image {idx} of class {' or '.join(map(repr, names))}, {path!r}: "
+            f"{what} image {idx} of class {shown}, {path!r}: "
             f"{error if is_ours else f'{type(error).__name__}: {error}'}{self._hint(idx)}"
         )
         named.__cause__ = error.__cause__ if is_ours else error
