@@ -10,6 +10,7 @@ import pytest
 
 from kappa_imagefolder import ImageFolder, UnreadableImageError, raw_image_loader
 from kappa_imagefolder.identity import SAMPLED_FILES
+from kappacore import CacheWrapper, ModeWrapper
 from support.image_trees import make_tree, picture
 
 FILES = ["cat/1.jpg", "cat/2.jpg", "dog/3.jpg"]
@@ -176,9 +177,31 @@ def test_subclasses_that_change_samples_do_not_inherit_an_identity(root):
     assert chosen != ImageFolder(root).sample_fingerprint()
 
 
-def test_a_file_that_cannot_be_read_is_named(root):
-    (root / FILES[2]).unlink()
-    (root / FILES[2]).symlink_to(root / "nowhere")
-    for how in WAYS:
-        with pytest.raises(UnreadableImageError, match=r"image 2 of class 'dog', .*3\.jpg': "):
-            identity(root, fingerprint=how)
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("wrong", ["gone", "a folder", "empty"])
+def test_a_file_that_cannot_be_read_is_identified_by_its_failure(root, how, wrong):
+    whole = identity(root, fingerprint=how)
+    path = root / FILES[2]
+    path.unlink()
+    if wrong == "empty":
+        path.touch()
+    else:
+        path.symlink_to(root / "nowhere" if wrong == "gone" else "/dev/null")
+    found = identity(root, fingerprint=how)
+    assert found == identity(root, fingerprint=how) != whole
+    path.unlink()
+    picture(2).save(path)  # as it was
+    assert identity(root, fingerprint=how) == whole
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_one_bad_file_does_not_keep_a_cache_from_opening(root, how):
+    (root / FILES[0]).unlink()
+    (root / FILES[0]).symlink_to(root / "nowhere")
+    for options in ({}, {"form": "decoded"}):
+        with CacheWrapper(ImageFolder(root, fingerprint=how), "memory", **options) as cached:
+            assert ModeWrapper(cached, "x")[2].size == (48, 32)
+            with pytest.raises(
+                UnreadableImageError, match=r"image 0 of class 'cat', .*1\.jpg': No"
+            ):
+                ModeWrapper(cached, "x")[0]

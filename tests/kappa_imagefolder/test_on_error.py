@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import pickle
+import struct
 
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader
 
-from kappa_imagefolder import ImageFolder, UnreadableImageError, raw_image_loader
+from kappa_imagefolder import (
+    ImageFolder,
+    ImageMemoryError,
+    UnreadableImageError,
+    raw_image_loader,
+)
 from kappacore import CacheWrapper, ModeWrapper
 from kappacore.errors import InvalidOptionError
 from support.image_trees import make_tree
@@ -125,10 +131,7 @@ def test_replaced_images_are_never_taken_for_those_of_the_files(root):
     assert raw.fingerprint("x") is None
 
 
-def test_identity_needs_all_files_unless_errors_are_replaced(root):
-    for how in ("sampled", "content"):
-        with pytest.raises(UnreadableImageError, match=r"image 1 of class 'cat'"):
-            ImageFolder(root, fingerprint=how).fingerprint("x", raw=True)
+def test_mended_files_are_other_content(root):
     before = {
         how: ImageFolder(root, fingerprint=how, on_error=grey).fingerprint("x", raw=True)
         for how in ("sampled", "sizes", "content")
@@ -143,3 +146,89 @@ def test_identity_needs_all_files_unless_errors_are_replaced(root):
 def test_an_on_error_that_makes_no_sense_is_refused(root, on_error):
     with pytest.raises(InvalidOptionError, match=r"on_error must be 'raise', or a function that"):
         ImageFolder(root, on_error=on_error)
+
+
+class NotOursError(Exception):
+    """Of a loader's own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NameError("no such name"),
+        UnboundLocalError("not bound"),
+        AttributeError("no such attribute"),
+        TypeError("of another type"),
+        IndexError("out of range"),
+        KeyError("key"),
+        ImportError("no such module"),
+        AssertionError("wrong"),
+        RuntimeError("no"),
+        ZeroDivisionError("by zero"),
+        NotImplementedError("not yet"),
+        SyntaxError("invalid syntax", ("loader.py", 3, 1, "x ==")),
+        NotOursError("own"),
+    ],
+)
+def test_a_mistake_in_an_own_loader_is_not_taken_for_a_bad_image(root, error):
+    def loader(path):
+        raise error
+
+    for options in ({}, {"on_error": grey}):
+        ds = ImageFolder(root, loader=loader, **options)
+        for read in (lambda ds=ds: ds[0], lambda ds=ds: list(ds)):
+            with pytest.raises(type(error)) as caught:
+                read()
+            assert caught.value is error
+    assert "while loading image 0" in "".join(
+        getattr(error, "__notes__", ["while loading image 0"])
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError("gone"),
+        TimeoutError("too slow"),
+        UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"),
+        ValueError("bad header"),
+        EOFError("too short"),
+        struct.error("too short"),
+        SyntaxError("not a TIFF file"),
+        UnidentifiedImageError("what"),
+        Image.DecompressionBombError("bomb"),
+        Image.DecompressionBombWarning("bomb"),
+        UnreadableImageError("of the loader's own"),
+    ],
+)
+def test_what_a_file_can_cause_may_be_replaced(root, error):
+    def loader(path):
+        raise error
+
+    assert is_grey(ImageFolder(root, loader=loader, on_error=grey)[0][0])
+    with pytest.raises(UnreadableImageError, match=r"image 0 of class 'cat', .*0\.jpg': "):
+        ImageFolder(root, loader=loader)[0]
+
+
+def test_a_mistake_below_pillow_is_not_taken_for_a_damaged_image(root, monkeypatch):
+    def broken(*args):
+        raise NameError("of a plugin")
+
+    monkeypatch.setattr(Image.Image, "convert", broken)
+    with pytest.raises(NameError, match="of a plugin"):
+        ImageFolder(root, on_error=grey)[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"on_error": grey}])
+def test_too_little_memory_names_the_image_and_is_no_reason_to_replace_it(root, options):
+    def loader(path):
+        raise MemoryError("of 4 TiB")
+
+    with pytest.raises(
+        ImageMemoryError, match=r"not enough memory for image 5 of class 'dog', .*2\.jpg"
+    ):
+        ImageFolder(root, loader=loader, **options)[5]
+    with pytest.raises(MemoryError) as caught:
+        ImageFolder(root, loader=loader, **options)[5]
+    assert (caught.value.index, caught.value.path) == (5, str(root / FILES[5]))
+    assert caught.value.class_name == "dog"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kappa_imagefolder import EmptyClassError, ImageFolder, pil_loader
+from kappa_imagefolder.files.scan import IMG_EXTENSIONS
 from kappacore import KappaError
 from kappacore.errors import InvalidOptionError
 from support.image_trees import make_tree, names
@@ -74,8 +75,8 @@ def test_make_dataset_can_choose_among_the_files(tmp_path):
 
     class Chosen(ImageFolder):
         @staticmethod
-        def make_dataset(directory, class_to_idx, extensions=None, *args):
-            found = ImageFolder.make_dataset(directory, class_to_idx, extensions, *args)
+        def make_dataset(directory, class_to_idx, **options):
+            found = ImageFolder.make_dataset(directory, class_to_idx, **options)
             return [found[2], found[0], (str(tmp_path / "other/d.jpg"), 1)]
 
     ds = Chosen(tmp_path / "root")
@@ -90,3 +91,57 @@ def test_make_dataset_can_choose_among_the_files(tmp_path):
         InvalidOptionError, match=r"an index cannot tell whether Chosen.make_dataset would"
     ):
         Chosen(tmp_path / "root", index=True)
+
+
+def test_the_methods_are_called_as_torchvision_calls_them(tmp_path):
+    root = make_tree(tmp_path, ["x/a.jpg", "y/b.jpg"])
+    calls = []
+
+    class Noting(ImageFolder):
+        def find_classes(self, *args, **options):
+            calls.append((args, options))
+            return super().find_classes(*args, **options)
+
+        def make_dataset(self, *args, **options):
+            calls.append((args, options))
+            return (sample for sample in ImageFolder.make_dataset(*args, **options))
+
+    assert Noting(root, allow_empty=True).samples == ImageFolder(root).samples
+    options = {
+        "class_to_idx": {"x": 0, "y": 1},
+        "extensions": IMG_EXTENSIONS,
+        "is_valid_file": None,
+        "allow_empty": True,
+    }
+    assert calls == [((str(root),), {}), ((str(root),), options)]
+
+
+def test_make_dataset_can_be_called_by_itself(tmp_path):
+    root = make_tree(tmp_path, ["x/a.jpg", "x/b.png", "y/c.jpg"])
+    make, numbers = ImageFolder.make_dataset, {"x": 0, "y": 1}
+    expected = [(f"{root}/x/a.jpg", 0), (f"{root}/y/c.jpg", 1)]
+    for endings in ((".jpg",), [".JPG"], ".jpg"):
+        assert make(directory=root, class_to_idx=numbers, extensions=endings) == expected
+    everything = make(str(root), numbers, (".jpg", ".png"))
+    assert make(root, numbers, is_valid_file=lambda path: path.endswith("g")) == everything
+    with pytest.raises(EmptyClassError):
+        make(root, numbers, extensions=".png")
+    assert len(make(root, numbers, extensions=".png", allow_empty=True)) == 1
+    for wrong in ({}, {"extensions": ".jpg", "is_valid_file": str}):
+        with pytest.raises(ValueError, match=r"extensions .* is_valid_file"):
+            make(root, numbers, **wrong)
+    with pytest.raises(ValueError, match="class_to_idx must be what find_classes returned"):
+        make(root, None, extensions=".jpg")
+
+
+@pytest.mark.parametrize("samples", [None, [3], [("a",)], [("a", "b")], [("a", -1)], [(None, 0)]])
+def test_what_make_dataset_gives_is_checked(tmp_path, samples):
+    root = make_tree(tmp_path, ["x/a.jpg"])
+
+    class Odd(ImageFolder):
+        @staticmethod
+        def make_dataset(directory, **options):
+            return samples
+
+    with pytest.raises(InvalidOptionError, match=r"make_dataset must return a list of \(path, lab"):
+        Odd(root)

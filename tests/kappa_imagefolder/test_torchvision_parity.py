@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from kappa_imagefolder import ImageFolder, pil_loader
+from kappa_imagefolder import CachedImageFolder, ImageFolder, pil_loader
 from support.image_trees import make_tree, picture
 
 datasets = pytest.importorskip("torchvision.datasets")
@@ -115,3 +115,93 @@ def test_pixels_are_the_same_in_every_mode(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision lets Pillow warn of transparent palettes
         assert_same(ImageFolder(tmp_path), datasets.ImageFolder(tmp_path))
+
+
+def contents(ds):
+    return [(image.tobytes(), label) for image, label in (ds[idx] for idx in range(len(ds)))]
+
+
+def test_what_is_set_is_followed_alike(tmp_path):
+    make_tree(tmp_path, TREES["plain"])
+    for name, change in {
+        "samples": lambda ds: ds.samples[1:3],
+        "loader": lambda ds: lambda path: pil_loader(path).rotate(90, expand=True),
+        "transform": lambda ds: lambda image: image.rotate(90, expand=True),
+        "target_transform": lambda ds: lambda label: label + 10,
+    }.items():
+        theirs = datasets.ImageFolder(tmp_path)
+        setattr(theirs, name, change(theirs))
+        ours = ImageFolder(tmp_path)
+        with CachedImageFolder(tmp_path, backend="memory") as cached:
+            for ds in (ours, cached):
+                setattr(ds, name, change(ds))
+                assert getattr(ds, name) is not None
+                assert len(ds) == len(theirs)
+                for _ in range(2):
+                    assert contents(ds) == contents(theirs)
+
+
+def test_make_dataset_is_called_alike(tmp_path):
+    make_tree(tmp_path, TREES["nested"])
+
+    def noting(base, calls):
+        class Noting(base):
+            def find_classes(self, *args, **options):
+                calls.append((args, options))
+                return super().find_classes(*args, **options)
+
+            def make_dataset(self, *args, **options):
+                calls.append((args, options))
+                return base.make_dataset(*args, **options)
+
+        return Noting
+
+    ours, theirs = [], []
+    noting(ImageFolder, ours)(str(tmp_path), allow_empty=True)
+    noting(datasets.ImageFolder, theirs)(str(tmp_path), allow_empty=True)
+    assert ours == theirs
+
+
+def test_info_and_what_is_made_of_it_are_the_same(tmp_path):
+    (tmp_path / "x").mkdir()
+    picture().save(tmp_path / "x/colour.png", transparency=(200, 100, 3))
+    picture().convert("L").save(tmp_path / "x/grey.png", transparency=100, dpi=(72, 72))
+    picture().quantize(16).save(tmp_path / "x/palette.png", transparency=3)
+    picture().save(tmp_path / "x/a.tif", dpi=(72.5, 300))
+    picture().save(tmp_path / "x/b.jpg", dpi=(72, 72), comment=b"c")
+    ours, theirs = ImageFolder(tmp_path), datasets.ImageFolder(tmp_path)
+    assert len(ours) == 5
+    for idx in range(5):
+        assert ours[idx][0].info == theirs[idx][0].info
+        assert ours[idx][0].convert("RGBA").tobytes() == theirs[idx][0].convert("RGBA").tobytes()
+
+
+def test_transforms_are_alike(tmp_path):
+    make_tree(tmp_path, TREES["plain"])
+    for options in ({}, {"transform": len}, {"transform": len, "target_transform": str}):
+        ours, theirs = ImageFolder(tmp_path, **options), datasets.ImageFolder(tmp_path, **options)
+        assert (ours.transforms is None) == (theirs.transforms is None)
+        if options:
+            assert ours.transforms("image", 1) == theirs.transforms("image", 1)
+
+
+@pytest.mark.parametrize("kind", [ImageFolder, CachedImageFolder])
+def test_the_wrapper_for_transforms_v2_says_why_it_is_not_needed(tmp_path, kind):
+    make_tree(tmp_path, TREES["plain"])
+    options = {} if kind is ImageFolder else {"backend": "memory"}
+    with kind(tmp_path, **options) as ds:
+        with pytest.raises(
+            TypeError, match=rf"own datasets, and {kind.__name__} needs no wrapping"
+        ):
+            datasets.wrap_dataset_for_transforms_v2(ds)
+        assert ds.transform is None
+        assert len(ds) == 4
+
+
+def test_transforms_v2_take_images_as_they_are(tmp_path):
+    v2 = pytest.importorskip("torchvision.transforms.v2")
+    make_tree(tmp_path, TREES["plain"])
+    transform = v2.Compose([v2.ToImage(), v2.Resize((8, 8))])
+    assert ImageFolder(tmp_path, transform)[0][0].shape == (3, 8, 8)
+    with CachedImageFolder(tmp_path, transform, backend="memory") as cached:
+        assert cached[0][0].shape == (3, 8, 8)

@@ -2,7 +2,10 @@
 
 from .cached import CachedImageFolder as CachedImageFolder
 from .dataset import ImageFolder as ImageFolder
+from .errors import ClassesDifferError as ClassesDifferError
 from .errors import EmptyClassError as EmptyClassError
+from .errors import FixedAttributeError as FixedAttributeError
+from .errors import ImageMemoryError as ImageMemoryError
 from .errors import IndexFileError as IndexFileError
 from .errors import NoClassesError as NoClassesError
 from .errors import RootNotFolderError as RootNotFolderError

@@ -28,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
         "--extensions", metavar="EXT", nargs="+", help="endings of image files, such as .jpg .png"
     )
     index.add_argument("--class-order", default="lexicographic", help="or natural: 1, 2, 10")
+    index.add_argument(
+        "--ignore-hidden", action="store_true", help="leave out .DS_Store, ._*, __MACOSX and others"
+    )
     index.add_argument("--json", action="store_true", help="print a JSON object")
     try:
         return _index(parser.parse_args(argv))
@@ -45,6 +48,7 @@ def _index(arguments: argparse.Namespace) -> int:
         allow_empty=True,
         extensions=arguments.extensions,
         class_order=arguments.class_order,
+        ignore_hidden=arguments.ignore_hidden,
         index=arguments.output or True,
         index_check="full",
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from kappa_imagefolder.dataset import ImageFolder, ImagesAndClasses
+from kappa_imagefolder.dataset import INSTEAD, ImageFolder, ImagesAndClasses
+from kappa_imagefolder.errors import FixedAttributeError
 from kappa_imagefolder.options import check_transform
 from kappacore.caching import CacheWrapper
 from kappacore.errors import UnknownOptionError
@@ -24,7 +25,8 @@ _FOLDER_OPTIONS = tuple(inspect.signature(ImageFolder).parameters)
 class CachedImageFolder(ImagesAndClasses, KDWrapper):
     """An :class:`ImageFolder` whose files are cached: each is read once, and stays compressed.
 
-    Setting an attribute of the folder, such as ``loader``, sets it there.
+    Setting an attribute of the folder, such as ``classes``, sets it there. ``loader`` and
+    ``samples`` can be set before the first read: the cache is then opened anew.
 
     The same as ``CacheWrapper(ImageFolder(root), …)`` followed by a transform, with the items and
     attributes of the folder and the methods of the cache (``prefill``, ``stats``, ``clear``).
@@ -32,6 +34,7 @@ class CachedImageFolder(ImagesAndClasses, KDWrapper):
     Args:
         root: The folder.
         transform: Image → image, applied after the cache, so it may be random; it can be set.
+        target_transform: Label → label, applied after the cache; it can be set.
         backend: The cache backend; anything that ``CacheWrapper`` takes.
         **options: Options of :class:`ImageFolder` (``decode``, ``shrink``, ``index``, …); all
             others go to the cache (``form``, ``namespace``, ``keep``, ``max_bytes``, …).
@@ -48,12 +51,16 @@ class CachedImageFolder(ImagesAndClasses, KDWrapper):
         self,
         root: str | os.PathLike[str],
         transform: Callable[..., Any] | None = None,
+        target_transform: Callable[..., Any] | None = None,
         *,
         backend: Any = "auto",
         **options: Any,
     ) -> None:
         folder = {name: options.pop(name) for name in _FOLDER_OPTIONS if name in options}
         self.transform = check_transform(transform)
+        self.target_transform = check_transform(target_transform, "target_transform")
+        self._reopened_with = backend, options
+        self._is_read = False
         dataset = ImageFolder(root, **folder)
         try:
             cache = CacheWrapper(dataset, backend, **options)
@@ -68,7 +75,34 @@ class CachedImageFolder(ImagesAndClasses, KDWrapper):
         """Whether an index may return different images; assumed of any transform."""
         return self.transform is not None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("loader", "samples") and "dataset" in vars(self):
+            self._change(name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _change(self, name: str, value: Any) -> None:
+        """Set an attribute of the folder that its images follow, and open the cache anew."""
+        if self._is_read:
+            raise FixedAttributeError(
+                f"{name} of {type(self).__name__} can no longer be set: it has been read or "
+                f"wrapped, and what is kept in the cache would not follow. Set {name} before the "
+                f"first read, or make another {type(self).__name__}; {INSTEAD[name]}"
+            )
+        folder = self.root_dataset.unidentified()
+        setattr(folder, name, value)
+        backend, options = self._reopened_with
+        before, self.dataset = self.dataset, CacheWrapper(folder, backend, **options)
+        before.close()
+
     def _kd_item(self, name: str) -> Item | None:
-        if name == "x" and self.transform is not None:
-            return TransformWrapper(self.dataset, self.transform)._kd_item(name)
+        if not self._is_read:
+            self._is_read = True
+        transform = None
+        if name == "x":
+            transform = self.transform
+        elif name in ("class", "y"):
+            transform = self.target_transform
+        if transform is not None:
+            return TransformWrapper(self.dataset, transform, name)._kd_item(name)
         return super()._kd_item(name)

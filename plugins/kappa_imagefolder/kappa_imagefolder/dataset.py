@@ -2,30 +2,126 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from kappa_imagefolder import options
-from kappa_imagefolder.errors import UnreadableImageError
-from kappa_imagefolder.files.listing import PackedPaths, Samples, Targets
-from kappa_imagefolder.files.open_folder import CHECKS, open_folder
-from kappa_imagefolder.files.scan import CLASS_ORDERS, Rules, check_folder, find_classes
+from kappa_imagefolder.errors import (
+    FixedAttributeError,
+    ImageError,
+    ImageMemoryError,
+    UnreadableImageError,
+)
+from kappa_imagefolder.files.listing import LazySequence, PackedPaths, Samples, Targets
+from kappa_imagefolder.files.open_folder import CHECKS, listing_of, open_folder
+from kappa_imagefolder.files.scan import (
+    CLASS_ORDERS,
+    Rules,
+    check_folder,
+    find_classes,
+    given_classes,
+    is_hidden,
+)
 from kappa_imagefolder.identity import FINGERPRINTS, files_digest
-from kappa_imagefolder.images.loaders import FileLoader, read_file
+from kappa_imagefolder.images.loaders import FileLoader
+from kappa_imagefolder.images.pillow import is_of_file
+from kappa_imagefolder.images.reading import measure_file, read_file
+from kappacore.errors import DatasetTypeError, InvalidOptionError
 from kappacore.plugin_api import KDDataset, check_batch, check_index, find_item, overriding_getitem
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kappacore.plugin_api import Ctx, Item
 
+E = TypeVar("E", bound=ImageError)
+
+
+#: The items that follow an attribute, which is fixed once a cache has asked what identifies them.
+_FOLLOWED_BY = {
+    "loader": {"x", "raw x"},
+    "transform": {"x"},
+    "target_transform": {"class", "y"},
+    "samples": {"x", "raw x", "class", "y", "path"},
+    "root": {"x", "raw x", "path"},
+}
+
+#: What to do where a cache would not follow.
+INSTEAD = {
+    "loader": "for values that change, put a TransformWrapper above it",
+    "transform": "or put a TransformWrapper above it",
+    "target_transform": "or put a TransformWrapper(…, item='class') above it",
+    "samples": "or choose samples above it with a KDSubset, or override make_dataset",
+    "root": "or open the other folder and make a cache above that",
+}
+
+_FIXED = {
+    "imgs": "it is another name of samples: set samples",
+    "targets": "it follows from samples: set samples, or change labels with target_transform, "
+    "kappacore.wrappers.RemapClassesWrapper or an overridden make_dataset",
+    "transforms": "it follows from transform and target_transform: set these",
+    "extensions": "the files are listed already: pass extensions= when you open the folder",
+    "n_classes": "it is the number of classes: set classes",
+    "find_classes": "the classes are listed already: override it in a subclass, or pass classes=",
+    "make_dataset": "the files are listed already: override it in a subclass, or set samples",
+    "index_path": "the files are listed already: pass index= when you open the folder",
+}
+
+
+@dataclass(frozen=True)
+class BothTransforms:
+    """Image and label → both transformed."""
+
+    transform: Callable[[Any], Any] | None = None
+    target_transform: Callable[[Any], Any] | None = None
+
+    def __call__(self, image: Any, label: Any) -> tuple[Any, Any]:
+        """Transform both."""
+        if self.transform is not None:
+            image = self.transform(image)
+        if self.target_transform is not None:
+            label = self.target_transform(label)
+        return image, label
+
 
 class ImagesAndClasses(KDDataset):
     """A ``KDDataset`` with the items ``x`` and ``class``, indexed like torchvision's datasets."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED:
+            if isinstance(value, (list, LazySequence)) and value == getattr(self, name, None):
+                return  # as a subclass for torchvision does once it has set samples
+            raise FixedAttributeError(
+                f"{name} of {type(self).__name__} cannot be set, because reading would not follow "
+                f"it; {_FIXED[name]}"
+            )
+        super().__setattr__(name, value)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for base in cls.__bases__:
+            if base.__module__.startswith("torchvision.") and base.__name__.endswith("Wrapper"):
+                raise DatasetTypeError(
+                    f"wrap_dataset_for_transforms_v2 is for torchvision's own datasets, and "
+                    f"{cls.__bases__[-1].__name__} needs no wrapping: transforms of "
+                    f"torchvision.transforms.v2 take its images as they are, as transform="
+                )
+
+    transform: Callable[[Any], Any] | None
+    target_transform: Callable[[Any], Any] | None
+
+    @property
+    def transforms(self) -> BothTransforms | None:
+        """``transform`` and ``target_transform`` as one function of both, as in torchvision."""
+        if self.transform is None and self.target_transform is None:
+            return None
+        return BothTransforms(self.transform, self.target_transform)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:  # type: ignore[override]
         """Return ``(x, class)`` of one image; negative indices count from the end."""
@@ -82,12 +178,20 @@ class ImageFolder(ImagesAndClasses):
         exif: Turn images upright according to their metadata; torchvision does not.
         max_pixels: Refuse images with more pixels. Default: ``PIL.Image.MAX_IMAGE_PIXELS``, about
             89 million.
+        max_bytes_per_file: Refuse larger files, such as ``"64MiB"``, before they are read.
         jpeg_decoder: ``"auto"``: JPEGs become arrays through simplejpeg where that is installed;
             ``"pillow"``: always through Pillow.
         shrink: Pixels, or ``(pixels, quality)``: images with a longer side are re-encoded as a JPEG
             of that size, by default of quality 90, before a cache keeps them.
         on_error: ``"raise"``, or a function that takes the :class:`UnreadableImageError` of an
-            image that cannot be loaded and returns a replacement.
+            image that cannot be loaded and returns a replacement. Of your own loader, only errors
+            that a file can cause count: ``OSError``, ``ValueError``, ``EOFError``,
+            ``struct.error``, and Pillow's ``SyntaxError`` and decompression bombs.
+        classes: The names of the class folders in the order of their numbers, such as those of the
+            training set: ``ImageFolder("val", classes=train.classes)``. A folder with others is
+            refused; one that lacks some is too, unless ``allow_empty=True``.
+        ignore_hidden: Leave out files and folders whose name begins with a dot (``.DS_Store``,
+            ``._1.jpg``, ``.ipynb_checkpoints``), and ``__MACOSX``; torchvision does not.
         class_order: ``"lexicographic"`` as in torchvision (1, 10, 2), or ``"natural"`` (1, 2, 10).
         index: Open the folder by an index file, which is made if necessary: True (in the root, or
             in the user's cache directory where the root cannot be written) or a path.
@@ -102,9 +206,11 @@ class ImageFolder(ImagesAndClasses):
         root: The folder, as a str.
         classes: Names of the classes, in the order of their indices.
         class_to_idx: Index of each.
-        samples: ``(path, label)`` of all files; equals a list, but takes a few bytes per file.
+        samples: ``(path, label)`` of all files; equals a list, but takes a few bytes per file. It
+            can be set, until a cache is opened above it.
         imgs: The same.
-        targets: The labels of all files; equals a list.
+        targets: The labels of all files; a list that cannot be changed.
+        transforms: ``transform`` and ``target_transform`` as one function; None without either.
         loader: Loads ``x`` from a path.
         extensions: Endings of image files; None with ``is_valid_file``.
         index_path: The index file by which the folder was opened, or None.
@@ -114,6 +220,7 @@ class ImageFolder(ImagesAndClasses):
         RootNotFolderError: ``root`` is a file.
         NoClassesError: It holds no folder.
         EmptyClassError: A class has no image.
+        ClassesDifferError: The folders are not those in ``classes``.
         UnreadableFolderError: A folder below it cannot be listed.
         IndexFileError: ``index`` names a file that cannot be written.
 
@@ -140,9 +247,12 @@ class ImageFolder(ImagesAndClasses):
         size_hint: int | None = None,
         exif: bool = False,
         max_pixels: int | None = None,
+        max_bytes_per_file: int | str | None = None,
         jpeg_decoder: str = "auto",
         shrink: int | Sequence[int] | None = None,
         on_error: str | Callable[[UnreadableImageError], Any] = "raise",
+        classes: Sequence[str] | None = None,
+        ignore_hidden: bool = False,
         class_order: str = "lexicographic",
         index: bool | str | os.PathLike[str] = False,
         index_check: str = "dirs",
@@ -154,22 +264,33 @@ class ImageFolder(ImagesAndClasses):
         self.transform = options.check_transform(transform)
         self.target_transform = options.check_transform(target_transform, "target_transform")
         self._items: dict[str, Item] = {}
+        self._identified: set[str] = set()
+        self._targets: Targets | None = None
         self.loader = options.choose_loader(
-            loader, decode, shrink, size_hint, exif, max_pixels, jpeg_decoder
+            loader, decode, shrink, size_hint, exif, max_pixels, jpeg_decoder, max_bytes_per_file
         )
         self._on_error = options.check_on_error(on_error)
-        self.extensions = options.check_extensions(extensions, is_valid_file)
+        self._extensions = options.check_extensions(extensions, is_valid_file)
         self._class_order = options.check_choice("class_order", class_order, CLASS_ORDERS)
         self._fingerprint_by = options.check_choice("fingerprint", fingerprint, FINGERPRINTS)
         self._files_digest: str | None = None
         self._progress = progress
 
         kind = type(self)
-        own_classes = None
+        self._given_classes = options.check_classes(classes)
+        self._ignore_hidden = options.check_flag("ignore_hidden", ignore_hidden)
+        self._allow_empty = allow_empty
+        own_classes = None if classes is None else f"classes={self._given_classes!a}"
         if kind.find_classes is not ImageFolder.find_classes:
+            if classes is not None:
+                raise InvalidOptionError(
+                    f"classes= and {kind.__name__}.find_classes both choose the classes; use one"
+                )
             own_classes = f"{kind.__module__}.{kind.__qualname__}"
         own_files = kind.make_dataset is not ImageFolder.make_dataset
         chooser = f"{kind.__name__}.make_dataset" if own_files else None
+        if own_files and ignore_hidden:
+            raise InvalidOptionError(f"ignore_hidden=True and {chooser} both choose the files")
         index = options.check_index_option(
             index, chooser if is_valid_file is None else "is_valid_file"
         )
@@ -177,7 +298,9 @@ class ImageFolder(ImagesAndClasses):
         check_folder(self.root)
         folder = open_folder(
             self.root,
-            Rules(self.extensions, is_valid_file, self._class_order, own_classes),
+            Rules(
+                self._extensions, is_valid_file, self._class_order, own_classes, self._ignore_hidden
+            ),
             self.find_classes,
             make_dataset=self.make_dataset if own_files else None,
             allow_empty=allow_empty,
@@ -187,7 +310,7 @@ class ImageFolder(ImagesAndClasses):
         )
         self.classes, self.class_to_idx = folder.classes
         self._listing = folder.listing
-        self.index_path = folder.index_path
+        self._index_path = folder.index_path
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         """List the classes; override it to choose among the folders or to number them differently.
@@ -198,17 +321,23 @@ class ImageFolder(ImagesAndClasses):
         Returns:
             The names of the classes, and the index of each class folder below the root.
         """
-        return find_classes(directory, self._class_order)
+        found = find_classes(directory, self._class_order, ignore_hidden=self._ignore_hidden)
+        if self._given_classes is None:
+            return found
+        return given_classes(self._given_classes, found, directory, allow_fewer=self._allow_empty)
 
     @staticmethod
     def make_dataset(
-        directory: str,
+        directory: str | os.PathLike[str],
         class_to_idx: dict[str, int],
-        extensions: tuple[str, ...] | None = None,
+        extensions: str | Iterable[str] | None = None,
         is_valid_file: Callable[[str], bool] | None = None,
         allow_empty: bool = False,
     ) -> Sequence[tuple[str, int]]:
         """List the samples; override it to choose among the files, as with torchvision's.
+
+        It is called as torchvision calls it: ``make_dataset(root, class_to_idx=…, extensions=…,
+        is_valid_file=…, allow_empty=…)``.
 
         Args:
             directory: The root.
@@ -219,9 +348,14 @@ class ImageFolder(ImagesAndClasses):
 
         Returns:
             ``(path, label)`` of every image.
+
+        Raises:
+            InvalidOptionError: Not exactly one of ``extensions`` and ``is_valid_file`` is given,
+                or ``class_to_idx`` is None.
         """
-        classes = list(class_to_idx), class_to_idx
-        rules = Rules(extensions, is_valid_file)
+        directory = options.check_root(directory)
+        classes = list(options.check_class_to_idx(class_to_idx)), class_to_idx
+        rules = Rules(options.check_chooser(extensions, is_valid_file), is_valid_file)
         listing = open_folder(directory, rules, lambda _: classes, allow_empty=allow_empty).listing
         return Samples(replace(listing.paths, root=directory), listing.labels)
 
@@ -244,12 +378,32 @@ class ImageFolder(ImagesAndClasses):
         """``(path, label)`` of every image, without ``target_transform``."""
         return Samples(self._paths, self._listing.labels)
 
-    imgs = samples
+    @samples.setter
+    def samples(self, samples: Iterable[tuple[str, int]]) -> None:
+        self._listing = listing_of(self.root, samples, "samples must be")
+        self._files_digest = self._targets = None
+
+    @property
+    def imgs(self) -> Samples:
+        """The same."""
+        return self.samples
+
+    @property
+    def extensions(self) -> tuple[str, ...] | None:
+        """Endings of image files; None with ``is_valid_file``."""
+        return self._extensions
+
+    @property
+    def index_path(self) -> str | None:
+        """The index file by which the folder was opened, or None."""
+        return self._index_path
 
     @property
     def targets(self) -> Targets:
         """The label of every image, without ``target_transform``."""
-        return Targets(self._listing.labels)
+        if self._targets is None:
+            self._targets = Targets(self._listing.labels)
+        return self._targets
 
     @property
     def loader(self) -> Callable[[str], Any]:
@@ -278,7 +432,16 @@ class ImageFolder(ImagesAndClasses):
         return item
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_items": {}}
+        return {**self.__dict__, "_items": {}, "_targets": None}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FOLLOWED_BY and _FOLLOWED_BY[name] & self.__dict__.get("_identified", set()):
+            raise FixedAttributeError(
+                f"{name} of {type(self).__name__} can no longer be set: a cache has been opened "
+                f"above it, and what is kept there would not follow. Set {name} first and then "
+                f"make the cache; {INSTEAD[name]}"
+            )
+        super().__setattr__(name, value)
 
     # ---- item x
 
@@ -330,25 +493,38 @@ class ImageFolder(ImagesAndClasses):
         path = self._paths[idx]
         try:
             return load(path)
-        except MemoryError:
-            raise
-        except Exception as error:  # a loader of the user's may raise anything
-            unreadable = self._unreadable(idx, path, error)
+        except MemoryError as error:
+            raise self._named(ImageMemoryError, idx, path, error) from error
+        except Exception as error:
+            if not is_of_file(error):
+                if hasattr(error, "add_note"):  # Python 3.11
+                    error.add_note(f"while loading image {idx}, {path!r}")
+                raise
+            unreadable = self._named(UnreadableImageError, idx, path, error)
             if self._on_error is None:
                 raise unreadable from unreadable.__cause__
             return self._on_error(unreadable) if default is None else default
 
-    def _unreadable(self, idx: int, path: str, error: Exception) -> UnreadableImageError:
+    def _named(self, kind: type[E], idx: int, path: str, error: Exception) -> E:
+        """Return an error that names the image, with the reason of another one."""
         is_ours = isinstance(error, UnreadableImageError)
         label = self._listing.labels[idx]
         names = [name for name, number in self.class_to_idx.items() if number == label]
-        unreadable = UnreadableImageError(
-            f"cannot load image {idx} of class {' or '.join(map(repr, names))}, {path!r}: "
-            f"{error if is_ours else f'{type(error).__name__}: {error}'}"
+        shown = " or ".join(map(repr, names)) or f"number {label}"
+        what = "cannot load" if kind is UnreadableImageError else "not enough memory for"
+        named = kind(
+            f"{what} image {idx} of class {shown}, {path!r}: "
+            f"{error if is_ours else f'{type(error).__name__}: {error}'}{self._hint(idx)}"
         )
-        unreadable.__cause__ = error.__cause__ if is_ours else error
-        unreadable.index, unreadable.path, unreadable.class_name = idx, path, " or ".join(names)
-        return unreadable
+        named.__cause__ = error.__cause__ if is_ours else error
+        named.index, named.path, named.class_name = idx, path, " or ".join(names)
+        return named
+
+    def _hint(self, idx: int) -> str:
+        path = Path(self._listing.paths[idx])
+        if not any(map(is_hidden, path.parts[-1:] if path.is_absolute() else path.parts)):
+            return ""
+        return "; ignore_hidden=True leaves out hidden files and folders"
 
     def _transformed(self, image: Any) -> Any:
         return image if self.transform is None else self.transform(image)
@@ -364,7 +540,7 @@ class ImageFolder(ImagesAndClasses):
         """Return the labels of all images; an array, or a list with ``target_transform``."""
         if self.target_transform is None:
             return self._listing.labels.astype(np.int64)
-        return [self.target_transform(label) for label in self.targets]
+        return [self.target_transform(label) for label in self._listing.labels.tolist()]
 
     def getitem_y(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the item ``class``."""
@@ -386,6 +562,12 @@ class ImageFolder(ImagesAndClasses):
 
     # ---- identity
 
+    def unidentified(self) -> ImageFolder:
+        """Return a copy for another cache than the one above this, if any."""
+        folder = copy.copy(self)
+        folder._identified, folder._items = set(), {}
+        return folder
+
     fingerprint_is_content = True
 
     def fingerprint(self, item: str, raw: bool = False) -> str | None:
@@ -395,6 +577,7 @@ class ImageFolder(ImagesAndClasses):
         a ``transform``, an ``on_error`` or your own ``loader`` they have no fingerprint, because
         its effect is unknown.
         """
+        self._identified.add("raw x" if raw and item == "x" else item)
         if item == "x":
             return self._image_fingerprint(raw)
         if item == "class" and self.target_transform is None:
@@ -407,6 +590,7 @@ class ImageFolder(ImagesAndClasses):
 
     def sample_fingerprint(self) -> str | None:
         """Identify the samples ``(x, class)``; None where their content is unknown."""
+        self._identified |= {"x", "class"}
         methods = ("__getitem__", "__getitems__")
         if any(getattr(type(self), each) is not getattr(ImageFolder, each) for each in methods):
             return None
@@ -423,8 +607,8 @@ class ImageFolder(ImagesAndClasses):
             self._files_digest = files_digest(
                 self._listing,
                 self._fingerprint_by,
-                lambda idx: self._load(idx, read_file, b""),
-                lambda idx: self._load(idx, os.path.getsize, 0),
+                lambda idx: loader.read_whole(self._paths[idx]),
+                lambda idx: measure_file(self._paths[idx]),
                 progress=self._progress,
             )
         how = loader.stored_identity if raw else loader.identity

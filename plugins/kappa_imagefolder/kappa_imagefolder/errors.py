@@ -17,6 +17,10 @@ class NoClassesError(KappaError, FileNotFoundError):
     """The root holds no class folder."""
 
 
+class ClassesDifferError(KappaError, ValueError):
+    """The classes of a folder are not those that were given as ``classes=``."""
+
+
 class EmptyClassError(KappaError, FileNotFoundError):
     """A class has no image; ``allow_empty=True`` accepts that."""
 
@@ -29,8 +33,8 @@ class IndexFileError(KappaError, OSError):
     """An index cannot be read or written, or has been replaced since it was opened."""
 
 
-class UnreadableImageError(KappaError, OSError):
-    """An image cannot be read or decoded; raised from the cause.
+class ImageError(KappaError):
+    """What went wrong with one image.
 
     Attributes:
         path: The file.
@@ -44,3 +48,15 @@ class UnreadableImageError(KappaError, OSError):
     path: str | None = None
     index: int | None = None
     class_name: str | None = None
+
+
+class UnreadableImageError(ImageError, OSError):
+    """An image cannot be read or decoded; raised from the cause."""
+
+
+class ImageMemoryError(ImageError, MemoryError):
+    """The memory does not suffice for an image; no ``on_error`` takes it for the image's fault."""
+
+
+class FixedAttributeError(KappaError, AttributeError):
+    """An attribute cannot be set, or no longer: reading would not follow it."""

@@ -2,7 +2,8 @@
 
 Neither the root nor any time counts, so copies staged on different nodes share a cache.
 ``"sampled"`` reads at most 64 files and misses a file outside them that was replaced under the same
-name. ``"sizes"`` reads the size of every file, ``"content"`` all of its bytes.
+name. ``"sizes"`` reads the size of every file, ``"content"`` all of its bytes. Of a file that
+cannot be read, the failure counts: no cache keeps anything of it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 FINGERPRINTS = ("sampled", "sizes", "content")
 SAMPLED_FILES = 64
+
+_UNREADABLE = 2**64 - 1  # in place of a size
 
 
 def files_digest(
@@ -42,9 +45,14 @@ def files_digest(
     """
 
     def look(idx: int) -> tuple[int, bytes]:
-        if how == "sizes":
-            return measure(idx), b""
-        data = read(idx)
+        try:
+            if how == "sizes":
+                return measure(idx), b""
+            data = read(idx)
+        except (OSError, MemoryError) as error:
+            cause = error.__cause__ or error
+            failure = f"{type(cause).__name__} {getattr(cause, 'errno', None)}"
+            return _UNREADABLE, failure.encode()
         return len(data), data
 
     hasher = xxhash.xxh3_128(listing.digest().encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from kappa_imagefolder.files.scan import IMG_EXTENSIONS
 from kappa_imagefolder.images.loaders import JPEG_DECODERS, KINDS, LOADERS, FileLoader
 from kappa_imagefolder.images.pillow import Shrink
 from kappacore.errors import InvalidOptionError
+from kappacore.plugin_api import parse_size
 
 Function = Callable[[Any], Any]
 
@@ -65,9 +66,19 @@ def check_on_error(on_error: Any) -> Function | None:
 
 
 def choose_loader(
-    loader: Any, decode: Any, shrink: Any, size_hint: Any, exif: Any, pixels: Any, jpeg: Any
+    loader: Any,
+    decode: Any,
+    shrink: Any,
+    size_hint: Any,
+    exif: Any,
+    pixels: Any,
+    jpeg: Any,
+    max_bytes: Any,
 ) -> Function:
-    """Return the loader for the arguments of these names; ``pixels`` are ``max_pixels``."""
+    """Return the loader for the arguments of these names.
+
+    ``pixels`` are ``max_pixels``, and ``max_bytes`` are ``max_bytes_per_file``.
+    """
     check_choice("decode", decode, KINDS)
     check_choice("jpeg_decoder", jpeg, JPEG_DECODERS)
     if not isinstance(exif, bool):
@@ -79,7 +90,7 @@ def choose_loader(
     for rule, value in limits.items():
         if value is not None and not _is_number(value):
             raise InvalidOptionError(f"{rule}, or None; got {value!r}")
-    chosen = FileLoader(decode, size_hint, exif, pixels, jpeg, _shrink(shrink))
+    chosen = FileLoader(decode, size_hint, exif, pixels, jpeg, _shrink(shrink), _size(max_bytes))
     if loader is None:
         return LOADERS.get(chosen, chosen)
     check_function("loader", loader)
@@ -92,10 +103,22 @@ def choose_loader(
         return loader  # type: ignore[no-any-return]
     if given is None or loader not in LOADERS:
         raise InvalidOptionError(
-            f"size_hint, exif, max_pixels, jpeg_decoder and shrink are for the loaders of this "
-            f"package, and loader={loader!r} was given too; pass decode= in its place"
+            f"size_hint, exif, max_pixels, max_bytes_per_file, jpeg_decoder and shrink are for the "
+            f"loaders of this package, and loader={loader!r} was given too; pass decode= in its "
+            f"place"
         )
     return replace(chosen, kind=given)
+
+
+def _size(size: Any) -> int | None:
+    if size is None:
+        return None
+    if isinstance(size, float):
+        raise InvalidOptionError(
+            f"max_bytes_per_file={size!r} is not a size. Give bytes as a positive integer, or a "
+            f"string such as '64MiB'."
+        )
+    return parse_size(size, 0, "max_bytes_per_file")
 
 
 def _shrink(shrink: Any) -> Shrink | None:
@@ -117,6 +140,34 @@ def _shrink(shrink: Any) -> Shrink | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def check_flag(option: str, value: Any) -> bool:
+    """Return ``value`` if it is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidOptionError(f"{option} must be True or False, got {value!r}")
+    return value
+
+
+def check_classes(classes: Any) -> list[str] | None:
+    """Return the names that were given as classes, in the order of their numbers."""
+    if classes is None:
+        return None
+    is_several = isinstance(classes, Sequence) and not isinstance(classes, str)
+    names = list(classes) if is_several else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InvalidOptionError(
+            f"classes must be the names of the class folders in the order of their numbers, such "
+            f"as train.classes; got {classes!r} ({type(classes).__name__})"
+        )
+    twice = sorted({name for name in names if names.count(name) > 1}) if _repeats(names) else []
+    if twice:
+        raise InvalidOptionError(f"classes must name each class once; got {twice} more than once")
+    return names
+
+
+def _repeats(names: list[str]) -> bool:
+    return len(set(names)) < len(names)
 
 
 def check_index_option(index: Any, chooser: str | None) -> bool | str:
@@ -156,3 +207,22 @@ def check_extensions(extensions: Any, is_valid_file: Any) -> tuple[str, ...] | N
             f"extensions must name at least one ending such as '.jpg', got {extensions!r}"
         )
     return tuple(ending.lower() for ending in endings)
+
+
+def check_chooser(extensions: Any, is_valid_file: Any) -> tuple[str, ...] | None:
+    """Check the same for ``make_dataset``, which as in torchvision has no default for them."""
+    if extensions is None and is_valid_file is None:
+        raise InvalidOptionError(
+            "make_dataset needs extensions or is_valid_file, to know which files count; got neither"
+        )
+    return check_extensions(extensions, is_valid_file)
+
+
+def check_class_to_idx(class_to_idx: Any) -> Mapping[str, int]:
+    """Return ``class_to_idx`` of ``make_dataset`` if it is a mapping."""
+    if not isinstance(class_to_idx, Mapping):
+        raise InvalidOptionError(
+            f"class_to_idx must be what find_classes returned, {{class: number}}; "
+            f"got {class_to_idx!r} ({type(class_to_idx).__name__})"
+        )
+    return class_to_idx

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import pickle
 from dataclasses import replace
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from kappa_imagefolder import FixedAttributeError
 from kappa_imagefolder.files.listing import Samples, Targets, pack
 from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
 
@@ -81,6 +84,42 @@ def test_targets_equal_a_list_and_turn_into_arrays_and_tensors():
     assert torch.tensor(targets).dtype == torch.int64
     array = np.asarray(targets)
     array[:] = 9
+    assert targets == [0, 0, 1, 1]
+
+
+def test_targets_are_a_list_that_json_can_write():
+    targets = Targets(np.array([3, 3, 2000, 0], np.int32))
+    for indent in (None, 2):
+        assert json.loads(json.dumps({"y": targets}, indent=indent)) == {"y": [3, 3, 2000, 0]}
+    assert [type(label) for label in targets] == [int] * 4
+    assert targets[1:] == [3, 2000, 0]
+    more = [1]
+    assert targets + more == [3, 3, 2000, 0, 1]
+    assert more + targets == [1, 3, 3, 2000, 0]
+    assert json.dumps(Targets(LABELS[:0])) == "[]"
+    for sent in (pickle.loads(pickle.dumps(targets)), copy.deepcopy(targets)):
+        assert (type(sent), sent) == (Targets, targets)
+
+
+def test_targets_are_not_changed_without_a_word():
+    targets = Targets(LABELS)
+    changes = [
+        lambda: targets.append(1),
+        lambda: targets.extend([1]),
+        lambda: targets.insert(0, 1),
+        lambda: targets.pop(),
+        lambda: targets.remove(0),
+        lambda: targets.clear(),
+        lambda: targets.sort(key=lambda label: -label),
+        lambda: targets.reverse(),
+        lambda: targets.__setitem__(0, 1),
+        lambda: targets.__delitem__(0),
+        lambda: targets.__iadd__([1]),
+        lambda: targets.__imul__(2),
+    ]
+    for change in changes:
+        with pytest.raises(FixedAttributeError, match="targets cannot be changed"):
+            change()
     assert targets == [0, 0, 1, 1]
 
 

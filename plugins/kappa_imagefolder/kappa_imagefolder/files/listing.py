@@ -13,11 +13,13 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
+
+from kappa_imagefolder.errors import FixedAttributeError
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -66,10 +68,14 @@ class LazySequence(Sequence[T_co]):
     __hash__ = None  # type: ignore[assignment]  # like a list
 
     def __repr__(self) -> str:
-        shown = [repr(entry) for entry in islice(self, _SHOWN)]
-        if len(self) > _SHOWN:
-            shown.append(f"… {len(self)} in all")
-        return f"[{', '.join(shown)}]"
+        return _shortened(self)
+
+
+def _shortened(entries: Sequence[Any]) -> str:
+    shown = [repr(entry) for entry in islice(entries, _SHOWN)]
+    if len(entries) > _SHOWN:
+        shown.append(f"… {len(entries)} in all")
+    return f"[{', '.join(shown)}]"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -164,21 +170,39 @@ class Samples(LazySequence[tuple[str, int]]):
         return self.paths[idx], int(self.labels[idx])
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Targets(LazySequence[int]):
-    """The label of every file; ``np.asarray`` copies all of them at once."""
+def _refuse_change(*_: Any, **__: Any) -> NoReturn:
+    raise FixedAttributeError(
+        "targets cannot be changed, because reading would not follow them: set samples, or change "
+        "labels with target_transform; list(targets) is a list that can be changed"
+    )
 
-    labels: npt.NDArray[np.int32]
 
-    def __len__(self) -> int:
-        return len(self.labels)
+class Targets(list[int]):
+    """The label of every file: a list, for JSON and all else that takes nothing less.
 
-    def _at(self, idx: int) -> int:
-        return int(self.labels[idx])
+    It takes 8 bytes per file, as the labels of a class are one object. Nothing can change it.
+
+    Args:
+        labels: The labels; ``int32`` of shape ``(N,)``.
+    """
+
+    def __init__(self, labels: npt.NDArray[np.int32]) -> None:
+        numbers, which = np.unique(labels, return_inverse=True)
+        super().__init__(np.array(numbers.tolist(), dtype=object)[which].tolist())
+        self._labels = labels
+
+    def __repr__(self) -> str:
+        return _shortened(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Targets, (self._labels,)
+
+    append = extend = insert = pop = remove = clear = sort = reverse = _refuse_change
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse_change
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("the labels are kept as int32: an array of them is a copy")
-        return self.labels.astype(np.int64 if dtype is None else dtype)
+        return self._labels.astype(np.int64 if dtype is None else dtype)

@@ -14,7 +14,9 @@ missing or out of date is made anew. What is checked before it is used:
 from __future__ import annotations
 
 import logging
+import operator
 import os
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +32,11 @@ from kappa_imagefolder.files.index_file import (
     write_index_file,
 )
 from kappa_imagefolder.files.listing import Listing, OpenFolder, pack
-from kappa_imagefolder.files.scan import folder_times, scan
+from kappa_imagefolder.files.scan import folder_times, is_hidden, scan
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kappa_imagefolder.files.index_file import IndexFile
     from kappa_imagefolder.files.listing import Classes
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 CHECKS = ("trust", "dirs", "full")
 
 _log = logging.getLogger(__name__)
+_OLDER = {"ignore_hidden": False}  # what an index was made for, where it does not say so
 _MAX_LABEL = np.iinfo(np.int32).max
 
 
@@ -82,10 +85,13 @@ def open_folder(
         return list(names), dict(class_to_idx)
 
     if make_dataset is not None:
-        options = rules.extensions, rules.is_valid_file, allow_empty
-        samples = make_dataset(root, classes()[1], *options)
-        paths = pack(_relative(root, (path for path, _ in samples)))
-        listing = Listing(paths, np.array([label for _, label in samples], np.int32))
+        options = {
+            "extensions": rules.extensions,
+            "is_valid_file": rules.is_valid_file,
+            "allow_empty": allow_empty,
+        }
+        samples = make_dataset(root, class_to_idx=classes()[1], **options)
+        listing = listing_of(root, samples, "make_dataset must return")
         folder = OpenFolder(listing, classes(), [], pack([]), np.empty((0, 2), np.int64))
     elif index is False:
         folder = scan(root, classes(), rules, progress=progress)
@@ -95,9 +101,12 @@ def open_folder(
         shown = ", ".join(map(repr, folder.empty[:10]))
         more = f" and {len(folder.empty) - 10} more" if len(folder.empty) > 10 else ""
         wanted = f" (files ending with {', '.join(rules.extensions)})" if rules.extensions else ""
+        hint = ""
+        if not rules.ignore_hidden and any(map(is_hidden, folder.empty)):
+            hint = "ignore_hidden=True (to leave out hidden files and folders) or "
         raise EmptyClassError(
             f"{len(folder.empty)} of the {len(folder.classes[1])} classes in {root!r} have no "
-            f"image: {shown}{more}{wanted}. Remove these folders, or pass allow_empty=True"
+            f"image: {shown}{more}{wanted}. Remove these folders, or pass {hint}allow_empty=True"
         )
     return folder
 
@@ -114,10 +123,37 @@ def _check_classes(root: str, class_to_idx: Mapping[str, int]) -> None:
             )
 
 
+def listing_of(root: str, samples: Iterable[Any], rule: str) -> Listing:
+    """Return the listing of samples that the user chose.
+
+    Args:
+        root: The image folder.
+        samples: ``(path, label)`` of each.
+        rule: The beginning of the message about samples that are something else.
+
+    Raises:
+        InvalidOptionError: They are something else.
+    """
+    paths, labels = [], []
+    for sample in samples if isinstance(samples, Iterable) else (samples,):
+        try:
+            path, label = sample
+            paths.append(os.fsdecode(path))
+            labels.append(operator.index(label))
+        except (TypeError, ValueError):
+            label = -1
+        if not 0 <= label <= _MAX_LABEL:
+            raise InvalidOptionError(
+                f"{rule} a list of (path, label), with labels from 0 to {_MAX_LABEL}; "
+                f"got {sample!r} ({type(sample).__name__}) in it"
+            )
+    return Listing(pack(_relative(root, paths)), np.array(labels, np.int32))
+
+
 def _relative(root: str, paths: Iterable[str]) -> Iterable[str]:
     """Yield each path relative to ``root``; those outside it are made absolute."""
     prefix = os.path.join(root, "")
-    for path in map(os.fsdecode, paths):
+    for path in paths:
         inside = path.startswith(prefix) and not path.startswith(os.sep, len(prefix))
         yield path[len(prefix) :] if inside else os.path.abspath(path)
 
@@ -151,6 +187,7 @@ def _by_index(
 def index_paths(root: str, rules: Rules) -> list[str]:
     """Return where the index of a folder may be: in the root, else in the user's cache."""
     kind = ascii((rules.extensions, rules.class_order, rules.own_classes))
+    kind += " without hidden" if rules.ignore_hidden else ""  # others have the name they had
     name = f".kappa_imagefolder-{xxhash.xxh3_64_hexdigest(kind.encode())}.index"
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the specification says to ignore it then
@@ -169,6 +206,7 @@ def purpose_of(root: str, rules: Rules) -> dict[str, Any]:
         "extensions": list(rules.extensions or ()),
         "class_order": rules.class_order,
         "find_classes": rules.own_classes,
+        "ignore_hidden": rules.ignore_hidden,
     }
 
 
@@ -188,7 +226,7 @@ def _read(path: str, purpose: dict[str, Any], chosen: bool) -> IndexFile | None:
     for what, expected in purpose.items():
         if what == "root" and _is_inside(path, expected):
             continue  # it moves and is copied with the folder
-        if file.purpose.get(what) != expected:
+        if file.purpose.get(what, _OLDER.get(what)) != expected:
             _log.warning("the index %r is for another %s; it will be replaced", path, what)
             return None
     return file

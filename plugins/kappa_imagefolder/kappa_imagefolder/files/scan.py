@@ -23,6 +23,7 @@ import numpy as np
 
 from kappa_imagefolder.adaptive_map import adaptive_map
 from kappa_imagefolder.errors import (
+    ClassesDifferError,
     NoClassesError,
     RootNotFolderError,
     RootNotFoundError,
@@ -59,13 +60,16 @@ class Rules:
         extensions: Endings of image files, in lower case.
         is_valid_file: Replaces ``extensions``: takes a file's path, which begins with the root.
         class_order: The order of the classes' files; one of :data:`CLASS_ORDERS`.
-        own_classes: Identifies an overridden ``find_classes``, which an index is for alone.
+        own_classes: Identifies an overridden ``find_classes``, or the classes that were given; an
+            index is for these alone.
+        ignore_hidden: Whether files and folders that :func:`is_hidden` do not count.
     """
 
     extensions: tuple[str, ...] | None = IMG_EXTENSIONS
     is_valid_file: Callable[[str], bool] | None = None
     class_order: str = "lexicographic"
     own_classes: str | None = None
+    ignore_hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,11 @@ class _Folder:
     files: bytes
     count: int
     times: Times = _UNKNOWN
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is one that systems and editors leave beside others."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def check_folder(root: str) -> None:
@@ -108,12 +117,15 @@ def check_folder(root: str) -> None:
         )
 
 
-def find_classes(directory: str, order: str = "lexicographic") -> Classes:
+def find_classes(
+    directory: str, order: str = "lexicographic", *, ignore_hidden: bool = False
+) -> Classes:
     """List the folders directly below ``directory``.
 
     Args:
         directory: The root of an image folder.
         order: One of :data:`CLASS_ORDERS`.
+        ignore_hidden: See :class:`Rules`.
 
     Returns:
         The names, and the index of each.
@@ -122,7 +134,7 @@ def find_classes(directory: str, order: str = "lexicographic") -> Classes:
         NoClassesError: It holds no folder.
         UnreadableFolderError: It cannot be listed.
     """
-    found = _list_folder(None, directory)
+    found = _list_folder(None, directory, ignore_hidden=ignore_hidden)
     if not found.folders:
         raise NoClassesError(
             f"the image folder {directory!r} holds no class folder ({found.count} files directly "
@@ -131,6 +143,45 @@ def find_classes(directory: str, order: str = "lexicographic") -> Classes:
         )
     classes = _in_class_order(found.folders, order)
     return classes, {name: idx for idx, name in enumerate(classes)}
+
+
+def given_classes(
+    given: list[str], found: Classes, directory: str, *, allow_fewer: bool
+) -> Classes:
+    """Return the classes that were given, if they are those that were found.
+
+    Args:
+        given: Their names, in the order of their numbers.
+        found: What :func:`find_classes` found.
+        directory: The root of the image folder.
+        allow_fewer: Accept that some have no folder.
+
+    Raises:
+        ClassesDifferError: The folder has other classes.
+    """
+    numbers = {name: idx for idx, name in enumerate(given)}
+    more = [name for name in found[0] if name not in numbers]
+    fewer = [] if allow_fewer else [name for name in given if name not in found[1]]
+    if not more and not fewer:
+        return given, numbers
+    parts = []
+    if more:
+        hidden = "; ignore_hidden=True leaves out hidden ones" if any(map(is_hidden, more)) else ""
+        parts.append(
+            f"it has {_some(more)}, which classes= does not name (leave folders out with an "
+            f"overridden find_classes or a ClassFilterWrapper{hidden})"
+        )
+    if fewer:
+        parts.append(f"it lacks {_some(fewer)} (allow_empty=True accepts that)")
+    raise ClassesDifferError(
+        f"the classes of {directory!r} are not the {len(given)} given, so the numbers of classes "
+        f"would differ: {'; '.join(parts)}"
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(map(repr, names[:10])) + more
 
 
 def scan(
@@ -151,7 +202,10 @@ def scan(
     names = _in_class_order(classes[1], rules.class_order)
     settled = time.time_ns() - SETTLED
     with progress_bar(f"Scanning {root}", show=progress) as done:
-        found = _walk(root, names, partial(_list_folder, rules.extensions, timed=timed), done)
+        look = partial(
+            _list_folder, rules.extensions, timed=timed, ignore_hidden=rules.ignore_hidden
+        )
+        found = _walk(root, names, look, done)
     blob, lengths, labels = bytearray(), array("q"), array("i")
     empty = []
     for name in names:
@@ -213,13 +267,20 @@ def _walk(
     return found
 
 
-def _list_folder(extensions: tuple[str, ...] | None, path: str, *, timed: bool = False) -> _Folder:
+def _list_folder(
+    extensions: tuple[str, ...] | None,
+    path: str,
+    *,
+    timed: bool = False,
+    ignore_hidden: bool = False,
+) -> _Folder:
     """List one folder without a ``stat`` per file.
 
     Args:
         extensions: Endings, in lower case, of the files that count; None: all files count.
         path: The folder.
         timed: Note when the folder last changed.
+        ignore_hidden: See :class:`Rules`.
 
     Raises:
         UnreadableFolderError: It cannot be listed.
@@ -230,6 +291,8 @@ def _list_folder(extensions: tuple[str, ...] | None, path: str, *, timed: bool =
         times = folder_times(path) if timed else _UNKNOWN
         with os.scandir(path) as entries:
             for entry in entries:
+                if ignore_hidden and is_hidden(entry.name):
+                    continue
                 if _is_folder(entry):
                     folders[entry.name] = entry.is_symlink()
                 else:

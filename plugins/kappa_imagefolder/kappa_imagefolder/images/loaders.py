@@ -19,6 +19,9 @@ from PIL import Image
 
 from kappa_imagefolder.errors import UnreadableImageError
 from kappa_imagefolder.images import pillow
+from kappa_imagefolder.images.fallback import fast_else_plain
+from kappa_imagefolder.images.jpeg_header import scalable_frame
+from kappa_imagefolder.images.reading import AnyPath, read_file
 
 try:
     import simplejpeg
@@ -30,8 +33,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from kappa_imagefolder.images.jpeg_header import Frame
+
 Label = TypeVar("Label")
-AnyPath = str | os.PathLike[str]
 
 #: What images can be decoded to.
 KINDS = ("pil", "raw", "numpy", "tensor")
@@ -39,25 +43,9 @@ KINDS = ("pil", "raw", "numpy", "tensor")
 JPEG_DECODERS = ("auto", "pillow")
 
 _EXIF_INFO = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
-_JPEG_BEGINNING = b"\xff\xd8\xff"
-#: Colours that every decoder turns into the same RGB; CMYK is not among them.
-_JPEG_COLOURS = ("YCbCr", "Gray", "RGB")
-
-
-def read_file(path: AnyPath) -> bytes:
-    """Return the bytes of a file that must not be empty.
-
-    Raises:
-        UnreadableImageError: It cannot be read or is empty; the message does not name the file.
-    """
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - called for every sample
-            data = file.read()
-    except OSError as error:
-        raise UnreadableImageError(error.strerror or str(error)) from error
-    if not data:
-        raise UnreadableImageError("the file is empty")
-    return data
+#: Numbers of components that every decoder turns into the same RGB: grey, and YCbCr or RGB. CMYK,
+#: which has four, is not among them.
+_SAME_RGB = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -73,6 +61,7 @@ class FileLoader:
         jpeg: ``"auto"``: JPEGs become arrays through simplejpeg where it is installed, else
             through Pillow; ``"pillow"``: always through Pillow.
         shrink: Applied first to the bytes of the file.
+        max_bytes: The most bytes that a file may have.
     """
 
     kind: str = "pil"
@@ -81,6 +70,7 @@ class FileLoader:
     max_pixels: int | None = None
     jpeg: str = "auto"
     shrink: pillow.Shrink | None = None
+    max_bytes: int | None = None
 
     def __call__(self, path: AnyPath) -> Any:
         """Load an image file.
@@ -96,9 +86,14 @@ class FileLoader:
             ) from error.__cause__
 
     def read(self, path: AnyPath) -> bytes:
-        """Return the bytes to keep; raises the errors of :func:`read_file` and ``Shrink``."""
-        data = read_file(path)
+        """Return the bytes to keep; raises the errors of :meth:`read_whole` and ``Shrink``."""
+        data = self.read_whole(path)
         return data if self.shrink is None else self.shrink(data, self.max_pixels)
+
+    def read_whole(self, path: AnyPath) -> bytes:
+        """Return the bytes of the file; raises the errors of :func:`read_file`."""
+        is_image = self.kind != "raw" or self.shrink is not None
+        return read_file(path, self.max_bytes, is_image=is_image, max_pixels=self.max_pixels)
 
     def decode(self, data: Any) -> Any:
         """Decode.
@@ -150,8 +145,15 @@ class FileLoader:
         return bool(simplejpeg) and self.kind in ("numpy", "tensor") and self.jpeg == "auto"
 
     def _to_pil(self, data: Any) -> Image.Image:
+        if self.size_hint is None:
+            return self._by_pillow(data, None)
+        return fast_else_plain(
+            lambda: self._by_pillow(data, self.size_hint), lambda: self._by_pillow(data, None)
+        )
+
+    def _by_pillow(self, data: Any, size_hint: int | None) -> Image.Image:
         with pillow.open_image(data, self.max_pixels) as image:
-            pillow.draft(image, self.size_hint)
+            pillow.draft(image, data, size_hint)
             pixels = pillow.to_rgb(image)
             if self.exif:  # read only now: Pillow turns TIFFs itself when it decodes them
                 turn = pillow.find_turn(image)
@@ -161,33 +163,25 @@ class FileLoader:
             return pixels
 
     def _to_array(self, data: Any) -> npt.NDArray[np.uint8]:
-        pixels = self._by_simplejpeg(data)
-        if pixels is None:
+        frame = scalable_frame(data) if self._is_fast else None
+        if frame is None or frame.components not in _SAME_RGB:
             return np.array(self._to_pil(data))
+        return fast_else_plain(
+            lambda: self._by_simplejpeg(data, frame), lambda: np.array(self._to_pil(data))
+        )
+
+    def _by_simplejpeg(self, data: Any, frame: Frame) -> npt.NDArray[np.uint8]:
+        pillow.check_pixels(frame.width, frame.height, self.max_pixels)
+        by = pillow.reduction(frame.width, frame.height, self.size_hint)
+        least = {}
+        if by > 1:
+            least = {"min_height": -(-frame.height // by), "min_width": -(-frame.width // by)}
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **least)
         if self.exif:
             with pillow.open_image(data, self.max_pixels) as image:
                 turn = pillow.find_turn(image)
             if turn is not None:  # by Pillow, in half the time that numpy takes
                 return np.array(Image.fromarray(pixels).transpose(turn))
-        return pixels
-
-    def _by_simplejpeg(self, data: Any) -> npt.NDArray[np.uint8] | None:
-        """Return the pixels; None where Pillow is to decode or to refuse the file."""
-        if not self._is_fast or bytes(data[: len(_JPEG_BEGINNING)]) != _JPEG_BEGINNING:
-            return None
-        try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        except ValueError:
-            return None
-        if colours not in _JPEG_COLOURS:
-            return None
-        pillow.check_pixels(width, height, self.max_pixels)
-        by = pillow.reduction(width, height, self.size_hint)
-        least = {"min_height": -(-height // by), "min_width": -(-width // by)} if by > 1 else {}
-        try:
-            pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **least)
-        except ValueError:
-            return None
         return pixels
 
 

@@ -6,12 +6,14 @@ import contextlib
 import io
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import PIL
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from kappa_imagefolder.errors import UnreadableImageError
+from kappa_imagefolder.images.fallback import fast_else_plain
+from kappa_imagefolder.images.jpeg_header import scalable_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +31,17 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_PLAIN = (str, bytes, int, float, bool)
+_OF_FILES = (
+    OSError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+_NEVER_OF_FILES = (NameError, ImportError)
+
+_LARGEST_JPEG = 65_500  # pixels on a side that libjpeg encodes
 
 
 def identity() -> str:
@@ -51,12 +63,24 @@ def open_image(data: Any, max_pixels: int | None) -> Iterator[Image.Image]:
     """
     if not len(data):
         raise UnreadableImageError("the file is empty")
+    with _opened(io.BytesIO(data), len(data), max_pixels) as image:
+        yield image
+
+
+def check_header(file: BinaryIO, size: int, max_pixels: int | None) -> None:
+    """Refuse a file of ``size`` bytes by its header; see :func:`open_image`."""
+    with _opened(file, size, max_pixels):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO, size: int, max_pixels: int | None) -> Iterator[Image.Image]:
     usual = Image.MAX_IMAGE_PIXELS
     try:
         if max_pixels is not None and usual is not None and max_pixels > usual:
-            opened = _open_any_size(data)
+            opened = _open_any_size(file)
         else:
-            opened = Image.open(io.BytesIO(data))
+            opened = Image.open(file)
         with opened as image:
             check_pixels(image.width, image.height, max_pixels)
             yield image
@@ -69,26 +93,41 @@ def open_image(data: Any, max_pixels: int | None) -> Iterator[Image.Image]:
             "the image is decoded (in DataLoader workers: in worker_init_fn)"
         ) from error
     except UnidentifiedImageError as error:
+        file.seek(0)
         raise UnreadableImageError(
-            f"not an image in a format that Pillow knows ({len(data)} bytes, beginning with "
-            f"{bytes(data[:8])!r})"
+            f"not an image in a format that Pillow knows ({size} bytes, beginning with "
+            f"{file.read(8)!r})"
         ) from error
-    except Exception as error:  # damaged bytes may make a decoder raise anything
+    except Exception as error:  # damaged bytes may make a decoder raise anything …
+        if isinstance(error, _NEVER_OF_FILES) and not isinstance(error, UnboundLocalError):
+            raise  # … but these
         raise UnreadableImageError(
-            f"damaged image ({len(data)} bytes): {type(error).__name__}: {error}"
+            f"damaged image ({size} bytes): {type(error).__name__}: {error}"
         ) from error
 
 
-def _open_any_size(data: Any) -> Image.Image:
+def is_of_file(error: Exception) -> bool:
+    """Return whether the content of a file may make a loader raise this error.
+
+    All else is a mistake in the loader itself, which no replacement of images should hide.
+    """
+    if isinstance(error, SyntaxError):
+        return error.filename is None  # else it is one of Python code, not of Pillow
+    return isinstance(error, _OF_FILES)
+
+
+def _open_any_size(file: BinaryIO) -> Image.Image:
     """Open an image like ``Image.open``, but without the limit set for the whole process."""
     Image.init()
-    prefix = bytes(data[:16])
+    prefix = file.read(16)
     for name in Image.ID:
         factory, accept = Image.OPEN[name]
-        if accept is not None and accept(prefix) is not True:
+        accepted = accept is None or accept(prefix)
+        if not accepted or isinstance(accepted, str):  # a str says why not
             continue
+        file.seek(0)
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # not this one
-            return factory(io.BytesIO(data), "")
+            return factory(file, "")
     raise UnidentifiedImageError("no plugin of Pillow accepts it")
 
 
@@ -121,21 +160,24 @@ def reduction(width: int, height: int, size_hint: int | None) -> int:
     return next((by for by in (8, 4, 2) if min(width, height) >= by * size_hint), 1)
 
 
-def draft(image: Image.Image, size_hint: int | None) -> None:
-    """Decode a JPEG at a smaller size, see :func:`reduction`; other images stay as they are."""
+def draft(image: Image.Image, data: Any, size_hint: int | None) -> None:
+    """Decode a JPEG at a smaller size, see :func:`reduction`; other images stay as they are.
+
+    Args:
+        image: The opened image.
+        data: The bytes of its file.
+        size_hint: See :func:`reduction`.
+    """
     by = reduction(image.width, image.height, size_hint)
-    if by > 1 and is_jpeg(image):
+    if by > 1 and is_jpeg(image) and scalable_frame(data) is not None:
         image.draft(None, (image.width // by, image.height // by))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return ``image`` converted to RGB, with the part of its info that a cache can keep."""
+    """Return ``image`` converted to RGB, with its ``info`` as ``convert`` leaves it."""
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         del image.info["transparency"]  # convert() drops it too, but with a warning
-    pixels = image.convert("RGB")
-    # A cache could not keep a fraction of TIFF, or a text of PNG.
-    pixels.info = {key: v for key, v in pixels.info.items() if type(v) in _PLAIN}
-    return pixels
+    return image.convert("RGB")
 
 
 def read_orientation(image: Image.Image) -> int:
@@ -169,25 +211,39 @@ class Shrink:
     quality: int = 90
 
     def __call__(self, data: bytes, max_pixels: int | None = None) -> bytes:
-        """Return the bytes of the smaller image, or those given if they are fewer.
+        """Return the bytes of the smaller image; those given if they are fewer, or no JPEG can be.
 
         The orientation in its metadata is kept; other metadata are not.
 
         Raises:
             UnreadableImageError: The bytes are not an image, are damaged, or have too many pixels.
         """
+        small = fast_else_plain(
+            lambda: self._small(data, max_pixels, drafted=True),
+            lambda: self._small(data, max_pixels, drafted=False),
+        )
+        if small is None:
+            return data
+        try:
+            return min(_encode(*small, self.quality), data, key=len)
+        except OSError:  # no JPEG can be made of it
+            return data
+
+    def _small(
+        self, data: bytes, max_pixels: int | None, *, drafted: bool
+    ) -> tuple[Image.Image, int] | None:
+        """Return the smaller image and its orientation; None for one that is small already."""
         with open_image(data, max_pixels) as image:
-            if max(image.size) <= self.longest:
-                return data
+            if max(image.size) <= self.longest or self.longest > _LARGEST_JPEG:
+                return None
             if not is_jpeg(image):
                 image.load()  # now, because this turns a TIFF upright
             scale = self.longest / max(image.size)
             size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-            draft(image, 2 * min(size))
+            if drafted:
+                draft(image, data, 2 * min(size))
             pixels = image if image.mode == "L" else to_rgb(image)
-            small = pixels.resize(size, Image.Resampling.LANCZOS)
-            orientation = read_orientation(image)
-        return min(_encode(small, self.quality, orientation), data, key=len)
+            return pixels.resize(size, Image.Resampling.LANCZOS), read_orientation(image)
 
     @property
     def identity(self) -> str:
@@ -195,7 +251,7 @@ class Shrink:
         return f"shrink-{self.longest}-{self.quality}/{identity()}"
 
 
-def _encode(image: Image.Image, quality: int, orientation: int) -> bytes:
+def _encode(image: Image.Image, orientation: int, quality: int) -> bytes:
     file = io.BytesIO()
     options: dict[str, Any] = {"subsampling": 0}  # with it, the same bytes are 2 dB worse
     if orientation != 1:

@@ -66,9 +66,10 @@ def rewritten(data, edit):
     length = int.from_bytes(data[8:16], "little")
     header = json.loads(data[32 : 32 + length])
     header = edit(header) or header
-    text = json.dumps(header).encode().ljust(length)
-    assert len(text) == length
-    return data[:16] + xxhash.xxh3_128_digest(text) + text + data[32 + length :]
+    text = json.dumps(header).encode()
+    text += b" " * (-(32 + len(text)) % 64)
+    start = data[:8] + len(text).to_bytes(8, "little") + xxhash.xxh3_128_digest(text)
+    return start + text + data[32 + length :]
 
 
 @pytest.mark.parametrize("check", CHECKS)
