@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from kappacore._progress import progress_bar
+from kappacore._ranks import global_rank, local_rank
 from kappacore.errors import InvalidOptionError, UnknownOptionError
 
 if TYPE_CHECKING:
@@ -23,10 +22,6 @@ log = logging.getLogger("kappacore.cache")
 
 _BATCH = 32
 _THREAD_BATCH = 8  # of one thread: an interrupt waits for it
-
-# (rank, number of ranks): those of torchrun first, then those that SLURM gives the tasks of srun.
-_LOCAL = (("LOCAL_RANK", "LOCAL_WORLD_SIZE"), ("SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"))
-_GLOBAL = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 
 def shard_of(scope: str, shard: object = "auto") -> tuple[int, int]:
@@ -43,11 +38,7 @@ def shard_of(scope: str, shard: object = "auto") -> tuple[int, int]:
     if shard is None or (shard == "auto" and scope == "process"):
         return 0, 1
     if shard == "auto":
-        for rank, ranks in _GLOBAL if scope == "network" else _LOCAL:
-            number, parts = os.environ.get(rank, ""), _count(os.environ.get(ranks, ""))
-            if number.isdigit() and int(number) < parts:
-                return int(number), parts
-        return 0, 1
+        return (global_rank() if scope == "network" else local_rank()) or (0, 1)
     if isinstance(shard, tuple) and len(shard) == 2:
         number, parts = shard
         if isinstance(number, int) and isinstance(parts, int) and 0 <= number < parts:
@@ -56,18 +47,6 @@ def shard_of(scope: str, shard: object = "auto") -> tuple[int, int]:
         f"shard={shard!r} is not a part of the samples. Use 'auto' (this rank's share), None (all "
         f"of them), or (number, parts) such as (0, 4)."
     )
-
-
-def _count(text: str) -> int:
-    """Return the number of tasks on this node; SLURM lists one a node, as in ``4(x2),3``."""
-    each: list[int] = []
-    for part in text.split(","):
-        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
-        if found is None:
-            return 0
-        each += [int(found[1])] * int(found[2] or 1)
-    node = os.environ.get("SLURM_NODEID", "0")
-    return each[int(node)] if node.isdigit() and int(node) < len(each) else each[0]
 
 
 def prefill(

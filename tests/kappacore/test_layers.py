@@ -19,7 +19,13 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     ["kappacore"],  # packages that only list names, and _lazy
     ["kappacore.errors"],
-    ["kappacore._importable", "kappacore._progress", "kappacore._shown", "kappacore._warn"],
+    [
+        "kappacore._importable",
+        "kappacore._progress",
+        "kappacore._ranks",
+        "kappacore._shown",
+        "kappacore._warn",
+    ],
     ["kappacore.sizes", "kappacore.locations"],
     ["kappacore.machine"],
     ["kappacore.staging"],
@@ -32,6 +38,7 @@ LAYERS = [
     ["kappacore.caching.identity"],
     ["kappacore.caching.engine"],
     ["kappacore.caching"],
+    ["kappacore.loading"],
     ["kappacore.testing", "kappacore.cli", "kappacore.__main__"],
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
