@@ -5,6 +5,7 @@ from . import datasets as datasets
 from . import errors as errors
 from . import plugin_api as plugin_api
 from . import plugins as plugins
+from . import samplers as samplers
 from . import staging as staging
 from . import wrappers as wrappers
 from .caching.backends.base import CacheBackend as CacheBackend
