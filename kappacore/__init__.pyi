@@ -39,7 +39,9 @@ from .wrappers.oversampling import OversamplingWrapper as OversamplingWrapper
 from .wrappers.percent_filter import PercentFilterWrapper as PercentFilterWrapper
 from .wrappers.repeat import RepeatWrapper as RepeatWrapper
 from .wrappers.shuffle import ShuffleWrapper as ShuffleWrapper
-from .wrappers.split import train_test_split as train_test_split
+from .wrappers.splitting import k_fold as k_fold
+from .wrappers.splitting import split as split
+from .wrappers.splitting import train_test_split as train_test_split
 from .wrappers.subset import SubsetWrapper as SubsetWrapper
 from .wrappers.transform import TransformWrapper as TransformWrapper
 

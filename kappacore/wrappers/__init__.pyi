@@ -14,6 +14,9 @@ from .remap_classes import RemapClassesWrapper as RemapClassesWrapper
 from .repeat import RepeatWrapper as RepeatWrapper
 from .shuffle import ShuffleWrapper as ShuffleWrapper
 from .sort_by_class import SortByClassWrapper as SortByClassWrapper
-from .split import train_test_split as train_test_split
+from .splitting import k_fold as k_fold
+from .splitting import leave_one_group_out as leave_one_group_out
+from .splitting import split as split
+from .splitting import train_test_split as train_test_split
 from .subset import SubsetWrapper as SubsetWrapper
 from .transform import TransformWrapper as TransformWrapper
