@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kappacore.datasets.items import as_array
 from kappacore.errors import InvalidOptionError
 from kappacore.samplers.base import IndexSampler, epoch_generator, length_of
 from kappacore.samplers.sources import samples_of
 from kappacore.wrappers.labels import read_labels
-from kappacore.wrappers.options import as_integer
+from kappacore.wrappers.options import as_integer, as_weights
 from kappacore.wrappers.selection import group_by_class
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
-__all__ = ["WeightedSampler", "check_weights"]
+__all__ = ["WeightedSampler"]
 
 
 class WeightedSampler(IndexSampler):
@@ -70,7 +69,7 @@ class WeightedSampler(IndexSampler):
             raise InvalidOptionError(f"{owner} takes weights= or by=; got {given}.")
         if by is not None:
             weights = _balancing(read_labels(samples_of(dataset), _label(by), owner))
-        array = check_weights(weights, samples, owner)
+        array = as_weights(weights, samples, owner)
         length = samples if num_samples is None else as_integer(num_samples, "num_samples", least=1)
         drawable = np.count_nonzero(array)
         if not replacement and length > drawable:
@@ -101,39 +100,6 @@ class WeightedSampler(IndexSampler):
 
     def _facts(self) -> dict[str, Any]:
         return {**super()._facts(), "replacement": self.replacement}
-
-
-def check_weights(weights: Any, number: int, owner: str) -> FloatArray:
-    """Return weights as a new array of floats.
-
-    Args:
-        weights: A list, an array or a tensor of numbers.
-        number: How many are expected.
-        owner: The class that needs them, for the error message.
-
-    Raises:
-        InvalidOptionError: They are negative, not finite, all zero, or of another number.
-    """
-    try:
-        array = as_array(weights).astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidOptionError(f"{owner} cannot use weights={weights!r}: {error}") from error
-    if array.shape != (number,):
-        raise InvalidOptionError(
-            f"weights= of {owner} has the shape {array.shape}; expected one for each of {number}: "
-            f"({number},)."
-        )
-    wrong = ~(np.isfinite(array) & (array >= 0))
-    if wrong.any():
-        first = int(wrong.argmax())
-        raise InvalidOptionError(
-            f"weights= of {owner} has {array[first]} at {first}; expected finite numbers from 0 on."
-        )
-    if not np.isfinite(total := array.sum()) or not total:
-        raise InvalidOptionError(
-            f"weights= of {owner} sum to {total}; expected at least one above 0, and a finite sum."
-        )
-    return array
 
 
 def _balancing(labels: IntArray) -> FloatArray:

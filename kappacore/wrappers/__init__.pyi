@@ -5,6 +5,7 @@ from .classwise_percent import ClasswisePercentWrapper as ClasswisePercentWrappe
 from .fewshot import FewshotWrapper as FewshotWrapper
 from .intra_class_shuffle import IntraClassShuffleWrapper as IntraClassShuffleWrapper
 from .labels import class_counts as class_counts
+from .mix import MixWrapper as MixWrapper
 from .multi_view import MultiViewWrapper as MultiViewWrapper
 from .one_hot import LabelSmoothingWrapper as LabelSmoothingWrapper
 from .one_hot import OneHotWrapper as OneHotWrapper

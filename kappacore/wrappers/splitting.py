@@ -11,7 +11,7 @@ from kappacore.datasets.items import as_array, find_item, read_one_by_one
 from kappacore.errors import InvalidOptionError, MissingLabelsError
 from kappacore.wrappers.labels import read_labels
 from kappacore.wrappers.options import as_fraction, as_integer
-from kappacore.wrappers.selection import group_by_class, permutation
+from kappacore.wrappers.selection import apportion, group_by_class, permutation
 from kappacore.wrappers.subset import SubsetWrapper
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def _assign(
     if groups is not None:
         return _assign_groups(_read_groups(dataset, groups, owner), labels, shares, seed)
     number = len(dataset)
-    sizes = _apportion_by(shares, number)
+    sizes = apportion(shares, number)
     shuffled = permutation(number, seed)
     parts = np.empty(number, np.int64)
     if labels is None:
@@ -319,15 +319,6 @@ def _assign_groups(groups: IntArray, labels: Any, shares: Any, seed: int | None)
         lacks[part, columns] -= has
         chosen[group] = part
     return chosen[groups]
-
-
-def _apportion_by(shares: Any, number: int) -> IntArray:
-    """Return how many of ``number`` samples each part has, by largest remainder."""
-    exact = np.round(shares * number, 6)
-    sizes: IntArray = np.floor(exact).astype(np.int64)
-    by_remainder = np.argsort(sizes - exact, kind="stable")
-    sizes[by_remainder[: number - sizes.sum()]] += 1
-    return sizes
 
 
 def _apportion(counts: IntArray, fraction: float, size: int) -> IntArray:

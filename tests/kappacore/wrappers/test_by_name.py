@@ -26,6 +26,7 @@ OPTIONS = {
     "fewshot": {"num_shots": 1, "seed": 0},
     "intra_class_shuffle": {"seed": 0},
     "label_smoothing": {"smoothing": 0.1},
+    "mix": {"length": 5},
     "multi_view": {"item": "x", "transforms": [float, str]},
     "one_hot": {},
     "oversampling": {"strategy": "exact"},
