@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.datasets.ctx import Ctx, SampleCtx
+from kappacore.datasets.forms import is_item_name
 from kappacore.datasets.getitems import overriding_getitem, read_items
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.items import Item, digest, find_item
@@ -217,7 +218,7 @@ def _split_mode(mode: Any) -> list[str]:
         raise ModeError(f"the mode {mode!r} names no item; expected names such as 'x class'.")
     for word in words:
         is_key = word.startswith("ctx.") and word != "ctx."
-        if not is_key and not word.isidentifier():
+        if not is_key and not is_item_name(word):
             raise ModeError(
                 f"the mode {mode!r} is malformed at {word!r}: expected item names, 'index' or "
                 f"'ctx.<key>', separated by blanks."
