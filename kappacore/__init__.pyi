@@ -18,6 +18,8 @@ from .datasets.adapt import as_kd as as_kd
 from .datasets.base import KDConcatDataset as KDConcatDataset
 from .datasets.base import KDDataset as KDDataset
 from .datasets.base import KDWrapper as KDWrapper
+from .datasets.collating import Collator as Collator
+from .datasets.collating import ComposeCollator as ComposeCollator
 from .datasets.mode import ModeWrapper as ModeWrapper
 from .datasets.stack import find_wrapper as find_wrapper
 from .datasets.stack import iter_wrappers as iter_wrappers

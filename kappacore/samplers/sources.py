@@ -66,7 +66,10 @@ class Source:
             set_epoch(epoch)
         seed = int(epoch_generator(self.seed, epoch).integers(2**62))
         with random_states_kept():
-            seed_generators(seed, [g for v in vars(sampler).values() for g in find_generators(v)])
+            seed_generators(
+                seed,
+                [g for v in getattr(sampler, "__dict__", {}).values() for g in find_generators(v)],
+            )
             order = np.fromiter(sampler, np.int64)
         if len(order) != self.length:
             raise InvalidOptionError(

@@ -2,6 +2,7 @@
 
 from .class_filter import ClassFilterWrapper as ClassFilterWrapper
 from .classwise_percent import ClasswisePercentWrapper as ClasswisePercentWrapper
+from .compose import Compose as Compose
 from .fewshot import FewshotWrapper as FewshotWrapper
 from .intra_class_shuffle import IntraClassShuffleWrapper as IntraClassShuffleWrapper
 from .labels import class_counts as class_counts
@@ -21,3 +22,4 @@ from .splitting import split as split
 from .splitting import train_test_split as train_test_split
 from .subset import SubsetWrapper as SubsetWrapper
 from .transform import TransformWrapper as TransformWrapper
+from .workers import seed_worker as seed_worker
