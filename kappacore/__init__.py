@@ -2,8 +2,8 @@
 
 Importing this package imports nothing heavy: each public name is loaded on first use. The names
 are listed in ``__init__.pyi``; ``kappacore.errors``, ``kappacore.wrappers``,
-``kappacore.plugins``, ``kappacore.plugin_api``, ``kappacore.caching``, ``kappacore.loading`` and
-``kappacore.staging`` have more.
+``kappacore.samplers``, ``kappacore.loading``, ``kappacore.caching``, ``kappacore.plugins``,
+``kappacore.plugin_api`` and ``kappacore.staging`` have more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from kappacore._lazy import lazy_names
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("errors", "wrappers", "plugin_api", "plugins", "caching", "loading", "staging")
+_SUBMODULES = (
+    "errors",
+    "wrappers",
+    "samplers",
+    "plugin_api",
+    "plugins",
+    "caching",
+    "loading",
+    "staging",
+)
 _IN_PLUGINS = {"SharedDictDataset": "kappa_shared", "RedisDataset": "kappa_redis"}
 
 _load, __dir__ = lazy_names(__name__)

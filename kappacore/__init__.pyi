@@ -6,6 +6,7 @@ from . import errors as errors
 from . import loading as loading
 from . import plugin_api as plugin_api
 from . import plugins as plugins
+from . import samplers as samplers
 from . import staging as staging
 from . import wrappers as wrappers
 from .caching.backends.base import CacheBackend as CacheBackend
@@ -18,6 +19,8 @@ from .datasets.adapt import as_kd as as_kd
 from .datasets.base import KDConcatDataset as KDConcatDataset
 from .datasets.base import KDDataset as KDDataset
 from .datasets.base import KDWrapper as KDWrapper
+from .datasets.collating import Collator as Collator
+from .datasets.collating import ComposeCollator as ComposeCollator
 from .datasets.mode import ModeWrapper as ModeWrapper
 from .datasets.stack import find_wrapper as find_wrapper
 from .datasets.stack import iter_wrappers as iter_wrappers
@@ -40,7 +43,9 @@ from .wrappers.oversampling import OversamplingWrapper as OversamplingWrapper
 from .wrappers.percent_filter import PercentFilterWrapper as PercentFilterWrapper
 from .wrappers.repeat import RepeatWrapper as RepeatWrapper
 from .wrappers.shuffle import ShuffleWrapper as ShuffleWrapper
-from .wrappers.split import train_test_split as train_test_split
+from .wrappers.splitting import k_fold as k_fold
+from .wrappers.splitting import split as split
+from .wrappers.splitting import train_test_split as train_test_split
 from .wrappers.subset import SubsetWrapper as SubsetWrapper
 from .wrappers.transform import TransformWrapper as TransformWrapper
 

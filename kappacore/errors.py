@@ -74,6 +74,13 @@ class InvalidIndexError(KappaError, TypeError):
     """An index is neither an integer, a slice nor a sequence of integers."""
 
 
+# ---- samplers
+
+
+class SamplerStateError(KappaError, ValueError):
+    """The state given to a sampler is that of another sampler, seed or dataset."""
+
+
 # ---- plugins
 
 

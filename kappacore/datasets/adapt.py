@@ -9,7 +9,7 @@ import numpy as np
 
 from kappacore.datasets.base import KDDataset, check_map_style
 from kappacore.datasets.ctx import Ctx, Ctxs, SampleCtx
-from kappacore.datasets.forms import own_item_names
+from kappacore.datasets.forms import is_item_name, own_item_names
 from kappacore.datasets.getitems import gives_single_reads, own_getitems
 from kappacore.datasets.image_columns import ImageColumn, ImageColumns, find_image_columns
 from kappacore.datasets.items import Item, as_array, digest
@@ -265,7 +265,7 @@ def _parse_items(items: Any) -> dict[str, _Field]:
     if not fields:
         raise InvalidOptionError("items= is empty; expected names such as ('x', 'class').")
     for name, field in fields.items():
-        if not isinstance(name, str) or not name.isidentifier():
+        if not isinstance(name, str) or not is_item_name(name):
             raise InvalidOptionError(f"items= has {name!r}, which cannot be an item's name.")
         if isinstance(field.key, bool) or not isinstance(field.key, (int, str)):
             raise InvalidOptionError(

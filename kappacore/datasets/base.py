@@ -242,6 +242,12 @@ class KDConcatDataset(KDDataset):
             check_dataset(dataset, type(self).__name__)
         self._ends = np.cumsum([len(dataset) for dataset in self.datasets], dtype=np.int64)
 
+    @property
+    def cumulative_sizes(self) -> list[int]:
+        """Where each dataset ends; as in torch."""
+        ends: list[int] = self._ends.tolist()
+        return ends
+
     def __len__(self) -> int:
         """Return the number of samples of all datasets."""
         return int(self._ends[-1])

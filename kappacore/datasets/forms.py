@@ -205,6 +205,11 @@ def split_form(attribute: str) -> tuple[str, str] | None:
     return (form, item) if item and form in FORMS else None
 
 
+def is_item_name(name: str) -> bool:
+    """Return whether methods can be named after an item: ``2d`` is a name, ``x-y`` is none."""
+    return f"getitem_{name}".isidentifier() and name != ""
+
+
 def own_item(dataset: Any, name: str) -> ClassItem | None:
     """Return the item that ``dataset`` itself defines by methods, or None.
 

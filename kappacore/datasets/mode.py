@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.datasets.ctx import Ctx, SampleCtx
+from kappacore.datasets.forms import is_item_name
 from kappacore.datasets.getitems import overriding_getitem, read_items
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
 from kappacore.datasets.items import Item, digest, find_item
@@ -61,6 +62,56 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         self.mode = mode
         self.return_ctx = bool(return_ctx)
         self._plan  # noqa: B018 - an unknown item is an error now rather than in a worker
+
+    @staticmethod
+    def has_item(mode: str, item: str) -> bool:
+        """Return whether a mode has an item."""
+        return item in _split_mode(mode)
+
+    @staticmethod
+    def add_item(mode: str, item: str) -> str:
+        """Return a mode with an item at its end, unless it has the item."""
+        return mode if ModeWrapper.has_item(mode, item) else f"{mode} {item}"
+
+    @staticmethod
+    def get_item_index(mode: str, item: str) -> int:
+        """Return the position of an item in the samples and batches of a mode.
+
+        Raises:
+            UnknownItemError: The mode does not have it.
+        """
+        names = _split_mode(mode)
+        if item not in names:
+            raise UnknownItemError(
+                f"the mode {mode!r} has no item {item!r}. Add it where the ModeWrapper is made: "
+                f"mode={ModeWrapper.add_item(mode, item)!r}."
+            )
+        return names.index(item)
+
+    @staticmethod
+    def get_item(mode: str, item: str, batch: Any) -> Any:
+        """Return an item of a sample or a batch by its name; of a mode of one item, all of it.
+
+        Args:
+            mode: The mode that it was read with.
+            item: The item's name.
+            batch: The sample or the batch, without the ctx.
+
+        Raises:
+            UnknownItemError: The mode does not have the item.
+            ModeError: The batch has another number of items than the mode.
+        """
+        position = ModeWrapper.get_item_index(mode, item)
+        return batch if len(_split_mode(mode)) == 1 else _check_items(mode, batch)[position]
+
+    @staticmethod
+    def set_item(mode: str, item: str, batch: Any, value: Any) -> Any:
+        """Return a sample or a batch with another value of an item; see :meth:`get_item`."""
+        position = ModeWrapper.get_item_index(mode, item)
+        if len(_split_mode(mode)) == 1:
+            return value
+        values = _check_items(mode, batch)
+        return (*values[:position], value, *values[position + 1 :])
 
     def __len__(self) -> int:
         """Return the number of samples.
@@ -207,6 +258,18 @@ def _find(dataset: KDDataset, name: str) -> Item:
     return find_item(dataset, name)
 
 
+def _check_items(mode: str, batch: Any) -> Any:
+    number = len(_split_mode(mode))
+    sized = isinstance(batch, (list, tuple))
+    if sized and len(batch) == number:
+        return batch
+    given = f"a {type(batch).__name__}{f' of {len(batch)}' if sized else ''}"
+    raise ModeError(
+        f"the mode {mode!r} has {number} items, the batch is {given}. With return_ctx=True, take "
+        f"the batch out of (batch, ctx) first."
+    )
+
+
 def _split_mode(mode: Any) -> list[str]:
     if not isinstance(mode, str):
         raise ModeError(
@@ -217,7 +280,7 @@ def _split_mode(mode: Any) -> list[str]:
         raise ModeError(f"the mode {mode!r} names no item; expected names such as 'x class'.")
     for word in words:
         is_key = word.startswith("ctx.") and word != "ctx."
-        if not is_key and not word.isidentifier():
+        if not is_key and not is_item_name(word):
             raise ModeError(
                 f"the mode {mode!r} is malformed at {word!r}: expected item names, 'index' or "
                 f"'ctx.<key>', separated by blanks."

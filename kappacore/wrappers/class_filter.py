@@ -25,7 +25,7 @@ class ClassFilterWrapper(SelectionWrapper):
     Args:
         dataset: The dataset inside.
         valid_classes: The classes to keep, by number, or by name if the dataset has ``classes``
-            or ``class_to_idx``.
+            or ``class_to_idx``; -1 is the label of samples that have none.
         invalid_classes: The classes to leave out. Exactly one of the two is required.
         label: The item that is the label; by default ``class`` if there is one, else ``y``.
 

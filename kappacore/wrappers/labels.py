@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kappacore.datasets.indexing import IntArray
 
 _SHOWN = 10
+_UNLABELLED = -1  # the usual label of samples without one, whether or not there are any
 
 
 def find_label(dataset: KDDataset, label: str | None, owner: str) -> tuple[str, Item]:
@@ -150,7 +151,8 @@ def class_numbers(
         label: The item that is the label; see :func:`find_label`.
         classes: The option's value: an iterable of integers and names.
         option: The option's name, for the error message.
-        labels: All labels, to refuse classes that are neither below ``n_classes`` nor among them.
+        labels: All labels, to refuse classes that are neither below ``n_classes`` nor among them;
+            -1 is allowed always.
 
     Raises:
         InvalidOptionError: ``classes`` is no such iterable, or a class does not exist.
@@ -169,7 +171,8 @@ def class_numbers(
         return numbers
     total = count_classes(dataset, label) or 0
     for number in numbers:
-        if not 0 <= number < total and not (labels == number).any():
+        exists = number == _UNLABELLED or 0 <= number < total
+        if not exists and not (labels == number).any():
             known = sorted({*range(total), *np.unique(labels).tolist()})
             raise InvalidOptionError(
                 f"{option}={shorten(numbers)} has {number}, which is no class of "

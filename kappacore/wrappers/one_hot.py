@@ -36,6 +36,7 @@ class OneHotWrapper(KDWrapper):
     """
 
     smoothing = 0.0
+    _keeps_unlabelled = False
 
     def __init__(
         self, dataset: KDDataset, n_classes: int | None = None, *, label: str | None = None
@@ -64,7 +65,8 @@ class OneHotWrapper(KDWrapper):
 class LabelSmoothingWrapper(OneHotWrapper):
     """A dataset whose labels are smoothed: ``(1 - smoothing) * one_hot + smoothing / n_classes``.
 
-    Labels that are already vectors are smoothed likewise. The method is from Szegedy et al.,
+    Labels that are already vectors are smoothed likewise. A label of -1, of a sample without one,
+    becomes a vector of -1. The method is from Szegedy et al.,
     "Rethinking the Inception Architecture for Computer Vision", 2016, section 7.
 
     Args:
@@ -77,6 +79,8 @@ class LabelSmoothingWrapper(OneHotWrapper):
         InvalidOptionError: ``smoothing`` is outside 0 to 1, or the number of classes is unknown.
         MissingLabelsError: The dataset has neither an item ``class`` nor ``y``.
     """
+
+    _keeps_unlabelled = True
 
     def __init__(
         self,
@@ -97,12 +101,15 @@ class _VectorItem(ConvertedItem):
         super().__init__(inner)
         self._n_classes = wrapper.n_classes
         self._smoothing = wrapper.smoothing
+        self._keeps_unlabelled = wrapper._keeps_unlabelled
         self._owner = type(wrapper).__name__
 
     def convert(self, value: Any) -> torch.Tensor:
         if getattr(value, "ndim", 0) or isinstance(value, (list, tuple)):
             vector = torch.as_tensor(value, dtype=torch.float32)
             self._check_shape(vector)
+        elif self._keeps_unlabelled and hasattr(value, "__index__") and value == -1:
+            return torch.full((self._n_classes,), -1.0)
         else:
             vector = torch.zeros(self._n_classes)
             vector[self._check(value)] = 1.0
@@ -118,14 +125,19 @@ class _VectorItem(ConvertedItem):
             vectors = torch.from_numpy(labels.astype(np.float32))
             self._check_shape(vectors[0] if len(vectors) else torch.zeros(self._n_classes))
             return self._smoothed(vectors)
-        if len(labels):
-            if labels.dtype.kind not in "iub":
-                self._check(labels[0])
-            self._check(labels.min())
-            self._check(labels.max())
+        if len(labels) and labels.dtype.kind not in "iub":
+            self._check(labels[0])
+        labels = labels.astype(np.int64)
+        unlabelled = self._keeps_unlabelled & (labels == -1)
+        labelled = np.flatnonzero(~unlabelled)
+        if len(labelled):
+            self._check(labels[labelled].min())
+            self._check(labels[labelled].max())
         vectors = torch.zeros(len(labels), self._n_classes)
-        vectors[torch.arange(len(labels)), torch.from_numpy(labels.astype(np.int64))] = 1.0
-        return self._smoothed(vectors)
+        vectors[torch.from_numpy(labelled), torch.from_numpy(labels[labelled])] = 1.0
+        vectors = self._smoothed(vectors)
+        vectors[torch.from_numpy(unlabelled)] = -1.0
+        return vectors
 
     def get_labels(self) -> NoReturn:
         raise InvalidItemError(

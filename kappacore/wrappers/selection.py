@@ -161,3 +161,17 @@ def sort_distinct(samples: IntArray, length: int) -> IntArray:
     mask = np.zeros(length, dtype=bool)
     mask[samples] = True
     return np.flatnonzero(mask)
+
+
+def apportion(shares: Any, number: int) -> IntArray:
+    """Return how many of ``number`` each part has, by largest remainder.
+
+    Args:
+        shares: The fraction of each part; they sum to 1.
+        number: What is shared out.
+    """
+    exact = np.round(shares * number, 6)
+    sizes: IntArray = np.floor(exact).astype(np.int64)
+    by_remainder = np.argsort(sizes - exact, kind="stable")
+    sizes[by_remainder[: number - sizes.sum()]] += 1
+    return sizes

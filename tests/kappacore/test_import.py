@@ -30,6 +30,7 @@ PUBLIC = [
     "kappacore.loading",
     "kappacore.plugin_api",
     "kappacore.plugins",
+    "kappacore.samplers",
     "kappacore.staging",
     "kappacore.wrappers",
 ]
@@ -107,6 +108,7 @@ def test_a_lazy_name_is_the_object_that_its_module_defines(module):
     [
         ("NamespaceMismatchError", "kappacore.errors"),
         ("LabelSmoothingWrapper", "kappacore.wrappers"),
+        ("WeightedSampler", "kappacore.samplers"),
         ("hookimpl", "kappacore.plugin_api"),
         ("unregister_source", "kappacore.plugins"),
         ("CacheStats", "kappacore.caching"),

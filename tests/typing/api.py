@@ -41,6 +41,8 @@ def loaders(state: dict[str, Any]) -> None:
 
 def wrappers() -> None:
     train, rest = kappacore.train_test_split(Squares(), 0.8, stratified=True, seed=0, label="x")
+    for fold, _ in kappacore.k_fold(Squares(), 3, groups=[0, 1] * 5):
+        print(kappacore.split(fold, [0.5, 0.5]))
     chosen = kappacore.ClassFilterWrapper(train, valid_classes=[0, "cat"])
     again = kappacore.RepeatWrapper(kappacore.OversamplingWrapper(chosen, "exact"), min_size=100)
     views = kappacore.wrappers.MultiViewWrapper(again, "x", [float, str], seed=0)

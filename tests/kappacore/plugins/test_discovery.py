@@ -26,7 +26,7 @@ def test_the_core_registers_its_own_through_the_same_hooks():
     found = {(i.kind, i.name): i for i in plugins.all_plugins() if i.distribution == "kappacore"}
     wrappers = """
         cache class_filter classwise_percent fewshot intra_class_shuffle label_smoothing
-        multi_view one_hot oversampling percent_filter remap_classes repeat
+        mix multi_view one_hot oversampling percent_filter remap_classes repeat
         shuffle sort_by_class subset transform
     """
     assert set(found) == {

@@ -8,12 +8,14 @@ import sys
 import types
 
 import pytest
+import torch
 import yaml
 
 import kappacore
 from kappacore import plugins
 from kappacore.cli import main
 from kappacore.errors import ConfigError, InvalidOptionError, KappaError
+from kappacore.samplers import WeightedSampler
 from support.fake_plugins import installed
 from support.labelled import Labelled, samples
 from support.randoms import draw_one
@@ -26,6 +28,7 @@ OPTIONS = {
     "fewshot": {"num_shots": 1, "seed": 0},
     "intra_class_shuffle": {"seed": 0},
     "label_smoothing": {"smoothing": 0.1},
+    "mix": {"length": 5},
     "multi_view": {"item": "x", "transforms": [float, str]},
     "one_hot": {},
     "oversampling": {"strategy": "exact"},
@@ -64,6 +67,7 @@ class Add:
 def _names(monkeypatch):
     module = types.ModuleType("by_name_objects")  # test files have no name to be imported by
     module.Add, module.Labelled, module.draw_one = Add, Labelled, draw_one
+    module.Cast = Cast
     monkeypatch.setitem(sys.modules, module.__name__, module)
     with installed("wraps"):
         kappacore.register_source("labelled", Labelled)
@@ -215,3 +219,39 @@ def test_a_subset_registered_in_code_composes_with_the_cores_own():
 def test_what_is_no_list_of_wrappers_is_refused():
     with pytest.raises(ConfigError, match=r"^wrappers is 'shuffle': expected a list"):
         kappacore.build(source=dataset(), wrappers="shuffle")
+
+
+# ---- what has no name of its own
+
+
+class Cast:
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def __call__(self, value):
+        return torch.tensor(value, dtype=self.dtype)
+
+
+def test_transforms_and_dtypes_come_from_plain_data():
+    half = {"_target_": "pkgutil.resolve_name", "name": "torch:float16"}
+    transforms = [
+        {"_target_": "by_name_objects.Add", "by": 1},
+        {"_target_": "by_name_objects.Cast", "dtype": half},
+    ]
+    compose = {"_target_": "kappacore.wrappers.Compose", "transforms": transforms}
+    config = {"source": dataset(), "wrappers": [{"use": "transform", "transform": compose}]}
+    value = kappacore.build(**config, mode="x")[1]
+    assert value.dtype == torch.float16
+    assert value == 11
+
+
+def test_a_sampler_is_made_of_plain_data_and_a_dataset():
+    hydra = pytest.importorskip("hydra.utils")
+    config = {"_target_": "kappacore.samplers.WeightedSampler", "by": "class", "seed": 3}
+    sampler = hydra.instantiate(config, dataset())
+    assert list(sampler) == list(WeightedSampler(dataset(), by="class", seed=3))
+
+
+def test_a_mix_is_made_by_name_of_a_concatenation():
+    mix = kappacore.wrap(dataset() + dataset(), "mix", weights=[1, 2], length=3)
+    assert sorted(kappacore.ModeWrapper(mix, "source")) == [0, 1, 1]

@@ -78,7 +78,7 @@ def test_the_label_may_be_another_item():
         ({}, r"takes valid_classes= or invalid_classes=; got neither"),
         ({"valid_classes": [0], "invalid_classes": [1]}, "got both"),
         ({"valid_classes": [0, 3]}, r"^valid_classes=\[0, 3\] has 3, .* its classes are 0 to 2"),
-        ({"invalid_classes": [-1]}, r"^invalid_classes=\[-1\] has -1, which is no class of Label"),
+        ({"invalid_classes": [-2]}, r"^invalid_classes=\[-2\] has -2, which is no class of Label"),
         ({"valid_classes": ["fix"]}, r"^valid_classes has 'fix', .* Did you mean 'fox'\?"),
         ({"valid_classes": "cat"}, r"^valid_classes='cat' is no list of classes"),
         ({"valid_classes": 1}, r"^valid_classes=1 is no list of classes"),

@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 import kappacore
 from kappacore.errors import (
@@ -243,3 +243,50 @@ def test_a_cache_above_what_is_random_is_refused():
     dataset.is_random = True
     with pytest.raises(RandomSourceError):
         kappacore.CacheWrapper(dataset, "memory")
+
+
+# ---- what an adapter over KappaData's own tests found
+
+
+def test_a_concatenation_has_cumulative_sizes():
+    both = kappacore.KDConcatDataset([Old(), Old([1, 2])])
+    assert both.cumulative_sizes == [6, 8]
+    assert type(both.cumulative_sizes[0]) is int
+    assert both.root_dataset is both  # KappaData: that of the first dataset
+
+
+def test_subsets_and_concatenations_are_none_of_torchs():
+    assert not isinstance(kappacore.KDSubset(Old(), [0]), Subset)
+    assert not isinstance(kappacore.KDConcatDataset([Old()]), ConcatDataset)
+    assert not isinstance(kappacore.RepeatWrapper(Old(), repetitions=2), kappacore.KDSubset)
+
+
+@pytest.mark.parametrize("labels", [LABELS, [2, -1, 1, 0, -1, 0]])
+def test_samples_without_a_label_can_be_filtered_whether_there_are_any_or_not(labels):
+    kept = kappacore.ClassFilterWrapper(Old(labels), invalid_classes=[-1])
+    assert samples(kept) == [idx for idx, label in enumerate(labels) if label != -1]
+    none = kappacore.ClassFilterWrapper(Old(labels), valid_classes=[-1])
+    assert samples(none) == [idx for idx, label in enumerate(labels) if label == -1]
+
+
+def test_an_empty_modewrapper_has_no_length_and_no_truth():
+    empty = kappacore.ModeWrapper(kappacore.ClassFilterWrapper(Old([0]), [-1]), "x")
+    with pytest.raises(EmptyDatasetError):
+        len(empty)
+    with pytest.raises(EmptyDatasetError):
+        bool(empty)
+
+
+def test_items_may_have_names_that_begin_with_a_digit():
+    class Points(Old):
+        def getitem_2d(self, idx, ctx=None):
+            return idx, idx
+
+    assert kappacore.ModeWrapper(Points(), "2d class")[1] == ((1, 1), 0)
+    pairs = kappacore.as_kd([(1, 2)], items=("2d", "class"))
+    assert kappacore.ModeWrapper(pairs, "2d")[0] == 1
+
+
+def test_classes_with_fewer_samples_than_shots_are_refused():
+    with pytest.raises(InvalidOptionError, match=r"^num_shots=2 is more than class 1 has"):
+        kappacore.wrappers.FewshotWrapper(Old(), 2)

@@ -133,3 +133,13 @@ def test_labels_may_be_vectors_in_lists():
     dataset = OneHotWrapper(as_kd([1, 2, 3], items=("x",), labels=vectors), n_classes=2)
     assert dataset.getall_class().tolist() == vectors
     assert [label.tolist() for label in ModeWrapper(dataset, "class")] == vectors
+
+
+def test_smoothing_keeps_samples_without_a_label():
+    """As in KappaData 1.x: a vector of -1, which a loss can leave out."""
+    smoothed = LabelSmoothingWrapper(Labelled([1, -1, 0]), 0.5, n_classes=2)
+    expected = [[0.25, 0.75], [-1.0, -1.0], [0.75, 0.25]]
+    assert [vector.tolist() for vector in ModeWrapper(smoothed, "class")] == expected
+    assert smoothed.getall_class().tolist() == expected
+    with pytest.raises(InvalidItemError):
+        ModeWrapper(LabelSmoothingWrapper(Labelled([-2]), n_classes=2), "class")[0]

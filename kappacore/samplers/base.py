@@ -1,0 +1,255 @@
+"""What all samplers share: epochs, ranks, and states from which an epoch goes on.
+
+An order is drawn for all ranks together and depends on (seed, epoch) alone; rank ``r`` of ``W``
+takes every ``W``-th entry from the ``r``-th on. A *position* counts entries of all ranks. So a
+state saved on any number of ranks continues on any other.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from kappacore.errors import DatasetTypeError, InvalidOptionError, SamplerStateError
+from kappacore.samplers.ranks import check_rank, find_rank
+from kappacore.wrappers.options import as_integer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kappacore.datasets.indexing import IntArray
+
+__all__ = ["EpochSampler", "IndexSampler", "epoch_generator", "length_of"]
+
+T = TypeVar("T")
+
+_CHUNK = 4096  # entries that are Python objects at a time
+
+
+class EpochSampler(Sampler[T], Generic[T]):
+    """Entries in an order that the seed and the epoch determine, shared out to the ranks.
+
+    Each iteration that was begun is one epoch, and the next one is the next epoch, unless
+    :meth:`set_epoch` says otherwise.
+
+    Args:
+        seed: A non-negative integer.
+        rank: This rank, with ``world_size``; by default that of torch.distributed, of torchrun or
+            of SLURM, looked up when it is needed.
+        world_size: The number of ranks.
+        pad: Whether the last entries are filled up from the beginning of the order until all ranks
+            have as many. False: each entry exactly once over all ranks.
+
+    Raises:
+        InvalidOptionError: An option does not fit.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        pad: bool = True,
+    ) -> None:
+        self.seed = as_integer(seed, "seed", least=0)
+        check_rank(rank, world_size)
+        self.pad = bool(pad)
+        self._given_rank = (rank, world_size)
+        self._epoch = 0
+        self._position = 0
+        self._begun = False  # whether an iteration of this epoch was, or has ended too
+        self._ended = False
+
+    @abstractmethod
+    def _draw(self, epoch: int) -> tuple[IntArray, Callable[[IntArray], list[T]]]:
+        """Return the order of an epoch for all ranks, and what turns a part of it into entries."""
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a state must have in common with the sampler that continues from it."""
+        return {"sampler": type(self).__name__, "seed": self.seed}
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the iteration that runs, or of the next one if none was begun."""
+        return self._epoch + self._ended
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration be this epoch, from its beginning.
+
+        After :meth:`load_state_dict`, the state's own epoch goes on where the state was saved.
+        """
+        number = as_integer(epoch, "epoch", least=0)
+        if self._begun or number != self._epoch:
+            self._place(number, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the iteration is, for :meth:`load_state_dict`; plain data."""
+        return self._state(self.epoch, 0 if self._ended else self._position)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iteration go on where a state was saved, on any number of ranks.
+
+        Raises:
+            SamplerStateError: It is the state of another sampler, seed or dataset.
+        """
+        for name, own in self._facts().items():
+            if name not in state or state[name] != own:
+                raise SamplerStateError(
+                    f"the state has {name}={state.get(name)!r}, this {type(self).__name__} has "
+                    f"{name}={own!r}: its order is another one. Make the sampler as it was when "
+                    f"the state was saved, or start anew with set_epoch."
+                )
+        epoch = as_integer(state.get("epoch"), "epoch", least=0)
+        self._place(epoch, as_integer(state.get("position"), "position", least=0))
+
+    def _share_of(self, number: int) -> int:
+        """Return how many of ``number`` entries this rank has."""
+        rank, world_size = find_rank(*self._given_rank)
+        return -(-(number - (0 if self.pad else rank)) // world_size)
+
+    def __iter__(self) -> Iterator[T]:
+        return _Iteration(self)
+
+    def _place(self, epoch: int, position: int) -> None:
+        self._epoch, self._position, self._begun, self._ended = epoch, position, False, False
+
+    def _state(self, epoch: int, position: int) -> dict[str, Any]:
+        return {**self._facts(), "epoch": epoch, "position": position}
+
+    def _begin(self) -> Iterator[T]:
+        """Begin this epoch where it is, or the next one if this one was begun."""
+        if self._begun:
+            self._place(self._epoch + 1, 0)
+        self._begun = True
+        return self._entries()
+
+    def _entries(self) -> Iterator[T]:
+        epoch, position = self._epoch, self._position
+        rank, world_size = find_rank(*self._given_rank)
+        order, entries = self._draw(epoch)
+        order = share(order, position, rank, world_size, self.pad)
+        for start in range(0, len(order), _CHUNK):
+            for entry in entries(order[start : start + _CHUNK]):
+                position += world_size
+                self._epoch, self._position = epoch, position
+                yield entry
+        self._ended = True
+
+
+class _Iteration(Iterator[T]):
+    """One iteration of a sampler.
+
+    Its state is that of torchdata's loaders. It differs from the sampler's once the last entry was
+    taken: what is left of this epoch is nothing, while the sampler's next iteration is a whole one.
+    """
+
+    def __init__(self, sampler: EpochSampler[T]) -> None:
+        self._sampler = sampler
+        self._rest: Iterator[T] | None = None  # an iterator that is never used begins no epoch
+
+    def __next__(self) -> T:
+        if self._rest is None:
+            self._rest = self._sampler._begin()
+        return next(self._rest)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._sampler._state(self._sampler._epoch, self._sampler._position)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._sampler.load_state_dict(state)
+        self._rest = self._sampler._begin() if state["position"] else None
+
+
+class IndexSampler(EpochSampler[int]):
+    """Indices of samples; see :class:`EpochSampler`.
+
+    A derived class defines ``order``.
+
+    Args:
+        dataset: What is sampled.
+        length: The number of indices of an epoch, of all ranks.
+        seed: See :class:`EpochSampler`.
+        rank: See :class:`EpochSampler`.
+        world_size: See :class:`EpochSampler`.
+        pad: See :class:`EpochSampler`.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        length: int,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        pad: bool = True,
+    ) -> None:
+        super().__init__(seed, rank, world_size, pad)
+        self.dataset = dataset
+        self.length = length
+
+    @abstractmethod
+    def order(self, epoch: int) -> IntArray:
+        """Return the indices of an epoch, of all ranks; of shape ``(length,)``."""
+
+    def indices(self, epoch: int) -> IntArray:
+        """Return this rank's indices of an epoch."""
+        rank, world_size = find_rank(*self._given_rank)
+        return share(self.order(epoch), 0, rank, world_size, self.pad)
+
+    def _draw(self, epoch: int) -> tuple[IntArray, Callable[[IntArray], list[int]]]:
+        return self.order(epoch), np.ndarray.tolist
+
+    def __len__(self) -> int:
+        """Return the number of this rank's indices of an epoch."""
+        return self._share_of(self.length)
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "length": self.length}
+
+
+def share(order: IntArray, start: int, rank: int, world_size: int, pad: bool) -> IntArray:
+    """Return a rank's entries of an order, from a position on.
+
+    Args:
+        order: The order for all ranks.
+        start: Where to begin, counted over all ranks.
+        rank: This rank.
+        world_size: The number of ranks.
+        pad: Whether to fill up from the beginning of the order, so that all ranks have as many.
+    """
+    mine = order[start + rank :: world_size]
+    rest = max(len(order) - start, 0) % world_size
+    if not pad or not 0 < rest <= rank:
+        return mine
+    following = start + rank + len(mine) * world_size
+    return np.append(mine, order[following % len(order)])
+
+
+def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
+    """Return the generator from which the order of an epoch is drawn."""
+    return np.random.Generator(np.random.PCG64([seed, epoch]))
+
+
+def length_of(dataset: Any, owner: str) -> int:
+    """Return the number of samples of a dataset.
+
+    Args:
+        dataset: Anything that has a length.
+        owner: The class that needs it, for the error message.
+
+    Raises:
+        DatasetTypeError: It has no length.
+        InvalidOptionError: It has no samples.
+    """
+    if not hasattr(dataset, "__len__"):
+        raise DatasetTypeError(
+            f"{owner} needs a dataset that has a length; got a {type(dataset).__name__}."
+        )
+    length = len(dataset)
+    if not length:
+        raise InvalidOptionError(f"{owner} cannot sample from a dataset without samples.")
+    return length
