@@ -37,10 +37,10 @@ from kappacore.loading.order import (
     global_batches,
 )
 from kappacore.loading.plan import Plan, Planner
-from kappacore.loading.ranks import check_rank, find_rank
 from kappacore.loading.reader import Columns, Reader, read_whole
 from kappacore.loading.stats import LoaderStats
 from kappacore.loading.workers import read_in_workers
+from kappacore.samplers.ranks import check_rank, find_rank
 from kappacore.wrappers.options import as_integer
 
 if TYPE_CHECKING:
