@@ -83,6 +83,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.imagefolder
 	$(BIN)/python -m benchmarks.wrappers
 	$(BIN)/python -m benchmarks.loader --small
+	$(BIN)/python -m benchmarks.samplers
 	$(BIN)/python -m benchmarks.staging --small
 
 # One resolution for every Python that is supported; lines that hold for some say so.

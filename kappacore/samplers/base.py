@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
+import xxhash
 from torch.utils.data import Sampler
 
 from kappacore.errors import DatasetTypeError, InvalidOptionError, SamplerStateError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["EpochSampler", "IndexSampler", "epoch_generator", "length_of"]
+__all__ = ["EpochSampler", "IndexSampler", "digest_of", "epoch_generator", "length_of"]
 
 T = TypeVar("T")
 
@@ -232,6 +233,11 @@ def share(order: IntArray, start: int, rank: int, world_size: int, pad: bool) ->
 def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
     """Return the generator from which the order of an epoch is drawn."""
     return np.random.Generator(np.random.PCG64([seed, epoch]))
+
+
+def digest_of(values: np.ndarray[Any, Any]) -> str:
+    """Return a digest of an array that an order depends on; for states."""
+    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(values).data)
 
 
 def length_of(dataset: Any, owner: str) -> int:

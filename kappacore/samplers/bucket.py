@@ -9,7 +9,7 @@ import numpy as np
 
 from kappacore.datasets.items import as_array, find_item
 from kappacore.errors import InvalidOptionError, MissingLabelsError
-from kappacore.samplers.base import EpochSampler, epoch_generator, length_of
+from kappacore.samplers.base import EpochSampler, digest_of, epoch_generator, length_of
 from kappacore.samplers.sources import samples_of
 from kappacore.wrappers.options import as_integer
 
@@ -97,6 +97,7 @@ class BucketBatchSampler(EpochSampler[list[int]]):
                 f"max_tokens={max_tokens}, but sample {self._lengths.argmax()} has {longest}. "
                 f"Raise max_tokens, or leave out what is longer with SubsetWrapper."
             )
+        self._digest = digest_of(self._lengths)
         self._counted = (-1, 0)  # (epoch, number of batches)
 
     def __len__(self) -> int:
@@ -153,7 +154,7 @@ class BucketBatchSampler(EpochSampler[list[int]]):
     def _facts(self) -> dict[str, Any]:
         names = ("batch_size", "max_tokens", "pool", "drop_last", "shuffle")
         options = {name: getattr(self, name) for name in names}
-        return {**super()._facts(), **options, "samples": len(self._lengths)}
+        return {**super()._facts(), **options, "lengths": self._digest}
 
 
 def _column(dataset: Any, lengths: Any, owner: str) -> Any:

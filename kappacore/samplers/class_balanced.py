@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kappacore.errors import InvalidOptionError
-from kappacore.samplers.base import IndexSampler, epoch_generator, length_of
+from kappacore.samplers.base import IndexSampler, digest_of, epoch_generator, length_of
 from kappacore.samplers.sources import samples_of
 from kappacore.wrappers.labels import read_labels
 from kappacore.wrappers.options import as_integer
@@ -65,6 +65,7 @@ class ClassBalancedSampler(IndexSampler):
         self.samples_per_class = as_integer(samples_per_class, "samples_per_class", least=1)
         length = len(counts) * self.samples_per_class
         super().__init__(dataset, length, seed, rank, world_size, pad)
+        self._digest = digest_of(self._labels)
 
     def order(self, epoch: int) -> IntArray:
         """Return the indices of an epoch, of all ranks."""
@@ -73,3 +74,6 @@ class ClassBalancedSampler(IndexSampler):
         groups = group_by_class(self._labels[shuffled])
         wanted = np.where(groups.classes >= 0, self.samples_per_class, 0)
         return generator.permutation(shuffled[groups.take(np.zeros_like(wanted), wanted)])
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "labels": self._digest}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kappacore.errors import InvalidOptionError
-from kappacore.samplers.base import IndexSampler, epoch_generator, length_of
+from kappacore.samplers.base import IndexSampler, digest_of, epoch_generator, length_of
 from kappacore.samplers.sources import samples_of
 from kappacore.wrappers.labels import read_labels
 from kappacore.wrappers.options import as_integer, as_weights
@@ -83,6 +83,7 @@ class WeightedSampler(IndexSampler):
             np.cumsum(array, out=array)
             array /= array[-1]
         self._numbers = array  # cumulated, with replacement
+        self._digest = digest_of(array)
 
     def order(self, epoch: int) -> IntArray:
         """Return the indices of an epoch, of all ranks."""
@@ -99,7 +100,7 @@ class WeightedSampler(IndexSampler):
         return np.argsort(keys, kind="stable")[: self.length]
 
     def _facts(self) -> dict[str, Any]:
-        return {**super()._facts(), "replacement": self.replacement}
+        return {**super()._facts(), "replacement": self.replacement, "weights": self._digest}
 
 
 def _balancing(labels: IntArray) -> FloatArray:

@@ -136,6 +136,18 @@ def test_the_state_of_another_sampler_or_dataset_is_refused():
         WeightedSampler(DATASET, NUMBERS).load_state_dict(state)
     with pytest.raises(SamplerStateError, match=r"has shuffle=True, this .* has shuffle=False"):
         DistributedSampler(DATASET, shuffle=False).load_state_dict(state)
+    with pytest.raises(SamplerStateError, match=r"the state has weights="):
+        WeightedSampler(DATASET, NUMBERS).load_state_dict(
+            WeightedSampler(DATASET, NUMBERS[::-1]).state_dict()
+        )
+    with pytest.raises(SamplerStateError, match=r"the state has labels="):
+        ClassBalancedSampler(Labelled([0, 1, 1])).load_state_dict(
+            ClassBalancedSampler(Labelled([0, 0, 1])).state_dict()
+        )
+    with pytest.raises(SamplerStateError, match=r"the state has lengths="):
+        BucketBatchSampler(DATASET, NUMBERS, 2).load_state_dict(
+            BucketBatchSampler(DATASET, NUMBERS[::-1], 2).state_dict()
+        )
     with pytest.raises(SamplerStateError, match=r"the state has sampler=None"):
         DistributedSampler(DATASET).load_state_dict({})
 
