@@ -259,7 +259,7 @@ class _Copy:
             (paths.tree / path).mkdir(mode=self.folders[path].mode | 0o700, exist_ok=True)
         progress = Progress(len(self.files), self.size)
         with closing(Journal(paths.journal)) as journal:
-            transfer = Transfer(self.source, paths, journal, progress, options)
+            transfer = Transfer(self.source, paths, journal, progress, options, self.work.lock)
             partial = transfer.plan(todo)
             to_make = [*todo, *self.folders.values()]
             try:
@@ -298,7 +298,8 @@ class _Copy:
         reread = self.options.verify == "reread"
         if reread:
             sync_disk(tree)
-        problems = list(problems_in(tree, files, self.options.threads, contents=reread))
+        threads = self.options.threads if reread else self.options.waiting_threads
+        problems = list(problems_in(tree, files, threads, contents=reread))
         for problem in problems:
             (tree / problem.path).unlink(missing_ok=True)
         if problems:

@@ -100,6 +100,14 @@ class Source(ABC):
     def open(self, entry: Entry) -> AbstractContextManager[Content]:
         """Open the content of a file."""
 
+    def place(self, entry: Entry) -> tuple[str | int, Any] | None:  # noqa: ARG002
+        """Return where a worker process finds the content of a file; None: only this one can.
+
+        That is the folder that its path begins at, and None; or the descriptor of an archive, and
+        what :mod:`kappacore.staging.copying.worker` says of a ``place`` in it.
+        """
+        return None
+
     @abstractmethod
     def changes(self, entries: list[Entry]) -> list[str]:
         """List what has changed since :meth:`scan` returned ``entries``."""

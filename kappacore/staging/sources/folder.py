@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kappacore.errors import StagingError
 from kappacore.machine.system import opened
 from kappacore.staging.sources.base import DEEPEST, Entry, Extent, Source
 from kappacore.staging.sources.holes import parts_of
 from kappacore.staging.target.paths import is_bookkeeping
+from kappacore.staging.waiting import map_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ class FolderSource(Source):
 
     Args:
         path: The folder.
-        workers: Number of threads that list folders.
+        workers: Number of threads that list folders, if that is waiting.
         exclusion: What to leave out.
     """
 
@@ -47,13 +47,12 @@ class FolderSource(Source):
         found: list[Entry] = []
         top = self.path.stat()
         level: list[_Folder] = [("", ((top.st_dev, top.st_ino),))]
-        with ThreadPoolExecutor(self._workers, "kappacore-scan") as pool:
-            while level:
-                below: list[_Folder] = []
-                for entries, folders in pool.map(self._list, level, chunksize=1):
-                    found += entries
-                    below += folders
-                level = below
+        while level:
+            below: list[_Folder] = []
+            for entries, folders in map_waiting(self._list, level, self._workers, "kappacore-scan"):
+                found += entries
+                below += folders
+            level = below
         return found
 
     def outline(self, levels: int) -> Iterator[str]:
@@ -72,6 +71,9 @@ class FolderSource(Source):
         # O_NONBLOCK: a pipe that has taken the file's path since must not block.
         with opened(f"{self._root}/{entry.path}", os.O_RDONLY | os.O_NONBLOCK) as fd:
             yield Extent(fd, 0, entry.size, sparse=entry.data is not None)
+
+    def place(self, entry: Entry) -> tuple[str | int, Any] | None:
+        return None if entry.data is not None else (self._root, None)
 
     def changes(self, entries: list[Entry]) -> list[str]:
         before = {entry.path: (entry.size, entry.mtime_ns) for entry in entries}
