@@ -21,14 +21,16 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 import xxhash
 
 from kappacore.staging.copying import worker
+from kappacore.staging.sources.base import parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kappacore.staging.sources.base import Entry, Source
     from kappacore.staging.target.paths import StagePaths
 
 _AHEAD = 2  # batches that a worker has at a time: one that it copies, and the next
+_TOGETHER = 256  # files of folders that are looked at together
 _TICK = 100  # milliseconds
 _AT_ONCE = 16  # processes at most; more of them wait for each other in the kernel
 
@@ -53,14 +55,14 @@ class _Worker:
     process: subprocess.Popen[bytes]
     input: IO[bytes]
     output: IO[bytes]
-    batches: deque[list[Entry]] = field(default_factory=deque)
+    jobs: deque[list[Entry]] = field(default_factory=deque)  # in hand, in order
 
-    def ask(self, batch: list[Entry], message: bytes) -> None:
-        self.batches.append(batch)
+    def ask(self, job: list[Entry], message: bytes) -> None:
+        self.jobs.append(job)
         with suppress(BrokenPipeError):  # it has ended, as its output shows
             worker.send(self.input.fileno(), message)
 
-    def answer(self) -> list[bytes | None] | None:
+    def answer(self) -> Any:
         """Return its next answer; None if it has ended."""
         length = self._read(worker.LENGTH)
         data = self._read(int.from_bytes(length or b"", "little"))
@@ -141,13 +143,47 @@ class Workers:
         Batches that no worker is left for stay in ``batches``. What workers had in hand when an
         earlier call was left is done first.
         """
+        for found in self._answers(batches, self._files_of):
+            if found is None:
+                yield None
+            else:
+                batch, digests = found
+                yield Outcome(batch, digests or [], died=digests is None)
+
+    def check(self, entries: list[Entry]) -> bool:
+        """Return whether all files have been copied with their sizes, and the source is as listed.
+
+        Args:
+            entries: All files and folders, as listed. Of an archive, only the copies are looked at.
+        """
+        folders: dict[str, list[Entry]] = {"": []}
+        for entry in entries:
+            folders.setdefault(parent_of(entry.path), []).append(entry)
+            if entry.is_folder:
+                folders.setdefault(entry.path, [])
+        jobs: deque[list[tuple[str, list[Entry]]]] = deque([[]])
+        size = 0
+        for folder in folders.items():
+            if size > _TOGETHER:
+                jobs.append([])
+                size = 0
+            jobs[-1].append(folder)
+            size += len(folder[1])
+        answers = self._answers(jobs, self._folders_of)
+        good = all(found is None or found[1] is True for found in answers)
+        return good and not jobs
+
+    def _answers(
+        self, jobs: deque[Any], message: Callable[[Any], tuple[str, Any]]
+    ) -> Iterator[tuple[Any, Any] | None]:
+        """Yield each job with its answer; None for that of a worker that has ended."""
         poll = select.poll()
         by_output = {found.output.fileno(): found for found in self._workers}
         for output, found in by_output.items():
             poll.register(output, select.POLLIN)
-            self._feed(found, batches)
+            self._feed(found, jobs, message)
         yielded = time.monotonic()
-        while any(found.batches for found in by_output.values()):
+        while any(found.jobs for found in by_output.values()):
             ready = [output for output, _ in poll.poll(_TICK)] or [
                 # Of one that has ended, a process that was forked meanwhile may keep the pipe open.
                 output
@@ -156,18 +192,18 @@ class Workers:
             ]
             for output in ready:
                 found = by_output[output]
-                digests = None if found.process.returncode is not None else found.answer()
-                if digests is None:
+                answer = None if found.process.returncode is not None else found.answer()
+                if answer is None:
                     poll.unregister(output)
                     del by_output[output]
                     self._workers.remove(found)
                     found.end()  # it writes nothing any more
-                    for batch in found.batches:
-                        yield Outcome(batch, [], died=True)
+                    for job in found.jobs:
+                        yield job, None
                     continue
-                batch = found.batches.popleft()
-                self._feed(found, batches)
-                yield Outcome(batch, digests)
+                job = found.jobs.popleft()
+                self._feed(found, jobs, message)
+                yield job, answer
             if time.monotonic() - yielded > _TICK / 1000:
                 yielded = time.monotonic()
                 yield None
@@ -179,12 +215,27 @@ class Workers:
         for found in self._workers:
             found.end()
 
-    def _feed(self, found: _Worker, batches: deque[list[Entry]]) -> None:
-        while batches and len(found.batches) < _AHEAD:
-            batch = batches.popleft()
-            found.ask(batch, self._message(batch))
+    def _feed(
+        self, found: _Worker, jobs: deque[Any], message: Callable[[Any], tuple[str, Any]]
+    ) -> None:
+        while jobs and len(found.jobs) < _AHEAD:
+            job = jobs.popleft()
+            found.ask(job, marshal.dumps(message(job)))
 
-    def _message(self, batch: list[Entry]) -> bytes:
+    def _folders_of(self, folders: list[tuple[str, list[Entry]]]) -> tuple[str, Any]:
+        root = self._source.folder
+        groups = []
+        for folder, entries in folders:
+            inside = os.fsencode(folder)
+            start = len(inside) + 1 if inside else 0
+            listed = {
+                os.fsencode(entry.path)[start:]: (entry.size, entry.mtime_ns) for entry in entries
+            }
+            origin = None if root is None else os.fsencode(root) + b"/" + inside
+            groups.append((origin, self._tree + b"/" + inside, listed))
+        return "check", groups
+
+    def _files_of(self, batch: list[Entry]) -> tuple[str, Any]:
         groups: list[tuple[bytes | int, bytes, list[Any]]] = []
         last = None
         for entry in batch:
@@ -202,4 +253,4 @@ class Workers:
             files.append(
                 (os.fsencode(name), entry.size, entry.mtime_ns, entry.mode, entry.crc, place)
             )
-        return marshal.dumps(groups)
+        return "copy", groups

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -85,6 +85,7 @@ class Transfer:
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
         self._waits = False
+        self._workers: Workers | None = None
         self._last: Entry | None = None
 
     def plan(self, entries: list[Entry]) -> int:
@@ -123,6 +124,22 @@ class Transfer:
         self._work += [partial(self._copy_batch, batch) for batch in self._small]
         self._run_threads(tick)
 
+    def check(self, entries: list[Entry]) -> bool:
+        """Return whether processes found that all files have their sizes, and the source as listed.
+
+        False also means that nobody has looked. Of an archive, only the copies are looked at.
+
+        Args:
+            entries: All files and folders, as listed.
+        """
+        return self._workers is not None and self._workers.check(entries)
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+
     def _for_processes(self, entries: list[Entry]) -> list[Entry]:
         """Return those of the files that processes should copy: many small ones, or none."""
         if road == "threads" or not workers_possible() or self.options.workers == 1:
@@ -136,26 +153,27 @@ class Transfer:
         archives = {place[0] for batch in self._small if (place := self.source.place(batch[0]))}
         kept = [self.lock, *(found for found in archives if isinstance(found, int))]
         count = self.options.workers or len(os.sched_getaffinity(0))
-        with closing(
-            Workers(count, self.source, self.paths, kept, with_digest=self.options.with_digest)
-        ) as workers:
-            if road is None and self._storage_waits():  # the workers start meanwhile
-                return
-            try:
-                for outcome in workers.copy(self._small):
-                    if outcome is None:
-                        tick()
-                        continue
+        self._workers = workers = Workers(
+            count, self.source, self.paths, kept, with_digest=self.options.with_digest
+        )
+        if road is None and self._storage_waits():  # the workers start meanwhile
+            self.close()
+            return
+        try:
+            for outcome in workers.copy(self._small):
+                if outcome is None:
+                    tick()
+                    continue
+                self._note_copied(outcome)
+                if outcome.died:
+                    self._remove_all(outcome.batch)
+                if left := outcome.batch[len(outcome.digests) :]:
+                    self._copy_batch(left)
+        except Exception:
+            for outcome in workers.copy(deque()):
+                if outcome is not None:
                     self._note_copied(outcome)
-                    if outcome.died:
-                        self._remove_all(outcome.batch)
-                    if left := outcome.batch[len(outcome.digests) :]:
-                        self._copy_batch(left)
-            except Exception:
-                for outcome in workers.copy(deque()):
-                    if outcome is not None:
-                        self._note_copied(outcome)
-                raise
+            raise
 
     def _note_copied(self, outcome: Outcome) -> None:
         """Record files that a worker has copied."""

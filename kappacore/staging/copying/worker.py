@@ -4,15 +4,17 @@ It is started as ``python -I -S worker.py`` and imports only what Python has bui
 there within milliseconds. It takes only what is plainly right. At anything else it stops and
 reports how far it came: the process that started it copies the rest itself, and says what is wrong.
 
-A message is marshalled, after its length. One to the worker lists groups of files ``(where from,
-folder to copy to, [(name, size, time, mode, CRC-32 or None, place), …])``:
+A message is marshalled, after its length. One to copy lists groups of files ``(where from, folder
+to copy to, [(name, size, time, mode, CRC-32 or None, place), …])``:
 
 - from a folder (its path, as bytes), and ``place`` is None;
 - from an archive (a descriptor that the worker inherited), and ``place`` is the offset of the
   content in a tar file; of a member of a zip file, ``(offset of its header, offset of the next one,
   bytes in the file, name in its header, whether it is deflated)``.
 
-The answer lists the digests of the files that were copied, or None for each.
+The answer lists the digests of the files that were copied, or None for each. One to check lists
+folders ``(path in the source or None, path of the copy, {name: (size, time)})``; the answer is
+whether all are so.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: a pipe that has taken the file's path since must not block.
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _HEADER = 30  # bytes of the header of a member of a zip file, before its name
+_KIND, _IS_FILE, _IS_FOLDER = 0o170000, 0o100000, 0o040000  # of modes; stat takes milliseconds
 _LOOK_AGAIN = 1000  # milliseconds
 
 
@@ -72,6 +75,19 @@ class Worker:
         except (OSError, ValueError, zlib.error, _NotPlainError):
             pass  # the other process copies the rest, and says what is wrong
         return done
+
+    def check(self, groups: list[tuple[bytes | None, bytes, dict[bytes, tuple[int, int]]]]) -> bool:
+        """Return whether folders of a source are as they were listed, and files have their sizes.
+
+        As in the listing, a folder has the size -1 and the time 0.
+        """
+        try:
+            return all(
+                (source is None or _is_listed(source, files)) and _has_sizes(target, files)
+                for source, target, files in groups
+            )
+        except OSError:
+            return False
 
     def _copy_group(
         self, source: bytes | int, target: bytes, files: list[File], done: list[bytes | None]
@@ -178,6 +194,33 @@ def _unpack(archive: int, size: int, place: Any) -> bytes:
     return content
 
 
+def _is_listed(folder: bytes, files: dict[bytes, tuple[int, int]]) -> bool:
+    count = 0
+    with os.scandir(folder) as found:
+        for item in found:
+            info = item.stat()
+            kind = info.st_mode & _KIND
+            is_file = kind == _IS_FILE
+            now = (info.st_size, info.st_mtime_ns) if is_file else (-1, 0)
+            if not (is_file or kind == _IS_FOLDER) or files.get(item.name) != now:
+                return False
+            count += 1
+    return count == len(files)
+
+
+def _has_sizes(folder: bytes, files: dict[bytes, tuple[int, int]]) -> bool:
+    with_folder = os.open(folder, FOLDER | os.O_NOFOLLOW)
+    try:
+        for name, (size, _) in files.items():
+            if size >= 0:
+                info = os.lstat(name, dir_fd=with_folder)
+                if info.st_mode & _KIND != _IS_FILE or info.st_size != size:
+                    return False
+    finally:
+        os.close(with_folder)
+    return True
+
+
 def send(fd: int, message: bytes) -> None:
     """Write a message, after its length."""
     _write(fd, len(message).to_bytes(LENGTH, "little") + message)
@@ -195,7 +238,8 @@ def _serve(parent: int, digests_in: str) -> None:
     while (length := _receive(LENGTH, parent)) and (
         message := _receive(int.from_bytes(length, "little"), parent)
     ):
-        send(1, marshal.dumps(worker.copy(marshal.loads(message))))  # noqa: S302 - from this program
+        what, groups = marshal.loads(message)  # noqa: S302 - from this program
+        send(1, marshal.dumps(worker.copy(groups) if what == "copy" else worker.check(groups)))
 
 
 def _receive(size: int, parent: int) -> bytes:

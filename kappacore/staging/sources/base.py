@@ -76,12 +76,14 @@ class Source(ABC):
             ``"zips"`` for a folder of zip files.
         path: The folder or archive.
         mode: Permission bits of the folder that the dataset is copied to.
+        folder: The folder whose listing the source is, name by name, if nothing is excluded.
         ordered: Whether contents must be opened one at a time, in the order of :meth:`scan`.
     """
 
     kind: str
     path: Path
     mode: int
+    folder: str | None = None
     ordered = False
 
     @abstractmethod

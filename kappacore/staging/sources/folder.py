@@ -41,6 +41,7 @@ class FolderSource(Source):
         self._root = os.fspath(path)
         self._workers = workers
         self._exclusion = exclusion
+        self.folder = None if exclusion else self._root
         self.mode = path.stat().st_mode & 0o777
 
     def scan(self) -> list[Entry]:
