@@ -8,13 +8,15 @@
 # make test-oldest  all tests with the oldest versions that the bounds promise, in .venv-oldest
 # make torture      processes that share a cache while one of them is killed every 50 ms, and copies
 #                   to the local disk that are killed KILLS times
-# make fuzz         a longer search for bytes that the codec takes for something they are not
+# make fuzz         a longer search for bytes that the codec takes for something they are not, and for
+#                   archives (DAMAGED of each kind) that staging does not answer with an error of ours
 
 PYTHON ?= python3
 ROOT ?=
 DEMO_ARGS ?=
 T ?= tests
 FUZZ_SECONDS ?= 120
+DAMAGED ?= 2000
 TORTURE_SECONDS ?= 600
 KILLS ?= 400
 
@@ -113,6 +115,7 @@ $(UV):
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/kappacore/caching/codec/fuzz.py --seconds $(FUZZ_SECONDS)
+	KAPPACORE_FUZZ=$(DAMAGED) $(BIN)/pytest -q tests/kappacore/staging/sources/test_fuzz.py
 
 torture: $(VENV)/.dev
 	$(BIN)/python tests/kappa_shared/torture.py --seconds $(TORTURE_SECONDS)

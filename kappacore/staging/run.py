@@ -145,9 +145,10 @@ class _Copy:
         self.folders = {entry.path: entry for entry in self.entries if entry.is_folder}
         self.size = sum(entry.size for entry in self.files.values())
         if not self.files:
+            but = " but for what is excluded" if options.exclude else ""
             raise StagingError(
-                f"the source '{source.path}' has no files. Is the storage mounted, and is this the "
-                f"right path?"
+                f"the source '{source.path}' has no files{but}. Is the storage mounted, and is "
+                f"this the right path?"
             )
         self.versions = Versions(source, self.about, self.files, paths.target, options)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.machine.system import opened
 from kappacore.staging.copying.digests import Sums, SumsOfContent, sums_in
 from kappacore.staging.copying.strategies import DamagedError, TooShortError, blocks_of
+from kappacore.staging.sources.archive_safety import BROKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,6 +80,6 @@ def _is_same(entry: Entry, record: FileRecord, path: str, sums_of: Callable[[Ent
         return False
     try:
         found = sums_of(entry)
-    except (TooShortError, DamagedError):  # copying it says how
+    except (TooShortError, DamagedError, *BROKEN):  # copying it says how
         return False
     return found.crc == known.crc if known.digest is None else found.digest == known.digest

@@ -8,12 +8,13 @@ import io
 import os
 import struct
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kappacore.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
 _BLOCK = 1 << 17  # bytes read at a time
@@ -131,21 +132,29 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         view = memoryview(buffer).cast("B")
-        try:
+        with _errors_explained():
             count = self._read(view)
-        except (EOFError, MemoryError):
-            raise
-        except Exception as error:  # each of the libraries has its own, bz2 an OSError
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the file
-            raise BadStreamError(f"its compressed bytes are damaged ({error})") from error
         self._at += count
         return count
 
     def _begin(self) -> None:
         self._raw.seek(0)
         self._at = 0
-        self._read: Callable[[memoryview], int] = _reader(self._raw, self._packing)
+        with _errors_explained():
+            self._read: Callable[[memoryview], int] = _reader(self._raw, self._packing)
+
+
+@contextmanager
+def _errors_explained() -> Iterator[None]:
+    """Turn the errors of the libraries, each of which has its own, into one."""
+    try:
+        yield
+    except (EOFError, MemoryError, MissingDependencyError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # bz2's have no number
+            raise
+        raise BadStreamError(f"its compressed bytes are damaged ({error})") from error
 
 
 def _reader(raw: _Input, packing: str) -> Callable[[memoryview], int]:

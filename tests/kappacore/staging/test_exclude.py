@@ -7,7 +7,7 @@ import json
 import pytest
 
 import kappacore
-from kappacore.errors import InvalidOptionError
+from kappacore.errors import InvalidOptionError, StagingError
 from kappacore.staging import check_staged
 from kappacore.staging.target.paths import MANIFEST
 from support.staging import make_tree, pack, run_stage, tree_of
@@ -107,6 +107,11 @@ def test_on_the_command_line(tmp_path):
     done = run_stage(source, target, "--exclude", "*.tmp", "--exclude", "masks")
     assert done.returncode == 0, done.stderr
     assert set(tree_of(target)) == {"train/a/1.jpg", "val/2.jpg", "[x]/3.jpg"}
+
+
+def test_all_of_it(tmp_path):
+    with pytest.raises(StagingError, match="has no files but for what is excluded"):
+        kappacore.stage(make_tree(tmp_path / "s", FILES), tmp_path / "t", exclude="*")
 
 
 @pytest.mark.parametrize(
