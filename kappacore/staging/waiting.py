@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def map_waiting(
 
     Args:
         function: Called in this thread, and in several once it waits.
-        items: Its arguments.
+        items: Its arguments; taken slightly ahead of the results.
         threads: Number of threads.
         name: What their names begin with.
     """
@@ -54,7 +56,15 @@ def map_waiting(
         if threads > 1 and watch.waits(calls):
             break
     with ThreadPoolExecutor(threads, name) as pool:
-        yield from pool.map(function, left)
+        ahead = deque(pool.submit(function, item) for item in islice(left, 2 * threads))
+        try:
+            while ahead:
+                result = ahead.popleft().result()
+                ahead.extend(pool.submit(function, item) for item in islice(left, 1))
+                yield result
+        finally:
+            for future in ahead:
+                future.cancel()
 
 
 def _switches() -> int:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.exclude import Exclusion
 
+_PART = 16  # names that are looked at together
 _SMALL = 1 << 16  # bytes; holes in smaller files do not matter
 # A folder to list: its relative path, and (device, inode) of each folder from the top to it.
 _Folder = tuple[str, tuple[tuple[int, int], ...]]
+_Part = tuple[_Folder, "list[os.DirEntry[str]]"]  # some of what is in a folder
 
 
 class FolderSource(Source):
@@ -50,7 +52,9 @@ class FolderSource(Source):
         level: list[_Folder] = [("", ((top.st_dev, top.st_ino),))]
         while level:
             below: list[_Folder] = []
-            for entries, folders in map_waiting(self._list, level, self._workers, "kappacore-scan"):
+            names = map_waiting(self._list, level, self._workers, "kappacore-list")
+            parts = (part for listed in names for part in listed)
+            for entries, folders in map_waiting(self._look, parts, self._workers, "kappacore-scan"):
                 found += entries
                 below += folders
             level = below
@@ -61,10 +65,11 @@ class FolderSource(Source):
         for _ in range(levels):
             below = []
             for folder in folders:
-                for entry in self._list((folder, ()))[0]:
-                    yield entry.path
-                    if entry.is_folder:
-                        below.append(entry.path)
+                for part in self._list((folder, ())):
+                    for entry in self._look(part)[0]:
+                        yield entry.path
+                        if entry.is_folder:
+                            below.append(entry.path)
             folders = below
 
     @contextmanager
@@ -89,17 +94,21 @@ class FolderSource(Source):
             ]
         )
 
-    def _list(self, folder: _Folder) -> tuple[list[Entry], list[_Folder]]:
-        """Return the entries of one folder, and those of them that are folders."""
-        path, chain = folder
+    def _list(self, folder: _Folder) -> list[_Part]:
+        """Return the contents of a folder, in parts."""
+        try:
+            with os.scandir(f"{self._root}/{folder[0]}") as listed:
+                found = list(listed)
+        except OSError as error:
+            self._refuse(folder[0], f"cannot be listed ({error.strerror})")
+        return [(folder, found[start : start + _PART]) for start in range(0, len(found), _PART)]
+
+    def _look(self, part: _Part) -> tuple[list[Entry], list[_Folder]]:
+        """Return the entries of a part of a folder, and those of them that are folders."""
+        (path, chain), found = part
         entries: list[Entry] = []
         folders: list[_Folder] = []
         prefix = f"{path}/" if path else ""
-        try:
-            with os.scandir(f"{self._root}/{path}") as listed:
-                found = list(listed)
-        except OSError as error:
-            self._refuse(path, f"cannot be listed ({error.strerror})")
         for item in found:
             name = prefix + item.name
             if is_bookkeeping(item.name) or self._exclusion.names(name):
