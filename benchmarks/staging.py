@@ -186,7 +186,7 @@ def behind_waits(work: Path, count: int) -> None:
         return
     library, source = work / "slow_storage.so", work / "slow"
     code = Path(__file__).with_name("slow_storage.c")
-    flags = ["-O1", "-w", "-shared", "-fPIC", "-o", library, code, "-ldl"]
+    flags = ["-O1", "-w", "-shared", "-fPIC", "-o", str(library), str(code), "-ldl"]
     subprocess.run([compiler, *flags], check=True)
     make_folder(source, count, 30_000)
     environment = {**os.environ, "LD_PRELOAD": str(library), "SLOW_STORAGE": str(source)}
