@@ -67,7 +67,8 @@ def stage(
             whether it has changed meanwhile; ``"hash"``: also, the manifest stores digests of what
             was read, for :func:`kappacore.staging.check_staged`; ``"reread"``: also, the files on
             the disk are read back and compared with them. CRCs of zip files are always checked.
-        workers: Number of threads; None: chosen by the number of CPUs.
+        workers: Number of processes where files are small and many, and of threads otherwise; None:
+            chosen by the number of CPUs.
         progress: None: a bar if there is a terminal; True: a bar; False: none; a function: called
             about ten times a second with a :class:`~kappacore.staging.StageProgress`.
         log: Called with a line about each step.

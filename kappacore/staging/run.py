@@ -189,7 +189,8 @@ class _Copy:
 
     def complete(self, state: TargetState) -> StageResult:
         """Copy what the target lacks, and publish it."""
-        target, source, options = self.paths.target, self.source, self.options
+        paths, source, options = self.paths, self.source, self.options
+        target = paths.target
         self.work.open(source, self.about["stamp"], options.report)
         if state.status is Status.KAPPADATA_UNFINISHED:
             options.report(
@@ -218,9 +219,15 @@ class _Copy:
         if state.status is not Status.MISSING:
             check_way(target, self.files, known.files)
         kept = self.work.complete_files(self.files, self.folders, with_digest=options.with_digest)
-        copied, there = self._copy(kept, present)
-        if options.verify != "none":
-            self._verify({**kept, **copied})
+        with closing(Journal(paths.journal)) as journal:
+            progress = Progress(len(self.files), self.size)
+            with closing(
+                Transfer(source, paths, journal, progress, options, self.work.lock)
+            ) as transfer:
+                there = self._copy(transfer, kept, present)
+                copied = transfer.records
+                if options.verify != "none":
+                    self._verify({**kept, **copied}, transfer)
         records = {**present, **kept, **copied}
         dataset = Manifest(
             {path: records[path] for path in self.files}, list(self.folders), self.about
@@ -245,12 +252,12 @@ class _Copy:
         )
 
     def _copy(
-        self, kept: dict[str, FileRecord], present: dict[str, FileRecord]
-    ) -> tuple[dict[str, FileRecord], int]:
+        self, transfer: Transfer, kept: dict[str, FileRecord], present: dict[str, FileRecord]
+    ) -> int:
         """Copy into the work folder what neither it nor the target has.
 
         Returns:
-            The copied files, and the bytes of the dataset that were there already.
+            The bytes of the dataset that were there already.
         """
         paths, options = self.paths, self.options
         todo = [
@@ -258,48 +265,52 @@ class _Copy:
         ]
         for path in sorted(self.folders):
             (paths.tree / path).mkdir(mode=self.folders[path].mode | 0o700, exist_ok=True)
-        progress = Progress(len(self.files), self.size)
-        with closing(Journal(paths.journal)) as journal:
-            transfer = Transfer(self.source, paths, journal, progress, options)
-            partial = transfer.plan(todo)
-            to_make = [*todo, *self.folders.values()]
-            try:
-                self.work.check_room(to_make, kept=partial)
-            except NotEnoughSpaceError:
-                if not paths.aside.exists():
-                    raise
-                remove_tree(paths.aside)
-                self.work.check_room(to_make, kept=partial)
-            there = self.size - sum(entry.size for entry in todo) + partial
-            progress.add(len(kept) + len(present), there)
-            options.report(
-                f"copying '{self.source.path}' to '{paths.target}': {len(todo):,} files, "
-                f"{format_size(self.size - there)}"
-                + (f"; {format_size(there)} are there already" if there else "")
-            )
-            with display(progress, options.progress, f"Staging {paths.target.name}") as tick:
-                transfer.run(tick)
-        return transfer.records, there
+        partial = transfer.plan(todo)
+        to_make = [*todo, *self.folders.values()]
+        try:
+            self.work.check_room(to_make, kept=partial)
+        except NotEnoughSpaceError:
+            if not paths.aside.exists():
+                raise
+            remove_tree(paths.aside)
+            self.work.check_room(to_make, kept=partial)
+        there = self.size - sum(entry.size for entry in todo) + partial
+        transfer.progress.add(len(kept) + len(present), there)
+        options.report(
+            f"copying '{self.source.path}' to '{paths.target}': {len(todo):,} files, "
+            f"{format_size(self.size - there)}"
+            + (f"; {format_size(there)} are there already" if there else "")
+        )
+        name = f"Staging {paths.target.name}"
+        with display(transfer.progress, options.progress, name) as tick:
+            transfer.run(tick)
+        return there
 
-    def _verify(self, files: dict[str, FileRecord]) -> None:
+    def _verify(self, files: dict[str, FileRecord], transfer: Transfer) -> None:
         """Check the files in the tree, and that the source is as it was when it was listed.
 
         Raises:
             SourceChangedError: If it is not.
             StagingError: If a file is not as it was read; it is removed.
         """
-        changes = self.source.changes(self.entries)
+        tree = self.paths.tree
+        reread = self.options.verify == "reread"
+        # All is in the tree: the processes that copied it look at it, too.
+        whole = len(files) == len(self.files) and not reread
+        is_good = whole and transfer.check(self.entries)
+        changes = [] if is_good and self.source.folder else self.source.changes(self.entries)
         if changes:
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
             raise SourceChangedError(
                 f"'{self.source.path}' changed while it was copied: {', '.join(changes[:3])}"
                 f"{more}. Stage again when nobody writes to it any more; what was copied is kept."
             )
-        tree = self.paths.tree
-        reread = self.options.verify == "reread"
+        if is_good:
+            return
         if reread:
             sync_disk(tree)
-        problems = list(problems_in(tree, files, self.options.threads, contents=reread))
+        threads = self.options.threads if reread else self.options.waiting_threads
+        problems = list(problems_in(tree, files, threads, contents=reread))
         for problem in problems:
             (tree / problem.path).unlink(missing_ok=True)
         if problems:

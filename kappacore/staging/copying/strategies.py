@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import zlib
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
 from kappacore.staging.copying.digests import Sums, SumsOfContent
+from kappacore.staging.copying.worker import NO_WAY
 from kappacore.staging.sources.base import Content, Extent, Packed
 from kappacore.staging.sources.holes import parts_of
 from kappacore.staging.sources.unpacking import BadStreamError, unpacked_part
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 _BUFFER = 1 << 20  # bytes
 _RANGE = 1 << 23  # bytes for one call of copy_file_range
-# Errors that mean: these two files cannot be copied this way.
-_NO_WAY = frozenset(
-    {
-        errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF,
-        errno.ETXTBSY,
-    }
-)  # fmt: skip
 _local = threading.local()
 
 
@@ -127,7 +120,7 @@ class CopyStrategy:
                     offset + done,
                 )
             except OSError as error:
-                if error.errno not in _NO_WAY:
+                if error.errno not in NO_WAY:
                     raise
                 self.ranges = False
                 break

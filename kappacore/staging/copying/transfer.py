@@ -1,25 +1,34 @@
-"""Copying many files at once into the work folder."""
+"""Copying many files at once into the work folder.
+
+Small files are copied by processes (:mod:`kappacore.staging.copying.processes`), unless the storage
+makes those who read it wait: then many threads wait at once. The first files tell.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import threading
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal
 
 from kappacore.errors import KappaError, SourceChangedError, StagingError, UnsafeArchiveError
 from kappacore.machine.system import NO_SPACE, opened
-from kappacore.staging.copying.digests import CHUNK
+from kappacore.staging.copying.digests import CHUNK, Sums
 from kappacore.staging.copying.large_files import LargeFile
+from kappacore.staging.copying.processes import Outcome, Workers, workers_possible
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError, TooShortError
+from kappacore.staging.copying.worker import NEW_FILE
 from kappacore.staging.sources.archive_safety import BROKEN
 from kappacore.staging.sources.base import Entry, Extent, parent_of
 from kappacore.staging.target.manifest import FileRecord
+from kappacore.staging.waiting import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,11 +39,18 @@ if TYPE_CHECKING:
     from kappacore.staging.target.manifest import Journal
     from kappacore.staging.target.paths import StagePaths
 
+Road = Literal["processes", "threads"]
+
 _BATCH_FILES = 32
 _BATCH_BYTES = 1 << 23
+_SMALL = 1 << 20  # bytes; larger files keep threads as busy as processes
+_MANY = 512  # small files that processes are started for
+_FIRST_FILES, _FIRST_SECONDS, _FIRST_BATCH = 200, 0.05, 8  # what tells which road is faster
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TICK = 0.1  # seconds between two updates of the progress
+
+
+road: Road | None = None  # of all small files, for tests; None: chosen
 
 
 class _StoppedError(Exception):
@@ -51,6 +67,7 @@ class Transfer:
         journal: Records the files that are complete.
         progress: Counts files and bytes.
         options: Number of threads, and whether to compute digests.
+        lock: A descriptor of the lock that whoever writes to the work folder has open.
     """
 
     source: Source
@@ -58,20 +75,25 @@ class Transfer:
     journal: Journal
     progress: Progress
     options: Options
+    lock: int
 
     def __post_init__(self) -> None:
         self.records: dict[str, FileRecord] = {}
         self._strategy = CopyStrategy(with_digest=self.options.with_digest)
         self._work: deque[Callable[[], None]] = deque()
+        self._small: deque[list[Entry]] = deque()  # what processes could copy
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
+        self._waits = False
+        self._workers: Workers | None = None
         self._last: Entry | None = None
 
     def plan(self, entries: list[Entry]) -> int:
         """Plan the copying of these files, and return the bytes of them that earlier tries left."""
         kept = 0
-        batch: list[Entry] = []
-        size = 0
+        small = self._for_processes(entries)
+        apart = {entry.path for entry in small}
+        others: list[Entry] = []
         for entry in entries:
             if entry.size > CHUNK and not (self.source.ordered or entry.packing):
                 file = LargeFile(entry, self.paths.large, self._strategy)
@@ -79,14 +101,12 @@ class Transfer:
                 self._work += [partial(self._copy_chunk, file, index) for index in file.missing]
                 kept += file.kept_bytes
                 continue
-            full = len(batch) >= _BATCH_FILES or size + entry.size > _BATCH_BYTES
-            if batch and (full or parent_of(batch[0].path) != parent_of(entry.path)):
-                self._work.append(partial(self._copy_batch, batch))
-                batch, size = [], 0
-            batch.append(entry)
-            size += entry.size
-        if batch:
-            self._work.append(partial(self._copy_batch, batch))
+            if entry.path not in apart:
+                others.append(entry)
+        self._work += [partial(self._copy_batch, batch) for batch in _batches(others, _BATCH_FILES)]
+        # Each process has two of them in hand, and all end at about the same time.
+        count = min(64, max(_BATCH_FILES // 2, len(small) // 1024))
+        self._small += _batches(small, count)
         LargeFile.keep_only(self._large, self.paths.large)
         return kept
 
@@ -99,7 +119,97 @@ class Transfer:
         Raises:
             StagingError: The first error; complete files are in the journal.
         """
-        count = 1 if self.source.ordered else self.options.threads
+        if self._small:
+            self._run_processes(tick)
+        self._work += [partial(self._copy_batch, batch) for batch in self._small]
+        self._run_threads(tick)
+
+    def check(self, entries: list[Entry]) -> bool:
+        """Return whether processes found that all files have their sizes, and the source as listed.
+
+        False also means that nobody has looked. Of an archive, only the copies are looked at.
+
+        Args:
+            entries: All files and folders, as listed.
+        """
+        return self._workers is not None and self._workers.check(entries)
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+
+    def _for_processes(self, entries: list[Entry]) -> list[Entry]:
+        """Return those of the files that processes should copy: many small ones, or none."""
+        if road == "threads" or not workers_possible() or self.options.workers == 1:
+            return []
+        place = self.source.place
+        small = [entry for entry in entries if entry.size <= _SMALL and place(entry) is not None]
+        return small if len(small) >= _MANY or road == "processes" else []
+
+    def _run_processes(self, tick: Callable[[], None]) -> None:
+        """Copy small files by processes, unless the first of them show that threads are faster."""
+        archives = {place[0] for batch in self._small if (place := self.source.place(batch[0]))}
+        kept = [self.lock, *(found for found in archives if isinstance(found, int))]
+        count = self.options.workers or len(os.sched_getaffinity(0))
+        self._workers = workers = Workers(
+            count, self.source, self.paths, kept, with_digest=self.options.with_digest
+        )
+        if road is None and self._storage_waits():  # the workers start meanwhile
+            self.close()
+            return
+        try:
+            for outcome in workers.copy(self._small):
+                if outcome is None:
+                    tick()
+                    continue
+                self._note_copied(outcome)
+                if outcome.died:
+                    self._remove_all(outcome.batch)
+                if left := outcome.batch[len(outcome.digests) :]:
+                    self._copy_batch(left)
+        except Exception:
+            for outcome in workers.copy(deque()):
+                if outcome is not None:
+                    self._note_copied(outcome)
+            raise
+
+    def _note_copied(self, outcome: Outcome) -> None:
+        """Record files that a worker has copied."""
+        self._note(
+            [
+                (entry.path, self._record(entry, Sums(entry.crc, digest)))
+                for entry, digest in zip(outcome.batch, outcome.digests, strict=False)
+            ]
+        )
+
+    def _storage_waits(self) -> bool:
+        """Copy the first files, and return whether that was waiting rather than work."""
+        watch = Watch()
+        end = time.monotonic() + _FIRST_SECONDS
+        files = 0
+        while self._small and files < _FIRST_FILES and time.monotonic() < end:
+            batch = self._small.popleft()
+            if len(batch) > _FIRST_BATCH:
+                self._small.appendleft(batch[_FIRST_BATCH:])
+            self._copy_batch(batch[:_FIRST_BATCH])
+            files += len(batch[:_FIRST_BATCH])
+        self._waits = watch.waits(files)
+        return self._waits
+
+    def _remove_all(self, batch: list[Entry]) -> None:
+        """Remove what a worker that was killed has made of a batch."""
+        for folder, entries in groupby(batch, lambda entry: parent_of(entry.path)):
+            there = set(os.listdir(self.paths.tree / folder))  # noqa: PTH208 - in one spelling only
+            for entry in entries:
+                if entry.path.rpartition("/")[2] in there:
+                    (self.paths.tree / entry.path).unlink()
+
+    def _run_threads(self, tick: Callable[[], None]) -> None:
+        options = self.options
+        threads = options.waiting_threads if self._waits else options.threads
+        count = 1 if self.source.ordered else threads
         with ThreadPoolExecutor(count, "kappacore-stage") as pool:
             try:
                 workers = [
@@ -127,28 +237,32 @@ class Transfer:
             raise
 
     def _copy_batch(self, batch: list[Entry]) -> None:
-        """Copy files of one folder."""
         done: list[tuple[str, FileRecord]] = []
         try:
-            with opened(self.paths.tree / parent_of(batch[0].path), _FOLDER) as folder:
-                for entry in batch:
-                    if self._stopped.is_set():
-                        break
-                    with self._errors_explained(entry):
-                        done.append((entry.path, self._copy(entry, folder)))
+            for path, entries in groupby(batch, lambda entry: parent_of(entry.path)):
+                with opened(self.paths.tree / path, _FOLDER) as folder:
+                    for entry in entries:
+                        if self._stopped.is_set():
+                            return
+                        with self._errors_explained(entry):
+                            done.append((entry.path, self._copy(entry, folder)))
         finally:
-            if done:
-                self.journal.write(done)
-                self.records.update(done)
-                # The bytes of a long file were counted as they moved.
-                sizes = [record.size for _, record in done if record.size <= _BATCH_BYTES]
-                self.progress.add(len(done), sum(sizes))
+            self._note(done)
+
+    def _note(self, done: list[tuple[str, FileRecord]]) -> None:
+        """Record files that are complete."""
+        if done:
+            self.journal.write(done)
+            self.records.update(done)
+            # The bytes of a long file were counted as they moved.
+            sizes = [record.size for _, record in done if record.size <= _BATCH_BYTES]
+            self.progress.add(len(done), sum(sizes))
 
     def _copy(self, entry: Entry, folder: int) -> FileRecord:
         name = entry.path.rpartition("/")[2]
         moved = self._moved if entry.size > _BATCH_BYTES else lambda _: None
         with self._content(entry) as content:
-            fd = os.open(name, _NEW_FILE, entry.mode | 0o600, dir_fd=folder)
+            fd = os.open(name, NEW_FILE, entry.mode | 0o600, dir_fd=folder)
             try:
                 sums = self._strategy.copy(content, fd, with_crc=entry.crc is not None, moved=moved)
                 if sums.crc != entry.crc:
@@ -160,6 +274,10 @@ class Transfer:
             finally:
                 os.close(fd)
         self._last = entry
+        return self._record(entry, sums)
+
+    @staticmethod
+    def _record(entry: Entry, sums: Sums) -> FileRecord:
         return FileRecord(entry.size, entry.mtime_ns, sums.text())
 
     @contextmanager
@@ -218,3 +336,17 @@ class Transfer:
                 f"{file} cannot be copied: {error.strerror}. What was copied is kept for the next "
                 f"try."
             ) from error
+
+
+def _batches(entries: list[Entry], count: int) -> Iterator[list[Entry]]:
+    """Split files into batches of so many, and of bounded bytes."""
+    batch: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if batch and (len(batch) >= count or size + entry.size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += entry.size
+    if batch:
+        yield batch

@@ -216,7 +216,10 @@ class MemberNames:
         """Refuse two paths that a disk ignoring case or normalising Unicode would merge."""
         if self._similar:
             return
-        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+        if path.isascii():  # as most are, which no normalization changes
+            key = path.casefold()
+        else:
+            key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
         other = self._spellings.setdefault(key, path)
         if other != path:
             _refuse(
@@ -255,7 +258,10 @@ def _fault_of(name: str, parts: list[str]) -> str | None:
         return "leads out of the folder"
     if len(parts) > DEEPEST:
         return f"is deeper than {DEEPEST} levels of folders"
-    if any(len(os.fsencode(part)) > 255 for part in parts) or len(os.fsencode(name)) > 3000:
+    is_short = len(name) <= 255 and name.isascii()
+    if not is_short and (
+        any(len(os.fsencode(part)) > 255 for part in parts) or len(os.fsencode(name)) > 3000
+    ):
         return "is too long for a file system"
     return None
 

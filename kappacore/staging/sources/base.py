@@ -76,12 +76,14 @@ class Source(ABC):
             ``"zips"`` for a folder of zip files.
         path: The folder or archive.
         mode: Permission bits of the folder that the dataset is copied to.
+        folder: The folder whose listing the source is, name by name, if nothing is excluded.
         ordered: Whether contents must be opened one at a time, in the order of :meth:`scan`.
     """
 
     kind: str
     path: Path
     mode: int
+    folder: str | None = None
     ordered = False
 
     @abstractmethod
@@ -99,6 +101,14 @@ class Source(ABC):
     @abstractmethod
     def open(self, entry: Entry) -> AbstractContextManager[Content]:
         """Open the content of a file."""
+
+    def place(self, entry: Entry) -> tuple[str | int, Any] | None:  # noqa: ARG002
+        """Return where a worker process finds the content of a file; None: only this one can.
+
+        That is the folder that its path begins at, and None; or the descriptor of an archive, and
+        what :mod:`kappacore.staging.copying.worker` says of a ``place`` in it.
+        """
+        return None
 
     @abstractmethod
     def changes(self, entries: list[Entry]) -> list[str]:

@@ -33,6 +33,9 @@ class Exclusion:
                 self._names += parts
         self._known: dict[str, bool] = {}  # folders
 
+    def __bool__(self) -> bool:
+        return bool(self._names or self._paths)
+
     def names(self, path: str) -> bool:
         """Return whether a pattern matches a path itself."""
         if not (self._names or self._paths):

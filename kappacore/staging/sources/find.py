@@ -91,7 +91,7 @@ def open_source(path: Path, options: Options) -> Source:
         zips = _zips_in(path)
         if zips:
             return ZipsSource(path, zips, limits, exclusion)
-        return FolderSource(path, options.threads, exclusion)
+        return FolderSource(path, options.waiting_threads, exclusion)
     kind = _kind_of_file(path)
     if kind == "zip":
         return ZipSource(path, limits, exclusion)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kappacore.errors import StagingError
 from kappacore.machine.system import opened
 from kappacore.staging.sources.base import DEEPEST, Entry, Extent, Source
 from kappacore.staging.sources.holes import parts_of
 from kappacore.staging.target.paths import is_bookkeeping
+from kappacore.staging.waiting import map_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
     from kappacore.staging.sources.exclude import Exclusion
 
+_PART = 16  # names that are looked at together
 _SMALL = 1 << 16  # bytes; holes in smaller files do not matter
 # A folder to list: its relative path, and (device, inode) of each folder from the top to it.
 _Folder = tuple[str, tuple[tuple[int, int], ...]]
+_Part = tuple[_Folder, "list[os.DirEntry[str]]"]  # some of what is in a folder
 
 
 class FolderSource(Source):
@@ -30,7 +32,7 @@ class FolderSource(Source):
 
     Args:
         path: The folder.
-        workers: Number of threads that list folders.
+        workers: Number of threads that list folders, if that is waiting.
         exclusion: What to leave out.
     """
 
@@ -41,19 +43,21 @@ class FolderSource(Source):
         self._root = os.fspath(path)
         self._workers = workers
         self._exclusion = exclusion
+        self.folder = None if exclusion else self._root
         self.mode = path.stat().st_mode & 0o777
 
     def scan(self) -> list[Entry]:
         found: list[Entry] = []
         top = self.path.stat()
         level: list[_Folder] = [("", ((top.st_dev, top.st_ino),))]
-        with ThreadPoolExecutor(self._workers, "kappacore-scan") as pool:
-            while level:
-                below: list[_Folder] = []
-                for entries, folders in pool.map(self._list, level, chunksize=1):
-                    found += entries
-                    below += folders
-                level = below
+        while level:
+            below: list[_Folder] = []
+            names = map_waiting(self._list, level, self._workers, "kappacore-list")
+            parts = (part for listed in names for part in listed)
+            for entries, folders in map_waiting(self._look, parts, self._workers, "kappacore-scan"):
+                found += entries
+                below += folders
+            level = below
         return found
 
     def outline(self, levels: int) -> Iterator[str]:
@@ -61,10 +65,11 @@ class FolderSource(Source):
         for _ in range(levels):
             below = []
             for folder in folders:
-                for entry in self._list((folder, ()))[0]:
-                    yield entry.path
-                    if entry.is_folder:
-                        below.append(entry.path)
+                for part in self._list((folder, ())):
+                    for entry in self._look(part)[0]:
+                        yield entry.path
+                        if entry.is_folder:
+                            below.append(entry.path)
             folders = below
 
     @contextmanager
@@ -72,6 +77,9 @@ class FolderSource(Source):
         # O_NONBLOCK: a pipe that has taken the file's path since must not block.
         with opened(f"{self._root}/{entry.path}", os.O_RDONLY | os.O_NONBLOCK) as fd:
             yield Extent(fd, 0, entry.size, sparse=entry.data is not None)
+
+    def place(self, entry: Entry) -> tuple[str | int, Any] | None:
+        return None if entry.data is not None else (self._root, None)
 
     def changes(self, entries: list[Entry]) -> list[str]:
         before = {entry.path: (entry.size, entry.mtime_ns) for entry in entries}
@@ -86,17 +94,21 @@ class FolderSource(Source):
             ]
         )
 
-    def _list(self, folder: _Folder) -> tuple[list[Entry], list[_Folder]]:
-        """Return the entries of one folder, and those of them that are folders."""
-        path, chain = folder
+    def _list(self, folder: _Folder) -> list[_Part]:
+        """Return the contents of a folder, in parts."""
+        try:
+            with os.scandir(f"{self._root}/{folder[0]}") as listed:
+                found = list(listed)
+        except OSError as error:
+            self._refuse(folder[0], f"cannot be listed ({error.strerror})")
+        return [(folder, found[start : start + _PART]) for start in range(0, len(found), _PART)]
+
+    def _look(self, part: _Part) -> tuple[list[Entry], list[_Folder]]:
+        """Return the entries of a part of a folder, and those of them that are folders."""
+        (path, chain), found = part
         entries: list[Entry] = []
         folders: list[_Folder] = []
         prefix = f"{path}/" if path else ""
-        try:
-            with os.scandir(f"{self._root}/{path}") as listed:
-                found = list(listed)
-        except OSError as error:
-            self._refuse(path, f"cannot be listed ({error.strerror})")
         for item in found:
             name = prefix + item.name
             if is_bookkeeping(item.name) or self._exclusion.names(name):

@@ -119,6 +119,9 @@ class TarSource(Archive):
         else:
             yield Extent(self._raw.fileno(), entry.where, entry.size)
 
+    def place(self, entry: Entry) -> tuple[str | int, Any] | None:
+        return None if self.ordered else (self._raw.fileno(), entry.where)
+
     def close(self) -> None:
         self.file.close()
         self._raw.close()

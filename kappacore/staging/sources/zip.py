@@ -12,7 +12,7 @@ import struct
 import zipfile
 import zlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kappacore.errors import StagingError
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, MemberNames
@@ -100,6 +100,12 @@ class ZipSource(Archive):
         else:
             yield Extent(self._fd, start, entry.size)
 
+    def place(self, entry: Entry) -> tuple[str | int, Any] | None:
+        where: _Where = entry.where
+        if entry.packing not in (None, "deflate"):
+            return None
+        return self._fd, (*where, entry.packing is not None)
+
     def close(self) -> None:
         os.close(self._fd)
 
@@ -185,6 +191,11 @@ class ZipsSource(Source):
         archive: ZipSource
         archive, where = entry.where
         return archive.open(entry._replace(where=where))
+
+    def place(self, entry: Entry) -> tuple[str | int, Any] | None:
+        archive: ZipSource
+        archive, where = entry.where
+        return archive.place(entry._replace(where=where))
 
     def changes(self, entries: list[Entry]) -> list[str]:
         known = {archive.path.name for archive in self._zips}

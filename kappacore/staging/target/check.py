@@ -7,6 +7,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from kappacore.staging.options import Options, as_path
 from kappacore.staging.progress import Progress, display
 from kappacore.staging.target.manifest import read_manifest, same_time
 from kappacore.staging.target.paths import MANIFEST, UNFINISHED, is_bookkeeping
+from kappacore.staging.waiting import map_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -152,8 +154,13 @@ def problems_in(
                 counts.add(1, record.size)
         return found
 
+    starts = range(0, len(items), _BATCH)
     with ThreadPoolExecutor(workers, "kappacore-check") as pool:
-        for found in pool.map(check, range(0, len(items), _BATCH)):
+        # Reading contents keeps threads busy; asking for sizes does only where it is waiting.
+        each = (
+            pool.map if contents else partial(map_waiting, threads=workers, name="kappacore-check")
+        )
+        for found in each(check, starts):
             tick()
             yield from found
 

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from kappacore.errors import NotEnoughSpaceError, StagingError, StorageError
 from kappacore.machine.locks import try_lock
@@ -78,6 +78,11 @@ class WorkFolder:
             fresh.replace(paths.state)
         paths.tree.mkdir(source.mode | 0o700, exist_ok=True)
         paths.large.mkdir(exist_ok=True)
+
+    @property
+    def lock(self) -> int:
+        """A descriptor of the lock in the open folder."""
+        return cast("io.FileIO", self._held).fileno()
 
     def close(self) -> None:
         """Release the folder."""

@@ -27,6 +27,7 @@ def staged_while(source, target, change, **options):
     return kappacore.stage(source, target, log=log, **options)
 
 
+@pytest.mark.usefixtures("road")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -82,6 +83,7 @@ def test_a_file_that_comes_when_the_source_was_just_listed_is_seen_by_the_next_c
     assert tree_of(target) == {**SMALL, "new.jpg": b"new"}
 
 
+@pytest.mark.usefixtures("road")
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tgz"])
 def test_an_archive_that_is_replaced_while_it_is_extracted_is_noticed(tmp_path, suffix):
     source, target = pack(tmp_path / f"a{suffix}"), tmp_path / "t"
@@ -96,6 +98,7 @@ def test_an_archive_that_is_replaced_while_it_is_extracted_is_noticed(tmp_path, 
     assert tree_of(kappacore.stage(source, target).path) == fresh
 
 
+@pytest.mark.usefixtures("road")
 def test_what_the_next_try_finds_changed_is_copied_anew(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     with pytest.raises(SourceChangedError):

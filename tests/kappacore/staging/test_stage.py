@@ -19,6 +19,7 @@ from kappacore.staging.target.paths import MANIFEST
 from support.staging import SMALL, left_beside, make_tree, small_disk, tree_of
 
 
+@pytest.mark.usefixtures("road")
 def test_a_folder_is_copied_completely_and_nothing_else_is_left(tmp_path):
     source, target = make_tree(tmp_path / "global" / "ds"), tmp_path / "local" / "ds"
     (source / "empty" / "deep").mkdir(parents=True)
@@ -89,6 +90,7 @@ def test_staging_imports_no_torch_and_no_numpy(tmp_path):
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.usefixtures("road")
 def test_times_are_kept_and_permissions_are_not_widened(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     os.utime(source / "labels.csv", ns=(1_500_000_000_123_456_789,) * 2)
@@ -117,6 +119,7 @@ def test_a_folder_that_is_private_stays_private(tmp_path):
     assert stat.S_IMODE(target.stat().st_mode) == 0o700
 
 
+@pytest.mark.usefixtures("road")
 def test_links_in_the_source_are_followed(tmp_path):
     source = make_tree(tmp_path / "s")
     elsewhere = make_tree(tmp_path / "elsewhere", {"x.jpg": b"x", "more/y.jpg": b"y"})
@@ -149,6 +152,7 @@ def test_what_cannot_be_copied_is_an_error_before_anything_is(tmp_path, spoil, m
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.usefixtures("road")
 def test_names_that_are_not_utf8_and_other_odd_ones_survive(tmp_path):
     source = tmp_path / "s"
     source.mkdir()
@@ -289,6 +293,7 @@ def test_an_invalid_path_is_not_taken_for_the_current_folder(tmp_path, path):
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.usefixtures("road")
 def test_progress_is_passed_to_a_function(tmp_path):
     seen = []
     kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t", progress=seen.append)
@@ -297,6 +302,7 @@ def test_progress_is_passed_to_a_function(tmp_path):
     assert seen[-1].bytes == seen[-1].total_bytes == total
 
 
+@pytest.mark.usefixtures("road")
 def test_a_failing_progress_function_stops_the_copy_and_nothing_is_published(tmp_path):
     def fail(now):
         raise RuntimeError("no more")
@@ -346,6 +352,7 @@ def test_a_target_below_a_folder_that_cannot_be_written_to(tmp_path, scratch):
 YEAR_3000 = 32_503_680_000 * 10**9  # nanoseconds
 
 
+@pytest.mark.usefixtures("road")
 def test_times_that_a_disk_cannot_keep(tmp_path):
     """Memory keeps the year 3000; ext4 ends in 2446 or 2038."""
     with small_disk(tmp_path / "memory", "8m") as memory:

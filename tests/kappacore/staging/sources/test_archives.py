@@ -34,6 +34,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.usefixtures("road")
 @pytest.mark.parametrize(("name", "compression", "kind"), KINDS)
 @pytest.mark.parametrize("verify", ["none", "size", "hash", "reread"])
 def test_an_archive_comes_out_as_a_folder(tmp_path, name, compression, kind, verify):
@@ -72,6 +73,7 @@ def test_a_part_may_be_an_archive_in_a_folder(tmp_path):
         assert tree_of(result.path) == {"a/1.jpg": b"1"}
 
 
+@pytest.mark.usefixtures("road")
 def test_a_folder_that_holds_only_zip_files_comes_out_as_folders(tmp_path):
     source = tmp_path / "s"
     source.mkdir()
@@ -141,6 +143,7 @@ def test_damage_within_a_tar_file_is_not_its_end(tmp_path):
         kappacore.stage(source, tmp_path / "t")
 
 
+@pytest.mark.usefixtures("road")
 @pytest.mark.parametrize(
     "compression",
     [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA],
@@ -186,12 +189,14 @@ def test_a_zip_file_of_more_than_4_gib_of_directory_fields_is_read(tmp_path):
     assert tree_of(kappacore.stage(source, tmp_path / "t").path) == SMALL
 
 
+@pytest.mark.usefixtures("road")
 def test_a_zip_file_with_something_before_it_is_read(tmp_path):
     packed = pack(tmp_path / "a.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(b"#!/bin/sh\nexit\n" + packed)
     assert tree_of(kappacore.stage(tmp_path / "a.zip", tmp_path / "t").path) == SMALL
 
 
+@pytest.mark.usefixtures("road")
 @pytest.mark.skipif(not os.path.exists("/usr/bin/zip"), reason="zip is not installed")  # noqa: PTH110
 def test_what_other_programs_packed_comes_out(tmp_path):
     files = {**SMALL, "ä/ö.jpg": b"umlaut"}
@@ -208,6 +213,7 @@ def test_what_other_programs_packed_comes_out(tmp_path):
         assert int((target / "labels.csv").stat().st_mtime) == wanted
 
 
+@pytest.mark.usefixtures("road")
 def test_permissions_are_no_wider_than_the_archives_own(tmp_path):
     source = pack(tmp_path / "a.zip")
     source.chmod(0o640)

@@ -1,0 +1,266 @@
+"""A process that copies small files, as another one tells it.
+
+It is started as ``python -I -S worker.py`` and imports only what Python has built in, so it is
+there within milliseconds. It takes only what is plainly right. At anything else it stops and
+reports how far it came: the process that started it copies the rest itself, and says what is wrong.
+
+A message is marshalled, after its length. One to copy lists groups of files ``(where from, folder
+to copy to, [(name, size, time, mode, CRC-32 or None, place), …])``:
+
+- from a folder (its path, as bytes), and ``place`` is None;
+- from an archive (a descriptor that the worker inherited), and ``place`` is the offset of the
+  content in a tar file; of a member of a zip file, ``(offset of its header, offset of the next one,
+  bytes in the file, name in its header, whether it is deflated)``.
+
+The answer lists the digests of the files that were copied, or None for each. One to check lists
+folders ``(path in the source or None, path of the copy, {name: (size, time)})``; the answer is
+whether all are so.
+"""
+
+from __future__ import annotations
+
+import errno
+import marshal
+import os
+import select
+import sys
+import zlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Digest = Callable[[bytes], bytes]
+    File = tuple[bytes, int, int, int, int | None, Any]
+
+LENGTH = 4  # bytes
+# Errors of copy_file_range that mean: these two files cannot be copied this way.
+NO_WAY = frozenset(
+    {
+        errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF,
+        errno.ETXTBSY,
+    }
+)  # fmt: skip
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# O_NONBLOCK: a pipe that has taken the file's path since must not block.
+_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_HEADER = 30  # bytes of the header of a member of a zip file, before its name
+_KIND, _IS_FILE, _IS_FOLDER = 0o170000, 0o100000, 0o040000  # of modes; stat takes milliseconds
+_LOOK_AGAIN = 1000  # milliseconds
+
+
+class _NotPlainError(Exception):
+    """A content that the other process should look at."""
+
+
+class Worker:
+    """Copies files.
+
+    Args:
+        digest: Computes the digest of a content; None: there are no digests.
+    """
+
+    def __init__(self, digest: Digest | None = None):
+        self._digest = digest
+        self._ranges = hasattr(os, "copy_file_range")
+
+    def copy(self, groups: list[tuple[bytes | int, bytes, list[File]]]) -> list[bytes | None]:
+        """Copy files, and return the digests of those that come before the first that failed."""
+        done: list[bytes | None] = []
+        try:
+            for source, target, files in groups:
+                self._copy_group(source, target, files, done)
+        except (OSError, ValueError, zlib.error, _NotPlainError):
+            pass  # the other process copies the rest, and says what is wrong
+        return done
+
+    def check(self, groups: list[tuple[bytes | None, bytes, dict[bytes, tuple[int, int]]]]) -> bool:
+        """Return whether folders of a source are as they were listed, and files have their sizes.
+
+        As in the listing, a folder has the size -1 and the time 0.
+        """
+        try:
+            return all(
+                (source is None or _is_listed(source, files)) and _has_sizes(target, files)
+                for source, target, files in groups
+            )
+        except OSError:
+            return False
+
+    def _copy_group(
+        self, source: bytes | int, target: bytes, files: list[File], done: list[bytes | None]
+    ) -> None:
+        folder = os.open(source, FOLDER) if isinstance(source, bytes) else -1
+        archive = source if isinstance(source, int) else -1
+        try:
+            into = os.open(target, FOLDER | os.O_NOFOLLOW)
+            try:
+                for file in files:
+                    digest = self._copy_file(folder, archive, into, file)
+                    done.append(digest)
+            finally:
+                os.close(into)
+        finally:
+            if folder >= 0:
+                os.close(folder)
+
+    def _copy_file(self, folder: int, archive: int, into: int, file: File) -> bytes | None:
+        name, size, time, mode, crc, place = file
+        opened = os.open(name, _FILE, dir_fd=folder) if folder >= 0 else -1
+        digest = None
+        try:
+            new = os.open(name, NEW_FILE, mode | 0o600, dir_fd=into)
+            try:
+                if opened >= 0 and self._digest is None:
+                    self._copy_content(opened, new, size)
+                else:
+                    data = _read(opened, 0, size) if opened >= 0 else _unpack(archive, size, place)
+                    if crc is not None and zlib.crc32(data) != crc:
+                        raise _NotPlainError
+                    digest = self._digest(data) if self._digest else None
+                    _write(new, data)
+                os.utime(new, ns=(time, time))
+            except BaseException:
+                os.unlink(name, dir_fd=into)
+                raise
+            finally:
+                os.close(new)
+        finally:
+            if opened >= 0:
+                os.close(opened)
+        return digest
+
+    def _copy_content(self, source: int, target: int, size: int) -> None:
+        left = size
+        while self._ranges and left:
+            try:
+                count = os.copy_file_range(source, target, left)
+            except OSError as error:
+                if error.errno not in NO_WAY:
+                    raise
+                self._ranges = False
+                break
+            if not count:  # the end, or a file system that wrongly reports it
+                break
+            left -= count
+        if left:
+            _write(target, _read(source, size - left, left))
+
+
+def _read(fd: int, offset: int, size: int) -> bytes:
+    data = os.pread(fd, size, offset)
+    while len(data) < size:
+        more = os.pread(fd, size - len(data), offset + len(data))
+        if not more:
+            raise _NotPlainError
+        data += more
+    return data
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _unpack(archive: int, size: int, place: Any) -> bytes:
+    """Return the content of a member; the checks are those of ``ZipSource.open``."""
+    if isinstance(place, int):
+        return _read(archive, place, size)
+    start, stop, packed, name, is_deflated = place
+    # The extra field is rarely longer than this; one read mostly brings header and content.
+    ahead = min(stop - start, _HEADER + len(name) + 64 + packed)
+    data = os.pread(archive, ahead, start)
+    named = _HEADER + len(name)
+    if data[:4] != b"PK\3\4" or data[_HEADER:named] != name:
+        raise _NotPlainError
+    if int.from_bytes(data[26:28], "little") != len(name):
+        raise _NotPlainError
+    begin = named + int.from_bytes(data[28:30], "little")
+    end = begin + packed
+    if start + end > stop:
+        raise _NotPlainError
+    content = data[begin:end] if end <= len(data) else _read(archive, start + begin, packed)
+    if is_deflated:
+        unpacker = zlib.decompressobj(-15)
+        # One byte more than declared is requested, to see that there is none.
+        content = unpacker.decompress(content, size + 1)
+        if not unpacker.eof:
+            raise _NotPlainError
+    if len(content) != size:
+        raise _NotPlainError
+    return content
+
+
+def _is_listed(folder: bytes, files: dict[bytes, tuple[int, int]]) -> bool:
+    count = 0
+    with os.scandir(folder) as found:
+        for item in found:
+            info = item.stat()
+            kind = info.st_mode & _KIND
+            is_file = kind == _IS_FILE
+            now = (info.st_size, info.st_mtime_ns) if is_file else (-1, 0)
+            if not (is_file or kind == _IS_FOLDER) or files.get(item.name) != now:
+                return False
+            count += 1
+    return count == len(files)
+
+
+def _has_sizes(folder: bytes, files: dict[bytes, tuple[int, int]]) -> bool:
+    with_folder = os.open(folder, FOLDER | os.O_NOFOLLOW)
+    try:
+        for name, (size, _) in files.items():
+            if size >= 0:
+                info = os.lstat(name, dir_fd=with_folder)
+                if info.st_mode & _KIND != _IS_FILE or info.st_size != size:
+                    return False
+    finally:
+        os.close(with_folder)
+    return True
+
+
+def send(fd: int, message: bytes) -> None:
+    """Write a message, after its length."""
+    _write(fd, len(message).to_bytes(LENGTH, "little") + message)
+
+
+def _serve(parent: int, digests_in: str) -> None:
+    """Do what the other process asks for, until it ends."""
+    digest = None
+    if digests_in:
+        sys.path.append(digests_in)
+        import xxhash
+
+        digest = xxhash.xxh3_128_digest
+    worker = Worker(digest)
+    while (length := _receive(LENGTH, parent)) and (
+        message := _receive(int.from_bytes(length, "little"), parent)
+    ):
+        what, groups = marshal.loads(message)  # noqa: S302 - from this program
+        send(1, marshal.dumps(worker.copy(groups) if what == "copy" else worker.check(groups)))
+
+
+def _receive(size: int, parent: int) -> bytes:
+    """Return the next bytes of the input; none once the other process has ended."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    data = b""
+    while len(data) < size:
+        # A process that was forked meanwhile may keep the pipe open for longer than that one lives.
+        while not poll.poll(_LOOK_AGAIN):
+            if os.getppid() != parent:
+                return b""
+        more = os.read(0, size - len(data))
+        if not more:
+            return b""
+        data += more
+    return data
+
+
+if __name__ == "__main__":
+    import _signal  # type: ignore[import-not-found]  # signal itself takes milliseconds
+
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the other process decides
+    _serve(int(sys.argv[1]), sys.argv[2])

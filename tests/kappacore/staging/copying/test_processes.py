@@ -1,0 +1,276 @@
+"""Small files are copied by processes: exactly as by threads, whoever is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import kappacore
+from kappacore.errors import StagingError, StagingTimeoutError
+from kappacore.staging import check_staged
+from kappacore.staging.copying import processes, transfer, worker
+from kappacore.staging.copying.processes import Workers
+from kappacore.staging.target.manifest import read_manifest
+from kappacore.staging.target.paths import MANIFEST
+from support.staging import left_beside, make_tree, pack, tree_of
+
+FILES = {
+    **{f"{number % 7}/{number}.jpg": os.urandom(number * 37) for number in range(700)},
+    "top.txt": b"",
+    "a/b/c/deep.bin": os.urandom(300_000),
+    "large.bin": os.urandom(2_000_000),  # more than a process takes
+    "text.csv": b"1,2,3\n" * 10_000,
+}
+SOURCES = ["folder", "stored.zip", "deflated.zip", "a.tar", "zips"]
+
+
+def make_source(root: Path, kind: str) -> Path:
+    if kind == "folder":
+        source = make_tree(root / "s", FILES)
+        for number, path in enumerate(sorted(source.rglob("*.*"))):
+            path.chmod((0o644, 0o600, 0o755, 0o444)[number % 4])
+            os.utime(path, ns=(10**18 + number, 10**18 + number))
+        return source
+    packing = zipfile.ZIP_DEFLATED if kind == "deflated.zip" else zipfile.ZIP_STORED
+    if kind != "zips":
+        return pack(root / kind, FILES, packing)
+    (root / "zips").mkdir()
+    for name in ("one.zip", "two.zip"):
+        pack(root / "zips" / name, FILES, packing)
+    return root / "zips"
+
+
+def facts_of(root: Path) -> dict[str, tuple[int, int, int]]:
+    found = {path: path.stat() for path in root.rglob("*") if path.name != MANIFEST}
+    return {
+        str(path.relative_to(root)): (
+            info.st_mode,
+            info.st_size,
+            0 if path.is_dir() else info.st_mtime_ns,
+        )
+        for path, info in found.items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verify", ["size", "hash"])
+@pytest.mark.parametrize("kind", SOURCES)
+def test_processes_and_threads_copy_the_same(tmp_path, monkeypatch, kind, verify):
+    source = make_source(tmp_path, kind)
+    found = []
+    for name in ("threads", "processes"):
+        monkeypatch.setattr(transfer, "road", name)
+        target = tmp_path / f"t-{name}"
+        kappacore.stage(source, target, verify=verify, progress=False)
+        manifest = read_manifest(target / MANIFEST)
+        found.append((tree_of(target), facts_of(target), manifest.files, set(manifest.folders)))
+        assert check_staged(target).ok
+    assert found[0] == found[1]
+
+
+def test_many_small_files_go_to_processes_and_few_do_not(tmp_path, monkeypatch):
+    counts = counted(monkeypatch)
+    few = make_tree(tmp_path / "few", {f"{number}": b"x" for number in range(100)})
+    kappacore.stage(few, tmp_path / "t")
+    assert counts == []
+    many = make_tree(tmp_path / "many", {f"{number}": b"x" for number in range(1000)})
+    monkeypatch.setattr("kappacore.staging.waiting.Watch.waits", lambda *_: False)
+    monkeypatch.setattr(transfer, "_FIRST_SECONDS", 100)
+    kappacore.stage(many, tmp_path / "m")
+    assert sum(counts) == 1000 - transfer._FIRST_FILES
+    kappacore.stage(many, tmp_path / "one", workers=1)
+    assert sum(counts) == 1000 - transfer._FIRST_FILES
+
+
+def test_where_storage_waits_threads_copy(tmp_path, monkeypatch):
+    counts = counted(monkeypatch)
+    source = make_tree(tmp_path / "s", {f"{number}": b"x" for number in range(600)})
+    open_ = os.open
+
+    def slowly(path, *arguments, **options):
+        if str(path).startswith(str(source)):
+            time.sleep(0.003)
+        return open_(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", slowly)
+    kappacore.stage(source, tmp_path / "t")
+    assert counts == []
+    assert len(tree_of(tmp_path / "t")) == 600
+
+
+def counted(monkeypatch) -> list[int]:
+    """Return a list that grows by the number of files that processes copy."""
+    counts: list[int] = []
+    copy = Workers.copy
+
+    def wrapped(self, batches):
+        for outcome in copy(self, batches):
+            counts.append(len(outcome.digests) if outcome else 0)
+            yield outcome
+
+    monkeypatch.setattr(Workers, "copy", wrapped)
+    return counts
+
+
+@pytest.mark.parametrize("kind", ["folder", "deflated.zip"])
+@pytest.mark.parametrize("killed", [1, 3])
+@pytest.mark.parametrize("when", [0, 1, 5])
+def test_a_worker_may_be_killed_at_any_moment(tmp_path, monkeypatch, kind, killed, when):
+    """What it had in hand is done by others; if no worker is left, by threads."""
+    source = make_source(tmp_path, kind)
+    copy = Workers.copy
+
+    def killing(self, batches):
+        victims = [found.process for found in self._workers][:killed]
+        outcomes = copy(self, batches)
+        if when == 0:  # before they have begun
+            [process.kill() for process in victims]
+        for number, outcome in enumerate(outcomes, 1):
+            if number == when:
+                [process.kill() for process in victims]
+            yield outcome
+
+    monkeypatch.setattr(Workers, "copy", killing)
+    monkeypatch.setattr(transfer, "road", "processes")
+    result = kappacore.stage(source, tmp_path / "t", workers=3, verify="hash")
+    assert result.copied_files == len(FILES)
+    assert tree_of(tmp_path / "t") == FILES
+    assert check_staged(tmp_path / "t").ok
+    assert left_beside(tmp_path / "t") == []
+
+
+def test_a_worker_that_cannot_start_is_done_without(tmp_path, monkeypatch):
+    source = make_source(tmp_path, "folder")
+    broken = tmp_path / "worker.py"
+    broken.write_text("raise SystemExit(3)\n")
+    monkeypatch.setattr(worker, "__file__", str(broken))
+    monkeypatch.setattr(transfer, "road", "processes")
+    kappacore.stage(source, tmp_path / "t")
+    assert tree_of(tmp_path / "t") == FILES
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python-is-not-here"))
+    kappacore.stage(source, tmp_path / "t2")
+    assert tree_of(tmp_path / "t2") == FILES
+    monkeypatch.setattr(sys, "executable", "/opt/app/blender")  # would start once more
+    assert not processes.workers_possible()
+
+
+def test_a_worker_copies_nothing_that_is_not_plainly_right(tmp_path):
+    """It leaves no trace of what it did not copy, and does not touch what is there."""
+    source, target = tmp_path / "s", tmp_path / "t"
+    make_tree(source, {"a": b"12345", "b": b"12345"})
+    make_tree(target, {"there": b"mine"})
+    os.mkfifo(source / "pipe")
+    (source / "there").write_bytes(b"12345")
+    make = worker.Worker
+
+    def copied(name: bytes, size: int, digest=None) -> int:
+        file = (name, size, 10**18, 0o644, None, None)
+        return len(make(digest).copy([(os.fsencode(source), os.fsencode(target), [file])]))
+
+    assert copied(b"a", 5) == 1
+    for digest in (None, lambda data: data):
+        assert copied(b"b", 6, digest) == 0  # it has become shorter
+        assert copied(b"pipe", 5, digest) == 0
+        assert copied(b"gone", 5, digest) == 0
+        assert copied(b"there", 5, digest) == 0
+    assert tree_of(target) == {"a": b"12345", "there": b"mine"}
+
+
+# A copy that prints the pids of its workers and then takes long: each batch waits.
+SLOW = """
+import json, sys, time
+import kappacore
+from kappacore.staging.copying import transfer
+from kappacore.staging.copying.processes import Workers
+
+transfer.road = "processes"
+copy = Workers.copy
+
+def slowly(self, batches):
+    for number, outcome in enumerate(copy(self, batches)):
+        yield outcome
+        if number == 3:
+            print(*[found.process.pid for found in self._workers], flush=True)
+        time.sleep(0.02)
+
+if sys.argv[3] == "slow":
+    Workers.copy = slowly
+try:
+    kappacore.stage(sys.argv[1], sys.argv[2], workers=2, progress=False)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def is_there(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    end = time.monotonic() + 20
+    while any(map(is_there, pids)):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def begin(source: Path, target: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    command = [sys.executable, "-c", SLOW, str(source), str(target), "slow"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    return process, [int(pid) for pid in process.stdout.readline().split()]
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them_and_keep_its_lock_until_then(tmp_path):
+    source = make_source(tmp_path, "folder")
+    process, workers = begin(source, tmp_path / "t")
+    with process:
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGSTOP)
+        try:
+            process.kill()
+            process.wait()
+            with pytest.raises(StagingTimeoutError):  # it may still have a file open
+                kappacore.stage(source, tmp_path / "t", timeout=0.3)
+        finally:
+            os.kill(workers[0], signal.SIGCONT)
+    wait_until_gone(workers)
+    result = kappacore.stage(source, tmp_path / "t")
+    assert result.kept_bytes > 0
+    assert tree_of(tmp_path / "t") == FILES
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_everything_and_keeps_what_was_copied(tmp_path):
+    source = make_source(tmp_path, "folder")
+    process, workers = begin(source, tmp_path / "t")
+    with process:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.communicate(timeout=30)[0].endswith("interrupted\n")
+    assert not any(map(is_there, workers))
+    assert not (tmp_path / "t").exists()
+    assert kappacore.stage(source, tmp_path / "t").kept_bytes > 0
+    assert tree_of(tmp_path / "t") == FILES
+
+
+def test_an_error_names_the_file_and_what_was_copied_is_kept(tmp_path, monkeypatch):
+    archive = pack(tmp_path / "a.zip", FILES)
+    data = bytearray(archive.read_bytes())
+    at = data.index(FILES["6/699.jpg"])
+    data[at] ^= 1
+    archive.write_bytes(data)
+    monkeypatch.setattr(transfer, "road", "processes")
+    with pytest.raises(StagingError, match=r"'6/699\.jpg' of .* is damaged: its bytes do not have"):
+        kappacore.stage(archive, tmp_path / "t")
+    assert not (tmp_path / "t").exists()
