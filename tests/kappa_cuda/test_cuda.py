@@ -255,7 +255,7 @@ def test_jpegs_are_decoded_by_the_gpu(subsampling, most):
     device = CUDA(None)
     files = [*jpegs(7, subsampling), b"no JPEG at all"]
     with device.reading():
-        found = device.decode([torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files])
+        found = device.decode([torch.tensor([*file], dtype=torch.uint8) for file in files])
         mark = device.finish()
     device.take(mark, [each for each in found if each is not None])
     assert found[-1] is None
