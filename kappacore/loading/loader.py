@@ -278,7 +278,9 @@ class Loader:
         resident = self._resident()
         assembly = Assembly(self._device, self._reader, resident, self._lock, self._memory.allocate)
         self._planner = Planner(self._reader, resident)
-        read = self._read(map(self._planner.plan, batches))
+        # What a sampler raises is due with the batch that it was asked for.
+        given = self.sampler is not None or self.batch_sampler is not None
+        read = self._read(self._planner.plans(batches, together=not given))
         return (assembly.make(plan, columns, ring) for plan, columns in read)
 
     def _read(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Columns]]:
