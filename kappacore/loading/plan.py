@@ -24,6 +24,7 @@ __all__ = ["Plan", "Planner"]
 # more bytes would let the loop wait for them.
 _MOST_ROWS = 4096
 _MOST_BYTES = 16 << 20
+_SMALL = 2 << 20  # bytes of a batch
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Planner:
         }
         #: Whether caches may be looked up in this process; otherwise the samples are wanted.
         self.locating = True
+        #: Whether all batches so far were gathered and small, or read as a whole.
+        self.small = True
         #: How items are read, for people; by position.
         self.roads: dict[int, str] = {}
 
@@ -81,7 +84,8 @@ class Planner:
         number = 1
         while group := list(islice(batches, number)):
             plans = self._plan(group)
-            number = self._look_ahead(plans[-1]) if together else 1
+            ahead = self._look_ahead(plans)
+            number = ahead if together else 1
             yield from plans
 
     def _plan(self, group: list[Rows]) -> list[Plan]:
@@ -110,12 +114,15 @@ class Planner:
                     plan.wanted[position] = location.missing
         return plans
 
-    def _look_ahead(self, plan: Plan) -> int:
-        """Return how many batches are looked up together, after one that was planned."""
-        if plan.wanted or not plan.located:
+    def _look_ahead(self, plans: list[Plan]) -> int:
+        """Return how many batches are looked up together, after some that were planned."""
+        last = plans[-1]
+        size = sum(int(location.nbytes.sum()) for location in last.located.values())
+        if size > _SMALL or self._decoded or any(plan.wanted for plan in plans):
+            self.small = False
+        if last.wanted or not last.located:
             return 1
-        size = sum(int(location.nbytes.sum()) for location in plan.located.values())
-        return max(1, min(_MOST_ROWS // len(plan.rows), _MOST_BYTES // max(size, 1)))
+        return max(1, min(_MOST_ROWS // len(last.rows), _MOST_BYTES // max(size, 1)))
 
     def _option(self, position: int) -> ItemOptions:
         return self._reader.options[self._reader.names[position]]
