@@ -73,6 +73,9 @@ class BatchLocation:
         layout: (N,) int64, the number of the value's layout; ``-1`` where it is missing.
         layouts: Layouts by number. More than those of this batch may be in it.
         missing: The rows whose values are not there, as int64 positions; they are loaded.
+        whole: Of a part that :meth:`split` made, the location that it is a part of, so that a
+            device prepares what it needs once for all parts.
+        first: Which row of ``whole`` is the first one here.
     """
 
     regions: tuple[memoryview, ...]
@@ -83,6 +86,8 @@ class BatchLocation:
     layout: IntArray
     layouts: Sequence[Layout]
     missing: IntArray
+    whole: BatchLocation | None = None
+    first: int = 0
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -101,6 +106,39 @@ class BatchLocation:
             return None
         first: int = numbers.item(0)
         return self.layouts[first] if bool((numbers == first).all()) else None
+
+    def split(self, sizes: Sequence[int]) -> list[BatchLocation]:
+        """Return the locations of consecutive parts of the rows, which are views of this one.
+
+        Args:
+            sizes: The number of rows of each; they add up to all.
+        """
+        if len(sizes) == 1:
+            return [self]
+        parts, first = [], 0
+        for size in sizes:
+            rows = slice(first, first + size)
+            missing = self.missing
+            if len(missing):
+                begin, end = np.searchsorted(missing, (first, first + size)).tolist()
+                missing = missing[begin:end] - first
+            part = BatchLocation(
+                self.regions,
+                self.filled,
+                self.region[rows],
+                self.offset[rows],
+                self.nbytes[rows],
+                self.layout[rows],
+                self.layouts,
+                missing,
+                self,
+                first,
+            )
+            if not len(self.missing) and self.uniform is not None and size:
+                part.__dict__["uniform"] = self.uniform
+            parts.append(part)
+            first += size
+        return parts
 
     @property
     def kind(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,13 +22,12 @@ from kappacore.datasets.stacking import (
     stack_values,
 )
 from kappacore.errors import NotUniformError
-from kappacore.locations import Layout
+from kappacore.locations import BatchLocation, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kappacore.datasets.indexing import IntArray
-    from kappacore.locations import BatchLocation
 
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -106,15 +106,40 @@ def _gather_rows(
         target: Contiguous bytes; not empty.
         count: The number of rows.
     """
-    region, offset = location.region, location.offset
-    if rows is not None:
-        region, offset = region[rows], offset[rows]
     size = len(target) // count
-    base, span, index = _one_space(location, region, offset, size)
-    shift = _shift(index, size | base | target.data_ptr())
+    whole = location if location.whole is None else location.whole
+    if rows is None and whole.uniform is not None and not len(whole.missing):
+        placed = _placed.get(whole)
+        if placed is None:
+            placed = _placed[whole] = _place(whole, whole.region, whole.offset, size)
+        base, span, shift, index = placed
+        if location.whole is not None:
+            index = index[location.first : location.first + count]
+    else:
+        region, offset = location.region, location.offset
+        if rows is not None:
+            region, offset = region[rows], offset[rows]
+        base, span, shift, index = _place(location, region, offset, size)
+    address = target.data_ptr()
+    while address & ((1 << shift) - 1):  # memory of the user's, at an odd address
+        shift, index = shift - 1, index * 2
     windows = _windows(base, span, size, shift)
-    out = target.view(_ELEMENTS[shift]).view(count, -1)
-    torch.index_select(windows, 0, torch.from_numpy(index >> shift), out=out)
+    torch.index_select(windows, 0, index, out=target.view(_ELEMENTS[shift]).view(count, -1))
+
+
+#: A base address, the span of the memory from there, the logarithm of the size of an element, and
+#: where values begin, in elements.
+_Placed = tuple[int, int, int, torch.Tensor]
+
+#: What was found for locations of which batches are parts.
+_placed: WeakKeyDictionary[BatchLocation, _Placed] = WeakKeyDictionary()
+
+
+def _place(location: BatchLocation, region: IntArray, offset: IntArray, size: int) -> _Placed:
+    """Return where values of one size lie, in the largest elements that they are made of."""
+    base, span, index = _one_space(location, region, offset, size)
+    shift = _shift(index, size | base)
+    return base, span, shift, torch.from_numpy(index >> shift)
 
 
 @functools.lru_cache(maxsize=16)

@@ -84,7 +84,8 @@ class Assembly:
             ring: The buffers to use; None for new memory.
         """
         device, names = self._device, self._reader.names
-        with self._lock, device.reading():
+        # Memory that is kept for later batches must be written to in any mode of the loop.
+        with self._lock, torch.inference_mode(False), device.reading():
             number = None
             if ring is not None:
                 number = ring.advance()

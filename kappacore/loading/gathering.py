@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,6 +87,7 @@ def jagged_column(
     return (int(offsets[-1]), *first.shape[1:]), dtype, offsets
 
 
+@functools.lru_cache(maxsize=64)
 def _torch_dtype(layout: Layout) -> torch.dtype | None:
     """Return the dtype of a layout's numbers; None if torch has none such."""
     if layout.kind == "torch":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import weakref
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,8 @@ log = logging.getLogger("kappacore.loading")
 
 _MOST_STATS = 1000  # iterations
 _VERSION = 1  # of states
+#: Seconds that two threads may need until the loop has a batch that the other one made.
+_HANDED_OVER_IN = 0.3e-3
 
 
 class Loader:
@@ -100,6 +103,8 @@ class Loader:
         workers: The number of processes that load what cannot be gathered from a cache: samples
             that it does not hold yet, decoding, transforms. They end when they are not needed.
         prefetch: The number of batches made ahead, in one thread; 0: each when it is asked for.
+            So are small batches of a hot cache, once an epoch has shown that this takes less time
+            than handing them over.
         resident: Names of items whose whole columns stay on the device.
         buffers: ``"fresh"``: a batch is the user's and is never written again. ``"ring"``: batches
             lie in ``prefetch + 1`` fixed sets of buffers in turn, as CUDA graphs need it; one is
@@ -174,6 +179,7 @@ class Loader:
         self._stats: list[LoaderStats] = []
         self._iterations: weakref.WeakSet[Iteration] = weakref.WeakSet()
         self._planner: Planner | None = None  # of the last iteration
+        self._quick = False  # whether batches are made sooner than they are handed over
         self._hot = False  # whether the last epoch could be gathered
         self._proved = False  # whether a worker has read a batch
         self._said_cold = False
@@ -253,7 +259,7 @@ class Loader:
             self._make(self._rows(), ring),
             device=self._device,
             names=self._names,
-            ahead=0 if self._reads_in_the_loop else self.prefetch,
+            ahead=0 if self._reads_in_the_loop or self._quick else self.prefetch,
             transform=self.transform,
             seed=self.seed,
             return_ctx=self.return_ctx,
@@ -277,9 +283,28 @@ class Loader:
     def _make(self, batches: Iterator[Rows], ring: Ring | None) -> Iterator[Made]:
         resident = self._resident()
         assembly = Assembly(self._device, self._reader, resident, self._lock, self._memory.allocate)
-        self._planner = Planner(self._reader, resident)
-        read = self._read(map(self._planner.plan, batches))
-        return (assembly.make(plan, columns, ring) for plan, columns in read)
+        planner = self._planner = Planner(self._reader, resident)
+        # What a sampler raises is due with the batch that it was asked for.
+        given = self.sampler is not None or self.batch_sampler is not None
+        read = self._read(planner.plans(batches, together=not given))
+        return self._made(assembly, planner, read, ring)
+
+    def _made(
+        self,
+        assembly: Assembly,
+        planner: Planner,
+        read: Iterator[tuple[Plan, Columns]],
+        ring: Ring | None,
+    ) -> Iterator[Made]:
+        """Make each batch, and note whether that takes less time than handing them over."""
+        seconds = 0.0
+        started = time.perf_counter()
+        for batches, (plan, columns) in enumerate(read, 1):
+            made = assembly.make(plan, columns, ring)
+            seconds += time.perf_counter() - started
+            self._quick = planner.small and seconds < batches * _HANDED_OVER_IN
+            yield made
+            started = time.perf_counter()
 
     def _read(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Columns]]:
         """Return each batch with what was read of it sample by sample."""
@@ -457,6 +482,8 @@ class Loader:
                 "  read when they are asked for, as the dataset draws random numbers: workers= "
                 "reads them ahead"
             )
+        elif self._quick and self.prefetch:
+            lines.append("  made in the loop, which takes less time than handing them over")
         if self._stats:
             last = self._stats[-1]
             lines.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class ItemOptions:
         """The size that all images have afterwards; None if they keep their own."""
         return self.crop or self.resize
 
-    @property
+    @cached_property
     def converts(self) -> bool:
         """Whether a column changes at all, once it is on the device."""
         changes = (self.resize, self.crop, self.dtype, self.mean, self.std, self.layout)

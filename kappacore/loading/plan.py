@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from kappacore.datasets.indexing import IntArray
     from kappacore.datasets.items import Item
@@ -16,6 +19,12 @@ if TYPE_CHECKING:
     from kappacore.locations import BatchLocation
 
 __all__ = ["Plan", "Planner"]
+
+# Of batches that are looked up together. Values that are new to the process are checked then, so
+# more bytes would let the loop wait for them.
+_MOST_ROWS = 4096
+_MOST_BYTES = 16 << 20
+_SMALL = 2 << 20  # bytes of a batch
 
 
 @dataclass(frozen=True)
@@ -57,29 +66,63 @@ class Planner:
         }
         #: Whether caches may be looked up in this process; otherwise the samples are wanted.
         self.locating = True
+        #: Whether all batches so far were gathered and small, or read as a whole.
+        self.small = True
         #: How items are read, for people; by position.
         self.roads: dict[int, str] = {}
 
-    def plan(self, rows: Rows) -> Plan:
-        """Return how a batch is read.
+    def plans(self, batches: Iterator[Rows], *, together: bool) -> Iterator[Plan]:
+        """Yield how each batch is read.
 
-        Values that are located count as read from their cache.
+        Values that are located count as read from their cache. Small batches that are all there
+        are looked up several at a time, as a look costs more for each batch than for each row.
+
+        Args:
+            batches: The rows of each.
+            together: Whether the rows of later batches may be asked for ahead of their time.
         """
-        plan = Plan(rows)
+        number = 1
+        while group := list(islice(batches, number)):
+            plans = self._plan(group)
+            ahead = self._look_ahead(plans)
+            number = ahead if together else 1
+            yield from plans
+
+    def _plan(self, group: list[Rows]) -> list[Plan]:
+        """Return how batches are read, which are looked up together."""
+        plans = list(map(Plan, group))
+        indices = group[0].indices
+        if len(group) > 1:
+            indices = np.concatenate([rows.indices for rows in group])
+        sizes = list(map(len, group))
         for position, item in self._items.items():
-            location = self._locate(position, item, rows.indices)
-            if location is not None and len(location.missing) < len(rows):
+            whole = self._locate(position, item, indices)
+            if whole is None and self._stacks(item) and position not in self._decoded:
+                self.roads[position] = item.how_stacked()[1]
+                for plan in plans:
+                    plan.stacked.append(position)
+                continue
+            parts = [None] * len(plans) if whole is None else whole.split(sizes)
+            for plan, location in zip(plans, parts, strict=True):
+                if location is None or len(location.missing) == len(plan.rows):
+                    plan.wanted[position] = None
+                    self.roads.setdefault(position, item.how_stacked()[1])
+                    continue
                 plan.located[position] = location
                 self.roads[position] = "gathered from the memory of its cache"
                 if len(location.missing):
                     plan.wanted[position] = location.missing
-            elif location is None and self._stacks(item) and position not in self._decoded:
-                plan.stacked.append(position)
-                self.roads[position] = item.how_stacked()[1]
-            else:
-                plan.wanted[position] = None
-                self.roads.setdefault(position, item.how_stacked()[1])
-        return plan
+        return plans
+
+    def _look_ahead(self, plans: list[Plan]) -> int:
+        """Return how many batches are looked up together, after some that were planned."""
+        last = plans[-1]
+        size = sum(int(location.nbytes.sum()) for location in last.located.values())
+        if size > _SMALL or self._decoded or any(plan.wanted for plan in plans):
+            self.small = False
+        if last.wanted or not last.located:
+            return 1
+        return max(1, min(_MOST_ROWS // len(last.rows), _MOST_BYTES // max(size, 1)))
 
     def _option(self, position: int) -> ItemOptions:
         return self._reader.options[self._reader.names[position]]

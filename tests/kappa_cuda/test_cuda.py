@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import io
 import mmap
 
@@ -193,7 +194,15 @@ def test_a_cuda_graph_reads_the_ring(hot):
         assert len(graphs) == 2
 
 
-def test_casting_normalising_and_laying_out_is_one_kernel(hot):
+def profiled():
+    """Return a profile of kernels; newer versions of torch warn unless told to keep all events."""
+    options = {"activities": [torch.profiler.ProfilerActivity.CUDA]}
+    if "acc_events" in inspect.signature(torch.profiler.profile).parameters:
+        options["acc_events"] = True
+    return torch.profiler.profile(**options)
+
+
+def test_casting_normalising_and_laying_out_is_one_kernel():
     options = {"mean": (0.5,) * 3, "std": (0.2,) * 3, "layout": "channels_last"}
     from kappacore.loading.convert import convert
     from kappacore.loading.options import ItemOptions
@@ -202,7 +211,7 @@ def test_casting_normalising_and_laying_out_is_one_kernel(hot):
     for dtype in (torch.float32, torch.bfloat16):
         chosen = ItemOptions(dtype=dtype, **options)
         convert(images, chosen)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        with profiled() as profile:
             found = convert(images, chosen)
             torch.cuda.synchronize()
         kernels = [event.key for event in profile.key_averages() if "elementwise" in event.key]
@@ -225,22 +234,26 @@ def test_draws_are_those_of_the_cpu(hot):
             assert equal(on_cpu([*found.values()]), tuple(wanted.values()))
 
 
-def jpegs(number, size=(48, 64)):
-    """Return smooth JPEGs, as photographs are."""
+def jpegs(number, subsampling, size=(384, 512)):
+    """Return JPEGs of the size and smoothness of photographs, with an edge."""
     files = []
     for seed in range(number):
         coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
         image = Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
+        image.paste((40 * seed % 256, 90, 200), (100, 50, 301, 203))
         out = io.BytesIO()
-        image.save(out, "JPEG", quality=92)
+        image.save(out, "JPEG", quality=92, subsampling=subsampling)
         files.append(out.getvalue())
     return files
 
 
-def test_jpegs_are_decoded_by_the_gpu():
+# nvJPEG repeats colours that are stored at half the resolution, where Pillow interpolates them: at
+# 64x48 the same pictures differ by 3 to 4 on average. Brightness differs by rounding alone.
+@pytest.mark.parametrize(("subsampling", "most"), [("4:4:4", 1), ("4:2:0", 2)])
+def test_jpegs_are_decoded_by_the_gpu(subsampling, most):
     pytest.importorskip("torchvision")
     device = CUDA(None)
-    files = [*jpegs(7), b"no JPEG at all"]
+    files = [*jpegs(7, subsampling), b"no JPEG at all"]
     with device.reading():
         found = device.decode([torch.tensor([*file], dtype=torch.uint8) for file in files])
         mark = device.finish()
@@ -250,5 +263,5 @@ def test_jpegs_are_decoded_by_the_gpu():
         wanted = torch.from_numpy(np.array(Image.open(io.BytesIO(file))))
         difference = (image.cpu().int() - wanted.int()).abs()
         assert image.shape == wanted.shape
-        assert difference.float().mean() < 2  # other pixels than Pillow's, by this much
+        assert difference.float().mean() < most  # other pixels than Pillow's, by this much
     device.close()

@@ -7,11 +7,12 @@ import threading
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from kappa_cuda.gathering import can_gather, gather_ragged, gather_rows
+from kappa_cuda.gathering import PlacedRows, can_gather, gather_ragged, gather_rows
 from kappa_cuda.registry import registry
 from kappacore.errors import MissingDependencyError
 from kappacore.plugin_api import Device, format_size
@@ -47,6 +48,9 @@ class CUDA(Device):
         self._batches = 0
         self._used: dict[int, tuple[memoryview, int]] = {}  # by id: a region, its last batch
         self._words: dict[int, torch.Tensor] = {}  # by address
+        #: What was found for batches that were located together; None if nothing serves them all.
+        self._placed: WeakKeyDictionary[BatchLocation, tuple[PlacedRows, memoryview] | None]
+        self._placed = WeakKeyDictionary()
         self._end = weakref.finalize(self, _end, self._user, self.device)
 
     @classmethod
@@ -92,6 +96,8 @@ class CUDA(Device):
 
     def gather(self, location: BatchLocation, out: torch.Tensor) -> bool:
         """Gather values that lie in registered memory at multiples of 8 bytes."""
+        if location.whole is not None and self._gather_part(location.whole, location.first, out):
+            return True
         parts = self._parts(location)
         if parts is None:
             return False
@@ -104,6 +110,28 @@ class CUDA(Device):
             part = torch.empty((len(rows), *out.shape[1:]), dtype=out.dtype, device=self.device)
             gather_rows(words, location.offset[rows], nbytes, part)
             out.index_copy_(0, self.upload(torch.from_numpy(rows)), part)
+        return True
+
+    def _gather_part(self, whole: BatchLocation, first: int, out: torch.Tensor) -> bool:
+        """Gather rows of batches that were located together; False if that is not possible.
+
+        What is found for one of the batches, and the index on the GPU, serve all of them.
+        """
+        if whole not in self._placed:
+            parts = None
+            if whole.uniform is not None and not len(whole.missing) and whole.nbytes.item(0):
+                parts = self._parts(whole)
+            self._placed[whole] = None
+            if parts is not None and len(parts) == 1:
+                ((region, _),) = parts
+                rows = PlacedRows(self._words_of(region), whole.offset, whole.nbytes.item(0))
+                self._placed[whole] = rows, region.memory
+        placed = self._placed[whole]
+        if placed is None:
+            return False
+        rows, memory = placed
+        self._used[id(memory)] = memory, self._batches
+        rows.gather(first, out)
         return True
 
     def gather_ragged(self, location: BatchLocation, out: torch.Tensor) -> bool:
@@ -185,6 +213,7 @@ class CUDA(Device):
     def close(self) -> None:
         """Wait for what was begun, and unregister what nobody else uses."""
         self._words.clear()
+        self._placed.clear()
         self._used.clear()
         self._end()
         self._user = next(_users)  # it may be used again
@@ -221,6 +250,8 @@ class CUDA(Device):
     def _unregister_unused(self) -> None:
         """Let go of regions that were not used for a while, as after a cache was cleared."""
         unused = [memory for memory, last in self._used.values() if last < self._batches - _UNUSED]
+        if unused:
+            self._placed.clear()
         if unused and self._stream is not None:
             self._stream.synchronize()
         for memory in unused:

@@ -15,7 +15,7 @@ import torch
 if TYPE_CHECKING:
     IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-__all__ = ["can_gather", "gather_ragged", "gather_rows"]
+__all__ = ["PlacedRows", "can_gather", "gather_ragged", "gather_rows"]
 
 _LINE = 64
 _WORD = 8
@@ -28,33 +28,59 @@ def can_gather(offset: IntArray) -> bool:
     return not (offset % _WORD).any()
 
 
-def gather_rows(words: torch.Tensor, offset: IntArray, nbytes: int, out: torch.Tensor) -> None:
-    """Copy values of one size, a row each.
+class PlacedRows:
+    """Values of one size in a region, found once and gathered in parts.
 
     Args:
         words: The region, int64 of one dimension.
         offset: (N,) int64, where values begin, in bytes; multiples of 8.
+        nbytes: The size of each; not 0.
+    """
+
+    def __init__(self, words: torch.Tensor, offset: IntArray, nbytes: int) -> None:
+        self._nbytes = nbytes
+        first = int(offset.min())
+        distance = int(np.gcd.reduce(offset - first)) or -(-nbytes // _WORD) * _WORD
+        self._at_one_distance = nbytes % _WORD == 0 and distance >= nbytes
+        if self._at_one_distance:
+            count = (int(offset.max()) - first) // distance + 1
+            shape, strides = (count, nbytes // _WORD), (distance // _WORD, 1)
+            start = words.storage_offset() + first // _WORD
+            self._rows = words.as_strided(shape, strides, start)
+            self._index = _on((offset - first) // distance, words)
+            return
+        unit, self._rows = _rows(words, offset)
+        self._steps = torch.arange(-(-nbytes // unit), device=words.device)
+        self._index = _on(offset // unit, words)
+
+    def gather(self, first: int, out: torch.Tensor) -> None:
+        """Copy the values from a row on.
+
+        Args:
+            first: The row.
+            out: Contiguous, of as many rows as are copied, on the device of the region.
+        """
+        index = self._index[first : first + len(out)]
+        if self._at_one_distance:
+            target = out.view(-1).view(torch.int64).view(len(out), -1)
+            torch.index_select(self._rows, 0, index, out=target)
+            return
+        target = out.view(-1).view(torch.uint8).view(len(out), self._nbytes)
+        found = torch.index_select(self._rows, 0, (index[:, None] + self._steps).view(-1))
+        target.copy_(found.view(torch.uint8).view(len(out), -1)[:, : self._nbytes])
+
+
+def gather_rows(words: torch.Tensor, offset: IntArray, nbytes: int, out: torch.Tensor) -> None:
+    """Copy values of one size, a row each.
+
+    Args:
+        words: As for :class:`PlacedRows`.
+        offset: As for :class:`PlacedRows`.
         nbytes: The size of each.
         out: Contiguous, of N rows of ``nbytes``, on the device of ``words``.
     """
-    if not nbytes or not len(offset):
-        return
-    target = out.view(-1).view(torch.uint8).view(len(offset), nbytes)
-    first = int(offset.min())
-    distance = int(np.gcd.reduce(offset - first)) or -(-nbytes // _WORD) * _WORD
-    if nbytes % _WORD == 0 and distance >= nbytes:
-        count = (int(offset.max()) - first) // distance + 1
-        shape, strides = (count, nbytes // _WORD), (distance // _WORD, 1)
-        values = words.as_strided(shape, strides, words.storage_offset() + first // _WORD)
-        index = _on((offset - first) // distance, words)
-        torch.index_select(values, 0, index, out=target.view(torch.int64))
-        return
-    unit, rows = _rows(words, offset)
-    number = -(-nbytes // unit)
-    steps = torch.arange(number, device=words.device)
-    index = (_on(offset // unit, words)[:, None] + steps).view(-1)
-    found = torch.index_select(rows, 0, index).view(torch.uint8).view(len(offset), number * unit)
-    target.copy_(found[:, :nbytes])
+    if nbytes and len(offset):
+        PlacedRows(words, offset, nbytes).gather(0, out)
 
 
 def gather_ragged(

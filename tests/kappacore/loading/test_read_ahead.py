@@ -13,6 +13,8 @@ import pytest
 import torch
 
 import kappacore
+import kappacore.loading.loader as loader_module
+import kappacore.loading.plan as plan_module
 from kappacore.errors import CorruptValueError, LoaderClosedError, LoadingError
 from kappacore.loading.read_ahead import ReadAhead
 from support.numbers import Numbers
@@ -57,6 +59,41 @@ def test_random_samples_are_read_in_the_loop():
     list(loader)
     assert dataset.threads == {"MainThread"}
     assert "read when they are asked for" in loader.explain()
+
+
+@pytest.mark.parametrize(("seconds", "small"), [(60, 1 << 20), (0, 1 << 20), (60, 1)])
+def test_small_batches_of_a_hot_cache_are_made_in_the_loop(monkeypatch, seconds, small):
+    monkeypatch.setattr(loader_module, "_HANDED_OVER_IN", seconds)
+    monkeypatch.setattr(plan_module, "_SMALL", small)
+    in_the_loop = seconds and small > 1
+    with kappacore.CacheWrapper(Numbers(40), "memory", items="x", namespace="n") as ds:
+        loader = kappacore.Loader(ds, "x", 4)
+        found, made = [], []
+        for _ in range(3):
+            iterator = iter(loader)
+            found.append([*next(iterator).tolist()])
+            made.append(threads())
+            found[-1] += [value for batch in iterator for value in batch.tolist()]
+        assert found[1:] == found[:-1]
+        assert len(found[0]) == 40
+        # The first epoch fills the cache, and the second one shows what a batch takes.
+        assert [*map(len, made)] == [1, 1, 0 if in_the_loop else 1]
+        assert ("made in the loop" in loader.explain()) == bool(in_the_loop)
+        ds.clear()
+        assert [value for batch in loader for value in batch.tolist()] == found[0]
+        iterator = iter(loader)
+        next(iterator)
+        assert len(threads()) == 1
+        loader.close()
+
+
+def test_batches_can_be_written_to_after_those_of_an_inference():
+    loader = kappacore.Loader(Numbers(8), "x", 4, buffers="ring", prefetch=0)
+    with torch.inference_mode():
+        list(loader)
+    for batch in loader:
+        assert not batch.is_inference()
+        batch.add_(1)
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
