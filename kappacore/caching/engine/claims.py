@@ -204,8 +204,9 @@ class Claims:
         return mine
 
     def _begin_among_processes(self) -> Load | None:
-        if self._machine is not None:
-            return None if self._client.failing else self._machine.begin_load()
+        machine = self._machine
+        if machine is not None:
+            return None if self._client.failing else machine.begin_load()
         return self._client.begin_load() if self._client.has_loads else None
 
     def _claim(self, keys: list[int], load: Load | None) -> list[int]:
@@ -259,9 +260,16 @@ class Claims:
         return end
 
     def _release(self, progress: Progress) -> None:
-        load = progress.file()
+        load, machine = progress.file(), self._machine
         if isinstance(load, Load) and not load.closed:  # as it is in a forked child
-            (self._machine or self._client).release_many(progress.claimed, load)
+            if machine is not None:
+                machine.release_many(progress.claimed, load)
+            elif self._client.has_loads:
+                self._client.release_many(progress.claimed, load)
+
+    def close(self) -> None:
+        """Close the file of the machine's claims, once no thread uses it any more."""
+        self._machine = None
 
     # ---- who loads
 
@@ -318,6 +326,7 @@ class Claims:
             return {key for load in self._loads if not load.over for key in load.keys}
 
     def _claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
-        if self._machine is not None:
-            return self._machine.claimants(keys)
+        machine = self._machine
+        if machine is not None:
+            return machine.claimants(keys)
         return self._client.claimants(keys)
