@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kappacore.errors import StorageError
 from kappacore.machine.folders import open_private
-from kappacore.machine.processes import ProcessId, look_at, own_id
+from kappacore.machine.processes import Claimant, ProcessId, look_at, own_id
 from kappacore.machine.waiting import Wait
 
 if TYPE_CHECKING:
@@ -69,11 +69,16 @@ def flock(fd: int | io.FileIO, path: Path, *, shared: bool = False, wait: bool =
 
 def _holders(path: Path) -> str:
     """Return which processes hold a lock, for people."""
+    found = " and ".join(map(str, seen_holders(path)))
+    return found or "a process that cannot be seen from here"
+
+
+def seen_holders(path: Path) -> list[Claimant]:
+    """Return what is known of the processes that hold a lock; those that cannot be seen lack."""
     try:
-        found = [look_at(ProcessId(pid, own_id().space, 0)) for pid in holders_of(path)]
+        return [look_at(ProcessId(pid, own_id().space, 0)) for pid in holders_of(path)]
     except OSError:
-        found = []
-    return " and ".join(map(str, found)) or "a process that cannot be seen from here"
+        return []
 
 
 def holders_of(path: Path) -> list[int]:

@@ -64,9 +64,14 @@ class Claimant:
         text = f"process {self.pid}{command} on {self.host}"
         if self.since is not None:
             text += time.strftime(", since %H:%M:%S", time.localtime(self.since))
+        return text + self.trouble
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, to follow other text: ``"; it is gone"``; mostly empty."""
         if self.state == "stopped":
-            return f"{text}; it is stopped (by SIGSTOP, Ctrl-Z or a debugger)"
-        return f"{text}; it is gone" if self.state == "gone" else text
+            return "; it is stopped (by SIGSTOP, Ctrl-Z or a debugger)"
+        return "; it is gone" if self.state == "gone" else ""
 
 
 def look_at(process: ProcessId, since: float | None = None) -> Claimant:

@@ -378,6 +378,7 @@ class SampleCache:
         self._closed = True
         if self._current is not None:
             self._current.client.close()
+            self._current.claims.close()
             self._current.store.release()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def load_missing(
     if others:  # loaded by other processes, or given up by them
         wait = claims.wait_for(others)
         while others:
-            wait.pause()
+            wait.pause(others)
             found, missing, corrupt = store.get_many(others, waited=True)
             loaded, others = load_claimed(store, claims, missing, corrupt, load)
             samples |= found | loaded

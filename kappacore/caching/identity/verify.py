@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import uuid
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -75,6 +74,7 @@ class KeyClaims(Protocol):
         self, keys: list[int], work: Callable[[Any], Any], *, unclaimed: Iterable[int] = ()
     ) -> Any: ...
     def loads_here(self) -> list[Any]: ...
+    def alone(self, key: int, work: Callable[[], bool], what: str) -> bool: ...
     def wait_for(self, keys: list[int], what: str = "") -> Wait: ...
 
 
@@ -103,8 +103,6 @@ class NamespaceProof:
     header: NamespaceHeader | None = field(default=None, init=False)
     _attached: bool = field(default=False, init=False)
     _kept: bool = field(default=True, init=False)  # whether the backend has the header
-    # Reentrant: an interrupt may leave it with its thread, which must not wait for itself.
-    _lock: Any = field(default_factory=threading.RLock, init=False)
 
     @property
     def looking_here(self) -> bool:
@@ -143,14 +141,17 @@ class NamespaceProof:
             NamespaceMismatchError: If the namespace holds another dataset's samples.
         """
         if self.header is None and not self.looking_here:
-            with self._lock:
-                # A backend that is down shows it here, and not while others wait for the note.
-                if self.header is None and not self.entries.failing and self._may_be_down:
-                    self._find()
-                if self.header is None and not self.entries.failing:
-                    self._noting(lambda noted: self._establish(load, known, noted, None))
+            self._alone(lambda: self._establish_first(load, known))
         header = self.header
         return {} if header is None else header.digests
+
+    def _establish_first(self, load: Load, known: SampleDigests | None) -> bool:
+        # A backend that is down shows it here, and not while others wait for the note.
+        if self.header is None and not self.entries.failing and self._may_be_down:
+            self._find()
+        if self.header is None and not self.entries.failing:
+            self._noting(lambda noted: self._establish(load, known, noted, None))
+        return True
 
     def renew(self, load: Load) -> bool:
         """Look at a miss whether the namespace was cleared meanwhile, and start over if it was.
@@ -158,39 +159,64 @@ class NamespaceProof:
         Returns:
             Whether it was.
         """
-        with self._lock:
-            before = self.header
-            if before is None or not self._kept:
-                return False
-            found, corrupt = self._find()
-            if corrupt:  # it alone: what was stored under it is as good as before
-                self._write(before)
-            if corrupt or self.entries.failing or (found and found.stamp == before.stamp):
-                return False
-            self._noting(lambda noted: self._establish(load, None, noted, before))
-            return True
+        before = self.header
+        if before is not None and self._is_current(before)[0]:
+            return False  # as nearly always: without waiting for other threads
+        return self._alone(lambda: self._renew(load))
+
+    def _renew(self, load: Load) -> bool:
+        before = self.header
+        if before is None:
+            return False
+        current, corrupt = self._is_current(before)
+        if corrupt:  # it alone: what was stored under it is as good as before
+            self._write(before)
+        if corrupt or current:
+            return False
+        self._noting(lambda noted: self._establish(load, None, noted, before))
+        return True
+
+    def _is_current(self, header: NamespaceHeader) -> tuple[bool, bool]:
+        """Return whether the namespace has this header still, as far as known; and as _find()."""
+        if not self._kept:
+            return True, False
+        found, corrupt = self._find()
+        same = found is not None and found.stamp == header.stamp
+        return same or self.entries.failing, corrupt
 
     def clear(self, clear: Callable[[], None]) -> None:
         """Clear the namespace, and forget what was proved: the source may have changed."""
-        with self._lock:
+        nested = self.looking_here  # then this thread has the note already
 
-            def forget(_: NamespaceHeader | None) -> None:
-                clear()
-                self.header = None
+        def forget(_: NamespaceHeader | None = None) -> None:
+            clear()
+            self.header = None
 
-            self._noting(forget)
-
-    def _noting(self, work: Callable[[NamespaceHeader | None], None]) -> None:
-        """Do what only one process that uses the cache object may do; note its result."""
-
-        def do(_: object) -> None:
-            note = None if self.folder is None else _open_note(self.folder, self.token)
-            if note is None:
-                work(None)
+        def do() -> bool:
+            if nested:
+                forget()
             else:
-                note.update(work, lambda: self.header)
+                self._noting(forget)
+            return True
 
-        self.claims.hold([], do, unclaimed=[LOOKING])
+        self._alone(do)
+
+    def _alone(self, work: Callable[[], bool]) -> bool:
+        """Do what one thread at a time may do."""
+        return self.claims.alone(LOOKING, work, self._look)
+
+    @property
+    def _look(self) -> str:
+        name = self.entries.identity.namespace
+        return f"the first look at the samples of the cache namespace {name!r} is being taken"
+
+    def _noting(self, work: Callable[[NamespaceHeader | None], NamespaceHeader | None]) -> None:
+        """Do what only one process that uses the cache object may do; note what it returns."""
+        note = None if self.folder is None else _open_note(self.folder, self.token)
+        if note is None:
+            work(None)
+        else:
+            note.update(work)
 
     def _establish(
         self,
@@ -198,15 +224,15 @@ class NamespaceProof:
         known: SampleDigests | None,
         noted: NamespaceHeader | None,
         cleared: NamespaceHeader | None,
-    ) -> None:
+    ) -> NamespaceHeader | None:
+        """Prove the header, or write it; return what is proved of it on this machine."""
         entries = self.entries
         codec, identity, key = entries.codec, entries.identity, entries.length
         load = getattr(load, "source", load)  # not what another cache gives
         source = Source(load, codec, identity)
         self.header = None
         entries.forget()
-        what = f"the first look at the samples of the cache namespace {identity.namespace!r}"
-        wait = self.claims.wait_for([key], what)
+        wait = self.claims.wait_for([key], self._look)
         while True:
             header, corrupt = self._find()
             if header is not None:
@@ -214,7 +240,7 @@ class NamespaceProof:
                     header = self._prove(header, source)
                 break
             if entries.failing:
-                return
+                return noted
 
             def write_first(progress: Any, corrupt: bool = corrupt) -> NamespaceHeader | None:
                 if not (progress.claimed or corrupt):
@@ -236,11 +262,12 @@ class NamespaceProof:
             header = self.claims.hold([key], write_first)
             if header is not None:
                 if not self._kept and entries.failing:
-                    return
+                    return noted
                 break
             wait.pause()
         self.header = header
         entries.adopt(header.stamp)
+        return header
 
     def _find(self) -> tuple[NamespaceHeader | None, bool]:
         """Return the header, or None and whether it is there but damaged."""
@@ -335,12 +362,8 @@ class _Note:
         self._lock_fd = self._file.fileno()
 
     @locked
-    def update(
-        self,
-        work: Callable[[NamespaceHeader | None], None],
-        result: Callable[[], NamespaceHeader | None],
-    ) -> None:
-        """Do work that needs the noted header, alone among all processes; note its result."""
+    def update(self, work: Callable[[NamespaceHeader | None], NamespaceHeader | None]) -> None:
+        """Do work that needs the noted header, alone among all processes; note what it returns."""
         fd = self._lock_fd
         text = os.pread(fd, os.fstat(fd).st_size, 0)
         try:
@@ -348,9 +371,11 @@ class _Note:
             noted = NamespaceHeader({}, {int(idx): found for idx, found in digests.items()}, stamp)
         except ValueError:  # nothing yet, or half of it as its writer was killed
             noted = None
-        work(noted)
+        header = work(noted)
+        if header is not None and header is noted:
+            return
         os.ftruncate(fd, 0)
-        if (header := result()) is not None:
+        if header is not None:
             try:
                 os.pwrite(fd, json.dumps([header.stamp, header.digests]).encode(), 0)
             except OSError as error:

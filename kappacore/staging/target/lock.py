@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from kappacore.errors import StagingError, StagingTimeoutError, StorageError
-from kappacore.machine.locks import check_locks, flock, is_at, try_lock
+from kappacore.machine.locks import check_locks, flock, is_at, seen_holders, try_lock
 from kappacore.machine.system import opened
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ def _wait(paths: StagePaths, timeout: float | None, log: Callable[[str], None]) 
         waited = time.monotonic() - started
         if timeout is not None and waited >= timeout:
             raise StagingTimeoutError(
-                f"waited {waited:.0f} s for '{paths.target}': {_describe(paths.holder)}. Wait "
+                f"waited {waited:.0f} s for '{paths.target}': {_describe(paths)}. Wait "
                 f"longer (timeout=), or end that process; what it copied is kept."
             )
         if waited >= log_at:
-            log(f"waiting for '{paths.target}': {_describe(paths.holder)}")
+            log(f"waiting for '{paths.target}': {_describe(paths)}")
             log_at = waited + _LOG_AGAIN
         time.sleep(_POLL if timeout is None else min(_POLL, timeout - waited))
     return lock
@@ -221,12 +221,15 @@ def _write_holder(path: Path, source: str) -> None:
             os.write(fd, os.fsencode(text))
 
 
-def _describe(path: Path) -> str:
-    text = ""
+def _describe(paths: StagePaths) -> str:
+    path, text = paths.holder, ""
     with suppress(OSError):
         text = os.fsdecode(path.read_bytes())
         text += f" ({max(0.0, time.time() - path.stat().st_mtime):.0f} s)" if text else ""
-    return text or "another process has just begun to stage"  # and has not written it yet
+    # Who holds it may not have written the note yet.
+    text = text or "another process has just begun to stage"
+    holders = seen_holders(paths.lock) + seen_holders(paths.work_lock)
+    return text + next((holder.trouble for holder in holders if holder.trouble), "")
 
 
 def _owner(path: Path) -> str:

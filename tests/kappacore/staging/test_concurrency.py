@@ -192,6 +192,31 @@ def test_a_holder_that_is_killed_keeps_nobody_waiting(tmp_path):
     assert tree_of(target) == SMALL
 
 
+def test_a_holder_that_is_stopped_is_named_as_such(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    with start_script(
+        tmp_path,
+        """
+        import pathlib, sys, time
+        from kappacore.staging.target.lock import target_lock
+        from kappacore.staging.target.paths import StagePaths
+
+        with target_lock(StagePaths(pathlib.Path(sys.argv[1])), "x", timeout=None, log=print):
+            print("held", flush=True)
+            time.sleep(100)
+        """,
+        target,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        holder.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
+        with pytest.raises(kappacore.errors.StagingTimeoutError) as caught:
+            kappacore.stage(source, target, timeout=0.2)
+        holder.kill()
+    assert f"process {holder.pid} of" in str(caught.value)
+    assert "it is stopped (by SIGSTOP, Ctrl-Z or a debugger)" in str(caught.value)
+
+
 def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
     """Such as a DataLoader's worker that outlives its killed parent."""
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"

@@ -23,6 +23,7 @@ from support.caching import (
     load_bytes,
     namespaces_in,
     open_cache,
+    open_files,
     remove_kept,
     run_script,
 )
@@ -267,3 +268,36 @@ def test_a_client_that_cannot_open_its_backend_leaves_nothing(cache_folder):
 
     gc.collect()
     assert namespaces_in(cache_folder) == []
+
+
+class WithoutClaims(CacheBackend):
+    """A backend of two methods; the engine keeps its claims in a file."""
+
+    scope = "machine"
+
+    def __init__(self, namespace, length):
+        self.values = {}
+
+    def get(self, key):
+        return self.values.get(key)
+
+    def put(self, key, value):
+        self.values[key] = b"".join(value)
+        return True
+
+    def clear(self):
+        self.values.clear()
+
+
+def test_a_closed_cache_keeps_no_file_open_though_it_is_still_referred_to():
+    kappacore.register_cache_backend("without-claims", WithoutClaims)
+    try:
+        open_cache("without-claims").close()  # what is opened once stays so
+        before = open_files()
+        cache = open_cache("without-claims")
+        cache.fetch([1], load_bytes())
+        cache.close()
+        assert open_files() == before
+        assert cache.stats().misses == 1
+    finally:
+        kappacore.plugins.unregister_cache_backend("without-claims")

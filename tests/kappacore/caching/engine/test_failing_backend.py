@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
 import pickle
+import threading
+import time
+import warnings
 
 import pytest
 
 import kappacore
 from kappacore.caching.backends.base import CacheBackend
-from kappacore.caching.engine import client
+from kappacore.caching.engine import claims, client
 from kappacore.errors import BrokenPluginError, CacheClosedError, CacheWarning
-from support.caching import RecordingBackend, load_bytes, open_cache
+from kappacore.machine import waiting
+from kappacore.machine.processes import Claimant
+from support.caching import Log, RecordingBackend, load_bytes, open_cache
 from support.recording import load
 
 
@@ -131,3 +139,93 @@ def test_a_backend_that_is_away_when_a_worker_starts_costs_no_sample(recording, 
     finally:
         Away.away = False
         kappacore.plugins.unregister_cache_backend("away")
+
+
+def test_a_worker_whose_backend_fails_leaves_what_was_proved(recording, tmp_path):
+    fork = multiprocessing.get_context("fork")
+    log = Log(tmp_path / "reads")
+    cache = open_cache("recording")
+
+    def fail_soon(self, keys, *, calls=itertools.count()):  # noqa: B008 - of all of a process
+        if next(calls):  # not the first one, which is made before anything is proved
+            raise ConnectionError("today no more")
+        return [self.values.get(key) for key in keys]
+
+    def read(get_many):
+        warnings.simplefilter("ignore")
+        recording.get_many = get_many
+        assert cache.fetch([1], load_bytes(log)) == load_bytes()([1])
+
+    for get_many in (fail_soon, recording.get_many):
+        worker = fork.Process(target=read, args=(get_many,))
+        worker.start()
+        worker.join()
+        assert worker.exitcode == 0
+    assert log.count() == {1: 2}  # none of them looked at other samples
+    cache.close()
+
+
+class NeverGrants(CacheBackend):
+    """A backend whose claims are never granted; nobody has them."""
+
+    scope = "process"
+
+    def __init__(self, namespace: str, length: int) -> None:
+        self.values: dict[int, bytes] = {}
+
+    def get(self, key):
+        return self.values.get(key)
+
+    def put(self, key, value):
+        self.values[key] = b"".join(value)
+        return True
+
+    def claim_many(self, keys, ttl):
+        return [False] * len(keys)
+
+
+def read(log):
+    cache = open_cache("never-grants")
+    assert cache.fetch([1, 2], load_bytes(log)) == load_bytes()([1, 2])
+    assert cache.fetch([1, 2, 3], load_bytes(log)) == load_bytes()([1, 2, 3])
+    cache.close()
+
+
+@pytest.mark.parametrize("found", ["nobody", "somebody who is gone"])
+def test_claims_that_are_never_granted_are_waited_for_once(monkeypatch, caplog, tmp_path, found):
+    monkeypatch.setattr(claims, "DOUBT_AFTER", 0.3)
+    monkeypatch.setattr(waiting, "SAY_AFTER", 0.1)
+    if found != "nobody":
+        gone = Claimant(pid=1, host="here", state="gone")
+        monkeypatch.setattr(NeverGrants, "claimants", lambda self, keys: [gone] * len(keys))
+    log = Log(tmp_path / "reads")
+    kappacore.register_cache_backend("never-grants", NeverGrants)
+    started = time.monotonic()
+    try:
+        with pytest.warns(CacheWarning, match=r"'never-grants' has granted no claim") as caught:
+            read(log)
+    finally:
+        kappacore.plugins.unregister_cache_backend("never-grants")
+    assert time.monotonic() - started < 2
+    assert log.count() == {1: 1, 2: 1, 3: 1}
+    assert len(caught) == 1
+    assert "Still waiting" in caplog.text
+
+
+def test_a_claim_of_somebody_who_lives_is_waited_for_as_long_as_it_takes(monkeypatch):
+    monkeypatch.setattr(claims, "DOUBT_AFTER", 0.1)
+    somebody = Claimant(pid=os.getpid(), host="here")
+    monkeypatch.setattr(NeverGrants, "claimants", lambda self, keys: [somebody] * len(keys))
+    kappacore.register_cache_backend("never-grants", NeverGrants)
+    try:
+        cache = open_cache("never-grants", prove=False)
+        thread = threading.Thread(target=cache.prove, args=(load_bytes(),), daemon=True)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        monkeypatch.setattr(NeverGrants, "claim_many", lambda self, keys, ttl: [True] * len(keys))
+        thread.join(10)
+        assert not thread.is_alive()
+        cache.close()
+    finally:
+        kappacore.plugins.unregister_cache_backend("never-grants")

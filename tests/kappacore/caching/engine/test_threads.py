@@ -9,6 +9,7 @@ import time
 import pytest
 
 from kappacore.caching.engine import claims
+from kappacore.machine import waiting
 from support.caching import Log, load_bytes, open_cache
 
 
@@ -74,3 +75,63 @@ def test_threads_that_come_first_open_it_once(tmp_path, backend):
     assert log.count() == dict.fromkeys(range(10), 1)
     copy.close()
     original.close()
+
+
+@pytest.mark.parametrize("backend", ["memory", "shared"])
+def test_a_thread_that_waits_for_anothers_first_look_says_so(backend, monkeypatch, caplog):
+    monkeypatch.setattr(waiting, "SAY_AFTER", 0.1)
+    cache = open_cache(backend, prove=False)
+    looking = threading.Event()
+
+    def slow(indices):
+        looking.set()
+        time.sleep(0.15)
+        return load_bytes()(indices)
+
+    first = threading.Thread(target=cache.fetch, args=([1], slow))
+    first.start()
+    looking.wait()
+    assert cache.fetch([2], load_bytes()) == load_bytes()([2])
+    first.join()
+    texts = [record.getMessage() for record in caplog.records]
+    [text] = [text for text in texts if text.startswith("Still waiting") and "first look" in text]
+    assert text.endswith("is being taken by another thread of this process.")
+    cache.close()
+
+
+def test_threads_take_the_first_look_once(tmp_path):
+    log = Log(tmp_path / "reads")
+    alone = open_cache("memory", length=100, prove=False)
+    alone.fetch([1], load_bytes(log))
+    alone.close()
+    reads = log.count()
+    log.clear()
+    cache = open_cache("memory", length=100, prove=False)
+    start = threading.Barrier(6)
+
+    def use():
+        start.wait()
+        cache.fetch([1], load_bytes(log, delay=0.001))
+
+    threads = [threading.Thread(target=use) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert log.count() == reads
+    cache.close()
+
+
+def test_a_source_that_clears_its_own_cache_does_not_wait_for_itself():
+    cache = open_cache("shared", prove=False)
+
+    def clearing(indices):
+        cache.clear()
+        return load_bytes()(indices)
+
+    got = []
+    thread = threading.Thread(target=lambda: got.append(cache.fetch([1], clearing)), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert got == [load_bytes()([1])]
+    cache.close()
