@@ -49,21 +49,25 @@ class RedisBackend(CacheBackend):
     Args:
         namespace: See :class:`kappacore.CacheBackend`.
         length: Number of keys.
-        url: ``"redis://host:6379/0"``, ``"rediss://…"`` for TLS, or ``"unix:///path/of/socket"``;
-            default ``$KAPPA_REDIS_URL``, else a private server that is started here and ends with
-            this process.
+        url: ``"redis://host:6379/0"``, ``"rediss://…"`` for TLS, or ``"unix:///path/of/socket"``
+            (``"valkey://…"`` and ``"valkeys://…"`` are the same as the first two); default
+            ``$KAPPA_REDIS_URL``, else a private server that is started here and ends with this
+            process.
         cluster: Whether ``url`` names a node of a cluster.
         username: Who logs in.
         password: Of that user, or of the server.
         tls_ca: File with the certificates of the authorities to trust; default the system's.
         tls_cert: File with this client's certificate.
         tls_key: File with its key.
-        tls_verify: Whether to check the server's certificate.
+        tls_verify: Whether to check the server's certificate; default as the URL says
+            (``?ssl_cert_reqs=none``), else True.
         ttl: How long an entry stays after its last use, as ``"3d"``; None: until it is cleared.
         max_value_bytes: Limit on a value's size, as ``"64MiB"``; larger ones are not stored.
         max_bytes: Memory of a private server, as ``"16GiB"`` or a fraction of what is free.
-        timeout: Seconds to wait for a reply.
-        connect_timeout: Seconds to wait for a connection.
+        timeout: Seconds to wait for a reply; default as the URL says (``?socket_timeout=3``),
+            else 1.5.
+        connect_timeout: Seconds to wait for a connection; default as the URL says
+            (``?socket_connect_timeout=3``), else 1.
         prefix: What the names of all keys begin with.
         keep: Seconds that entries stay at least after their last use.
 
@@ -87,12 +91,12 @@ class RedisBackend(CacheBackend):
         tls_ca: str | Path | None = None,
         tls_cert: str | Path | None = None,
         tls_key: str | Path | None = None,
-        tls_verify: bool = True,
+        tls_verify: bool | None = None,
         ttl: float | str | None = "3d",
         max_value_bytes: int | str = "64MiB",
         max_bytes: float | str | None = None,
-        timeout: float = 1.5,
-        connect_timeout: float = 1.0,
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
         prefix: str = PREFIX,
         keep: float = 0.0,
     ) -> None:

@@ -118,7 +118,7 @@ def _probe(address: Address, prefix: str) -> None:
                 ("STRLEN", name),
                 ("PTTL", name),
                 ("UNLINK", name),
-                ("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1),
+                ("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1, "TYPE", "string"),
             ]
             replies = server.run(commands)
     except (redis.RedisError, UnicodeError) as error:  # the latter of a name that is none

@@ -34,10 +34,6 @@ log = logging.getLogger("kappacore.cache")
 _READ_ONLY = 30.0  # seconds without writing after the server had no room
 # Errors of a server that stores nothing more but can still be read.
 _REFUSALS = ("MISCONF", "NOREPLICAS")
-_FOREIGN = (
-    "The key {name!r} on the Redis server {url} {what} and is not a cache's. Remove it, or give "
-    "the cache another prefix=."
-)
 _PREFIX = re.compile(r"[A-Za-z0-9:._/-]{0,64}")
 _REST = re.compile(
     r"(?P<namespace>[a-z0-9._-]{1,100}):(?P<tag>(?:\{k[0-9a-z-]+\})?)"
@@ -172,15 +168,24 @@ class RedisNamespace:
 
         Raises:
             redis.RedisError: If no reply comes, or one is an error.
+            StorageError: If a key is not of the type that ours are.
         """
         if not commands:
             return []
         with self.address.errors_without_secrets():
             replies = self.server.run(commands)
-        for reply in replies:
+        for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, Exception) and not (refusals and _is_refusal(reply)):
+                if str(reply).startswith("WRONGTYPE"):
+                    raise self._foreign(command[1], "is of another type")
                 raise self.address.without_secrets(reply)
         return replies
+
+    def _foreign(self, name: str, what: str) -> StorageError:
+        return StorageError(
+            f"The key {name!r} on the Redis server {self.address.url} {what} than a cache stores "
+            f"there. Remove it, or give the cache another prefix=."
+        )
 
     # ---- room
 
@@ -260,7 +265,7 @@ class RedisNamespace:
         url, name = self.address.url, self.layout.generation(tag)
         word = None if found is None else parse_word(found)
         if found is not None and word is None:
-            raise StorageError(_FOREIGN.format(name=name, url=url, what="holds another value"))
+            raise self._foreign(name, "holds another value")
         if word is not None and has_ended(url, name, word):
             word = None
         self._generations[tag] = word
