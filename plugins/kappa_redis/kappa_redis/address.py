@@ -16,6 +16,7 @@ from redis.connection import AbstractConnection, parse_url
 from redis.exceptions import NoPermissionError, RedisClusterException
 from redis.retry import Retry
 
+from kappa_redis import tls
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ _READ_SIZE = 1 << 20  # bytes per read of the socket; values are large
 _TIMEOUTS = {"timeout": 1.5, "connect_timeout": 1.0}  # seconds
 _RETRIES = 2  # of a lost connection, not of a server that does not answer
 _BACKOFF = {"base": 0.01, "cap": 0.1}  # seconds
-#: redis-py's names for the files.
-_TLS_FILES = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
 _EXPECTED = (
     "expected redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/of/the/socket "
     "(valkey:// and valkeys:// are the same as the first two), with special characters of a "
@@ -86,6 +85,7 @@ def read_address(
     tls_cert: str | Path | None = None,
     tls_key: str | Path | None = None,
     tls_verify: bool | None = None,
+    tls_key_password: str | None = None,
     timeout: float | None = None,
     connect_timeout: float | None = None,
 ) -> Address:
@@ -138,19 +138,8 @@ def read_address(
     given = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
     files = {name: Path(path) for name, path in given.items() if path is not None}
     if kind is redis.SSLConnection:
-        for name, path in files.items():
-            if not path.is_file():
-                raise InvalidOptionError(
-                    f"The TLS file {str(path)!r} does not exist or is not a file. Give {name}= the "
-                    f"path of a file in PEM form."
-                )
-            arguments[_TLS_FILES[name]] = str(path)
-        if tls_verify is not None:
-            arguments["ssl_cert_reqs"] = "required" if tls_verify else "none"
-            arguments["ssl_check_hostname"] = tls_verify
-        verifies = arguments.setdefault("ssl_cert_reqs", "required") != "none"
-        arguments.setdefault("ssl_check_hostname", verifies)
-    elif files or tls_verify is False:
+        tls.complete(arguments, files, tls_key_password, tls_verify)
+    elif files or tls_key_password is not None or tls_verify is False:
         raise InvalidOptionError(
             f"A tls_ option was given, but url={shown!r} does not use TLS. Begin the URL with "
             f"rediss://, or leave the option out."

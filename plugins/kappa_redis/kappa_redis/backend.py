@@ -56,9 +56,11 @@ class RedisBackend(CacheBackend):
         cluster: Whether ``url`` names a node of a cluster.
         username: Who logs in.
         password: Of that user, or of the server.
-        tls_ca: File with the certificates of the authorities to trust; default the system's.
+        tls_ca: File with the certificates of the authorities to trust, or a folder of such files
+            after ``openssl rehash``; default the system's.
         tls_cert: File with this client's certificate.
-        tls_key: File with its key.
+        tls_key: File with its key; default that with the certificate.
+        tls_key_password: Pass phrase of that key.
         tls_verify: Whether to check the server's certificate; default as the URL says
             (``?ssl_cert_reqs=none``), else True.
         ttl: How long an entry stays after its last use, as ``"3d"``; None: until it is cleared.
@@ -91,6 +93,7 @@ class RedisBackend(CacheBackend):
         tls_ca: str | Path | None = None,
         tls_cert: str | Path | None = None,
         tls_key: str | Path | None = None,
+        tls_key_password: str | None = None,
         tls_verify: bool | None = None,
         ttl: float | str | None = "3d",
         max_value_bytes: int | str = "64MiB",
@@ -107,8 +110,19 @@ class RedisBackend(CacheBackend):
                 f"that a Redis server takes in one value."
             )
         self._largest_warned = False
-        server, tls = find_server(url, max_bytes), (tls_ca, tls_cert, tls_key, tls_verify)
-        address = read_address(server, cluster, username, password, *tls, timeout, connect_timeout)
+        address = read_address(
+            find_server(url, max_bytes),
+            cluster=cluster,
+            username=username,
+            password=password,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_key_password=tls_key_password,
+            tls_verify=tls_verify,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+        )
         self._ttl = _milliseconds(ttl, keep)
         self._namespace = RedisNamespace(address, prefix, namespace, self._ttl)
         self._claims = Claims(self._namespace)
@@ -164,7 +178,7 @@ class RedisBackend(CacheBackend):
 
     def _renewals(self, keys: Sequence[int], groups: Sequence[Group]) -> Iterator[Command]:
         """Yield the commands that renew the time to live of keys, once a period each."""
-        if self._ttl is None:
+        if self._ttl is None or self._namespace.may_only_read:
             return
         if time.monotonic() > self._period_ends:
             self._period_ends = time.monotonic() + self._ttl / 4000
@@ -277,6 +291,8 @@ class RedisBackend(CacheBackend):
             return self._last_info  # nothing is stored now, and the engine asks at each refusal
         with namespace.address.errors_without_secrets():
             info = inspection.survey(namespace, namespace.name)[namespace.name]
+        if namespace.may_only_read:  # however much room there is
+            info = replace(info, capacity=None)
         self._last_info = replace(info, full=info.full or namespace.refused)
         return self._last_info
 

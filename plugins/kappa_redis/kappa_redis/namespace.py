@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 
 from kappa_redis.connections import LOST, open_server
 from kappa_redis.generations import end, has_ended, new_word, parse_word
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kappacore.cache")
 
+#: The commands that a user who may only read does not need.
+WRITES = {"SET", "PEXPIRE", "UNLINK"}
 _READ_ONLY = 30.0  # seconds without writing after the server had no room
 # Errors of a server that stores nothing more but can still be read.
 _REFUSALS = ("MISCONF", "NOREPLICAS")
@@ -137,6 +139,8 @@ class RedisNamespace:
         self._generations: list[str | None] = [None] * len(self._server.tags)
         self._read_only_until = 0.0
         self.refused = False
+        #: Whether this user has no right to write, as far as is known.
+        self.may_only_read = False
 
     @property
     def server(self) -> Server:
@@ -176,6 +180,10 @@ class RedisNamespace:
             replies = self.server.run(commands)
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, Exception) and not (refusals and _is_refusal(reply)):
+                if isinstance(reply, NoPermissionError) and command[0] in WRITES:
+                    self.may_only_read = True
+                    if refusals:
+                        continue
                 if str(reply).startswith("WRONGTYPE"):
                     raise self._foreign(command[1], "is of another type")
                 raise self.address.without_secrets(reply)
@@ -191,13 +199,15 @@ class RedisNamespace:
 
     @property
     def is_read_only(self) -> bool:
-        """Whether the server had no room a moment ago."""
-        return time.monotonic() < self._read_only_until
+        """Whether the server had no room a moment ago, or this user may not write."""
+        return self.may_only_read or time.monotonic() < self._read_only_until
 
     def took(self, reply: Any) -> bool:
         """Return whether a value was stored; after a refusal, none is tried for a while."""
         if not isinstance(reply, Exception):
             return True
+        if self.may_only_read:
+            return False
         if not self.is_read_only:
             log.warning("The Redis server %s takes no samples now: %s", self.address.url, reply)
         self.refused = True
