@@ -151,7 +151,9 @@ def test_a_user_that_may_only_read_is_a_reader(alone, caplog):
         assert "redis" in ds.explain()
         with pytest.raises(Exception, match=r"(?i)permission"):
             ds.clear()
+        before = ds.stats()
         assert list(ds) == WORDS
+        assert (ds.stats() - before).hits == 3  # nothing has ended
     with alone.client() as client:
         before = client.info("commandstats")
         backend = RedisBackend("words.sample.sample.3.v2", 5, **reader_of(reader))

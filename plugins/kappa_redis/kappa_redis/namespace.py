@@ -298,11 +298,14 @@ class RedisNamespace:
         names = [self.layout.generation(tag) for tag in range(len(self._generations))]
         # Known first: a server that forgets this clear may bring them back.
         found = self.run([("GET", name) for name in names])
-        for tag, (name, word) in enumerate(zip(names, found, strict=True)):
-            if word is not LOST and (generation := self._remember(tag, word)) is not None:
-                end(self.address.url, name, generation)
-        self._generations = [None] * len(names)
+        words = [
+            None if each is LOST else self._remember(tag, each) for tag, each in enumerate(found)
+        ]
         replies = self.run([("UNLINK", name) for name in names])
+        self._generations = [None] * len(names)
+        for name, word, reply in zip(names, words, replies, strict=True):
+            if word is not None and reply is not LOST:
+                end(self.address.url, name, word)
         if LOST in replies:
             raise redis.ConnectionError("a node of the Redis cluster does not answer")
         self.refused = False
