@@ -17,10 +17,13 @@ from redis.exceptions import NoPermissionError, RedisClusterException
 from redis.retry import Retry
 
 from kappa_redis import tls
+from kappa_redis.credentials import read_credentials
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from kappa_redis.credentials import AskedCredentials, Login
 
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}  # for redis-py
 _READ_SIZE = 1 << 20  # bytes per read of the socket; values are large
@@ -54,6 +57,11 @@ class Address:
     connection_class: type[AbstractConnection]
     arguments: dict[str, Any] = field(repr=False)
 
+    @property
+    def provider(self) -> AskedCredentials | None:
+        """What is asked for credentials at each connection; None if they are arguments."""
+        return self.arguments.get("credential_provider")
+
     @contextmanager
     def errors_without_secrets(self) -> Iterator[None]:
         """Take the credentials out of errors: a server repeats what it did not understand."""
@@ -65,10 +73,15 @@ class Address:
     def without_secrets(self, error: Exception) -> Exception:
         """Return an error of redis-py's that may be shown and logged."""
         text = shown = str(error)
-        if self.arguments.get("password"):
-            shown = shown.replace(self.arguments["password"], "***")
-        if self.arguments.get("username"):
-            shown = re.sub(rf"\b{re.escape(self.arguments['username'])}\b", "***", shown)
+        username, password = (
+            (self.arguments.get("username"), self.arguments.get("password"))
+            if self.provider is None
+            else self.provider.last
+        )
+        if password:
+            shown = shown.replace(password, "***")
+        if username:
+            shown = re.sub(rf"\b{re.escape(username)}\b", "***", shown)
         if shown == text and isinstance(error, redis.RedisError):
             return error
         if type(error) in _MADE_OF_TEXT:
@@ -81,6 +94,8 @@ def read_address(
     cluster: bool = False,
     username: str | None = None,
     password: str | None = None,
+    password_file: str | Path | None = None,
+    credentials: Callable[[], Login] | None = None,
     tls_ca: str | Path | None = None,
     tls_cert: str | Path | None = None,
     tls_key: str | Path | None = None,
@@ -124,9 +139,7 @@ def read_address(
             f"url={shown!r} names the database {database}, but a cluster has only database 0. "
             f"Leave it out, and use prefix= to keep apart from others."
         )
-    for name, value in (("username", username), ("password", password)):
-        if value is not None:  # YAML has numbers
-            arguments[name] = value.decode() if isinstance(value, bytes) else str(value)
+    read_credentials(arguments, username, password, password_file, credentials)
     arguments.update(
         socket_read_size=_READ_SIZE,
         decode_responses=False,

@@ -27,10 +27,11 @@ from kappacore.plugin_api import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from kappa_redis.connections import Command
+    from kappa_redis.credentials import Login
     from kappa_redis.namespace import Group
     from kappacore.plugin_api import Buffer, Claimant
 
@@ -56,6 +57,10 @@ class RedisBackend(CacheBackend):
         cluster: Whether ``url`` names a node of a cluster.
         username: Who logs in.
         password: Of that user, or of the server.
+        password_file: File that holds the password. It is read at each connection, so that the
+            password may change.
+        credentials: Function that returns the password, or a pair of user and password; called at
+            each connection. Workers that are spawned call it too, so it must be a module's.
         tls_ca: File with the certificates of the authorities to trust, or a folder of such files
             after ``openssl rehash``; default the system's.
         tls_cert: File with this client's certificate.
@@ -90,6 +95,8 @@ class RedisBackend(CacheBackend):
         cluster: bool = False,
         username: str | None = None,
         password: str | None = None,
+        password_file: str | Path | None = None,
+        credentials: Callable[[], Login] | None = None,
         tls_ca: str | Path | None = None,
         tls_cert: str | Path | None = None,
         tls_key: str | Path | None = None,
@@ -115,6 +122,8 @@ class RedisBackend(CacheBackend):
             cluster=cluster,
             username=username,
             password=password,
+            password_file=password_file,
+            credentials=credentials,
             tls_ca=tls_ca,
             tls_cert=tls_cert,
             tls_key=tls_key,

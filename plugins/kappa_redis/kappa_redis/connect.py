@@ -17,6 +17,7 @@ from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionErro
 from kappa_redis import embedded
 from kappa_redis.address import Address, read_address
 from kappa_redis.connections import open_server
+from kappa_redis.credentials import NoCredentialsError
 from kappa_redis.namespace import WRITES, Layout, RedisNamespace, check_prefix
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks
@@ -75,9 +76,18 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
     prepared = dict(options)
     url = find_server(options.get("url"), prepared.pop("max_bytes", None))
     address = _address(url, options)
+    if address.provider is not None:
+        try:
+            address.provider.get_credentials()
+        except NoCredentialsError as error:
+            raise InvalidOptionError(
+                f"There is no password for the Redis server {address.url}: {error}."
+            ) from error
     _probe(address, check_prefix(options.get("prefix", PREFIX)))
     prepared["url"] = url
     secrets = {name: address.arguments.get(argument) for name, argument in _SECRETS.items()}
+    if address.provider is not None:
+        secrets["username"] = address.provider.username
     given = {name: value for name, value in secrets.items() if value}
     if given:
         prepared.update(url=_without_credentials(url), **given)
