@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from support.valkey import start_cluster, start_node
+from support.valkey import programs, start_cluster, start_node
 
 
 @pytest.fixture(scope="session")
 def node():
     with start_node() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_node():
+    """A server of Redis, where it is installed."""
+    with start_node(programs()["redis"]) as running:
         yield running
 
 

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from kappacore.testing import CacheBackendSuite
+from support.valkey import programs
 
 SERVER = os.environ.get("KAPPA_TEST_REDIS_URL")
 
@@ -18,6 +19,17 @@ class TestUnixSocket(CacheBackendSuite):
     @pytest.fixture
     def backend_options(self, node):
         return {"url": node.socket_url}
+
+
+if "redis" in programs():
+
+    class TestRedis(CacheBackendSuite):
+        backend = "redis"
+        limit_option = None
+
+        @pytest.fixture
+        def backend_options(self, redis_node):
+            return {"url": redis_node.socket_url}
 
 
 if SERVER:  # a real one, of whatever kind and version

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Iterator
 
-__all__ = ["Node", "TLSProxy", "certificate", "free_port", "start_cluster", "start_node"]
+__all__ = [
+    "Node",
+    "TLSProxy",
+    "certificate",
+    "free_port",
+    "programs",
+    "start_cluster",
+    "start_node",
+]
 
 _START = 30.0  # seconds
 _TRIES = 3  # at a port that somebody else may take first
@@ -35,11 +43,15 @@ class Node:
     Args:
         folder: where its socket and files lie.
         port: its TCP port.
+        program: the server's program; default the one of the wheel.
         **options: further options of the server.
     """
 
-    def __init__(self, folder: Path, port: int, **options: str) -> None:
+    def __init__(
+        self, folder: Path, port: int, program: Path | None = None, **options: str
+    ) -> None:
         self.folder = folder
+        self.program = program or find_program()
         self.port = port
         self.options = options
         self.url = f"redis://127.0.0.1:{port}"
@@ -47,7 +59,7 @@ class Node:
         self.start()
 
     def start(self) -> None:
-        """Start it, empty."""
+        """Start it, with what it last saved, or empty."""
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -63,7 +75,7 @@ class Node:
             for word in (f"--{name}", *(value.split() or [""]))
         ]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([str(find_program()), *words], stdout=log, stderr=log)
+            self._process = subprocess.Popen([str(self.program), *words], stdout=log, stderr=log)
         deadline = time.monotonic() + _START
         while True:
             with contextlib.suppress(redis.ConnectionError), self.client() as client:
@@ -88,6 +100,14 @@ class Node:
         self._process.wait()
 
 
+def programs() -> dict[str, Path]:
+    """Return the servers that are installed: the wheel's, and a redis-server on the PATH."""
+    found = {"valkey": find_program()}
+    if (other := shutil.which("redis-server")) is not None:
+        found["redis"] = Path(other)
+    return found
+
+
 def free_port() -> int:
     """Return a port that nobody listens on now, and whose cluster bus port is valid too."""
     while True:
@@ -99,11 +119,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def start_node(**options: str) -> Iterator[Node]:
+def start_node(program: Path | None = None, **options: str) -> Iterator[Node]:
     """Run a server."""
     folder = Path(tempfile.mkdtemp(prefix="valkey-"))
     try:
-        node = _start_node(folder, options)
+        node = _start_node(folder, program, options)
         try:
             yield node
         finally:
@@ -112,11 +132,11 @@ def start_node(**options: str) -> Iterator[Node]:
         shutil.rmtree(folder)
 
 
-def _start_node(folder: Path, options: dict[str, str]) -> Node:
+def _start_node(folder: Path, program: Path | None, options: dict[str, str]) -> Node:
     for _ in range(_TRIES - 1):
         with contextlib.suppress(RuntimeError):
-            return Node(folder, free_port(), **options)
-    return Node(folder, free_port(), **options)
+            return Node(folder, free_port(), program, **options)
+    return Node(folder, free_port(), program, **options)
 
 
 @contextlib.contextmanager
@@ -124,7 +144,7 @@ def start_cluster(nodes: int = 3, **options: str) -> Iterator[list[Node]]:
     """Run a cluster whose nodes share the slots evenly."""
     settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", **options}
     with contextlib.ExitStack() as stack:
-        running = [stack.enter_context(start_node(**settings)) for _ in range(nodes)]
+        running = [stack.enter_context(start_node(None, **settings)) for _ in range(nodes)]
         for number, node in enumerate(running):
             first, last = _SLOTS * number // nodes, _SLOTS * (number + 1) // nodes - 1
             with node.client() as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,19 +16,24 @@ from redis.connection import AbstractConnection, parse_url
 from redis.exceptions import NoPermissionError, RedisClusterException
 from redis.retry import Retry
 
+from kappa_redis import tls
+from kappa_redis.credentials import read_credentials
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from kappa_redis.credentials import AskedCredentials, Login
+
+_SCHEMES = {"valkey": "redis", "valkeys": "rediss"}  # for redis-py
 _READ_SIZE = 1 << 20  # bytes per read of the socket; values are large
+_TIMEOUTS = {"timeout": 1.5, "connect_timeout": 1.0}  # seconds
 _RETRIES = 2  # of a lost connection, not of a server that does not answer
 _BACKOFF = {"base": 0.01, "cap": 0.1}  # seconds
-#: redis-py's names for the files.
-_TLS_FILES = {"tls_ca": "ssl_ca_certs", "tls_cert": "ssl_certfile", "tls_key": "ssl_keyfile"}
 _EXPECTED = (
-    "expected redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/of/the/socket, with "
-    "special characters of a password percent-encoded, or the password as password=…"
+    "expected redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/of/the/socket "
+    "(valkey:// and valkeys:// are the same as the first two), with special characters of a "
+    "password percent-encoded, or the password as password=…"
 )
 #: Errors that can be made anew from their text alone.
 _MADE_OF_TEXT = (
@@ -51,6 +57,11 @@ class Address:
     connection_class: type[AbstractConnection]
     arguments: dict[str, Any] = field(repr=False)
 
+    @property
+    def provider(self) -> AskedCredentials | None:
+        """What is asked for credentials at each connection; None if they are arguments."""
+        return self.arguments.get("credential_provider")
+
     @contextmanager
     def errors_without_secrets(self) -> Iterator[None]:
         """Take the credentials out of errors: a server repeats what it did not understand."""
@@ -62,10 +73,15 @@ class Address:
     def without_secrets(self, error: Exception) -> Exception:
         """Return an error of redis-py's that may be shown and logged."""
         text = shown = str(error)
-        if self.arguments.get("password"):
-            shown = shown.replace(self.arguments["password"], "***")
-        if self.arguments.get("username"):
-            shown = re.sub(rf"\b{re.escape(self.arguments['username'])}\b", "***", shown)
+        username, password = (
+            (self.arguments.get("username"), self.arguments.get("password"))
+            if self.provider is None
+            else self.provider.last
+        )
+        if password:
+            shown = shown.replace(password, "***")
+        if username:
+            shown = re.sub(rf"\b{re.escape(username)}\b", "***", shown)
         if shown == text and isinstance(error, redis.RedisError):
             return error
         if type(error) in _MADE_OF_TEXT:
@@ -78,22 +94,30 @@ def read_address(
     cluster: bool = False,
     username: str | None = None,
     password: str | None = None,
+    password_file: str | Path | None = None,
+    credentials: Callable[[], Login] | None = None,
     tls_ca: str | Path | None = None,
     tls_cert: str | Path | None = None,
     tls_key: str | Path | None = None,
-    tls_verify: bool = True,
-    timeout: float = 1.5,
-    connect_timeout: float = 1.0,
+    tls_verify: bool | None = None,
+    tls_key_password: str | None = None,
+    timeout: float | None = None,
+    connect_timeout: float | None = None,
 ) -> Address:
     """Turn options into an address; see :class:`kappa_redis.backend.RedisBackend`.
 
     Raises:
         InvalidOptionError: If an option cannot be used; the message repeats no credentials.
     """
-    for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-            raise InvalidOptionError(f"{name}={seconds!r} is not a positive number of seconds.")
     arguments = _parse(url)
+    for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
+        in_url = f"socket_{name}"
+        if seconds is not None:
+            arguments[in_url] = _check_seconds(seconds, name)
+        elif in_url in arguments:
+            _check_seconds(arguments[in_url], in_url, " in url=")
+        else:
+            arguments[in_url] = _TIMEOUTS[name]
     kind: type[AbstractConnection] = arguments.pop("connection_class", redis.Connection)
     database = int(arguments.get("db") or 0)
     if kind is redis.UnixDomainSocketConnection:
@@ -115,12 +139,8 @@ def read_address(
             f"url={shown!r} names the database {database}, but a cluster has only database 0. "
             f"Leave it out, and use prefix= to keep apart from others."
         )
-    for name, value in (("username", username), ("password", password)):
-        if value is not None:  # YAML has numbers
-            arguments[name] = value.decode() if isinstance(value, bytes) else str(value)
+    read_credentials(arguments, username, password, password_file, credentials)
     arguments.update(
-        socket_timeout=timeout,
-        socket_connect_timeout=connect_timeout,
         socket_read_size=_READ_SIZE,
         decode_responses=False,
         protocol=2,  # the newer one only adds notices that are of no use here
@@ -131,16 +151,8 @@ def read_address(
     given = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
     files = {name: Path(path) for name, path in given.items() if path is not None}
     if kind is redis.SSLConnection:
-        for name, path in files.items():
-            if not path.is_file():
-                raise InvalidOptionError(
-                    f"The TLS file {str(path)!r} does not exist or is not a file. Give {name}= the "
-                    f"path of a file in PEM form."
-                )
-            arguments[_TLS_FILES[name]] = str(path)
-        arguments["ssl_cert_reqs"] = "required" if tls_verify else "none"
-        arguments["ssl_check_hostname"] = tls_verify
-    elif files or not tls_verify:
+        tls.complete(arguments, files, tls_key_password, tls_verify)
+    elif files or tls_key_password is not None or tls_verify is False:
         raise InvalidOptionError(
             f"A tls_ option was given, but url={shown!r} does not use TLS. Begin the URL with "
             f"rediss://, or leave the option out."
@@ -155,6 +167,17 @@ def read_address(
     return Address(shown, cluster, kind, arguments)
 
 
+def _check_seconds(seconds: object, name: str, where: str = "") -> float:
+    """Return a time-out if it is one."""
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 < seconds < math.inf
+    ):
+        raise InvalidOptionError(f"{name}={seconds!r}{where} is not a positive number of seconds.")
+    return seconds
+
+
 def _parse(url: object) -> dict[str, Any]:
     """Take a URL apart. An invalid one is not repeated: it may hold a password."""
     if not isinstance(url, str):
@@ -163,6 +186,8 @@ def _parse(url: object) -> dict[str, Any]:
         )
     parsed: dict[str, Any] | None = None
     with suppress(ValueError):
+        scheme, colon, rest = url.partition(":")
+        url = f"{_SCHEMES.get(scheme, scheme)}{colon}{rest}"
         parsed = parse_url(url)  # type: ignore[no-untyped-call]
     if parsed is None or (
         parsed.get("connection_class") is redis.UnixDomainSocketConnection and "path" not in parsed

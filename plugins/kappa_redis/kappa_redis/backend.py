@@ -27,10 +27,11 @@ from kappacore.plugin_api import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from kappa_redis.connections import Command
+    from kappa_redis.credentials import Login
     from kappa_redis.namespace import Group
     from kappacore.plugin_api import Buffer, Claimant
 
@@ -49,21 +50,31 @@ class RedisBackend(CacheBackend):
     Args:
         namespace: See :class:`kappacore.CacheBackend`.
         length: Number of keys.
-        url: ``"redis://host:6379/0"``, ``"rediss://…"`` for TLS, or ``"unix:///path/of/socket"``;
-            default ``$KAPPA_REDIS_URL``, else a private server that is started here and ends with
-            this process.
+        url: ``"redis://host:6379/0"``, ``"rediss://…"`` for TLS, or ``"unix:///path/of/socket"``
+            (``"valkey://…"`` and ``"valkeys://…"`` are the same as the first two); default
+            ``$KAPPA_REDIS_URL``, else a private server that is started here and ends with this
+            process.
         cluster: Whether ``url`` names a node of a cluster.
         username: Who logs in.
         password: Of that user, or of the server.
-        tls_ca: File with the certificates of the authorities to trust; default the system's.
+        password_file: File that holds the password. It is read at each connection, so that the
+            password may change.
+        credentials: Function that returns the password, or a pair of user and password; called at
+            each connection. Workers that are spawned call it too, so it must be a module's.
+        tls_ca: File with the certificates of the authorities to trust, or a folder of such files
+            after ``openssl rehash``; default the system's.
         tls_cert: File with this client's certificate.
-        tls_key: File with its key.
-        tls_verify: Whether to check the server's certificate.
+        tls_key: File with its key; default that with the certificate.
+        tls_key_password: Pass phrase of that key.
+        tls_verify: Whether to check the server's certificate; default as the URL says
+            (``?ssl_cert_reqs=none``), else True.
         ttl: How long an entry stays after its last use, as ``"3d"``; None: until it is cleared.
         max_value_bytes: Limit on a value's size, as ``"64MiB"``; larger ones are not stored.
         max_bytes: Memory of a private server, as ``"16GiB"`` or a fraction of what is free.
-        timeout: Seconds to wait for a reply.
-        connect_timeout: Seconds to wait for a connection.
+        timeout: Seconds to wait for a reply; default as the URL says (``?socket_timeout=3``),
+            else 1.5.
+        connect_timeout: Seconds to wait for a connection; default as the URL says
+            (``?socket_connect_timeout=3``), else 1.
         prefix: What the names of all keys begin with.
         keep: Seconds that entries stay at least after their last use.
 
@@ -84,15 +95,18 @@ class RedisBackend(CacheBackend):
         cluster: bool = False,
         username: str | None = None,
         password: str | None = None,
+        password_file: str | Path | None = None,
+        credentials: Callable[[], Login] | None = None,
         tls_ca: str | Path | None = None,
         tls_cert: str | Path | None = None,
         tls_key: str | Path | None = None,
-        tls_verify: bool = True,
+        tls_key_password: str | None = None,
+        tls_verify: bool | None = None,
         ttl: float | str | None = "3d",
         max_value_bytes: int | str = "64MiB",
         max_bytes: float | str | None = None,
-        timeout: float = 1.5,
-        connect_timeout: float = 1.0,
+        timeout: float | None = None,
+        connect_timeout: float | None = None,
         prefix: str = PREFIX,
         keep: float = 0.0,
     ) -> None:
@@ -103,8 +117,21 @@ class RedisBackend(CacheBackend):
                 f"that a Redis server takes in one value."
             )
         self._largest_warned = False
-        server, tls = find_server(url, max_bytes), (tls_ca, tls_cert, tls_key, tls_verify)
-        address = read_address(server, cluster, username, password, *tls, timeout, connect_timeout)
+        address = read_address(
+            find_server(url, max_bytes),
+            cluster=cluster,
+            username=username,
+            password=password,
+            password_file=password_file,
+            credentials=credentials,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_key_password=tls_key_password,
+            tls_verify=tls_verify,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+        )
         self._ttl = _milliseconds(ttl, keep)
         self._namespace = RedisNamespace(address, prefix, namespace, self._ttl)
         self._claims = Claims(self._namespace)
@@ -160,7 +187,7 @@ class RedisBackend(CacheBackend):
 
     def _renewals(self, keys: Sequence[int], groups: Sequence[Group]) -> Iterator[Command]:
         """Yield the commands that renew the time to live of keys, once a period each."""
-        if self._ttl is None:
+        if self._ttl is None or self._namespace.may_only_read:
             return
         if time.monotonic() > self._period_ends:
             self._period_ends = time.monotonic() + self._ttl / 4000
@@ -273,6 +300,8 @@ class RedisBackend(CacheBackend):
             return self._last_info  # nothing is stored now, and the engine asks at each refusal
         with namespace.address.errors_without_secrets():
             info = inspection.survey(namespace, namespace.name)[namespace.name]
+        if namespace.may_only_read:  # however much room there is
+            info = replace(info, capacity=None)
         self._last_info = replace(info, full=info.full or namespace.refused)
         return self._last_info
 

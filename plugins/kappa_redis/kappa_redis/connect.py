@@ -17,7 +17,8 @@ from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionErro
 from kappa_redis import embedded
 from kappa_redis.address import Address, read_address
 from kappa_redis.connections import open_server
-from kappa_redis.namespace import Layout, RedisNamespace, check_prefix
+from kappa_redis.credentials import NoCredentialsError
+from kappa_redis.namespace import WRITES, Layout, RedisNamespace, check_prefix
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks
 
@@ -29,6 +30,8 @@ log = logging.getLogger("kappacore.cache")
 ENVIRONMENT = "KAPPA_REDIS_URL"
 PREFIX = "kappa:"
 _ADDRESS_OPTIONS = inspect.signature(read_address).parameters.keys() - {"url"}
+#: Options that do not belong in what is shown, and redis-py's names, which a URL may have.
+_SECRETS = {"username": "username", "password": "password", "tls_key_password": "ssl_password"}
 _PROBE = "kappa-redis-probe"  # not one of the engine's namespaces, whose names have more parts
 _PROBE_TTL = 1000  # milliseconds
 _LOGIN_FAILURES = ("Authentication required", "invalid username-password", "AUTH")
@@ -73,11 +76,21 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
     prepared = dict(options)
     url = find_server(options.get("url"), prepared.pop("max_bytes", None))
     address = _address(url, options)
+    if address.provider is not None:
+        try:
+            address.provider.get_credentials()
+        except NoCredentialsError as error:
+            raise InvalidOptionError(
+                f"There is no password for the Redis server {address.url}: {error}."
+            ) from error
     _probe(address, check_prefix(options.get("prefix", PREFIX)))
     prepared["url"] = url
-    credentials = {name: address.arguments.get(name) for name in ("username", "password")}
-    if any(value is not None for value in credentials.values()):
-        prepared.update(url=_without_credentials(url), **credentials)
+    secrets = {name: address.arguments.get(argument) for name, argument in _SECRETS.items()}
+    if address.provider is not None:
+        secrets["username"] = address.provider.username
+    given = {name: value for name, value in secrets.items() if value}
+    if given:
+        prepared.update(url=_without_credentials(url), **given)
     return prepared
 
 
@@ -118,7 +131,7 @@ def _probe(address: Address, prefix: str) -> None:
                 ("STRLEN", name),
                 ("PTTL", name),
                 ("UNLINK", name),
-                ("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1),
+                ("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1, "TYPE", "string"),
             ]
             replies = server.run(commands)
     except (redis.RedisError, UnicodeError) as error:  # the latter of a name that is none
@@ -131,14 +144,20 @@ def _probe(address: Address, prefix: str) -> None:
         for command, reply in zip(commands, replies, strict=True)
         if isinstance(reply, NoPermissionError)
     ]
-    if lacking:
+    if set(lacking) == WRITES:
+        log.warning(
+            "This user of the Redis server %s may only read: what others store is used, and "
+            "nothing is stored.",
+            address.url,
+        )
+    elif lacking:
         raise InvalidOptionError(
             f"This user of the Redis server {address.url} may not run {', '.join(lacking)} on keys "
             f"that begin with {prefix!r}. Let an administrator allow it: ACL SETUSER <name> "
             f"~{prefix}* {' '.join(f'+{command.lower()}' for command in lacking)}."
         )
     for reply in replies:
-        if isinstance(reply, Exception):
+        if isinstance(reply, Exception) and not isinstance(reply, NoPermissionError):
             _raise_if_final(address.without_secrets(reply), address)
 
 
@@ -228,6 +247,6 @@ def _answers(address: Address, with_tls: bool) -> bool:
 def _without_credentials(url: str) -> str:
     """Return a URL without user and password, and otherwise unchanged."""
     parts = urlsplit(url)
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in ("username", "password")]
+    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in _SECRETS.values()]
     rest = f"?{urlencode(query)}" if query else ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{rest}"

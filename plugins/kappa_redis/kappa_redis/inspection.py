@@ -143,7 +143,8 @@ def _pages(client: Any, pattern: str, prefix: str) -> Iterator[Page]:
     """Yield our keys, a page at a time; each key that exists throughout comes at least once."""
     cursor = None
     while cursor != 0:
-        cursor, names = client.scan(cursor or 0, match=pattern, count=_PAGE)
+        # Strings alone: what is of another type is not ours, whatever its name.
+        cursor, names = client.scan(cursor or 0, match=pattern, count=_PAGE, _type="string")
         page = [(name, parts) for name in names if (parts := parse(prefix, name))]
         tags = list(dict.fromkeys(parts.group("namespace", "tag") for _, parts in page))
         # Read after the page, so that a value of another generation has ended for good.

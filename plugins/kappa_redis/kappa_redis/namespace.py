@@ -2,7 +2,7 @@
 
 Each key's name is ``<prefix><namespace>:<tag>`` followed by one of::
 
-    g                          the generation: a random word that clearing removes
+    g                          the generation: a word that clearing removes
     v:<generation>:<key>       a value
     c:<key>                    a claim: the token of the process that is loading that value
 
@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 
 from kappa_redis.connections import LOST, open_server
-from kappacore.errors import CacheClosedError, InvalidOptionError
+from kappa_redis.generations import end, has_ended, new_word, parse_word
+from kappacore.errors import CacheClosedError, InvalidOptionError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kappacore.cache")
 
+#: The commands that a user who may only read does not need.
+WRITES = {"SET", "PEXPIRE", "UNLINK"}
 _READ_ONLY = 30.0  # seconds without writing after the server had no room
 # Errors of a server that stores nothing more but can still be read.
 _REFUSALS = ("MISCONF", "NOREPLICAS")
@@ -137,6 +139,8 @@ class RedisNamespace:
         self._generations: list[str | None] = [None] * len(self._server.tags)
         self._read_only_until = 0.0
         self.refused = False
+        #: Whether this user has no right to write, as far as is known.
+        self.may_only_read = False
 
     @property
     def server(self) -> Server:
@@ -168,27 +172,42 @@ class RedisNamespace:
 
         Raises:
             redis.RedisError: If no reply comes, or one is an error.
+            StorageError: If a key is not of the type that ours are.
         """
         if not commands:
             return []
         with self.address.errors_without_secrets():
             replies = self.server.run(commands)
-        for reply in replies:
+        for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, Exception) and not (refusals and _is_refusal(reply)):
+                if isinstance(reply, NoPermissionError) and command[0] in WRITES:
+                    self.may_only_read = True
+                    if refusals:
+                        continue
+                if str(reply).startswith("WRONGTYPE"):
+                    raise self._foreign(command[1], "is of another type")
                 raise self.address.without_secrets(reply)
         return replies
+
+    def _foreign(self, name: str, what: str) -> StorageError:
+        return StorageError(
+            f"The key {name!r} on the Redis server {self.address.url} {what} than a cache stores "
+            f"there. Remove it, or give the cache another prefix=."
+        )
 
     # ---- room
 
     @property
     def is_read_only(self) -> bool:
-        """Whether the server had no room a moment ago."""
-        return time.monotonic() < self._read_only_until
+        """Whether the server had no room a moment ago, or this user may not write."""
+        return self.may_only_read or time.monotonic() < self._read_only_until
 
     def took(self, reply: Any) -> bool:
         """Return whether a value was stored; after a refusal, none is tried for a while."""
         if not isinstance(reply, Exception):
             return True
+        if self.may_only_read:
+            return False
         if not self.is_read_only:
             log.warning("The Redis server %s takes no samples now: %s", self.address.url, reply)
         self.refused = True
@@ -212,18 +231,7 @@ class RedisNamespace:
         # Read once: another thread may find that a generation has ended.
         known = {tag: self._generations[tag] for tag in by_tag}
         unknown = [tag for tag, generation in known.items() if generation is None]
-        commands: list[Command] = []
-        expiry = () if self.ttl is None else ("PX", 2 * self.ttl)
-        for tag in unknown:
-            name = self.layout.generation(tag)
-            commands.append(("SET", name, secrets.token_hex(6), "NX", *expiry))
-            commands.append(("GET", name))
-        replies = self.run(commands, refusals=True)
-        for tag, begun, found in zip(unknown, replies[::2], replies[1::2], strict=True):
-            self.took(begun)
-            if found is not LOST:
-                self.is_current(tag, None, found)
-                known[tag] = _word(found)
+        known.update(self._begin(unknown))
         return [
             Group(
                 tag,
@@ -235,12 +243,51 @@ class RedisNamespace:
             if generation is not None
         ]
 
-    def is_current(self, tag: int, generation: str | None, found: Any) -> bool:
+    def _begin(self, tags: Sequence[int]) -> dict[int, str | None]:
+        """Return the generation of each tag, begun if there is none; None where none could be."""
+        found = self._find_or_begin(tags)
+        # A server that came back with what it saved earlier has generations that ended since.
+        restored = [tag for tag, word in found.items() if word is None]
+        if restored:
+            # Before they are begun: a full server refuses that, and others must not use these.
+            names = [self.layout.generation(tag) for tag in restored]
+            self.run([("UNLINK", name) for name in names], refusals=True)
+            found.update(self._find_or_begin(restored))
+        return found
+
+    def _find_or_begin(self, tags: Sequence[int]) -> dict[int, str | None]:
+        """Do it once; None where a generation has ended, or the server takes none."""
+        commands: list[Command] = []
+        expiry = () if self.ttl is None else ("PX", 2 * self.ttl)
+        for tag in tags:
+            name = self.layout.generation(tag)
+            commands.append(("SET", name, new_word(self.address.url, name), "NX", *expiry))
+            commands.append(("GET", name))
+        replies = self.run(commands, refusals=True)
+        words: dict[int, str | None] = {}
+        for tag, begun, found in zip(tags, replies[::2], replies[1::2], strict=True):
+            self.took(begun)
+            words[tag] = None if found is LOST else self._remember(tag, found)
+        return words
+
+    def _remember(self, tag: int, found: bytes | None) -> str | None:
+        """Remember what was found as a tag's generation; return it unless it has ended."""
+        url, name = self.address.url, self.layout.generation(tag)
+        word = None if found is None else parse_word(found)
+        if found is not None and word is None:
+            raise self._foreign(name, "holds another value")
+        if word is not None and has_ended(url, name, word):
+            word = None
+        self._generations[tag] = word
+        return word
+
+    def is_current(self, tag: int, generation: str, found: Any) -> bool:
         """Remember the generation found; return whether it is the one that was used."""
         if found is LOST:
             return True
-        self._generations[tag] = word = _word(found)
-        return generation is not None and generation == word
+        if found != generation.encode():
+            end(self.address.url, self.layout.generation(tag), generation)
+        return self._remember(tag, found) == generation
 
     def end_generations(self) -> None:
         """Empty the namespace for all its users; a server without room does this too.
@@ -248,17 +295,21 @@ class RedisNamespace:
         Raises:
             redis.RedisError: If a server cannot be reached.
         """
-        tags = range(len(self._generations))
-        replies = self.run([("UNLINK", self.layout.generation(tag)) for tag in tags])
-        self._generations = [None] * len(tags)
+        names = [self.layout.generation(tag) for tag in range(len(self._generations))]
+        # Known first: a server that forgets this clear may bring them back.
+        found = self.run([("GET", name) for name in names])
+        words = [
+            None if each is LOST else self._remember(tag, each) for tag, each in enumerate(found)
+        ]
+        replies = self.run([("UNLINK", name) for name in names])
+        self._generations = [None] * len(names)
+        for name, word, reply in zip(names, words, replies, strict=True):
+            if word is not None and reply is not LOST:
+                end(self.address.url, name, word)
         if LOST in replies:
             raise redis.ConnectionError("a node of the Redis cluster does not answer")
         self.refused = False
         self._read_only_until = 0.0
-
-
-def _word(found: bytes | None) -> str | None:
-    return None if found is None else found.decode("ascii", "replace")
 
 
 def _is_refusal(reply: Exception) -> bool:
