@@ -1,8 +1,9 @@
 """Batches from a hot cache through `kappacore.Loader`, beside others, in one run.
 
-The DataLoaders read the same cache. The limit is `index_select` from one big tensor into one buffer.
-Peers that are not installed are left out. Where there is a GPU, batches go there; `--small` tries it
-out. `--train` trains a ResNet-50 on a GPU, and `--processes 4` lets as many processes read one cache.
+The DataLoaders read the same cache. The limit is `index_select` from one big tensor into one
+buffer. Peers that are not installed are left out. Where there is a GPU, batches go there; `--small`
+tries it out. `--train` trains a ResNet-50 on a GPU, and `--processes 4` lets as many processes read
+one cache.
 """
 
 from __future__ import annotations
