@@ -334,7 +334,7 @@ def training(ds: Any, steps: int) -> None:
         with torch.autocast("cuda", torch.bfloat16):
             loss = torch.nn.functional.cross_entropy(model(x), label % 1000)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     def rate(batches: Iterable[Any]) -> tuple[float, float]:
