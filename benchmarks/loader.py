@@ -1,14 +1,16 @@
 """Batches from a hot cache through `kappacore.Loader`, beside others, in one run.
 
-The DataLoaders read the same cache. The limit is `index_select` from one big tensor into
-one buffer. Peers that are
-not installed are left out. Where there is a GPU, batches go there; `--small` tries it out.
+The DataLoaders read the same cache. The limit is `index_select` from one big tensor into one
+buffer. Peers that are not installed are left out. Where there is a GPU, batches go there; `--small`
+tries it out. `--train` trains a ResNet-50 on a GPU, and `--processes 4` lets as many processes read
+one cache.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import os
 import tempfile
 import time
@@ -33,7 +35,12 @@ class Images(kappacore.KDDataset):
     """Random images, labels, and boxes of different numbers."""
 
     def __init__(self, length: int, size: int) -> None:
-        self.data = torch.randint(0, 256, (length, size, size, 3), dtype=torch.uint8).numpy()
+        generator = torch.Generator().manual_seed(size)
+        shape = (length, size, size, 3)
+        self.data = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).numpy()
+
+    def __reduce__(self) -> Any:  # other processes draw the same
+        return type(self), (len(self), self.data.shape[1])
 
     def __len__(self) -> int:
         return len(self.data)
@@ -44,6 +51,12 @@ class Images(kappacore.KDDataset):
 
     def getitem_boxes(self, idx: int) -> np.ndarray[Any, Any]:
         return np.full((1 + idx % 20, 4), idx, np.float32)
+
+    def getitem_mixed(self, idx: int) -> np.ndarray[Any, Any]:
+        """Return an image that is up to a quarter less high."""
+        size = self.data.shape[1]
+        image: np.ndarray[Any, Any] = self.data[idx, : size - idx % 8 * size // 32]
+        return image
 
     def getall_class(self) -> np.ndarray[Any, Any]:
         return np.arange(len(self))
@@ -104,6 +117,29 @@ def stocaching(source: Images) -> Dataset[Any] | None:
         return None
 
 
+def spdl(dataset: Any, batch_size: int, device: str) -> Callable[[], None] | None:
+    """Return an epoch of SPDL's threads over a dataset; None if it is not installed."""
+    try:
+        from spdl.pipeline import PipelineBuilder
+    except ImportError as error:
+        print(f"SPDL is left out: {error}")
+        return None
+    threads = max(WORKERS)
+
+    def load(indices: list[int]) -> torch.Tensor:
+        batch = torch.from_numpy(np.stack(dataset[indices]))
+        return batch if device == "cpu" else batch.pin_memory()
+
+    def epoch() -> None:
+        order = torch.randperm(len(dataset)).tolist()
+        builder = PipelineBuilder().add_source(order).aggregate(batch_size)
+        pipeline = builder.pipe(load, concurrency=threads).add_sink(2).build(num_threads=threads)
+        with pipeline.auto_stop():
+            drain(pipeline.get_iterator(timeout=60), device)
+
+    return epoch
+
+
 def limit(source: Images, batch_size: int, device: str) -> Callable[[], None]:
     """Return an epoch of ``index_select`` from one tensor, copied to the device."""
     whole = torch.from_numpy(source.data)
@@ -134,26 +170,51 @@ def report(title: str, samples: int, seconds: dict[str, float]) -> None:
         print(f"  {name:34}{samples / value:14,.0f} samples/s{ratio}{of_limit}")
 
 
-def images(ds: Any, source: Images, batch_size: int, rounds: int, device: str) -> None:
+def images(ds: Any, source: Images, batch_size: int, rounds: int, device: str, peers: bool) -> None:
     mode = kappacore.ModeWrapper(ds, "x")
     with kappacore.Loader(ds, "x", batch_size, shuffle=True, device=device) as loader:
         epochs: dict[str, Callable[[], None]] = {"Loader": partial(drain, loader, device)}
+        for _ in range(2):  # the second one shows the Loader how long a batch takes
+            epochs["Loader"]()
         for workers in WORKERS:
             name = f"DataLoader, {workers} workers"
             epochs[name] = through_dataloader(mode, batch_size, workers, device)
-        peer = stocaching(source)
-        if peer is not None:
-            for workers in WORKERS:
+        if peers:
+            peer = stocaching(source)
+            for workers in WORKERS if peer is not None else ():
                 name = f"DataLoader, {workers} workers, stocaching"
-                epochs[name] = through_dataloader(peer, batch_size, workers, device)
+                epochs[name] = through_dataloader(peer, batch_size, workers, device)  # type: ignore[arg-type]
+            threads = spdl(mode, batch_size, device)
+            if threads is not None:
+                epochs["SPDL, threads"] = threads
         epochs["limit"] = limit(source, batch_size, device)
         size = source.data.shape[1]
-        report(
-            f"{len(ds)} images of {size}x{size}x3 uint8 in batches of {batch_size}, {device}",
-            len(ds),
-            best_of(epochs, rounds),
-        )
+        seconds = best_of(epochs, rounds)
+        title = f"{len(ds)} images of {size}x{size}x3 uint8 in batches of {batch_size}, {device}"
+        report(title, len(ds), seconds)
+        each = {name: 1e6 * seconds[name] / len(loader) for name in ("Loader", "limit")}
+        print(f"  a batch: {each['Loader']:.0f} µs; of the limit {each['limit']:.0f} µs")
         print("  " + "\n  ".join(loader.explain().splitlines()))
+
+
+def mixed(ds: Any, batch_size: int, rounds: int, device: str) -> None:
+    """Images of eight heights, one after another."""
+
+    def jagged(samples: list[np.ndarray[Any, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+        lengths = torch.tensor([len(sample) for sample in samples])
+        return torch.from_numpy(np.concatenate(samples)), lengths.cumsum(0)
+
+    mode = kappacore.ModeWrapper(ds, "mixed")
+    items = {"mixed": {"ragged": "jagged"}}
+    with kappacore.Loader(
+        ds, "mixed", batch_size, shuffle=True, device=device, items=items
+    ) as loader:
+        epochs: dict[str, Callable[[], None]] = {"Loader": partial(drain, loader, device)}
+        for workers in WORKERS:
+            name = f"DataLoader, {workers} workers"
+            epochs[name] = through_dataloader(mode, batch_size, workers, device, jagged)
+        title = f"{len(ds)} images of 8 heights, 256 at most, in batches of {batch_size}, {device}"
+        report(title, len(ds), best_of(epochs, rounds))
 
 
 def boxes(ds: Any, batch_size: int, rounds: int, device: str) -> None:
@@ -249,30 +310,143 @@ def jpegs(rounds: int, number: int) -> None:
         ds.close()
 
 
+def training(ds: Any, steps: int) -> None:
+    """Train a ResNet-50 in bf16 from the decoded cache, beside one batch again and again."""
+    try:
+        from torchvision.models import resnet50
+    except ImportError as error:
+        print(f"\ntraining is left out: {error}")
+        return
+    torch.backends.cudnn.benchmark = True
+    model = resnet50().to("cuda", memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    items = {
+        "x": {
+            "crop": (224, 224),
+            "dtype": torch.bfloat16,
+            "mean": (0.485, 0.456, 0.406),
+            "std": (0.229, 0.224, 0.225),
+            "layout": "channels_last",
+        }
+    }
+
+    def step(x: torch.Tensor, label: torch.Tensor) -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = torch.nn.functional.cross_entropy(model(x), label % 1000)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def rate(batches: Iterable[Any]) -> tuple[float, float]:
+        """Return images/s, and how many cores were busy."""
+        torch.cuda.synchronize()
+        started, busy = time.perf_counter(), time.process_time()
+        number = 0
+        for x, label in batches:
+            step(x, label)
+            number += len(x)
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+        return number / seconds, (time.process_time() - busy) / seconds
+
+    with kappacore.Loader(
+        ds, "x class", 256, shuffle=True, drop_last=True, device="cuda", items=items
+    ) as loader:
+        one = next(iter(loader))
+        rate([one] * 10)
+        rate(loader)  # looks at every value once, and lets cuDNN choose
+
+        def epochs() -> Iterable[Any]:
+            for _ in range(-(-steps // len(loader))):
+                yield from loader
+
+        print("\nResNet-50 in bf16, 224x224, from 256x256 in batches of 256")
+        best = (0.0, 0.0)
+        for _ in range(2):
+            best = max(best, rate([one] * steps))
+        found = max(rate(epochs()), rate(epochs()))
+        print(f"  one batch again and again {best[0]:10,.0f} images/s on {best[1]:.1f} cores")
+        print(f"  Loader                    {found[0]:10,.0f} images/s on {found[1]:.1f} cores")
+        print(f"  {found[0] / best[0]:.2f} of one batch again and again")
+
+
+def read_in_process(ds: Any, rounds: int, device: str, barrier: Any, seconds: Any) -> None:
+    torch.set_num_threads(1)
+    with kappacore.Loader(ds, "x", 256, shuffle=True, device=device) as loader:
+        drain(loader, device)
+        barrier.wait()
+        started = time.perf_counter()
+        for _ in range(rounds):
+            drain(loader, device)
+        seconds.put(time.perf_counter() - started)
+        barrier.wait()  # nobody ends while others are timed
+
+
+def in_processes(ds: Any, number: int, rounds: int, device: str) -> None:
+    """Read one cache in several processes at once."""
+    context = multiprocessing.get_context("spawn")
+    barrier, seconds = context.Barrier(number), context.SimpleQueue()
+    arguments = (ds, rounds, device, barrier, seconds)
+    processes = [context.Process(target=read_in_process, args=arguments) for _ in range(number)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise SystemExit("a process failed; see above")
+    slowest = max(seconds.get() for _ in processes)
+    together = number * rounds * len(ds) / slowest
+    print(f"\n{number} processes, one cache, {device}: {together:,.0f} samples/s together")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="try it out: few samples")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--train", action="store_true", help="train a ResNet-50 (a GPU only)")
+    parser.add_argument("--processes", type=int, default=0, help="read in as many processes")
     arguments = parser.parse_args()
     rounds, device = (2 if arguments.small else arguments.rounds), arguments.device
+    small, many = arguments.small, device != "cpu"
+    if arguments.train and not many:
+        parser.error("--train needs a GPU: device='cpu'")
     torch.set_num_threads(1)
-    many = device != "cpu"
-    counts = {256: 8192 if many else 2048, 32: 131_072 if many else 16_384}
-    for size, batch_size in [(256, 256), (32, 512), *([(32, 256)] if many else [])]:
-        number = 512 if arguments.small else counts[size]
-        source = Images(number, size)
-        with kappacore.CacheWrapper(
-            source, "shared", items="x boxes", namespace=f"{size}-{batch_size}"
-        ) as ds:
-            ds.prefill(progress=False)
-            images(ds, source, batch_size, rounds, device)
-            if size == 32:
-                boxes(ds, batch_size, rounds, device)
-                overhead(kappacore.KDSubset(ds, range(500)), rounds, device)
-    filling(1 if arguments.small else 3, 0.001)
+    counts = {256: 8192 if many else 2048, 32: 65_536 if many else 16_384}
+
+    def cached(size: int, items: str) -> tuple[Images, Any]:
+        source = Images(512 if small else counts[size], size)
+        ds = kappacore.CacheWrapper(
+            source, "shared", items=items, namespace=f"{size}-{items.replace(' ', '-')}"
+        )
+        ds.prefill(progress=False)
+        return source, ds
+
+    if arguments.train or arguments.processes:
+        _, ds = cached(256, "x")
+        with ds:
+            if arguments.processes:
+                in_processes(ds, arguments.processes, rounds, device)
+            if arguments.train:
+                training(ds, 10 if small else 100)
+        return
+    source, ds = cached(256, "x")
+    with ds:
+        images(ds, source, 256, rounds, device, peers=True)
+    del source, ds
+    _, ds = cached(256, "mixed")
+    with ds:
+        mixed(ds, 256, rounds, device)
+    del ds
+    source, ds = cached(32, "x boxes")
+    with ds:
+        images(ds, source, 512, rounds, device, peers=True)
+        images(ds, source, 256, rounds, device, peers=False)
+        boxes(kappacore.KDSubset(ds, range(min(len(ds), 16_384))), 512, rounds, device)
+        overhead(kappacore.KDSubset(ds, range(500)), rounds, device)
+    filling(1 if small else 3, 0.001)
     if many:
-        jpegs(rounds, 256 if arguments.small else 4096)
+        jpegs(rounds, 256 if small else 2048)
 
 
 if __name__ == "__main__":

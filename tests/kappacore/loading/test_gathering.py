@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import kappacore
+from kappacore.caching.engine.store import Store
 from kappacore.errors import NotUniformError
 from kappacore.loading import Jagged
 from kappacore.loading.buffers import Recycler
@@ -66,6 +67,26 @@ def test_what_is_missing_is_loaded_and_the_rest_gathered(backend):
         assert equal(tuple(batch), expected(Photos(20), "x array tensor", range(20)))
         stats = ds.stats() - before
         assert (stats.hits, stats.misses) == (21, 39)
+
+
+@pytest.mark.parametrize("gap", [(), (9,), (8, 9, 10, 11), (0, 5, 19)])
+def test_small_batches_are_looked_up_together(backend, gap, monkeypatch):
+    looks = []
+    locate = Store.locate_many
+    monkeypatch.setattr(
+        Store, "locate_many", lambda self, keys: looks.append(len(keys)) or locate(self, keys)
+    )
+    with cached(backend) as ds:
+        list(kappacore.ModeWrapper(ds, "array")[[k for k in range(20) if k not in gap]])
+        before = ds.stats()
+        batches = list(kappacore.Loader(ds, "array", 4))
+        for first, batch in zip(range(0, 20, 4), batches, strict=True):
+            assert equal(batch, expected(Photos(20), "array", range(first, first + 4)))
+        stats = ds.stats() - before
+        assert (stats.hits, stats.misses) == (20 - len(gap), len(gap))
+        assert sum(looks) == 20
+        if not gap:
+            assert looks == [4, 16]
 
 
 @pytest.mark.parametrize("ragged", ["jagged", "pad"])
