@@ -169,9 +169,9 @@ class Claims:
 
     def _begin(self, progress: Progress, keys: Sequence[int]) -> io.IOBase:
         """Claim what can be claimed; closing what this returns gives it up."""
+        others = progress.keys.copy()
         load = self._begin_among_processes() if keys else None
         file = load or io.BytesIO()
-        others = progress.keys.copy()
         try:
             mine = self._register(progress, keys, file)
             if mine:
