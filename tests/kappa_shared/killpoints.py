@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,25 +97,34 @@ def run_traced(phase: str, *options: str) -> int:
     pid = os.fork()
     if not pid:
         code = 1
-        with contextlib.suppress(BaseException):
+        try:
             prepared = before()
             os.write(tell_ready, b"!")
             os.read(go, 1)
             what(prepared)
             code = 0
-        os._exit(code)
-    os.read(ready, 1)
-    strace = subprocess.Popen(["strace", "-qq", "-p", str(pid), *options])
-    while "TracerPid:\t0" in Path(f"/proc/{pid}/status").read_text():
-        if strace.poll() is not None:
-            raise SystemExit("strace may not attach to a process here")
-        time.sleep(0.002)
-    os.write(tell_go, b"!")
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    strace.wait()
-    for fd in (ready, tell_ready, go, tell_go):
-        os.close(fd)
-    return code
+        except BaseException:  # a child of a fork must not go on as its parent
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    try:
+        os.read(ready, 1)
+        strace = subprocess.Popen(["strace", "-qq", "-p", str(pid), *options])
+        while "TracerPid:\t0" in Path(f"/proc/{pid}/status").read_text():
+            if strace.poll() is not None:
+                break
+            time.sleep(0.002)
+        ended, status = os.waitpid(pid, os.WNOHANG) if strace.poll() is not None else (0, 0)
+        if not ended:  # a call that was going on may have been the one to be killed at
+            if strace.poll() is not None:
+                raise SystemExit("strace may not attach to a process here")
+            os.write(tell_go, b"!")
+            status = os.waitpid(pid, 0)[1]
+        strace.wait()
+        return os.waitstatus_to_exitcode(status)
+    finally:
+        for fd in (ready, tell_ready, go, tell_go):
+            os.close(fd)
 
 
 def kill_at_system_calls(phase: str, folder: Path) -> Iterator[str]:
