@@ -195,3 +195,26 @@ def test_options_that_do_not_fit_are_refused():
         Interleaved(Numbers(3), every_n_epochs=0)
     with pytest.raises(DatasetTypeError, match=r"needs a KDDataset; got a range"):
         InterleavedSampler(range(3), 2, epochs=1)
+
+
+def test_the_loader_takes_it_and_resumes():
+    def loader():
+        sampler = make()
+        return kappacore.Loader(sampler.dataset, "x source", batch_sampler=sampler)
+
+    def batches(loading):
+        return [(x.tolist(), source.tolist()) for x, source in loading]
+
+    sampler = make()
+    data = kappacore.ModeWrapper(sampler.dataset, "x source")
+    expected = batches(DataLoader(data, batch_sampler=sampler))
+    with loader() as loading:
+        assert len(loading) == len(expected)
+        assert batches(loading) == expected
+    for done in (2, 5, 9):
+        with loader() as loading, loader() as resumed:
+            taken = iter(loading)
+            for _ in range(done):
+                next(taken)
+            resumed.load_state_dict(loading.state_dict())
+            assert batches(resumed) == expected[done:]
