@@ -61,11 +61,15 @@ class ClassItem(Item):
         self._decode_ctx = takes_ctx(self._decode)
         self._identified = identified
         self._declared = declared
-        self.fingerprint_is_content = identified and fingerprint_is_content(dataset)
         self._column: Any = None
         self._stacked_column: Stacked | None = None
         self._getbatch_takes = [name for name in ("out", "ctxs") if takes_ctx(self._getbatch, name)]
         self._looks_at_column = self._getall is not None and self._getbatch is None
+
+    @property
+    def fingerprint_is_content(self) -> bool:  # type: ignore[override]
+        """Whether the fingerprint needs no proof; looked up when it is asked for."""
+        return self._identified and fingerprint_is_content(self.dataset)
 
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
         """Return the value at ``idx``."""
@@ -282,10 +286,11 @@ def _own_forms(dataset: Any, scopes: list[Any], name: str) -> tuple[int, dict[st
 
     There are none if no scope does, or if all of them are None: so a class removes an item.
     """
+    keys = [(form, f"{form}_{name}") for form in FORMS]
     for depth, scope in enumerate(scopes):
-        keys = {form: f"{form}_{name}" for form in FORMS if f"{form}_{name}" in scope}
-        if keys:  # the first, so getattr finds just these
-            bound = {form: getattr(dataset, key) for form, key in keys.items()}
+        found = [pair for pair in keys if pair[1] in scope]
+        if found:  # the first, so getattr finds just these
+            bound = {form: getattr(dataset, key) for form, key in found}
             return depth, {form: method for form, method in bound.items() if method is not None}
     return len(scopes), {}
 
