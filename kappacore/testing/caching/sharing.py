@@ -194,6 +194,17 @@ class ClaimTests:
         time.sleep(1.5 * _SHORT)
         assert _ask_elsewhere(case, [1]) == [True]
 
+    def test_a_claim_ends_with_its_load(self, case: Case, claims: CacheBackend) -> None:
+        case.skip_unless_defined("begin_load")
+        load = claims.begin_load()
+        assert load is not None, "begin_load() gave no load"
+        with load:
+            claim_many: Callable[..., list[bool]] = claims.claim_many
+            assert claim_many([1], _SHORT, load) == [True]
+            time.sleep(1.5 * _SHORT)
+            assert _ask_elsewhere(case, [1]) == [False], "it ran out before its load was over"
+        assert _ask_elsewhere(case, [1]) == [True], "it outlived its load"
+
     def test_the_claims_of_a_killed_process_run_out(self, case: Case, claims: CacheBackend) -> None:
         receiver, sender = multiprocessing.Pipe(duplex=False)
 

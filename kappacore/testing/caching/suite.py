@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from kappacore import plugins
-from kappacore.testing.caching.case import Case
+from kappacore.testing.caching.case import DEFAULT_LIMIT_OPTION, Case
 from kappacore.testing.caching.datasets import DatasetTests
 from kappacore.testing.caching.locating import LocateTests
 from kappacore.testing.caching.sharing import ClaimTests, ConcurrencyTests, ProcessTests
@@ -54,7 +54,7 @@ class CacheBackendSuite(
     """
 
     backend: ClassVar[str]
-    limit_option: ClassVar[str | None] = "max_bytes"
+    limit_option: ClassVar[str | None] = DEFAULT_LIMIT_OPTION
     timeout: ClassVar[float] = 120.0
 
     @pytest.fixture

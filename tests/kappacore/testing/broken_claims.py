@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from pathlib import Path
 
 from test_folder_backend import FolderBackend
 
@@ -37,6 +38,19 @@ class NeverRenews(FolderBackend):
 
 class NeverExpires(FolderBackend):
     def claim_many(self, keys, ttl):
+        return super().claim_many(keys, 1e6)
+
+
+class RunsOutInItsLoad(FolderBackend):
+    def begin_load(self):
+        return Path(os.devnull).open()
+
+    def claim_many(self, keys, ttl, load=None):
+        return super().claim_many(keys, ttl)
+
+
+class OutlivesItsLoad(RunsOutInItsLoad):
+    def claim_many(self, keys, ttl, load=None):
         return super().claim_many(keys, 1e6)
 
 

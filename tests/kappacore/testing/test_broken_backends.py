@@ -75,6 +75,8 @@ BROKEN = [
     ("NeverRenews", "a_claim_of_the_same_process_is_renewed", "it was not granted again"),
     ("NeverExpires", "a_claim_runs_out", "assert"),
     ("NeverExpires", "the_claims_of_a_killed_process_run_out", "never runs out"),
+    ("RunsOutInItsLoad", "a_claim_ends_with_its_load", "ran out before its load was over"),
+    ("OutlivesItsLoad", "a_claim_ends_with_its_load", "it outlived its load"),
     ("ReleasesNothing", "a_released_claim_is_free", "assert"),
     ("ReleasesForOthers", "nobody_else_releases_a_claim", "assert"),
     ("GrantsWhatIsStored", "what_is_stored_is_not_granted", "assert"),
@@ -104,6 +106,8 @@ def test_a_backend_that_keeps_every_promise_passes(tmp_path):
     unusual = {name: what for name, what in results.items() if what}
     name = "Folder.test_it_is_found_without_being_imported"
     assert "registered in code: there is nothing to be found" in str(unusual.pop(name))
+    claims = "Folder.test_a_claim_ends_with_its_load"
+    assert "the optional begin_load()" in str(unusual.pop(claims))
     assert len(unusual) == 5
     assert all("the optional locate_many()" in str(what) for what in unusual.values())
 
