@@ -52,7 +52,6 @@ def run_epochs(loader, expected, count=3):
         (2, "spawn", True),
         (2, "forkserver", False),
         (2, "forkserver", True),
-        pytest.param(1, "spawn", False, marks=pytest.mark.slow),
     ],
 )
 def test_shared_reads_every_sample_once_and_never_again(
