@@ -75,9 +75,9 @@ wheels: $(VENV)/.dev
 	$(BIN)/python tests/wheels/check.py
 
 # Reads the code without importing it, so it needs nothing of ours, nor torch, and goes on beside the
-# tests in an environment of its own.
+# tests in an environment of its own. (`--quiet` would silence the warnings that fail it.)
 docs: $(SITE)/.docs
-	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build
 
 integration: $(VENV)/.integration
 	$(BIN)/pytest -q tests/integration

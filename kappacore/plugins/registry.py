@@ -101,7 +101,12 @@ def available(kind: str) -> dict[str, PluginInfo]:
 
 
 def has(kind: str, name: str) -> bool:
-    """Return whether a plugin of that kind and name can be chosen; import no target."""
+    """Return whether a plugin of that kind and name can be chosen; import no target.
+
+    Args:
+        kind: ``"backend"``, ``"wrapper"``, ``"source"`` or ``"device"``.
+        name: Its name, or another name of it.
+    """
     return name in available(kind)
 
 
@@ -152,7 +157,18 @@ def find(kind: str, choice: str) -> PluginInfo:
 
 
 def ref(kind: str, choice: str, options: Mapping[str, Any]) -> PluginRef:
-    """Return the plugin that ``choice`` names, with options."""
+    """Return the plugin that ``choice`` names, with options.
+
+    Args:
+        kind: ``"backend"``, ``"wrapper"``, ``"source"`` or ``"device"``.
+        choice: A name, or ``"distribution:name"``.
+        options: The keyword arguments for its target.
+
+    Raises:
+        UnknownPluginError: If there is none of that name.
+        PluginConflictError: If several distributions claim the name.
+        IncompatiblePluginError: If it was written for a newer kappacore.
+    """
     info = find(kind, choice)
     return PluginRef(
         kind=kind,
