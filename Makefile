@@ -154,8 +154,8 @@ $(VENV)/.dev: $(VENV)/.base
 
 $(SITE)/.docs: $(VENV)/.base
 	@$(PYTHON) -m venv --without-pip $(SITE)
-	@$(BIN)/python -m pip --python $(SITE)/bin/python install --quiet --disable-pip-version-check \
-		-c $(LOCK) --group docs
+	@$(BIN)/python -m pip --python $(SITE)/bin/python install --quiet --no-compile \
+		--disable-pip-version-check -c $(LOCK) --group docs
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.base
