@@ -157,18 +157,7 @@ def find(kind: str, choice: str) -> PluginInfo:
 
 
 def ref(kind: str, choice: str, options: Mapping[str, Any]) -> PluginRef:
-    """Return the plugin that ``choice`` names, with options.
-
-    Args:
-        kind: ``"backend"``, ``"wrapper"``, ``"source"`` or ``"device"``.
-        choice: A name, or ``"distribution:name"``.
-        options: The keyword arguments for its target.
-
-    Raises:
-        UnknownPluginError: If there is none of that name.
-        PluginConflictError: If several distributions claim the name.
-        IncompatiblePluginError: If it was written for a newer kappacore.
-    """
+    """Return the plugin that ``choice`` names, with options."""
     info = find(kind, choice)
     return PluginRef(
         kind=kind,
