@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-check_site = runpy.run_path(str(Path(__file__).parents[1] / "docs/_mkdocs/checks.py"))["check_site"]
+import kappacore
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+check_site = runpy.run_path(str(DOCS / "_mkdocs/checks.py"))["check_site"]
 
 
 def faults(folder: Path, page: str, public: dict[str, set[str]] | None = None) -> list[str]:
@@ -52,3 +56,8 @@ def test_a_public_name_is_on_a_page(tmp_path):
     public = {"core.Shown": {"core.a.Shown", "core.Shown"}, "core.Hidden": {"core.Hidden"}}
     (found,) = faults(tmp_path, '<h2 id="core.a.Shown">…</h2>', public)
     assert found.startswith("core.Hidden is public and on no page")
+
+
+def test_the_page_of_names_has_all_at_the_top():
+    page = (DOCS / "api/index.md").read_text()
+    assert [name for name in kappacore.__all__ if f"[kappacore.{name}]" not in page] == []
