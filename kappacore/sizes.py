@@ -72,7 +72,11 @@ def parse_duration(value: bool | float | str, name: str = "keep") -> float:
 
 
 def format_size(size: float) -> str:
-    """Return a size in bytes as text: ``1536`` → ``'1.5 KiB'``."""
+    """Return a size in bytes as text: ``1536`` → ``'1.5 KiB'``.
+
+    Args:
+        size: In bytes.
+    """
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

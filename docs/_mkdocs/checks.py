@@ -6,9 +6,8 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from docstrings import PUBLIC
-
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 #: Attributes by which a page loads something, or leads somewhere.
@@ -38,11 +37,12 @@ class _Page(HTMLParser):
                 self.links.append(value)
 
 
-def check_site(site: Path) -> list[str]:
+def check_site(site: Path, public: Mapping[str, set[str]]) -> list[str]:
     """Return what is wrong with a site, as sentences.
 
     Args:
         site: Its folder.
+        public: Each public name, with the anchors of which one must be on a page.
     """
     pages = {path: _Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
     faults = []
@@ -57,10 +57,9 @@ def check_site(site: Path) -> list[str]:
             faults += _follow(target, path, where, pages)
     ids = set().union(*(page.ids for page in pages.values()))
     faults += [
-        f"{module.path}.{name} is public and on no page: docs/api lacks it, or it a docstring."
-        for module in PUBLIC
-        for name in module.exports or ()
-        if ids.isdisjoint({module[str(name)].canonical_path, *module[str(name)].aliases})
+        f"{name} is public and on no page: docs/api lacks it, or it has no docstring."
+        for name, anchors in public.items()
+        if ids.isdisjoint(anchors)
     ]
     return faults
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import griffe
 
-#: The public modules, whose ``exports`` are the public names; filled as packages are read.
-PUBLIC: list[griffe.Module] = []
+_public: list[griffe.Module] = []  # filled as packages are read
 
 _WITHOUT_STUB = ("kappacore.datasets", "kappacore.errors", "kappacore.testing")
 
@@ -27,6 +26,15 @@ class Docstrings(griffe.Extension):
         _rewrite(pkg)
 
 
+def public_names() -> dict[str, set[str]]:
+    """Return each public name of the packages read so far, with all paths that lead to it."""
+    return {
+        f"{module.path}.{name}": {module[name].canonical_path, *module[name].aliases}
+        for module in _public
+        for name in map(str, module.exports or ())
+    }
+
+
 def _note_public(module: griffe.Module) -> None:
     """A public module lists its names in a stub (see kappacore/_lazy.py) or in ``__all__``."""
     stub = Path(str(module.filepath)).with_suffix(".pyi")
@@ -38,12 +46,12 @@ def _note_public(module: griffe.Module) -> None:
             for alias in line.names
             if alias.asname
         ]
-        PUBLIC.append(module)
+        _public.append(module)
     elif module.path in _WITHOUT_STUB:
         if not module.exports:  # made at run time: all classes
             defined = [member for member in module.members.values() if not member.is_alias]
             module.exports = [member.name for member in defined if member.is_class]
-        PUBLIC.append(module)
+        _public.append(module)
     for member in module.members.values():
         if not member.is_alias and member.is_module:
             _note_public(member)

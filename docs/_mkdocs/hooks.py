@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from checks import check_site
+from docstrings import public_names
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
@@ -86,5 +87,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def on_post_build(config: Any) -> None:
     """Check what was built; a warning fails a strict build."""
-    for fault in check_site(Path(config.site_dir)):
+    for fault in check_site(Path(config.site_dir), public_names()):
         logging.getLogger("mkdocs.hooks.kappacore").warning(fault)

@@ -90,6 +90,15 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
             included, changes the sample for every process, or ends this one.**
         **options: The backend's, such as ``max_bytes="64GiB"``.
 
+    Raises:
+        DatasetTypeError: The dataset is not map-style.
+        RandomSourceError: It is random, or something inside is.
+        NamespaceRequiredError: Several ranks run, and nothing identifies the content.
+        NamespaceMismatchError: The namespace holds other content.
+        UnknownPluginError: No backend has that name; the message says what to install.
+        UnknownOptionError: The backend has no such option.
+        InvalidOptionError: An option has an invalid value.
+
     Example::
 
         >>> ds = CachedDataset(ImageFolder("/data/train"), "shared", max_bytes="64GiB")
@@ -151,7 +160,17 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         return self._cache.length
 
     def __getitem__(self, idx: Any) -> Any:
-        """Return the sample at an integer, or the list of samples at a slice or a sequence."""
+        """Return the sample at an integer, or the list of samples at a slice or a sequence.
+
+        Args:
+            idx: An integer, counted from the end if negative; a slice; or a sequence of integers.
+
+        Raises:
+            IndexOutOfRangeError: An index is past the end.
+            InvalidIndexError: It is none of these.
+            DatasetChangedError: The dataset was changed after the cache was made.
+            CacheClosedError: The cache was closed.
+        """
         if type(idx) is not int:
             if isinstance(idx, slice):
                 return self._read(check_slice(idx, len(self), type(self).__name__))
@@ -264,6 +283,23 @@ class CacheWrapper(KDWrapper):
         form: ``"raw"`` keeps items as they are stored, ``"decoded"`` as the values they turn into;
             default raw where there is such a form.
         namespace: One name serves all items.
+        keep: As for :class:`CachedDataset`, like those that follow.
+        check: Whether at most five samples are compared at the first read.
+        strict: Whether to raise what a failing backend raises.
+        codec: Turns values into bytes and back.
+        check_digests: ``"first"``, ``"always"`` or ``"never"``.
+        copy: True, False or ``"unsafe"``.
+        **options: The backend's, such as ``max_bytes="64GiB"``.
+
+    Raises:
+        UnknownItemError: The dataset has no such item.
+        RandomSourceError: The dataset is random, or something inside is.
+        NamespaceRequiredError: Several ranks run, and nothing identifies the content.
+        NamespaceMismatchError: The namespace holds other content.
+        UnknownPluginError: No backend has that name; the message says what to install.
+        UnknownOptionError: The backend has no such option.
+        InvalidOptionError: An option has an invalid value, or ``form="raw"`` and there is no raw
+            form.
 
     Example::
 
@@ -319,7 +355,17 @@ class CacheWrapper(KDWrapper):
     def prefill(
         self, *, progress: bool = True, shard: object = "auto", threads: int = 0, **unknown: Never
     ) -> int:
-        """Read all samples of the cached items; see :meth:`CachedDataset.prefill`."""
+        """Read all samples of the cached items; see :meth:`CachedDataset.prefill`.
+
+        Args:
+            progress: Show a bar.
+            shard: ``"auto"``, None, or ``(number, parts)``.
+            threads: The number of threads.
+            **unknown: Refused.
+
+        Returns:
+            The number of values that were read.
+        """
         self._watch.check()
         twin = shallow_copy(self)
         items = {name: find_item(twin, name) for name in self._caches}

@@ -54,11 +54,22 @@ class Collator(ABC):
         """
 
     def get_item(self, batch: Any, item: str) -> Any:
-        """Return an item of a batch; see :meth:`ModeWrapper.get_item`."""
+        """Return an item of a batch; see :meth:`ModeWrapper.get_item`.
+
+        Args:
+            batch: The batch, without the ctx.
+            item: The item's name.
+        """
         return ModeWrapper.get_item(self.mode, item, batch)
 
     def set_item(self, batch: Any, item: str, value: Any) -> Any:
-        """Return a batch with another value of an item; see :meth:`ModeWrapper.set_item`."""
+        """Return a batch with another value of an item; see :meth:`ModeWrapper.set_item`.
+
+        Args:
+            batch: The batch, without the ctx.
+            item: The item's name.
+            value: The item's new value.
+        """
         return ModeWrapper.set_item(self.mode, item, batch, value)
 
     def __call__(self, samples: list[Any]) -> Any:

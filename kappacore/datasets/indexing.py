@@ -35,7 +35,17 @@ def check_index(index: Any, length: int, owner: str, allowed: str = _ALLOWED) ->
 
 
 def check_batch(indices: Any, length: int, owner: str) -> list[int]:
-    """Return ``indices`` as a list of integers in ``0..length-1``; like :func:`check_indices`."""
+    """Return ``indices`` as a list of integers in ``0..length-1``; like :func:`check_indices`.
+
+    Args:
+        indices: A sequence or an array of integers; negative ones count from the end.
+        length: The number of samples.
+        owner: Whose indices they are, for messages.
+
+    Raises:
+        IndexOutOfRangeError: An index is past the end.
+        InvalidIndexError: They are not integers.
+    """
     if (
         type(indices) is list
         and set(map(type, indices)) == {int}

@@ -60,10 +60,20 @@ class Item(ABC):
 
     @abstractmethod
     def get(self, idx: int, ctx: Ctx | None = None) -> Any:
-        """Return the value at ``idx``."""
+        """Return the value at ``idx``.
+
+        Args:
+            idx: The sample.
+            ctx: What the sample's items share; None without one.
+        """
 
     def get_batch(self, indices: Sequence[int], ctxs: Ctxs | None = None) -> list[Any]:
-        """Return the values at ``indices``, in one call if the dataset supports it."""
+        """Return the values at ``indices``, in one call if the dataset supports it.
+
+        Args:
+            indices: The samples; may repeat.
+            ctxs: The ctx of each sample.
+        """
         if ctxs is None:
             return [self.get(idx) for idx in indices]
         return [self.get(idx, ctx) for idx, ctx in zip(indices, ctxs, strict=True)]
@@ -103,7 +113,13 @@ class Item(ABC):
     def read_missing(
         self, indices: IntArray, location: BatchLocation, ctxs: Ctxs | None = None
     ) -> list[Any]:
-        """Return the values that are missing in what :meth:`locate_batch` returned."""
+        """Return the values that are missing in what :meth:`locate_batch` returned.
+
+        Args:
+            indices: (N,) int64, as given to it.
+            location: What it returned.
+            ctxs: The ctx of each sample.
+        """
         missing = location.missing
         if not len(missing):
             return []
@@ -153,11 +169,26 @@ class Item(ABC):
         return None if column is None else as_array(column)
 
     def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:  # noqa: ARG002
-        """Return the stored values at ``indices``. Requires ``has_raw``."""
+        """Return the stored values at ``indices``. Requires ``has_raw``.
+
+        Args:
+            indices: The samples; may repeat.
+
+        Raises:
+            UnknownItemError: The item has no raw form.
+        """
         raise self._without_raw()
 
     def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
-        """Turn a stored value from :meth:`get_raw_batch` into the value. Requires ``has_raw``."""
+        """Turn a stored value from :meth:`get_raw_batch` into the value. Requires ``has_raw``.
+
+        Args:
+            raw: The stored value.
+            ctx: What the sample's items share; None without one.
+
+        Raises:
+            UnknownItemError: The item has no raw form.
+        """
         raise self._without_raw()
 
     def _without_raw(self) -> UnknownItemError:
@@ -167,12 +198,20 @@ class Item(ABC):
         )
 
     def fingerprint(self, raw: bool = False) -> str | None:  # noqa: ARG002
-        """Identify the content of the whole item, or of its raw form; None if unknown."""
+        """Identify the content of the whole item, or of its raw form; None if unknown.
+
+        Args:
+            raw: Whether the raw form is meant.
+        """
         return None
 
 
 def find_item(dataset: Any, name: str) -> Item:
     """Return the item ``name`` of ``dataset``.
+
+    Args:
+        dataset: A ``KDDataset``.
+        name: The item's name.
 
     Raises:
         UnknownItemError: The dataset has no such item; the message lists its items.

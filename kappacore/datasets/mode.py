@@ -65,17 +65,31 @@ class ModeWrapper(PassThrough, Dataset[Any]):
 
     @staticmethod
     def has_item(mode: str, item: str) -> bool:
-        """Return whether a mode has an item."""
+        """Return whether a mode has an item.
+
+        Args:
+            mode: The mode.
+            item: The item's name.
+        """
         return item in _split_mode(mode)
 
     @staticmethod
     def add_item(mode: str, item: str) -> str:
-        """Return a mode with an item at its end, unless it has the item."""
+        """Return a mode with an item at its end, unless it has the item.
+
+        Args:
+            mode: The mode.
+            item: The item's name.
+        """
         return mode if ModeWrapper.has_item(mode, item) else f"{mode} {item}"
 
     @staticmethod
     def get_item_index(mode: str, item: str) -> int:
         """Return the position of an item in the samples and batches of a mode.
+
+        Args:
+            mode: The mode.
+            item: The item's name.
 
         Raises:
             UnknownItemError: The mode does not have it.
@@ -106,7 +120,18 @@ class ModeWrapper(PassThrough, Dataset[Any]):
 
     @staticmethod
     def set_item(mode: str, item: str, batch: Any, value: Any) -> Any:
-        """Return a sample or a batch with another value of an item; see :meth:`get_item`."""
+        """Return a sample or a batch with another value of an item.
+
+        Args:
+            mode: The mode that it was read with.
+            item: The item's name.
+            batch: The sample or the batch, without the ctx.
+            value: The item's new value.
+
+        Raises:
+            UnknownItemError: The mode does not have the item.
+            ModeError: The batch has another number of items than the mode.
+        """
         position = ModeWrapper.get_item_index(mode, item)
         if len(_split_mode(mode)) == 1:
             return value
@@ -125,7 +150,15 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         return length
 
     def __getitem__(self, index: Any) -> Any:
-        """Return the sample at an integer, or the list of samples at a slice or a sequence."""
+        """Return the sample at an integer, or the list of samples at a slice or a sequence.
+
+        Args:
+            index: An integer, counted from the end if negative; a slice; or a sequence of integers.
+
+        Raises:
+            IndexOutOfRangeError: An index is past the end.
+            InvalidIndexError: It is none of these.
+        """
         if isinstance(index, slice):
             return self._read_batch(check_slice(index, len(self), type(self).__name__))
         if type(index) is not int and is_sequence(index):

@@ -29,13 +29,27 @@ class Batch(tuple[Any, ...]):
     @overload
     def __getitem__(self, key: int | str) -> Any: ...
     def __getitem__(self, key: Any) -> Any:
-        """Return an item by its name or position."""
+        """Return an item by its name or position.
+
+        Args:
+            key: The item's name, its position, or a slice of positions.
+
+        Raises:
+            UnknownItemError: The batch has no item of that name.
+        """
         if not isinstance(key, str):
             return super().__getitem__(key)
         return super().__getitem__(self._position(key))
 
     def replace(self, **items: Any) -> Self:
-        """Return a batch in which the items named are others."""
+        """Return a batch in which the items named are others.
+
+        Args:
+            **items: New values by name.
+
+        Raises:
+            UnknownItemError: The batch has no item of that name.
+        """
         values = list(self)
         for name, value in items.items():
             values[self._position(name)] = value

@@ -58,13 +58,24 @@ class Draw:
         return len(self.positions)
 
     def rand(self, *shape: int) -> torch.Tensor:
-        """Return float32 numbers, uniform in [0, 1), of shape ``(N, *shape)``."""
+        """Return float32 numbers, uniform in [0, 1).
+
+        Args:
+            *shape: The shape of a row; without it, one number each.
+
+        Returns:
+            On ``device``, of shape ``(N, *shape)``.
+        """
         return _fractions(self._hashes(math.prod(shape))).reshape(len(self), *shape)
 
     def randn(self, *shape: int) -> torch.Tensor:
-        """Return normally distributed float32 numbers of shape ``(N, *shape)``.
+        """Return normally distributed float32 numbers, by the method of Box and Muller (1958).
 
-        By the method of Box and Muller (1958).
+        Args:
+            *shape: The shape of a row; without it, one number each.
+
+        Returns:
+            On ``device``, of shape ``(N, *shape)``.
         """
         number = math.prod(shape)
         fractions = _fractions(self._hashes(2 * number))
@@ -73,7 +84,19 @@ class Draw:
         return (radius * angle.cos()).reshape(len(self), *shape)
 
     def randint(self, low: int, high: int, *shape: int) -> torch.Tensor:
-        """Return integers from ``low`` to ``high - 1``, int64 of shape ``(N, *shape)``."""
+        """Return integers, uniform from ``low`` to ``high - 1``.
+
+        Args:
+            low: The lowest.
+            high: One above the highest, at most 2**31 above ``low``.
+            *shape: The shape of a row; without it, one number each.
+
+        Returns:
+            int64 on ``device``, of shape ``(N, *shape)``.
+
+        Raises:
+            ValueError: ``high`` is not above ``low``, or too far above.
+        """
         span = high - low
         if not 0 < span <= 2**31:
             raise ValueError(f"randint({low}, {high}): expected high to be 1 to 2**31 above low.")

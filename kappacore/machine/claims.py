@@ -149,7 +149,12 @@ class ClaimWords:
         return granted
 
     def release_many(self, keys: Sequence[int], load: Load) -> None:
-        """Release a load's claims; other keys are left alone."""
+        """Release a load's claims; other keys are left alone.
+
+        Args:
+            keys: Keys that the load may have claimed.
+            load: The load.
+        """
         for key in keys:
             if self.words[key] == load.word:
                 self.words[key] = 0

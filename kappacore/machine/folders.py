@@ -104,6 +104,9 @@ def set_default_base(base: str) -> None:
 def make_base(base: str | os.PathLike[str]) -> None:
     """Make the folder that holds users' folders (mode 0700) if it is missing.
 
+    Args:
+        base: The folder; its parent must exist.
+
     Raises:
         StorageError: If it cannot be made, as where its parent does not exist.
     """
@@ -171,6 +174,13 @@ def check_private(folder: Path) -> None:
 def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     """Open a file of the user's own: mode 0600, no link followed, not inherited by programs.
 
+    Args:
+        path: The file.
+        flags: As for :func:`os.open`.
+
+    Returns:
+        The file descriptor, which the caller closes.
+
     Raises:
         StorageError: If no more files can be opened; it names the limit.
         OSError: If it cannot be opened for another reason.
@@ -205,6 +215,9 @@ def _give_back_rights(path: Path) -> bool:
 
 def list_folder(folder: Path) -> list[os.DirEntry[str]]:
     """Return what is in a folder; nothing if it is not there, as its last user may remove it.
+
+    Args:
+        folder: The folder.
 
     Raises:
         StorageError: If no more files can be opened; it names the limit.

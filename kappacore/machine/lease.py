@@ -97,7 +97,11 @@ class SharedFolderLease:
             os.utime(self.folder / _USERS)
 
     def first_to(self, what: str) -> bool:
-        """Return True for exactly one caller among all that use the folder at the same time."""
+        """Return True for exactly one caller among all that use the folder at the same time.
+
+        Args:
+            what: Names the occasion.
+        """
         try:
             os.close(open_private(self.folder / f"{_ONCE}{what}", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
@@ -111,6 +115,9 @@ class SharedFolderLease:
 
 def collect(parent: Path) -> list[str]:
     """Remove the folders in ``parent`` that are neither in use nor kept.
+
+    Args:
+        parent: Holds a folder for each namespace.
 
     Returns:
         The names of the removed folders.

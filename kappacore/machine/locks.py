@@ -141,6 +141,9 @@ def open_lock(path: Path) -> LockFile:
 
     No interrupt can come between the opening and the file that closes itself.
 
+    Args:
+        path: The file.
+
     Raises:
         StorageError: If no more files can be opened; it names the limit.
         OSError: If it cannot be opened for another reason; ``ELOOP`` if it is a link.
@@ -216,7 +219,11 @@ def is_at(fd: int, path: Path) -> bool:
 
 
 def keep_from_children(lock: int | io.FileIO) -> None:
-    """Close a lock's descriptor, or file, in every child that is forked from now on."""
+    """Close a lock's descriptor, or file, in every child that is forked from now on.
+
+    Args:
+        lock: The descriptor, or the file.
+    """
     if isinstance(lock, int):
         _locks.add(lock)
     else:

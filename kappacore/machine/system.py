@@ -29,7 +29,14 @@ def boot_id() -> str:
 
 
 def check_file_limit(error: OSError) -> None:
-    """Raise StorageError, which says what to do, if an error says that too many files are open."""
+    """Raise StorageError, which says what to do, if an error says that too many files are open.
+
+    Args:
+        error: What opening a file raised.
+
+    Raises:
+        StorageError: It says so.
+    """
     if error.errno == errno.EMFILE:
         import resource
 

@@ -22,6 +22,9 @@ def backend(name: str, /, **options: Any) -> PluginRef:
         name: Its name, or ``"distribution:name"`` if several distributions claim the name.
         **options: The backend's options.
 
+    Returns:
+        The choice, which pickles; a cache opens it.
+
     Raises:
         UnknownPluginError: If there is none of that name; the message says what to install.
         PluginConflictError: If several distributions claim the name.
@@ -88,6 +91,13 @@ def register_wrapper(name: str, target: Any = None, *, override: bool = False) -
         name: How it is chosen.
         target: A callable ``(dataset, **options)``, or ``"package.module:attribute"``.
         override: Replace a plugin that has the name already.
+
+    Returns:
+        ``target``, or a decorator.
+
+    Raises:
+        PluginConflictError: If another plugin has the name.
+        InvalidOptionError: If the name or target cannot be used.
     """
     return register("wrapper", name, target, override=override)
 
@@ -105,6 +115,13 @@ def register_source(name: str, target: Any = None, *, override: bool = False) ->
         name: How it is chosen.
         target: A callable ``(**options)``, or ``"package.module:attribute"``.
         override: Replace a plugin that has the name already.
+
+    Returns:
+        ``target``, or a decorator.
+
+    Raises:
+        PluginConflictError: If another plugin has the name.
+        InvalidOptionError: If the name or target cannot be used.
     """
     return register("source", name, target, override=override)
 
@@ -122,25 +139,60 @@ def register_device(name: str, target: Any = None, *, override: bool = False) ->
         name: How it is chosen: ``Loader(device="name:1")``.
         target: A :class:`kappacore.plugin_api.Device` class, or ``"package.module:attribute"``.
         override: Replace a plugin that has the name already.
+
+    Returns:
+        ``target``, or a decorator.
+
+    Raises:
+        PluginConflictError: If another plugin has the name.
+        InvalidOptionError: If the name or target cannot be used.
     """
     return register("device", name, target, override=override)
 
 
 def unregister_cache_backend(name: str) -> None:
-    """Remove a backend registered in code; raise UnknownPluginError if there is none."""
+    """Remove a backend registered in code.
+
+    Args:
+        name: How it is chosen.
+
+    Raises:
+        UnknownPluginError: None of that name was registered in code.
+    """
     unregister("backend", name)
 
 
 def unregister_wrapper(name: str) -> None:
-    """Remove a wrapper registered in code; raise UnknownPluginError if there is none."""
+    """Remove a wrapper registered in code.
+
+    Args:
+        name: How it is chosen.
+
+    Raises:
+        UnknownPluginError: None of that name was registered in code.
+    """
     unregister("wrapper", name)
 
 
 def unregister_source(name: str) -> None:
-    """Remove a source registered in code; raise UnknownPluginError if there is none."""
+    """Remove a source registered in code.
+
+    Args:
+        name: How it is chosen.
+
+    Raises:
+        UnknownPluginError: None of that name was registered in code.
+    """
     unregister("source", name)
 
 
 def unregister_device(name: str) -> None:
-    """Remove a device registered in code; raise UnknownPluginError if there is none."""
+    """Remove a device registered in code.
+
+    Args:
+        name: How it is chosen.
+
+    Raises:
+        UnknownPluginError: None of that name was registered in code.
+    """
     unregister("device", name)

@@ -22,7 +22,7 @@ class PluginInfo:
     """One plugin that can be chosen by name, or one distribution that could not be loaded.
 
     Attributes:
-        kind: one of `KINDS`; empty if loading failed earlier.
+        kind: One of `KINDS`; empty if loading failed earlier.
         name: The name it is chosen by; that of the entry point if ``kind`` is empty.
         target: ``"package.module:attribute"``.
         distribution: The distribution that provides it; empty if it was registered in code.

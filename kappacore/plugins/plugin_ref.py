@@ -95,6 +95,10 @@ class PluginRef:
         Errors of kappacore and of the operating system pass unchanged. Any other error is raised
         as a BrokenPluginError that names the plugin, from the cause.
 
+        Args:
+            *args: Come before the options, as the dataset of a wrapper.
+            **fixed: Given by kappacore, not by the user.
+
         Raises:
             BrokenPluginError: If the target cannot be imported or raises.
             UnknownOptionError: If the target has no such option.
@@ -112,7 +116,11 @@ class PluginRef:
             ) from error
 
     def with_options(self, options: Mapping[str, Any]) -> PluginRef:
-        """Return the same choice with more options."""
+        """Return the same choice with more options.
+
+        Args:
+            options: The options to add; they replace those of the same name.
+        """
         return replace(self, options={**self.options, **options})
 
     def _provider(self) -> str:

@@ -101,7 +101,12 @@ def available(kind: str) -> dict[str, PluginInfo]:
 
 
 def has(kind: str, name: str) -> bool:
-    """Return whether a plugin of that kind and name can be chosen; import no target."""
+    """Return whether a plugin of that kind and name can be chosen; import no target.
+
+    Args:
+        kind: ``"backend"``, ``"wrapper"``, ``"source"`` or ``"device"``.
+        name: Its name, or another name of it.
+    """
     return name in available(kind)
 
 

@@ -128,14 +128,20 @@ class CacheBackendSpec(PluginSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class WrapperSpec(PluginSpec):
-    """A dataset wrapper: a callable ``(dataset, **options)`` that returns a dataset."""
+    """A dataset wrapper: a callable ``(dataset, **options)`` that returns a dataset.
+
+    Its fields are those of :class:`PluginSpec`.
+    """
 
     kind = "wrapper"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec(PluginSpec):
-    """A source dataset: a callable ``(**options)`` that returns a dataset."""
+    """A source dataset: a callable ``(**options)`` that returns a dataset.
+
+    Its fields are those of :class:`PluginSpec`.
+    """
 
     kind = "source"
 
@@ -145,6 +151,7 @@ class DeviceSpec(PluginSpec):
     """A device: a subclass of :class:`kappacore.plugin_api.Device`.
 
     Its name is that of the device in torch: ``Loader(device="cuda:1")`` opens ``"cuda"``.
+    The fields are those of :class:`PluginSpec`.
     """
 
     kind = "device"

@@ -82,6 +82,12 @@ class EpochSampler(Sampler[T], Generic[T]):
         """Let the next iteration be this epoch, from its beginning.
 
         After :meth:`load_state_dict`, the state's own epoch goes on where the state was saved.
+
+        Args:
+            epoch: From 0.
+
+        Raises:
+            InvalidOptionError: It is not a non-negative integer.
         """
         number = as_integer(epoch, "epoch", least=0)
         if self._begun or number != self._epoch:
@@ -93,6 +99,9 @@ class EpochSampler(Sampler[T], Generic[T]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration go on where a state was saved, on any number of ranks.
+
+        Args:
+            state: What :meth:`state_dict` returned.
 
         Raises:
             SamplerStateError: It is the state of another sampler, seed or dataset.
@@ -194,10 +203,24 @@ class IndexSampler(EpochSampler[int]):
 
     @abstractmethod
     def order(self, epoch: int) -> IntArray:
-        """Return the indices of an epoch, of all ranks; of shape ``(length,)``."""
+        """Return the indices of an epoch, of all ranks; of shape ``(length,)``.
+
+        Args:
+            epoch: From 0.
+
+        Returns:
+            (length,) int64.
+        """
 
     def indices(self, epoch: int) -> IntArray:
-        """Return this rank's indices of an epoch."""
+        """Return this rank's indices of an epoch.
+
+        Args:
+            epoch: From 0.
+
+        Returns:
+            (N,) int64, N as on the other ranks, or one less with ``pad=False``.
+        """
         rank, world_size = find_rank(*self._given_rank)
         return share(self.order(epoch), 0, rank, world_size, self.pad)
 

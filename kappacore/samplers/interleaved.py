@@ -161,6 +161,9 @@ class InterleavedSampler(Sampler[list[int]]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration go on where a state was saved, in an evaluation too.
 
+        Args:
+            state: What :meth:`state_dict` returned.
+
         Raises:
             SamplerStateError: It is the state of another run: another seed, dataset, batch size or
                 number of ranks.

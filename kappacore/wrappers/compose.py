@@ -38,7 +38,12 @@ class Compose:
         return any(getattr(transform, "is_random", False) for transform in self.transforms)
 
     def __call__(self, value: Any, ctx: Ctx | None = None) -> Any:
-        """Return what the transforms make of a value."""
+        """Return what the transforms make of a value.
+
+        Args:
+            value: The item's value.
+            ctx: What the sample's items share; given to transforms that take it.
+        """
         for transform, takes in zip(self.transforms, self._takes_ctx, strict=True):
             value = transform(value, ctx=ctx) if takes else transform(value)
         return value

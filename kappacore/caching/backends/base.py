@@ -172,18 +172,36 @@ class CacheBackend(ABC):
 
     @abstractmethod
     def get(self, key: int) -> Buffer | None:
-        """Return the value of ``key``, or None if it is absent."""
+        """Return the value of a key, or None if it is absent.
+
+        Args:
+            key: From 0 to ``length - 1``.
+
+        Returns:
+            A buffer that does not change while it is referenced. An empty value is not None.
+        """
 
     @abstractmethod
     def put(self, key: int, value: Sequence[Buffer]) -> bool:
         """Store the pieces of one value as one, replacing an older one.
+
+        Args:
+            key: From 0 to ``length - 1``.
+            value: The pieces, to be joined and copied.
 
         Returns:
             False if there is no room. That is not an error: the sample is read from its source.
         """
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
-        """Return the values of ``keys``, in one operation where the backend can."""
+        """Return the values of several keys, in one operation where the backend can.
+
+        Args:
+            keys: Keys that may repeat.
+
+        Returns:
+            For each key what :meth:`get` returns.
+        """
         return [self.get(key) for key in keys]
 
     def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Located | None:  # noqa: ARG002
@@ -202,7 +220,14 @@ class CacheBackend(ABC):
         return None
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
-        """Store several values, in one operation where the backend can."""
+        """Store several values, in one operation where the backend can.
+
+        Args:
+            items: Pairs of a key and the pieces of its value.
+
+        Returns:
+            For each pair what :meth:`put` returns.
+        """
         return [self.put(key, value) for key, value in items]
 
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:  # noqa: ARG002
@@ -221,12 +246,19 @@ class CacheBackend(ABC):
         return [True] * len(keys)
 
     def release_many(self, keys: Sequence[int]) -> None:  # noqa: B027 - optional
-        """Release claims of this process, whether the values were stored or not."""
+        """Release claims of this process, whether the values were stored or not.
+
+        Args:
+            keys: Keys that this process has claimed.
+        """
 
     def claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
         """Return who has claimed ``keys``, to tell those who wait; None where that is unknown.
 
         Asked only when a wait has become long.
+
+        Args:
+            keys: Keys that others are loading.
         """
         return [None] * len(keys)
 
@@ -240,7 +272,11 @@ class CacheBackend(ABC):
         return None
 
     def clear(self) -> None:
-        """Remove all entries of this namespace, for all its users, and nothing else."""
+        """Remove all entries of this namespace, for all its users, and nothing else.
+
+        Raises:
+            BrokenPluginError: The backend does not define it.
+        """
         raise BrokenPluginError(
             f"The cache backend {type(self).__name__} cannot be cleared: it does not define "
             f"clear(). Define it, or use another backend."
@@ -287,6 +323,9 @@ class CacheBackend(ABC):
 
         Returns:
             False if there was none of that name.
+
+        Raises:
+            BrokenPluginError: The backend does not define it.
         """
         raise BrokenPluginError(
             f"The cache backend {cls.__name__} cannot remove {namespace!r}: it does not define "

@@ -224,7 +224,18 @@ class Codec:
         *,
         name: str | None = None,
     ) -> None:
-        """Register a type with this codec; see :func:`register_type`."""
+        """Register a type with this codec; see :func:`register_type`.
+
+        Args:
+            cls: The type. Subclasses are not included.
+            encode: Takes a value and returns it in terms of types that the codec knows.
+            decode: Takes the result of ``encode`` and returns the value.
+            name: The type's name in stored values; default its module and name.
+
+        Raises:
+            TypeRegistrationError: If the type or the name is registered already, or ``encode`` and
+                ``decode`` are missing for a type without defaults.
+        """
         load_writers()
         if isinstance(cls, type) and cls in WRITERS:
             raise TypeRegistrationError(

@@ -70,7 +70,12 @@ class Device(ABC):
         return column.to(self.device)
 
     def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Return new memory of the CPU for a column that is uploaded next."""
+        """Return new memory of the CPU for a column that is uploaded next.
+
+        Args:
+            shape: Of the column, ``(N, …)``.
+            dtype: Of its values.
+        """
         return torch.empty(tuple(shape), dtype=dtype)
 
     def gather(self, location: BatchLocation, out: torch.Tensor) -> bool:  # noqa: ARG002
@@ -116,14 +121,23 @@ class Device(ABC):
         return None
 
     def take(self, mark: Any, tensors: Sequence[torch.Tensor]) -> None:  # noqa: B027 - optional
-        """Let the thread that iterates, which calls this, use tensors once ``mark`` is reached."""
+        """Let the thread that iterates, which calls this, use tensors once ``mark`` is reached.
+
+        Args:
+            mark: What :meth:`finish` returned.
+            tensors: Those of the batch.
+        """
 
     def release(self) -> Any:
         """Return a mark for the uses of a batch that the thread that iterates has begun so far."""
         return None
 
     def wait(self, mark: Any) -> None:  # noqa: B027 - optional
-        """Let what follows in :meth:`reading` begin once a mark of :meth:`release` is reached."""
+        """Let what follows in :meth:`reading` begin once a mark of :meth:`release` is reached.
+
+        Args:
+            mark: What :meth:`release` returned.
+        """
 
     # ---- for people and for the end
 

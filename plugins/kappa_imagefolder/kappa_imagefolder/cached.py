@@ -39,6 +39,11 @@ class CachedImageFolder(ImagesAndClasses, KDWrapper):
         **options: Options of :class:`ImageFolder` (``decode``, ``shrink``, ``index``, …); all
             others go to the cache (``form``, ``namespace``, ``keep``, ``max_bytes``, …).
 
+    Raises:
+        RootNotFoundError: There is no such folder.
+        UnknownOptionError: Neither the folder nor the cache has such an option.
+        InvalidOptionError: An option has an invalid value.
+
     Example::
 
         ds = CachedImageFolder("/data/train", augment, backend="shared", max_bytes="64GiB")

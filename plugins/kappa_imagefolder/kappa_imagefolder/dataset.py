@@ -446,7 +446,18 @@ class ImageFolder(ImagesAndClasses):
     # ---- item x
 
     def getitem_x(self, idx: int, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
-        """Load one image."""
+        """Load one image.
+
+        Args:
+            idx: The sample.
+            ctx: Not used.
+
+        Returns:
+            What ``decode`` asks for, or what ``loader`` returns, after the transform.
+
+        Raises:
+            UnreadableImageError: It cannot be loaded, and there is no ``on_error``.
+        """
         loader = self._file_loader
         load = self.loader if loader is None else lambda path: loader.decode(loader.read(path))
         return self._transformed(self._load(idx, load))
@@ -469,7 +480,18 @@ class ImageFolder(ImagesAndClasses):
         return {"x": "jpeg"} if files else {}
 
     def decode_x(self, raw: bytes, ctx: Ctx | None = None) -> Any:  # noqa: ARG002
-        """Turn the bytes of an image file into ``x``."""
+        """Turn the bytes of an image file into ``x``.
+
+        Args:
+            raw: The file.
+            ctx: Not used.
+
+        Returns:
+            What :meth:`getitem_x` returns of that file.
+
+        Raises:
+            UnreadableImageError: It is no image that can be decoded.
+        """
         if not len(raw):
             raise UnreadableImageError("the file is empty")
         loader = self._file_loader
@@ -576,6 +598,13 @@ class ImageFolder(ImagesAndClasses):
         Decoded images are identified by their files, the decoder, its options and its version. With
         a ``transform``, an ``on_error`` or your own ``loader`` they have no fingerprint, because
         its effect is unknown.
+
+        Args:
+            item: The item's name.
+            raw: Whether its stored form is meant.
+
+        Returns:
+            None if the content is unknown.
         """
         self._identified.add("raw x" if raw and item == "x" else item)
         if item == "x":
