@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kappacore.errors import BrokenPluginError
-from kappacore.plugins.options import check_options
+from kappacore.plugins.options import GIVEN, check_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -331,7 +331,7 @@ def backend_class(ref: PluginRef) -> type[CacheBackend]:
             f"The cache backend {ref.name!r} ({cls.__qualname__}) does not define "
             f"{', '.join(missing)}. A backend needs at least __init__, get and put."
         )
-    check_options(str(ref), cls, ref.options, positional=2, fixed=("keep",))
+    check_options(str(ref), cls, ref.options, *GIVEN["backend"])
     return cls
 
 
