@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import kappacore
 from kappacore.cli.cache import add_cache
+from kappacore.cli.new_plugin import add_new_plugin
 from kappacore.cli.parsers import format_examples
 from kappacore.cli.plugins import add_plugins
 from kappacore.cli.stage import add_stage
@@ -71,5 +72,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kappacore {kappacore.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (add_plugins, add_new_plugin, add_cache, add_stage):
         add(subparsers)
     return parser
