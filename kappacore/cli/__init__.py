@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 _DESCRIPTION = "A plugin framework for PyTorch datasets that makes slow data fast."
 _EPILOG = """
 
-exit codes: 0 done; 1 something failed, or is not there; 2 wrong usage.
+exit codes: 0 done; 1 something failed, or is not there; 2 wrong usage; 130 interrupted.
 `kappacore COMMAND --help` explains a command.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 something is wrong.
+    """Run the command line and return its exit code: 0 done, 1 something is wrong, 130 interrupted.
 
     Wrong usage ends the process with 2: what the parser refuses, and options that cannot be used.
     """
@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KappaError as error:
         print(f"kappacore: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # `kappacore plugins | head`
         give_up_output()
         return 1

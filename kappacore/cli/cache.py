@@ -8,6 +8,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kappacore._progress import progress_bar
 from kappacore.cli.parsers import add_command
 from kappacore.errors import KappaError
 
@@ -130,16 +131,19 @@ def _clear(args: argparse.Namespace) -> int:
         args.usage("name the caches to remove, or --all")
     found, code = _find(args)
     done = []
-    for ref, info in found:
-        with contextlib.redirect_stdout(sys.stderr):
-            ok, text = inventory.clear(ref, info)
-        if not ok:
-            code = 1
-            _complain(text)
-            continue
-        done.append({"backend": ref.name, "namespace": info.namespace})
-        if not args.json:
-            print(text)
+    with progress_bar("Removing caches", len(found), "cache", leave=False) as bar:
+        for ref, info in found:
+            with contextlib.redirect_stdout(sys.stderr):
+                ok, text = inventory.clear(ref, info)
+            bar.clear()
+            if not ok:
+                code = 1
+                _complain(text)
+            else:
+                done.append({"backend": ref.name, "namespace": info.namespace})
+                if not args.json:
+                    print(text)
+            bar.update(1)
     if args.json:
         _print_json(done)
     return _name_missing(args, found) or code
@@ -148,7 +152,7 @@ def _clear(args: argparse.Namespace) -> int:
 def _gc(args: argparse.Namespace) -> int:
     from kappacore.caching import inventory
 
-    removed, code = _ask(args, inventory.gc)
+    removed, code = _ask(args, inventory.gc, "Removing what nobody uses from")
     inventory.gc_counters()
     if args.json:
         _print_json([{"backend": ref.name, "namespace": name} for ref, name in removed])
@@ -175,11 +179,12 @@ def _show(args: argparse.Namespace, as_text: Callable[[list[Found]], str]) -> in
 def _find(args: argparse.Namespace) -> tuple[list[Found], int]:
     from kappacore.caching import inventory
 
-    return _ask(args, lambda ref: inventory.find(ref, args.names or ["*"]))
+    names = args.names or ["*"]
+    return _ask(args, lambda ref: inventory.find(ref, names), "Listing the caches of")
 
 
 def _ask(
-    args: argparse.Namespace, question: Callable[[PluginRef], list[Answer]]
+    args: argparse.Namespace, question: Callable[[PluginRef], list[Answer]], doing: str
 ) -> tuple[list[tuple[PluginRef, Answer]], int]:
     """Return what the backends answer, each with its backend, and the exit code so far."""
     from kappacore.caching import inventory
@@ -188,13 +193,18 @@ def _ask(
         args.usage("--opt needs --backend")
     problems: list[str] = []
     answers: list[tuple[PluginRef, Answer]] = []
+
+    def ask(ref: PluginRef) -> None:
+        with progress_bar(f"{doing} {ref.name!r}", None):
+            answers.extend((ref, answer) for answer in question(ref))
+
     with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no part of the list
         if args.backend is not None:
-            ref = inventory.backend(args.backend, dict(args.opt))
-            return [(ref, answer) for answer in question(ref)], 0
+            ask(inventory.backend(args.backend, dict(args.opt)))
+            return answers, 0
         for ref in inventory.backends_of_machine(problems.append):
             try:
-                answers += [(ref, answer) for answer in question(ref)]
+                ask(ref)
             except KappaError as error:  # noqa: PERF203 - one that fails does not hide the others
                 problems.append(str(error))
     for problem in problems:

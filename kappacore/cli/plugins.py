@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from kappacore._progress import progress_bar
 from kappacore.cli.parsers import add_command
 from kappacore.errors import KappaError
 
@@ -58,10 +59,11 @@ def _run(args: argparse.Namespace) -> int:
 
     shown: list[Details] = []
     with contextlib.redirect_stdout(sys.stderr):  # plugins may print while they are imported
-        infos = all_plugins() if args.name is None else find_all(args.name)
+        with progress_bar("Looking for plugins", None):
+            infos = all_plugins() if args.name is None else find_all(args.name)
         infos = sorted(infos, key=lambda info: (info.kind == "", info.kind, info.name))
         if args.check or args.name:
-            infos = [_checked(info) if info.status == "ok" else info for info in infos]
+            infos = _all_checked(infos)
         if args.name:
             shown = [details_of(info) for info in infos]
     if args.json:
@@ -81,6 +83,16 @@ def _run(args: argparse.Namespace) -> int:
 
 def _row(info: PluginInfo) -> dict[str, Any]:
     return {name: value for name, value in vars(info).items() if name not in _UNLISTED}
+
+
+def _all_checked(infos: list[PluginInfo]) -> list[PluginInfo]:
+    """Return plugins with their status after importing their targets."""
+    checked = []
+    with progress_bar("Importing plugins", len(infos), "plugin", leave=False) as bar:
+        for info in infos:
+            checked.append(_checked(info) if info.status == "ok" else info)
+            bar.update(1)
+    return checked
 
 
 def _checked(info: PluginInfo) -> PluginInfo:

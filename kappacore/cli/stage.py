@@ -43,7 +43,7 @@ def add_stage(subparsers: Subparsers) -> None:
         """,
         exit_codes=(
             "0 the dataset is there, and with --check undamaged; 1 it is not; 2 wrong usage; 130 "
-            "interrupted."
+            "interrupted: what was copied is kept."
         ),
     )
     add = parser.add_argument
@@ -68,7 +68,7 @@ def add_stage(subparsers: Subparsers) -> None:
         "--exclude", action="append", metavar="GLOB",
         help="leave out files and folders, such as '*.tmp' or 'train/masks'; repeatable",
     )  # fmt: skip
-    add("--quiet", action="store_true", help="no bar, no messages")
+    add("--quiet", action="store_true", help="show no progress and no messages")
     add("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run)
 
@@ -84,22 +84,19 @@ def _stage(args: argparse.Namespace) -> int:
     from kappacore.staging.sources.archive_safety import ArchiveLimits
 
     limits = {name: getattr(args, name) for name in _LIMITS if getattr(args, name) is not None}
-    try:
-        result = stage(
-            args.source,
-            args.target,
-            relative=args.relative,
-            verify=args.verify,
-            workers=args.workers,
-            progress=False if args.quiet else None,
-            log=None if args.quiet else _log,
-            timeout=args.timeout,
-            recheck=args.recheck,
-            limits=ArchiveLimits(**limits, similar_names=args.similar_names),
-            exclude=args.exclude,
-        )
-    except KeyboardInterrupt:
-        return 130  # what is kept has been logged
+    result = stage(
+        args.source,
+        args.target,
+        relative=args.relative,
+        verify=args.verify,
+        workers=args.workers,
+        progress=False if args.quiet else None,
+        log=None if args.quiet else _log,
+        timeout=args.timeout,
+        recheck=args.recheck,
+        limits=ArchiveLimits(**limits, similar_names=args.similar_names),
+        exclude=args.exclude,
+    )
     print(_as_json(result) if args.json else _as_text(result))
     return 0
 
