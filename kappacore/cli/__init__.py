@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import kappacore
 from kappacore.cli.cache import add_cache
 from kappacore.cli.new_plugin import add_new_plugin
-from kappacore.cli.parsers import format_examples
+from kappacore.cli.parsers import HelpFormatter, format_examples
 from kappacore.cli.plugins import add_plugins
 from kappacore.cli.stage import add_stage
 from kappacore.cli.streams import give_up_output, prepare_streams
@@ -70,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="kappacore",
         description=_DESCRIPTION,
         epilog=format_examples(examples) + _EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kappacore {kappacore.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -92,6 +92,7 @@ def add_cache(subparsers: Subparsers) -> None:
         "gc",
         "remove what nobody uses and nobody wants kept, as after a kill",
         examples="kappacore cache gc",
+        exit_codes="0 done, also if there was nothing to do; 1 a backend failed; 2 wrong usage.",
         parents=[common],
     )
     names = "a cache's namespace, or the name given as namespace=; may contain * and ?"

@@ -59,8 +59,8 @@ def add_new_plugin(subparsers: Subparsers) -> None:
         "write a package with a plugin of your own, which works and has a test",
         details=(
             "The folder DIR/NAME gets a pyproject.toml with the entry point, an example of the "
-            "kind to replace, its test and a README. A NAME that begins with 'kappa-' is chosen "
-            "without it: kappa-sqlite provides 'sqlite'."
+            "kind to replace, its test and a README. The plugin of kappa-sqlite is chosen as "
+            "'sqlite', that of acme-store as 'acme-store'."
         ),
         examples="""
             kappacore new-plugin kappa-sqlite --kind backend

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _WIDTH = 88
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Leaves texts as they are laid out, and gives the options' column room."""
 
     def __init__(self, prog: str, **options: Any) -> None:
@@ -52,9 +52,9 @@ def add_command(
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=summary,
-        description=textwrap.fill(text, _WIDTH),
+        description=textwrap.fill(text, _WIDTH, break_on_hyphens=False),
         epilog=epilog,
-        formatter_class=_Formatter,
+        formatter_class=HelpFormatter,
         parents=list(parents),
     )
     parser.set_defaults(usage=parser.error)

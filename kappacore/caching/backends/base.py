@@ -116,7 +116,8 @@ class CacheBackend(ABC):
 
     Args:
         namespace: Matches ``[a-z0-9._-]{1,100}``; nothing is shared between namespaces.
-        length: The number of keys.
+        length: The number of keys that may come: one a sample, and two for the engine. It is the
+            same in all processes that open the namespace.
         **options: The backend's own, as the user gave them.
 
     Example::
