@@ -58,7 +58,8 @@ def progress_bar(
     Args:
         name: What is being done.
         total: Number of units in all; None if that is unknown: there are lines then, and no bar.
-        unit: What is counted, as ``"sample"``; ``"B"`` for bytes, shown as KiB, MiB, ….
+        unit: What is counted, as ``"sample"``; ``"B"`` for bytes, shown as KiB, MiB, …; empty if
+            nothing is.
         show: True: a bar; False: nothing; None: a bar if there is a terminal, else a line after two
             seconds, one a minute, and one at the end.
         done: Number of units that are done already.
@@ -123,8 +124,9 @@ class _Lines:
     def _say(self) -> None:
         self._said = True
         text = f"kappacore: {self._name}"
-        if self._total is not None:
-            text += f": {self._count(self.n)} of {self._count(self._total)}"
+        if self._unit:
+            text += f": {self._count(self.n)}"
+            text += "" if self._total is None else f" of {self._count(self._total)}"
             text += "" if self._unit == "B" else f" {self._unit}s"
         text += f", {self._postfix}" if self._postfix else ""
         with contextlib.suppress(OSError, ValueError):  # what only informs does not end the work
