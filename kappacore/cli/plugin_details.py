@@ -57,11 +57,10 @@ def as_text(details: Details) -> str:
         lines += _indented(4, f"{info.status}: {' '.join(info.reason.split())}")
     if info.status != "ok":
         return "\n".join(lines)
-    lines.append("")
     if not details.options:
-        what = "options: unknown" if details.options is None else "no options"
-        return "\n".join([*lines, *_indented(4, what)])
-    lines.append("options:")
+        what = "unknown" if details.options is None else "none"
+        return "\n".join([*lines, "", f"options: {what}"])
+    lines += ["", "options:"]
     for option in details.options:
         lines += [*_indented(4, _declared(option)), *_indented(8, option.text)]
     return "\n".join(lines)

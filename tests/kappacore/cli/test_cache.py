@@ -258,6 +258,12 @@ def test_options_that_are_missing_or_unknown_are_wrong_usage(capsys, command, op
     assert message in refused(capsys, *command, "--backend", "remote", *options)
 
 
+def test_a_backend_that_nobody_has_is_not_there(capsys):
+    code, out, err = run(capsys, "ls", "--backend", "shard")
+    assert (code, out) == (1, "")
+    assert "Did you mean 'shared'?" in err
+
+
 def test_redis_without_a_url_asks_for_it(capsys, monkeypatch):
     monkeypatch.delenv("KAPPA_REDIS_URL", raising=False)
     assert "Give its URL: --opt url=redis://" in refused(capsys, "ls", "--backend", "redis")

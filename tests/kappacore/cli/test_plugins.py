@@ -202,7 +202,7 @@ def test_options_are_data_too(capsys, name, option):
 
 def test_a_device_has_no_options(capsys):
     assert main(["plugins", "cpu"]) == 0
-    assert capsys.readouterr().out.endswith("\n\n    no options\n")
+    assert capsys.readouterr().out.endswith("\n\noptions: none\n")
 
 
 def test_plugins_of_one_name_are_all_shown(capsys):
