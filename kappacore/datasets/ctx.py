@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+#: What the items of one sample leave for each other, by name: a dict that ``ModeWrapper`` makes.
 Ctx = dict[str, Any]
 Ctxs = Sequence[Ctx | None]
 

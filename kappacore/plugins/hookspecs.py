@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
 
 hookspec = pluggy.HookspecMarker("kappacore")
+#: Marks a function of ``_plugin.py`` as the implementation of the hook of its name.
 hookimpl = pluggy.HookimplMarker("kappacore")
 
 

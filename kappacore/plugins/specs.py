@@ -15,6 +15,7 @@ from kappacore.errors import InvalidOptionError
 #: The version of the plugin contract that this kappacore implements.
 API = 1
 
+#: Who sees what a backend stores: this process, all of the machine, or all machines.
 Scope = Literal["process", "machine", "network"]
 SCOPES: tuple[str, ...] = get_args(Scope)
 

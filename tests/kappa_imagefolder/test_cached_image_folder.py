@@ -88,6 +88,7 @@ def test_options_go_to_the_folder_and_to_the_cache(root):
         CachedImageFolder(root, "crop", backend="memory")
 
 
+@pytest.mark.slow
 def test_workers_share_one_cache(root):
     pytest.importorskip("kappa_shared")
     with CachedImageFolder(root, ImageOps.invert, backend="shared") as ds:

@@ -61,6 +61,7 @@ def test_a_huge_file_does_not_keep_a_cache_from_opening(root):
     tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_a_huge_image_of_too_many_pixels_is_refused_by_its_header(root):
     Image.new("1", (20_000, 20_000)).save(root / "a/0.bmp")
     with (root / "a/0.bmp").open("rb") as file:

@@ -47,6 +47,7 @@ def files(folder, **names):
     return {name: folder / file for name, file in names.items()}
 
 
+@pytest.mark.slow
 def test_authorities_may_lie_in_a_folder(tls):
     url, folder = tls
     options = files(folder, tls_ca="trusted", tls_cert="cert.pem", tls_key="key.pem")
@@ -56,6 +57,7 @@ def test_authorities_may_lie_in_a_folder(tls):
         ds.clear()
 
 
+@pytest.mark.slow
 def test_a_locked_key_is_opened_by_its_pass_phrase_which_shows_nowhere(tls, caplog):
     caplog.set_level(logging.DEBUG)
     url, folder = tls

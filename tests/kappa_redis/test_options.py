@@ -115,6 +115,7 @@ def test_a_user_that_may_not_choose_a_database_is_told_so(node):
         kappacore.CachedDataset(WORDS, "redis", url=f"{node.url}/3", username="first", password="x")
 
 
+@pytest.mark.slow
 def test_a_certificate_that_nobody_vouches_for_is_refused(node, tmp_path):
     cert, key = certificate(tmp_path)
     proxy = TLSProxy(node.port, cert, key)

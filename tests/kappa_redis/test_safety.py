@@ -184,6 +184,7 @@ def test_a_value_that_is_too_large_is_refused(node, caplog):
     backend.close()
 
 
+@pytest.mark.slow
 def test_batches_are_parted_by_the_bytes_they_may_have(alone):
     backend = RedisBackend("parted", 100, url=alone.url)
     value = bytes(3 << 20)

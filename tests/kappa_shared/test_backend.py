@@ -118,6 +118,7 @@ def test_an_unknown_option_is_refused_with_those_there_are():
         open_cache("shared", options={"max_size": 1})
 
 
+@pytest.mark.slow
 def test_using_it_by_name_needs_no_import_of_torch(tmp_path):
     out = run_script(
         tmp_path,

@@ -21,6 +21,7 @@ COUNT = """
 """
 
 
+@pytest.mark.slow
 def test_a_cache_keeps_at_most_five_files_open_beside_eight_for_all(tmp_path):
     out = run_script(
         tmp_path,

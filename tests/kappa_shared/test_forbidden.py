@@ -42,6 +42,7 @@ def test_a_umask_may_take_all_rights(umask, monkeypatch):
         assert [run_in_child(use) for _ in range(2)] == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
 def test_a_file_system_without_fallocate_takes_zeros(tmp_path, number):
     program = """
@@ -59,6 +60,7 @@ def test_a_file_system_without_fallocate_takes_zeros(tmp_path, number):
     assert (out, err) == ("2 0\n", "")
 
 
+@pytest.mark.slow
 def test_without_fallocate_missing_room_is_an_error_and_no_bus_error(tmp_path, cache_folder):
     if not may_mount():
         pytest.skip("mounting needs root")
@@ -165,6 +167,7 @@ LIMITED = """
     """
 
 
+@pytest.mark.slow
 def test_too_many_open_files_is_an_error_that_names_the_limit(tmp_path, cache_folder):
     with start_script(tmp_path, textwrap.dedent(LIMITED)) as process:
         out, err = process.communicate(timeout=60)

@@ -37,6 +37,7 @@ FILL = """
     """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["close", "forget", "raise"])
 def test_nothing_is_left_after_a_program_that_keeps_nothing(tmp_path, cache_folder, ending):
     assert run_script(tmp_path, FILL, 0, ending, tmp_path / "reads") == "filled\n"
@@ -70,6 +71,7 @@ def test_a_kept_cache_expires(tmp_path, cache_folder):
     assert namespaces_in(cache_folder) == []
 
 
+@pytest.mark.slow
 def test_what_a_killed_program_left_is_used_while_another_uses_it_and_removed_after(
     tmp_path, cache_folder
 ):
@@ -85,6 +87,7 @@ def test_what_a_killed_program_left_is_used_while_another_uses_it_and_removed_af
     assert namespaces_in(cache_folder) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_what_a_killed_program_left_is_collected_by_the_next_of_any_name(
     tmp_path, cache_folder, how
@@ -99,6 +102,7 @@ def test_what_a_killed_program_left_is_collected_by_the_next_of_any_name(
     assert namespaces_in(cache_folder) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_nothing_is_left_when_a_worker_is_the_last_to_use_a_cache(tmp_path, cache_folder, method):
     out = run_script(
@@ -133,6 +137,7 @@ def test_nothing_is_left_when_a_worker_is_the_last_to_use_a_cache(tmp_path, cach
     assert out == "2\n0 0\n"
 
 
+@pytest.mark.slow
 def test_by_default_files_lie_in_dev_shm_and_go(tmp_path):
     out = run_script(
         tmp_path,
@@ -153,6 +158,7 @@ def test_by_default_files_lie_in_dev_shm_and_go(tmp_path):
     assert list(Path("/dev/shm").glob(f"kappacore-{os.getuid()}/*/*{name}.*")) == []
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_within_an_error_leaves_nothing(tmp_path, cache_folder):
     with start_script(
         tmp_path,
@@ -171,6 +177,7 @@ def test_a_program_that_ends_within_an_error_leaves_nothing(tmp_path, cache_fold
     assert namespaces_in(cache_folder) == []
 
 
+@pytest.mark.slow
 def test_views_that_are_alive_at_exit_make_no_noise(tmp_path):
     run_script(
         tmp_path,

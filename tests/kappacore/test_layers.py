@@ -117,6 +117,7 @@ def layer(module: str) -> int:
     return LAYER_OF[module]
 
 
+@pytest.mark.slow
 def test_the_imports_are_read_wherever_they_stand():
     assert "kappacore.errors" in graph()["kappacore.machine.locks"]
     assert "kappacore.datasets.mode" in graph()["kappacore.plugins.composing"]  # in a function

@@ -1,4 +1,7 @@
-"""Install built wheels as a user would, and use them: the core alone, then each plugin alone."""
+"""Build what is published, and use it as a user would: the core alone, then each plugin alone.
+
+``check.py [DIST]`` keeps the sdists, and the wheels that are built from them, in the folder DIST.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +55,10 @@ def main() -> None:
     plugins = sorted(path.name for path in (ROOT / "plugins").iterdir())
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        dist = work / "dist"
+        dist = Path(sys.argv[1]).resolve() if sys.argv[1:] else work / "dist"
         for project in [ROOT, *(ROOT / "plugins" / name for name in plugins)]:
             # The build's own environment is that of the tests, which has what a build needs.
-            build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+            build = [sys.executable, "-m", "build", "--no-isolation"]
             run(*build, "--outdir", dist, project, cwd=work)
         venv.create(work / "venv")
         python = work / "venv" / "bin" / "python"

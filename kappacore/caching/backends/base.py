@@ -29,6 +29,7 @@ __all__ = [
     "takes_keep",
 ]
 
+#: What a value is stored from and read as.
 Buffer = bytes | bytearray | memoryview
 Scope = Literal["process", "machine", "network"]
 

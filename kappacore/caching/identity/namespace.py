@@ -30,6 +30,7 @@ class _Private:
         return "PRIVATE"
 
 
+#: As ``namespace=``: the cache belongs to one object and its workers alone.
 PRIVATE = _Private()
 
 

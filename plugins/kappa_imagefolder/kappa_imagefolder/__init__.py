@@ -6,6 +6,4 @@ loaded on first access.
 
 from kappacore.plugin_api import lazy_names
 
-__version__ = "0.1.0"
-
 __getattr__, __dir__ = lazy_names(__name__)

@@ -19,5 +19,3 @@ from .images.loaders import (
 )
 from .images.loaders import raw_image_loader as raw_image_loader
 from .images.loaders import tensor_loader as tensor_loader
-
-__version__: str

@@ -1,5 +1,3 @@
 # The one list of the package's public names (see kappacore/_lazy.py).
 
 from .dataset import SharedDictDataset as SharedDictDataset
-
-__version__: str

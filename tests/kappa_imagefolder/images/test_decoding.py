@@ -95,6 +95,7 @@ def jpeg_of(width, height):
     return encoded(picture(size=(width, height)), quality=95)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jpeg", ["auto", "pillow"])
 @pytest.mark.parametrize(
     ("size", "expected"),

@@ -194,6 +194,7 @@ def test_indices_are_checked(backend):
 # ---- random stacks
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::kappacore.errors.CacheWarning")  # of repeats below a cache
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())

@@ -52,7 +52,6 @@ def run_epochs(loader, expected, count=3):
         (2, "spawn", True),
         (2, "forkserver", False),
         (2, "forkserver", True),
-        pytest.param(1, "spawn", False, marks=pytest.mark.slow),
     ],
 )
 def test_shared_reads_every_sample_once_and_never_again(
@@ -83,6 +82,7 @@ def test_workers_of_an_older_fork_server_use_the_folder_of_their_parent(log, tmp
         assert cached.stats().hits == 16
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than there are cores
 @pytest.mark.parametrize("workers", [1, 3, 5])
 def test_the_number_of_workers_makes_no_difference(log, workers):
@@ -110,6 +110,7 @@ def test_workers_that_want_the_same_sample_at_the_same_time_read_it_once(log):
         assert max(source.log.count().values()) == 1
 
 
+@pytest.mark.slow
 def test_items_are_cached_raw_and_decoded_in_the_workers(log):
     images = Images(log, 20)
     with CacheWrapper(images, "shared", **SMALL) as cached:
@@ -164,6 +165,7 @@ def test_memory_within_one_process(log):
         assert run_epochs(loader, [source.sample(idx) for idx in range(40)]) == [40, 0, 0]
 
 
+@pytest.mark.slow
 def test_memory_filled_before_workers_are_forked_serves_them(log):
     source = Samples(log, 40)
     with CachedDataset(source, "memory", **SMALL) as cached:

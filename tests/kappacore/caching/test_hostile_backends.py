@@ -69,7 +69,12 @@ def use(backend, *, item="x", strict=False, context=None):
         assert kappacore.ClassFilterWrapper(cached, [1]).indices.tolist() == [1, 4, 7]
         if context is not None:
             loader = DataLoader(
-                dataset, 4, num_workers=2, collate_fn=list, multiprocessing_context=context
+                dataset,
+                4,
+                num_workers=2,
+                collate_fn=list,
+                multiprocessing_context=context,
+                persistent_workers=context == "spawn",  # each takes seconds to start
             )
             for _ in range(2):
                 assert list(itertools.chain(*loader)) == SAMPLES

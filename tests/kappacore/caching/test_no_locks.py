@@ -39,6 +39,7 @@ def expected(path, number):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NO_LOCKS, ids=errno.errorcode.get)
 def test_opening_a_cache_leaves_nothing(tmp_path, disk, backend, number):
     env = without_flock(tmp_path / "noflock.so", number, disk)
@@ -48,6 +49,7 @@ def test_opening_a_cache_leaves_nothing(tmp_path, disk, backend, number):
     assert list(disk.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_path_leaves_nothing_either(tmp_path, disk):
     env = without_flock(tmp_path / "noflock.so", errno.ENOLCK, disk)
     source = (

@@ -206,6 +206,7 @@ def test_items_in_a_reused_buffer_are_cached_as_they_are_read(around, mode):
             assert list(map(repr, cached.__getitems__(everything))) == list(map(wanted, everything))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_cache_what_single_reads_give(method):
     for source in (Reused(), Padded()):

@@ -99,6 +99,7 @@ def count(number):
     # No close: ending the process gives the slot back.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["normal", "killed"])
 def test_sums_are_exact_over_processes_that_end_and_begin(ending):
     context = multiprocessing.get_context("fork")

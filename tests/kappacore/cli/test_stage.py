@@ -27,6 +27,7 @@ def test_it_prints_what_it_did(tmp_path):
     assert (done.stdout, done.stderr) == (f"{target}: nothing to copy\n", "")
 
 
+@pytest.mark.slow
 def test_json_is_for_programs(tmp_path):
     source = make_tree(tmp_path / "s")
     result = staged_json(source, tmp_path / "t", "--relative", "train", "--verify", "hash")
@@ -38,6 +39,7 @@ def test_json_is_for_programs(tmp_path):
     assert (report["files"], report["digests"], report["problems"]) == (3, 3, [])
 
 
+@pytest.mark.slow
 def test_errors_are_a_line_and_a_code(tmp_path):
     done = run_stage(tmp_path / "none", tmp_path / "t")
     assert (done.returncode, done.stdout) == (1, "")
@@ -49,6 +51,7 @@ def test_errors_are_a_line_and_a_code(tmp_path):
     assert run_stage(tmp_path, tmp_path / "t", "--max-ratio", "0").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_bar_is_shown_on_a_terminal_only(tmp_path):
     source = make_tree(tmp_path / "s")
     assert "Staging" not in run_stage(source, tmp_path / "quiet").stderr

@@ -24,6 +24,7 @@ def fails(done, *parts, code=1):
         assert part in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
 def test_names_that_are_not_utf8_on_a_strict_terminal(tmp_path, encoding):
     source = tmp_path / "s"
@@ -40,6 +41,7 @@ def test_names_that_are_not_utf8_on_a_strict_terminal(tmp_path, encoding):
     assert "caf\\udce9.jpg is missing" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["s", "~nosuchuser/x"], ["~nosuchuser/x", "t"]])
 def test_a_home_that_nobody_has(tmp_path, arguments):
     make_tree(tmp_path / "s")
@@ -64,6 +66,7 @@ def test_a_path_of_bytes_of_an_object(tmp_path):
         kappacore.stage(make_tree(tmp_path / "s"), BytesPath())
 
 
+@pytest.mark.slow
 def test_a_path_that_is_too_long(tmp_path):
     make_tree(tmp_path / "s")
     for arguments in (["s", "x" * 300], ["x" * 300, "t"], ["s", "x/" * 3000], ["x/" * 3000, "t"]):
@@ -95,6 +98,7 @@ def test_1500_levels_of_folders(tmp_path, how):
         subprocess.run(["rm", "-rf", target / "theirs"], check=True)
 
 
+@pytest.mark.slow
 def test_what_kappadata_left_is_removed_however_deep(tmp_path):
     source = make_tree(tmp_path / "s")
     target = make_tree(tmp_path / "t", {"autocopy_start.txt": b""})
@@ -130,6 +134,7 @@ def test_empty_zip_files(tmp_path):
     assert (result.path / "train").is_dir()
 
 
+@pytest.mark.slow
 def test_a_zip_file_that_is_a_part_of_several(tmp_path):
     data = bytearray(pack(tmp_path / "a.zip", {"1": b"1"}).read_bytes())
     end = data.rfind(b"PK\5\6")
@@ -157,6 +162,7 @@ def test_offsets_beyond_the_end_of_what_is_possible(tmp_path, offset):
     fails(run_stage(tmp_path / "a.zip", tmp_path / "t"), "a.zip")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give up its rights")
 def test_a_folder_that_cannot_be_read(tmp_path):
     target = kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t").path
@@ -188,6 +194,7 @@ def test_a_folder_that_cannot_be_read(tmp_path):
         fails(done, "Permission denied")
 
 
+@pytest.mark.slow
 def test_wrong_usage_is_code_2(tmp_path):
     source, target = make_tree(tmp_path / "s"), tmp_path / "t"
     for options in (
@@ -209,6 +216,7 @@ def test_wrong_usage_is_code_2(tmp_path):
     fails(run_stage(source, ""), code=2)
 
 
+@pytest.mark.slow
 def test_sizes_may_have_units(tmp_path):
     source, target = pack(tmp_path / "a.zip"), tmp_path / "t"
     fails(run_stage(source, target, "--max-bytes", "1KiB"), "more than 1024")

@@ -40,6 +40,7 @@ def test_seed_epoch_position_and_call_change_the_draws():
     assert len(numbers) == 7
 
 
+@pytest.mark.slow
 def test_the_draws_are_distributed_as_they_say():
     many = draw(range(20_000))
     uniform, normal, whole = many.rand(3), many.randn(3), many.randint(-2, 8, 3)

@@ -186,6 +186,7 @@ def processes(loader):
     return max(len(multiprocessing.active_children()) for _ in loader)
 
 
+@pytest.mark.slow
 def test_workers_fill_the_cache_and_end_when_it_is_hot():
     with cached("shared") as ds:
         loader = kappacore.Loader(ds, "x class", 4, workers=2)

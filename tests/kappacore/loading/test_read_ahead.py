@@ -61,6 +61,7 @@ def test_random_samples_are_read_in_the_loop():
     assert "read when they are asked for" in loader.explain()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "small"), [(60, 1 << 20), (0, 1 << 20), (60, 1)])
 def test_small_batches_of_a_hot_cache_are_made_in_the_loop(monkeypatch, seconds, small):
     monkeypatch.setattr(loader_module, "_HANDED_OVER_IN", seconds)
@@ -149,6 +150,7 @@ def test_an_error_in_the_loop_leaves_no_thread():
     assert threads() == []
 
 
+@pytest.mark.slow
 def test_a_program_that_holds_an_iterator_ends():
     program = (
         "import kappacore\n"

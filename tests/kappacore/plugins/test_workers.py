@@ -217,12 +217,14 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_runs_the_script_again_does_not_look_for_plugins(tmp_path):
     (tmp_path / "train.py").write_text(SPAWN)
     done = run_python(str(tmp_path / "train.py"))
     assert done.stdout == "('Mine', [])\n", done.stderr
 
 
+@pytest.mark.slow
 def test_a_script_run_as_a_module_works_in_workers(tmp_path):
     (tmp_path / "train.py").write_text(SPAWN)
     done = run_python("-m", "train", path=(tmp_path,))

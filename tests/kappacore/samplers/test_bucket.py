@@ -48,6 +48,7 @@ def by_brute_force(lengths, order, pool, batch_size, max_tokens):
     return batches
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(1, 30), min_size=1, max_size=60),
     st.integers(1, 20),

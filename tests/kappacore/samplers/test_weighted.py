@@ -31,6 +31,7 @@ def test_orders_are_pinned():
     assert list(ClassBalancedSampler(Labelled(LABELS), 3)) == [4, 2, 7, 2, 4, 3, 8, 5, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replacement", [True, False])
 def test_samples_are_drawn_as_often_as_they_weigh(replacement):
     """The first draw of each epoch, with and without replacement, goes by the weights."""
@@ -47,6 +48,7 @@ def test_the_draws_of_an_epoch_are_in_disorder():
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.05
 
 
+@pytest.mark.slow
 def test_without_replacement_the_second_draw_goes_by_the_weights_that_are_left():
     sampler = WeightedSampler(range(3), [6, 3, 1], num_samples=2, replacement=False)
     pairs = [tuple(sampler) for _ in range(4000)]

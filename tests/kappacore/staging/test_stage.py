@@ -322,6 +322,7 @@ def scratch():
         yield folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_target_below_a_folder_that_cannot_be_written_to(tmp_path, scratch):
     """Staging works in the target where its parent is somebody else's, as /scratch mostly is."""

@@ -70,6 +70,7 @@ def test_ranks_share_an_epoch():
     assert len(seen) == len(set(seen)) == len(mode) // 2 * 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's use of it
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_resumed_in_its_middle_gives_the_samples_that_were_left(workers):

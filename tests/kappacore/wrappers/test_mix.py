@@ -34,6 +34,7 @@ def test_without_weights_it_has_every_sample_once_with_its_source():
     assert [*ModeWrapper(MixWrapper(Numbers(2)), "source")] == [0, 0]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(0, 5)), min_size=1, max_size=4).filter(
         lambda pairs: any(weight for _, weight in pairs)

@@ -32,6 +32,7 @@ def test_an_empty_dataset_stays_empty():
     assert len(OversamplingWrapper(Labelled([]))) == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([-1, 0, 1, 5, 70_000]), max_size=30))
 def test_the_result_is_what_a_loop_over_classes_gives(values):
     labelled = [value for value in values if value >= 0]

@@ -110,6 +110,7 @@ def labelled_groups(draw):
     return draw(column), draw(st.one_of(st.none(), column))
 
 
+@pytest.mark.slow
 @given(
     labelled_groups(),
     st.lists(st.integers(0, 10), min_size=1, max_size=5).filter(any),
@@ -136,6 +137,7 @@ def test_no_sample_is_in_two_parts_none_is_missing_and_groups_are_whole(
         assert all(abs(len(p) - e) <= 1 + 1e-5 for p, e in zip(parts, exact, strict=True))
 
 
+@pytest.mark.slow
 @given(labelled_groups(), st.integers(2, 6), st.booleans())
 def test_every_sample_is_left_out_once_and_no_fold_is_empty(data, k, stratified):
     classes, groups = data

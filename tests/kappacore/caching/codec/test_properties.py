@@ -112,7 +112,7 @@ values = st.recursive(
     ),
     max_leaves=5,
 )
-many = settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.slow

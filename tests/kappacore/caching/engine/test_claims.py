@@ -109,6 +109,7 @@ def test_processes_that_read_the_same_batch_wait_for_each_other_in_no_circle(tmp
     keeper.close()
 
 
+@pytest.mark.slow
 def test_who_comes_while_another_is_loading_waits_for_it(tmp_path):
     log = Log(tmp_path / "reads")
     with start_script(tmp_path, FETCH, log.path, 5, 0.3, 1, 2) as other:
@@ -122,6 +123,7 @@ def test_who_comes_while_another_is_loading_waits_for_it(tmp_path):
     cache.close()
 
 
+@pytest.mark.slow
 def test_a_long_wait_names_who_is_waited_for_and_what_for(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(waiting, "SAY_AFTER", 0.2)
     with start_script(tmp_path, FETCH, tmp_path / "reads", 5, 0.5, 1, 2) as other:
@@ -135,6 +137,7 @@ def test_a_long_wait_names_who_is_waited_for_and_what_for(tmp_path, monkeypatch,
     cache.close()
 
 
+@pytest.mark.slow
 def test_a_first_look_at_the_source_is_waited_for_aloud(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(waiting, "SAY_AFTER", 0.2)
     with start_script(tmp_path, FIRST_LOOK, warm=False) as other:
@@ -147,6 +150,7 @@ def test_a_first_look_at_the_source_is_waited_for_aloud(tmp_path, monkeypatch, c
     cache.close()
 
 
+@pytest.mark.slow
 def test_claims_outlive_their_ttl_while_a_source_is_slower(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "CLAIM_TTL", 0.15)
     log = Log(tmp_path / "reads")
@@ -160,6 +164,7 @@ def test_claims_outlive_their_ttl_while_a_source_is_slower(tmp_path, monkeypatch
     cache.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
 def test_the_claims_of_a_process_that_was_killed_or_stopped_expire(tmp_path, signal, monkeypatch):
     monkeypatch.setattr(claims, "CLAIM_TTL", 0.5)

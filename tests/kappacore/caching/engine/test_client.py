@@ -149,6 +149,7 @@ def test_users_of_another_backend_do_not_count_as_users():
     memory.close()
 
 
+@pytest.mark.slow
 def test_the_last_user_clears_at_the_end_of_the_program_too(tmp_path):
     out = run_script(
         tmp_path,

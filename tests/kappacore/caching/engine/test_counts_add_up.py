@@ -64,6 +64,7 @@ def do(cached, step):
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::kappacore.errors.CacheWarning")
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))

@@ -287,6 +287,7 @@ def test_who_took_the_header_unproved_proves_nothing_for_who_looks(log, backend)
                 assert right.log.count() == Counter(chosen)  # proved by itself
 
 
+@pytest.mark.slow
 def test_a_cache_unpickled_by_another_program_is_compared_while_it_is_open_here(log, tmp_path):
     with CachedDataset(Samples(log), "shared", namespace="n", **SMALL) as cached:
         expected = read(cached)

@@ -75,6 +75,7 @@ def test_processes_and_threads_copy_the_same(tmp_path, monkeypatch, kind, verify
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_many_small_files_go_to_processes_and_few_do_not(tmp_path, monkeypatch):
     counts = counted(monkeypatch)
     few = make_tree(tmp_path / "few", {f"{number}": b"x" for number in range(100)})
@@ -119,6 +120,7 @@ def counted(monkeypatch) -> list[int]:
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "deflated.zip"])
 @pytest.mark.parametrize("killed", [1, 3])
 @pytest.mark.parametrize("when", [0, 1, 5])
@@ -146,6 +148,7 @@ def test_a_worker_may_be_killed_at_any_moment(tmp_path, monkeypatch, kind, kille
     assert left_beside(tmp_path / "t") == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_is_done_without(tmp_path, monkeypatch):
     source = make_source(tmp_path, "folder")
     broken = tmp_path / "worker.py"

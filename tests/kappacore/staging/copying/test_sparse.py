@@ -41,6 +41,7 @@ def taken(path):
     return path.stat().st_blocks * 512
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verify", ["size", "reread"])
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_holes_stay_holes(tmp_path, layout, verify):

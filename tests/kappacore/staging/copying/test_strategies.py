@@ -88,6 +88,7 @@ def test_a_disk_that_shares_blocks_makes_copies_without_writing(tmp_path, size):
         assert before - after < size / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refuses", [True, False], ids=["refuses", "shortens"])
 def test_a_stand_in_for_a_disk_that_shares_whole_blocks_only(tmp_path, monkeypatch, refuses):
     real, size = os.copy_file_range, CHUNK + 4097

@@ -132,6 +132,7 @@ def test_links_count_as_what_they_unpack_to(tmp_path):
         kappacore.stage(source, tmp_path / "t", limits=ArchiveLimits(max_members=40))
 
 
+@pytest.mark.slow
 def test_folders_that_double_at_each_level_are_refused(tmp_path):
     members = [("0/1.jpg", b"")]
     for level in range(1, 60):

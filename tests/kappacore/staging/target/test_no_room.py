@@ -77,6 +77,7 @@ def test_the_root_of_a_disk_can_be_the_target(tmp_path, source):
         assert [path.name for path in disk.iterdir() if path.name.endswith("-work")] == []
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_process_is_no_different(tmp_path):
     """Where nothing can be mounted: RLIMIT_FSIZE makes the kernel refuse within a file."""
     source = make_tree(tmp_path / "s", {**FILES, "9/long.bin": os.urandom(3_000_000)})

@@ -84,6 +84,7 @@ def test_a_lock_that_another_user_holds_is_waited_for(scratch):
     assert not (scratch / "t").exists()
 
 
+@pytest.mark.slow
 @as_root
 def test_a_complete_copy_of_another_user_is_used(scratch):
     source = make_tree(scratch / "source")
@@ -93,6 +94,7 @@ def test_a_complete_copy_of_another_user_is_used(scratch):
     assert stage_as(65534, source, target) == "False"
 
 
+@pytest.mark.slow
 @as_root
 def test_so_it_is_where_its_source_was_only_touched(scratch):
     source = make_tree(scratch / "source")
