@@ -38,6 +38,8 @@ EXAMPLES := examples/kappa_lmdb
 PACKAGES := $(notdir $(PLUGINS) $(EXAMPLES))
 METADATA := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS) $(EXAMPLES))
 LOCK := requirements.lock
+# What `kappacore new-plugin` writes.
+NEW := $(VENV)/new-plugins
 # Not compiled: most of what torch and the tools bring is never imported.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 PIP := $(BIN)/python $(INSTALL) --no-build-isolation -c $(LOCK)
@@ -62,7 +64,9 @@ lint: $(VENV)/.dev
 	$(BIN)/$(LINT)
 
 types: $(VENV)/.dev
-	$(BIN)/mypy -p kappacore $(addprefix -p ,$(PACKAGES)) -p support
+	@$(BIN)/python tests/typing/new_plugins.py $(NEW)
+	MYPYPATH=$(NEW) $(BIN)/mypy -p kappacore $(addprefix -p ,$(PACKAGES)) -p support \
+		$(addprefix -p new_,backend wrapper source device)
 	$(BIN)/mypy demo benchmarks docs/_mkdocs tests/typing
 
 unit: $(VENV)/.dev

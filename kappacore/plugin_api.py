@@ -3,6 +3,7 @@
 | | |
 |---|---|
 | what a plugin provides | `hookimpl`, `CacheBackendSpec`, `WrapperSpec`, `SourceSpec`, `DeviceSpec`; `lazy_names` |
+| work that takes long | `progress_bar`: a bar on a terminal, elsewhere a line now and then |
 | a cache backend | `CacheBackend`, `BackendInfo`, `Buffer`, `Scope`; `dataset_of`, `count_ranks` |
 | a source or a wrapper | `KDDataset`, `KDWrapper`, `Item`, `Ctx`, `find_item` |
 | a device | `Device`; `BatchLocation`, `Layout` |

@@ -1,6 +1,7 @@
 # The one list of what plugins may import from here (see plugin_api.py).
 
 from ._lazy import lazy_names as lazy_names
+from ._progress import progress_bar as progress_bar
 from .caching.backends.base import BackendInfo as BackendInfo
 from .caching.backends.base import Buffer as Buffer
 from .caching.backends.base import CacheBackend as CacheBackend

@@ -15,12 +15,6 @@ import pytest
 
 from support.caching import namespaces_in
 
-# Of the suite for authors of backends, whose tests bear no marks of this project.
-_SLOW = {
-    "test_a_writer_may_be_killed_at_any_moment",
-    "test_readers_see_whole_values_while_other_processes_write",
-    "test_an_unrelated_process_sees_the_entries",
-}
 _NEW_PYTHONS = {"spawn", "forkserver"}  # each takes seconds to import torch
 
 # Once in a server, not in each of its workers; which know nothing of kappacore, as ever.
@@ -42,7 +36,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         params = item.callspec.params.values() if hasattr(item, "callspec") else ()
         starts = {param for param in params if isinstance(param, str)}
-        if item.originalname in _SLOW or starts & _NEW_PYTHONS:
+        is_slow = getattr(item.function, "slow", False)  # of the suite for authors of backends
+        if is_slow or starts & _NEW_PYTHONS:
             item.add_marker(pytest.mark.slow)
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes == 1:

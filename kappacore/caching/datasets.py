@@ -220,7 +220,8 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
         and in a plain object in its attributes, such as a reader without ``__del__``.
 
         Args:
-            progress: Show a bar, on a terminal and on the first rank.
+            progress: Show how far it is, on the first rank: a bar on a terminal, elsewhere a line
+                after two seconds and then one a minute.
             shard: ``"auto"``: where several ranks share the cache, each reads its part; None: all;
                 or ``(number, parts)``.
             threads: The number of threads, for sources that wait on storage and can be read by

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from kappacore import plugins
 from kappacore.caching.backends.base import BackendInfo, CacheBackend, backend_class
-from kappacore.errors import BrokenPluginError, InvalidOptionError, KappaError
+from kappacore.errors import (
+    BrokenPluginError,
+    InvalidOptionError,
+    KappaError,
+    UnknownOptionError,
+)
 from kappacore.machine.folders import prune, user_folder
 from kappacore.machine.lease import collect, empty_trash
 from kappacore.machine.locks import is_supported
@@ -31,11 +36,15 @@ def backend(name: str, options: Mapping[str, Any]) -> PluginRef:
     """Choose a backend by name.
 
     Raises:
-        InvalidOptionError: If it does not list its namespaces.
+        InvalidOptionError: If it does not list its namespaces, or needs an option that is missing.
+        UnknownOptionError: If it has no such option.
         KappaError: If it cannot be used.
     """
     ref = plugins.as_ref("backend", name, options)
-    cls = backend_class(ref)
+    try:
+        cls = backend_class(ref)
+    except (InvalidOptionError, UnknownOptionError) as error:
+        raise type(error)(f"{error} Give them as --opt KEY=VALUE.") from error
     if not _defines(cls, "namespaces"):
         raise InvalidOptionError(
             f"The cache backend {name!r} ({cls.__qualname__}, scope {cls.scope!r}) does not "
@@ -111,7 +120,7 @@ def clear(ref: PluginRef, info: BackendInfo) -> tuple[bool, str]:
     """Remove a namespace; return whether its entries are gone, and what was done."""
     cls = backend_class(ref)
     if not _defines(cls, "remove"):
-        raise InvalidOptionError(
+        raise BrokenPluginError(
             f"The cache backend {ref.name!r} ({cls.__qualname__}) cannot remove namespaces: it "
             f"defines no remove()."
         )

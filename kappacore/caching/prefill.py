@@ -1,8 +1,9 @@
-"""Filling a cache before it is needed, with a progress bar."""
+"""Filling a cache before it is needed, and showing how far that is."""
 
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -64,7 +65,8 @@ def prefill(
     Args:
         cache: The cache.
         load: Reads samples from the source; called from several threads if ``threads`` > 1.
-        progress: Show a bar, on a terminal and on the first rank.
+        progress: Show how far it is, on the first rank: a bar on a terminal, elsewhere a line
+            after two seconds and then one a minute.
         shard: See :func:`shard_of`.
         threads: The number of threads, for sources that wait on storage; 0 or 1: this one.
         name: The name of the item, for the bar.
@@ -91,8 +93,9 @@ def prefill(
     size = _BATCH if threads <= 1 else _THREAD_BATCH
     batches = [range(first, min(first + size, stop)) for first in range(start, stop, size)]
     loaded, done = 0, 0
-    show = None if progress and number == 0 else False  # None: if there is a terminal
+    show = None if progress and number == 0 else False
     before = cache.stats()
+    began = time.perf_counter()
     with (
         progress_bar(f"Caching {name}".rstrip(), stop - start, "sample", show=show) as bar,
         closing(_run(lambda batch: cache.fill(batch, load), batches, threads)) as runs,
@@ -102,7 +105,7 @@ def prefill(
                 loaded += count
                 done += size
                 bar.update(size)
-                seconds = bar.format_dict["elapsed"] or 1e-9
+                seconds = max(time.perf_counter() - began, 1e-9)
                 stats = cache.stats() - before
                 bar.set_postfix_str(f"{stats.bytes_stored / 1e6 / seconds:.1f} MB/s", refresh=False)
                 if stats.refused and all(info and info.full for info in cache.infos()):

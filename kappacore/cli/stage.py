@@ -8,28 +8,42 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from kappacore.errors import InvalidOptionError
+from kappacore.cli.parsers import add_command
 
 if TYPE_CHECKING:
     import argparse
 
+    from kappacore.cli.parsers import Subparsers
     from kappacore.staging.run import StageResult
     from kappacore.staging.target.check import CheckReport
 
 _SHOWN = 20  # problems that are listed
-_LIMITS: dict[str, type] = {"max_ratio": float, "max_bytes": str, "max_members": int}
+#: Name -> its type, and what an archive may contain at most.
+_LIMITS: dict[str, tuple[type, str]] = {
+    "max_ratio": (float, "unpacked bytes for each byte of an archive, at most; default 200"),
+    "max_bytes": (str, "unpacked bytes of an archive, at most, such as 64GiB"),
+    "max_members": (int, "files and folders of an archive, at most; default 50,000,000"),
+}
 
 
-def add_stage(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_stage(subparsers: Subparsers) -> None:
     """Add the parser of ``kappacore stage``."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "stage",
-        help="copy a dataset to the local disk, or check a copy",
-        description=(
-            "Copy a dataset from global storage to the local disk, unless it is there: a folder, "
-            "or a zip or tar file, which may be compressed. What was copied before an "
-            "interruption is kept. "
-            "Exits with 0 if the dataset is there, 1 if not, 130 if interrupted."
+        "copy a dataset to the local disk, or check a copy",
+        details=(
+            "The dataset is a folder, or a zip or tar file, which may be compressed. Nothing is "
+            "copied if it is there already, and what was copied before an interruption is kept."
+        ),
+        examples="""
+            kappacore stage /global/imagenet /local/imagenet
+            kappacore stage /global/imagenet.zip /local/imagenet --verify hash
+            kappacore stage --check /local/imagenet
+        """,
+        exit_codes=(
+            "0 the dataset is there, and with --check undamaged; 1 it is not; 2 wrong usage; 130 "
+            "interrupted: what was copied is kept."
         ),
     )
     add = parser.add_argument
@@ -40,13 +54,12 @@ def add_stage(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--verify", choices=["none", "size", "hash", "reread"], default="size",
         help="hash: store digests of what was read; reread: and compare the disk with them",
     )  # fmt: skip
-    add("--workers", type=int, metavar="N", help="number of threads")
+    add("--workers", type=int, metavar="N", help="number of processes or threads")
     add("--timeout", type=float, metavar="SECONDS", help="how long to wait for another process")
     add("--check", action="store_true", help="compare DST with its manifest; nothing is copied")
     add("--recheck", action="store_true", help="compare all files, and copy what differs")
-    for name, kind in _LIMITS.items():
-        option = f"--{name.replace('_', '-')}"
-        add(option, type=kind, metavar="N", help="the most an archive may contain")
+    for name, (kind, text) in _LIMITS.items():
+        add(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
     add(
         "--similar-names", action="store_true",
         help="allow names in an archive that differ in case only",
@@ -55,19 +68,15 @@ def add_stage(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--exclude", action="append", metavar="GLOB",
         help="leave out files and folders, such as '*.tmp' or 'train/masks'; repeatable",
     )  # fmt: skip
-    add("--quiet", action="store_true", help="no bar, no messages")
+    add("--quiet", action="store_true", help="show no progress and no messages")
     add("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(run=_run, usage_error=parser.error)
+    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     if args.source is None and not args.check:
-        args.usage_error("SRC is missing (only --check goes without)")
-    try:
-        return _check(args) if args.check else _stage(args)
-    except InvalidOptionError as error:
-        args.usage_error(str(error))
-        raise  # which it never comes to: the parser exits
+        args.usage("SRC is missing (only --check goes without)")
+    return _check(args) if args.check else _stage(args)
 
 
 def _stage(args: argparse.Namespace) -> int:
@@ -75,22 +84,19 @@ def _stage(args: argparse.Namespace) -> int:
     from kappacore.staging.sources.archive_safety import ArchiveLimits
 
     limits = {name: getattr(args, name) for name in _LIMITS if getattr(args, name) is not None}
-    try:
-        result = stage(
-            args.source,
-            args.target,
-            relative=args.relative,
-            verify=args.verify,
-            workers=args.workers,
-            progress=False if args.quiet else None,
-            log=None if args.quiet else _log,
-            timeout=args.timeout,
-            recheck=args.recheck,
-            limits=ArchiveLimits(**limits, similar_names=args.similar_names),
-            exclude=args.exclude,
-        )
-    except KeyboardInterrupt:
-        return 130  # what is kept has been logged
+    result = stage(
+        args.source,
+        args.target,
+        relative=args.relative,
+        verify=args.verify,
+        workers=args.workers,
+        progress=False if args.quiet else None,
+        log=None if args.quiet else _log,
+        timeout=args.timeout,
+        recheck=args.recheck,
+        limits=ArchiveLimits(**limits, similar_names=args.similar_names),
+        exclude=args.exclude,
+    )
     print(_as_json(result) if args.json else _as_text(result))
     return 0
 

@@ -156,11 +156,44 @@ def find(kind: str, choice: str) -> PluginInfo:
     return claims[0]
 
 
+def find_all(choice: str) -> list[PluginInfo]:
+    """Return every plugin of a name, of whatever kind; those too that cannot be used.
+
+    Args:
+        choice: ``"name"`` or ``"distribution:name"``.
+
+    Raises:
+        UnknownPluginError: If there is none.
+    """
+    distribution, _, name = choice.rpartition(":")
+    found = [
+        info
+        for info in all_plugins()
+        if name in (info.names or (info.name,))
+        and (not distribution or normalize(info.distribution) == normalize(distribution))
+    ]
+    if found:
+        return found
+    known = {each for info in all_plugins() for each in info.names}
+    published = {name: dist for names in PUBLISHED.values() for name, dist in names.items()}
+    hints = [f"There is no plugin {choice!r}."]
+    if name in published:
+        hints.append(f"{name!r} comes with a plugin: `pip install {published[name]}`.")
+    else:
+        hints += [f"Did you mean {each!r}?" for each in difflib.get_close_matches(name, known, 1)]
+    hints.append("`kappacore plugins` lists all.")
+    raise UnknownPluginError(" ".join(hints))
+
+
 def ref(kind: str, choice: str, options: Mapping[str, Any]) -> PluginRef:
     """Return the plugin that ``choice`` names, with options."""
-    info = find(kind, choice)
+    return ref_of(find(kind, choice), options)
+
+
+def ref_of(info: PluginInfo, options: Mapping[str, Any]) -> PluginRef:
+    """Return a plugin, as it is listed, with options."""
     return PluginRef(
-        kind=kind,
+        kind=info.kind,
         name=info.name,
         target=info.target,
         options=dict(options),

@@ -69,8 +69,9 @@ def stage(
             the disk are read back and compared with them. CRCs of zip files are always checked.
         workers: Number of processes where files are small and many, and of threads otherwise; None:
             chosen by the number of CPUs.
-        progress: None: a bar if there is a terminal; True: a bar; False: none; a function: called
-            about ten times a second with a :class:`~kappacore.staging.StageProgress`.
+        progress: None: a bar if there is a terminal, else a line after two seconds and then one a
+            minute; True: a bar; False: nothing; a function: called about ten times a second with a
+            :class:`~kappacore.staging.StageProgress`.
         log: Called with a line about each step.
         timeout: Seconds to wait for another process that stages to this target; None: as long as
             it lives.

@@ -69,8 +69,8 @@ def display(
 
     Args:
         progress: The counts.
-        show: True: a bar; None: a bar if there is a terminal; False: nothing; a function: called
-            with a :class:`StageProgress`.
+        show: True: a bar; None: a bar if there is a terminal, else a line now and then; False:
+            nothing; a function: called with a :class:`StageProgress`.
         name: The bar's title.
     """
     if callable(show):

@@ -1,5 +1,7 @@
 """Test suites for authors of plugins; they need ``kappacore[testing]``.
 
+``pytest -k "not slow"`` runs what takes a few seconds.
+
 A cache backend, with everything that users may rely on::
 
     from kappacore.testing import CacheBackendSuite

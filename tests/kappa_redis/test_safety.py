@@ -9,8 +9,10 @@ import time
 import pytest
 
 import kappacore
+from kappa_redis import embedded
 from kappa_redis.backend import RedisBackend
 from kappacore.cli import main
+from kappacore.errors import InvalidOptionError
 from kappacore.sizes import format_size
 from support.caching import Log, load_bytes, open_cache
 from support.valkey import start_node
@@ -214,9 +216,12 @@ def test_namespaces_are_listed_with_what_they_hold_and_removed(alone):
     assert [info.namespace for info in RedisBackend.namespaces(**options)] == [second.namespace]
 
 
-def test_looking_for_namespaces_starts_no_server():
-    assert list(RedisBackend.namespaces()) == []
-    assert RedisBackend.remove("any") is False
+@pytest.mark.parametrize("look", [RedisBackend.namespaces, lambda: RedisBackend.remove("any")])
+def test_looking_for_namespaces_asks_for_a_server_and_starts_none(look, monkeypatch):
+    monkeypatch.delenv("KAPPA_REDIS_URL", raising=False)
+    with pytest.raises(InvalidOptionError, match=r"--opt url=redis://host:6379.*KAPPA_REDIS_URL"):
+        look()
+    assert embedded.running_url() is None
 
 
 def test_an_eviction_policy_that_hurts_epochs_is_said():

@@ -21,12 +21,12 @@ LAYERS = [
     ["kappacore.errors"],
     [
         "kappacore._importable",
-        "kappacore._progress",
         "kappacore._ranks",
         "kappacore._shown",
         "kappacore._warn",
     ],
     ["kappacore.sizes", "kappacore.locations"],
+    ["kappacore._progress"],
     ["kappacore.machine"],
     ["kappacore.staging"],
     ["kappacore.plugins"],

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 
 import kappacore
+from kappacore.cli.new_plugin import contents_of, names_of
 from kappacore.errors import UnknownPluginError
 
 
@@ -37,3 +38,6 @@ except UnknownPluginError as error:
     assert "pip install kappa-shared" in str(error)
 else:
     raise AssertionError("an uninstalled backend was found")
+
+for kind in ("backend", "wrapper", "source", "device"):  # the templates are in the wheel
+    assert "pyproject.toml" in contents_of(names_of("kappa-acme", kind), kind)

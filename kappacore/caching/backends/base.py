@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kappacore.errors import BrokenPluginError
-from kappacore.plugins.options import check_options
+from kappacore.plugins.options import GIVEN, check_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -117,7 +117,8 @@ class CacheBackend(ABC):
 
     Args:
         namespace: Matches ``[a-z0-9._-]{1,100}``; nothing is shared between namespaces.
-        length: The number of keys.
+        length: The number of keys that may come: one a sample, and two for the engine. It is the
+            same in all processes that open the namespace.
         **options: The backend's own, as the user gave them.
 
     Example::
@@ -371,7 +372,7 @@ def backend_class(ref: PluginRef) -> type[CacheBackend]:
             f"The cache backend {ref.name!r} ({cls.__qualname__}) does not define "
             f"{', '.join(missing)}. A backend needs at least __init__, get and put."
         )
-    check_options(str(ref), cls, ref.options, positional=2, fixed=("keep",))
+    check_options(str(ref), cls, ref.options, *GIVEN["backend"])
     return cls
 
 

@@ -14,7 +14,7 @@ import sys
 import traceback
 import uuid
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -28,9 +28,20 @@ if TYPE_CHECKING:
     from kappacore.caching.datasets import CachedDataset
     from kappacore.plugins import PluginRef
 
+Test = TypeVar("Test", bound="Callable[..., object]")
+
 LENGTH = 32  # keys of a namespace
 #: What :attr:`CacheBackendSuite.limit_option` is unless an author says otherwise.
 DEFAULT_LIMIT_OPTION = "max_bytes"
+
+
+def slow(test: Test) -> Test:
+    """Mark a test that takes seconds: ``pytest -k "not slow"`` leaves it out.
+
+    An attribute, because a mark would have to be registered by everyone who runs the suite.
+    """
+    test.__dict__["slow"] = True
+    return test
 
 
 class Case:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kappacore.testing.caching.case import LENGTH, run_program
+from kappacore.testing.caching.case import LENGTH, run_program, slow
 from kappacore.testing.caching.content import check_equal, check_sealed, sealed
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _MOST = 2000  # batches of a writer that nobody kills
 class ConcurrencyTests:
     """What holds when several processes or threads use one namespace."""
 
+    @slow
     def test_readers_see_whole_values_while_other_processes_write(self, case: Case) -> None:
         case.skip_unless_shared()
         _write(case.open(), 0, LENGTH)  # open here, so that entries do not go with a child
@@ -75,6 +76,7 @@ class ConcurrencyTests:
         if failures:
             raise failures[0]
 
+    @slow
     def test_a_writer_may_be_killed_at_any_moment(self, case: Case) -> None:
         case.skip_unless_shared()
         case.open()  # so that entries do not go with a child
@@ -309,6 +311,7 @@ class ProcessTests:
         assert list(again.options) == list(case.ref.options)
         assert again.load() is case.cls
 
+    @slow
     def test_an_unrelated_process_sees_the_entries(self, case: Case, store: CacheBackend) -> None:
         case.skip_unless_shared()
         case.skip_unless_sendable()

@@ -35,7 +35,8 @@ class CacheBackendSuite(
     options to open it with, such as the address of a server. Tests of promises that the backend's
     scope does not make, and of methods that it does not define, are skipped. Every test uses
     namespaces of its own and clears them; give a backend that stores files a new folder each time.
-    The suite takes about half a minute.
+    The suite takes up to half a minute. ``pytest -k "not slow"`` takes about four seconds: it
+    leaves out the tests with killed writers, with readers beside writers, and with new Pythons.
 
     Attributes:
         backend: Name of the backend, installed or registered in code before the tests run.

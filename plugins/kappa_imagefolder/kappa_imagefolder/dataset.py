@@ -200,7 +200,7 @@ class ImageFolder(ImagesAndClasses):
         fingerprint: How caches identify the content: by the relative paths and classes of all files
             and the content of 64 of them (``"sampled"``), the sizes of all (``"sizes"``) or the
             content of all (``"content"``).
-        progress: Show a bar on a terminal for work of more than two seconds.
+        progress: Show how far work of more than two seconds is: a bar on a terminal, else lines.
 
     Attributes:
         root: The folder, as a str.

@@ -322,8 +322,6 @@ class RedisBackend(CacheBackend):
     @classmethod
     def namespaces(cls, **options: Any) -> Iterable[BackendInfo]:
         with visit("", options) as visited:
-            if visited is None:
-                return []
             infos = inspection.survey(visited)
             return [
                 replace(info, dataset=dataset_of(name, partial(inspection.peek, visited, name)))
@@ -333,7 +331,7 @@ class RedisBackend(CacheBackend):
     @classmethod
     def remove(cls, namespace: str, **options: Any) -> bool:
         with visit(namespace, options) as visited:
-            return visited is not None and inspection.remove(visited)
+            return inspection.remove(visited)
 
 
 def _milliseconds(ttl: float | str | None, keep: float) -> int | None:

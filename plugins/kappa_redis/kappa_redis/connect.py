@@ -95,12 +95,19 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def visit(name: str, options: dict[str, Any]) -> Iterator[RedisNamespace | None]:
-    """Open a namespace without counting as one of its users; None if no server runs."""
+def visit(name: str, options: dict[str, Any]) -> Iterator[RedisNamespace]:
+    """Open a namespace without counting as one of its users.
+
+    Raises:
+        InvalidOptionError: If nothing names a server; none is started to be looked into.
+    """
     url = options.get("url") or os.environ.get(ENVIRONMENT) or embedded.running_url()
     if url is None:
-        yield None
-        return
+        raise InvalidOptionError(
+            f"Nothing names the Redis server to look into. Give its URL: --opt "
+            f"url=redis://host:6379 on the command line, url='redis://host:6379' in Python, or "
+            f"${ENVIRONMENT}."
+        )
     address = _address(url, options)
     prefix = options.get("prefix", PREFIX)
     with (

@@ -1,4 +1,4 @@
-"""A scan that takes long shows how far it is, on a terminal."""
+"""A scan that takes long shows how far it is."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 
 import pytest
 
+from kappa_imagefolder.progress import progress_bar
 from support.image_trees import make_tree
 
 
@@ -51,3 +53,14 @@ def test_a_scan_that_takes_long_shows_how_far_it_is(tmp_path):
         expected = delay == 0 and shown and rank == "0"
         assert "3 images" in output
         assert ("Scanning" in output) == expected
+
+
+@pytest.mark.parametrize(("shown", "rank"), [(True, "0"), (False, "0"), (True, "1")])
+def test_where_there_is_no_terminal_a_line_says_how_far_it_is(capsys, monkeypatch, shown, rank):
+    monkeypatch.setattr("kappacore._progress.SAY_AFTER", 0.001)
+    monkeypatch.setenv("RANK", rank)
+    with progress_bar("Scanning x", show=shown) as done:
+        done(1200)
+        time.sleep(0.1)
+    line = "kappacore: Scanning x: 1,200 images (0 s)\n"
+    assert capsys.readouterr().err == (2 * line if shown and rank == "0" else "")

@@ -86,19 +86,24 @@ def test_info_takes_the_whole_name_or_the_users_or_a_pattern(cache, capsys, name
     assert lines["size"].endswith("limit 976.6 KiB")
 
 
-def test_info_of_nothing_is_an_error(cache, capsys):
-    assert run(capsys, "info", "x") == (1, "", "kappacore: there is no cache 'x'\n")
+@pytest.mark.parametrize("command", ["ls", "info", "clear"])
+def test_a_name_that_no_cache_has_is_an_error_everywhere(cache, capsys, command):
+    assert run(capsys, command, "x") == (1, "", "kappacore: there is no cache 'x'\n")
+    code, out, err = run(capsys, command, "x", "--json")
+    assert (code, json.loads(out), err) == (1, [], "kappacore: there is no cache 'x'\n")
 
 
-@pytest.mark.parametrize("command", ["info", "clear"])
+@pytest.mark.parametrize("command", ["ls", "info"])
+def test_no_caches_at_all_are_no_error(capsys, command):
+    assert run(capsys, command) == (0, "", "kappacore: there are no caches\n")
+    assert run(capsys, command, "--json") == (0, "[]\n", "kappacore: there are no caches\n")
+
+
+@pytest.mark.parametrize("command", ["ls", "info", "clear"])
 def test_a_name_that_is_mistyped_does_not_pass_unnoticed(cache, capsys, command):
     code, out, err = run(capsys, command, "words", "wrods", "x*")
     assert (code, err) == (1, "kappacore: there is no cache 'wrods', 'x*'\n")
     assert NAME in out
-
-
-def test_ls_of_nothing_says_what_there_is_not(cache, capsys):
-    assert run(capsys, "ls", "wrods") == (0, "", "kappacore: there is no cache 'wrods'\n")
 
 
 def test_clear_removes_what_is_to_be_kept(cache, capsys, cache_folder):
@@ -106,7 +111,7 @@ def test_clear_removes_what_is_to_be_kept(cache, capsys, cache_folder):
     assert run(capsys, "clear", "words") == (0, f"{NAME}: removed\n", "")
     assert namespaces_in(cache_folder) == []
     assert run(capsys, "clear", "words") == (1, "", "kappacore: there is no cache 'words'\n")
-    assert run(capsys, "clear", "--all") == (0, "", "")
+    assert run(capsys, "clear", "--all") == (0, "", "kappacore: there are no caches\n")
 
 
 def test_clear_empties_what_is_in_use(cache, capsys):
@@ -220,27 +225,52 @@ def test_a_backend_of_the_network_is_asked_when_it_is_named_with_its_options(cap
 
 @pytest.mark.usefixtures("_remote")
 def test_a_backend_of_the_network_is_not_asked_unless_it_is_named(capsys):
-    assert run(capsys, "ls") == (0, "", "kappacore: there is no cache\n")
+    assert run(capsys, "ls") == (0, "", "kappacore: there are no caches\n")
+
+
+@pytest.mark.usefixtures("_remote")
+def test_a_backend_that_fails_says_why(capsys):
+    code, out, err = run(capsys, "ls", "--backend", "remote", "--opt", "url=down")
+    assert (code, out) == (1, "")
+    assert "The cache backend 'remote' failed: RuntimeError: no route" in err
+
+
+def refused(capsys, *arguments):
+    """Run a command that is used wrongly; return what it says."""
+    with pytest.raises(SystemExit) as caught:
+        main(["cache", *arguments])
+    captured = capsys.readouterr()
+    assert (caught.value.code, captured.out) == (2, "")
+    assert captured.err.startswith(f"usage: kappacore cache {arguments[0]} ")
+    return captured.err
 
 
 @pytest.mark.usefixtures("_remote")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--opt", "url=down"], "The cache backend 'remote' failed: RuntimeError: no route"),
-        ([], "cache backend 'remote' needs 'url'. Its options: url, port."),
+        ([], "needs 'url'. Its options: url, port. Give them as --opt KEY=VALUE."),
         (["--opt", "url=x", "--opt", "prot=1"], "has no option 'prot'. Did you mean 'port'?"),
     ],
 )
-def test_a_backend_that_cannot_be_asked_says_why(capsys, options, message):
-    code, out, err = run(capsys, "ls", "--backend", "remote", *options)
+@pytest.mark.parametrize("command", [["ls"], ["info"], ["clear", "--all"], ["gc"]])
+def test_options_that_are_missing_or_unknown_are_wrong_usage(capsys, command, options, message):
+    assert message in refused(capsys, *command, "--backend", "remote", *options)
+
+
+def test_a_backend_that_nobody_has_is_not_there(capsys):
+    code, out, err = run(capsys, "ls", "--backend", "shard")
     assert (code, out) == (1, "")
-    assert message in err
+    assert "Did you mean 'shared'?" in err
+
+
+def test_redis_without_a_url_asks_for_it(capsys, monkeypatch):
+    monkeypatch.delenv("KAPPA_REDIS_URL", raising=False)
+    assert "Give its URL: --opt url=redis://" in refused(capsys, "ls", "--backend", "redis")
 
 
 def test_a_backend_that_lists_nothing_says_so(capsys):
-    code, _, err = run(capsys, "ls", "--backend", "memory")
-    assert code == 1
+    err = refused(capsys, "ls", "--backend", "memory")
     assert "'memory' (MemoryBackend, scope 'process') does not list its namespaces" in err
     assert "Leave --backend out to see the caches of this machine" in err
 

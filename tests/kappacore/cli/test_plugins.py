@@ -169,6 +169,82 @@ def test_check_accepts_what_was_blocked_on_purpose(capsys, monkeypatch):
     assert code == 0
 
 
+# ---- one plugin
+
+
+def test_a_plugin_is_shown_with_its_options(capsys):
+    assert main(["plugins", "shared"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("cache backend 'shared' of kappa-shared 0.1.0, scope machine\n")
+    assert "\n    max_bytes: float | str | None = None\n        Limit on the samples' size" in out
+    assert "    keep:" not in out  # every cache has it
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("imagefolder", ("root", "str | os.PathLike[str]", None, True)),
+        ("repeat", ("repetitions", "int | None", "None", False)),
+        ("redis", ("ttl", "float | str | None", "'3d'", False)),
+        ("cache", ("**options", "Any", None, False)),
+    ],
+)
+def test_options_are_data_too(capsys, name, option):
+    code, rows = listed(capsys, name)
+    (row,) = rows.values()
+    assert (code, row["name"], row["status"]) == (0, name, "ok")
+    found = {each["name"]: each for each in row["options"]}
+    each = found[option[0]]
+    assert tuple(each[key] for key in ("name", "type", "default", "required")) == option
+    assert each["text"]
+    assert not found.keys() & {"dataset", "namespace", "length", "keep"}
+
+
+def test_a_device_has_no_options(capsys):
+    assert main(["plugins", "cpu"]) == 0
+    assert capsys.readouterr().out.endswith("\n\noptions: none\n")
+
+
+def test_plugins_of_one_name_are_all_shown(capsys):
+    with installed("claims_twin", "claims_twin_too"):
+        assert main(["plugins", "twin"]) == 1
+        both = capsys.readouterr().out
+        assert "'twin' of fake-first 1.0" in both
+        assert "'twin' of fake-second 2.0" in both
+        main(["plugins", "fake-second:twin"])
+        assert "fake-first 1.0\n" not in capsys.readouterr().out
+
+
+def test_a_plugin_that_cannot_be_used_says_why(capsys):
+    with installed("missing_requirement", "import_error"):
+        assert main(["plugins", "needy"]) == 1
+        assert "pip install 'a-client-that-nobody-has>=2'" in capsys.readouterr().out
+        code, rows = listed(capsys, "fake-import-error")
+    assert code == 1
+    assert [row["options"] for row in rows.values()] == [None]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("shard", "Did you mean 'shared'?"),
+        ("no-such-thing", "There is no plugin 'no-such-thing'. `kappacore plugins` lists all."),
+    ],
+)
+def test_a_plugin_that_nobody_has_is_an_error(capsys, name, hint):
+    assert main(["plugins", name]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert hint in captured.err
+
+
+def test_a_plugin_that_the_project_publishes_can_be_installed(capsys, monkeypatch):
+    monkeypatch.setenv("KAPPACORE_PLUGIN_AUTOLOAD", "0")
+    with installed():
+        assert main(["plugins", "redis"]) == 1
+    assert "'redis' comes with a plugin: `pip install kappa-redis`" in capsys.readouterr().err
+
+
 def test_only_check_imports_targets():
     with installed("ok"):
         assert main(["plugins"]) == 0

@@ -92,9 +92,17 @@ BROKEN = [
     ("Unpicklable", "a_choice_survives_pickling", "does not pickle"),
     ("OneProcess", "an_unrelated_process_sees_the_entries", "another process finds None"),
     ("OneInstance", "a_dataset_survives_pickling", "it was read again"),
-    ("NoForks", "workers_read_through_the_cache[fork]", "belongs to another process"),
-    ("OneFamily", "workers_read_through_the_cache[spawn]", "samples were read instead of"),
-    ("OneFamily", "workers_read_through_the_cache[forkserver]", "samples were read instead of"),
+    ("NoForks", "forked_workers_read_through_the_cache", "belongs to another process"),
+    (
+        "OneFamily",
+        "workers_in_a_new_python_read_through_the_cache[spawn]",
+        "samples were read instead of",
+    ),
+    (
+        "OneFamily",
+        "workers_in_a_new_python_read_through_the_cache[forkserver]",
+        "samples were read instead of",
+    ),
 ]
 
 

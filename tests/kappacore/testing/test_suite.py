@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from kappacore.testing import CacheBackendSuite
 from support.pytest_runs import run_pytest
 
 HERE = Path(__file__).parent
@@ -58,6 +60,16 @@ class Test{name.title()}(CacheBackendSuite):
 """
     )
     return f"test_{name}.py"
+
+
+def test_the_quick_subset_leaves_out_what_takes_seconds():
+    slow = {name for name, test in inspect.getmembers(CacheBackendSuite) if hasattr(test, "slow")}
+    assert slow == {
+        "test_a_writer_may_be_killed_at_any_moment",
+        "test_an_unrelated_process_sees_the_entries",
+        "test_readers_see_whole_values_while_other_processes_write",
+        "test_workers_in_a_new_python_read_through_the_cache",
+    }
 
 
 @pytest.mark.slow
