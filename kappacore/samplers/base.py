@@ -170,11 +170,9 @@ class EpochSampler(Sampler[T], Generic[T]):
             warn(
                 f"set_epoch({self._place.epoch}) came while an iteration of epoch {place.epoch} "
                 f"runs, which goes on with the order of epoch {place.epoch}; and so do the draws "
-                f"of its dataset. Set the epoch before the iteration begins. A Lightning that "
-                f"resumes in the middle of an epoch sets it too late for a DataLoader with "
-                f"workers: call sampler.set_epoch(self.trainer.current_epoch) in "
-                f"train_dataloader, or return what has a state: kappacore.Loader, or torchdata's "
-                f"StatefulDataLoader.",
+                f"of its dataset. Set the epoch before the iteration begins. Lightning, where it "
+                f"resumes, sets it too late for the workers of a DataLoader: set it in "
+                f"train_dataloader, as docs/recipes/lightning.md shows.",
                 LateEpochWarning,
             )
         return late
