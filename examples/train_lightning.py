@@ -24,11 +24,11 @@ def augment(image: Image.Image) -> Image.Image:
 class Photos(lightning.LightningDataModule):
     """The photos, augmented after the cache."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str | Path) -> None:
         super().__init__()
         self.root = root
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002
+    def setup(self, stage: str) -> None:
         ds = kappacore.load_dataset("imagefolder", root=self.root)
         ds = kappacore.wrap(ds, "cache", items="x", backend="shared")
         self.ds = kappacore.TransformWrapper(ds, augment, seed=0)

@@ -23,9 +23,8 @@ def main(root: str = "photos") -> None:
     ds = kappacore.wrap(ds, "cache", items="x", backend="shared")  # one copy on the machine
     items = {"x": {"dtype": torch.float32, "layout": "channels_first", "mean": 0.5, "std": 0.5}}
     loader = kappacore.Loader(ds, "x class", 4, shuffle=True, items=items)  # 4 on each rank
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(2))
-    model(next(iter(loader))[0])  # gives the layer its size
-    model = DistributedDataParallel(model)
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64 * 64 * 3, 2))
+    model = DistributedDataParallel(layers)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     for epoch in range(2):
         loader.set_epoch(epoch)

@@ -24,7 +24,7 @@ class Thumbnail(kappacore.KDWrapper):
         self.size = size
 
     def getitem_x(self, idx: int, ctx: dict[str, object] | None = None) -> Image.Image:
-        image = self.dataset.getitem_x(idx, ctx=ctx)
+        image: Image.Image = self.dataset.getitem_x(idx, ctx=ctx)
         image.thumbnail((self.size, self.size))
         return image
 

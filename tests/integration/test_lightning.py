@@ -108,3 +108,8 @@ def test_the_recipe_goes_on_from_its_last_checkpoint(recipe, monkeypatch):
         saved = torch.load("checkpoints/last.ckpt", weights_only=False)
         steps.append(saved["global_step"])
     assert steps == [4, 8]
+
+
+def test_the_recipe_with_worker_processes_trains(recipe, monkeypatch):
+    trainer = run_recipe("train_lightning_workers.py", monkeypatch)["trainer"]
+    assert (trainer.current_epoch, trainer.global_step) == (EPOCHS, EPOCHS * BATCHES)
