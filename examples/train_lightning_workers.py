@@ -28,6 +28,5 @@ class PhotosByWorkers(Photos):
 
 
 if __name__ == "__main__":
-    # The sampler finds its rank itself; Lightning would share its indices out a second time.
-    trainer = lightning.Trainer(max_epochs=3, logger=False, use_distributed_sampler=False)
+    trainer = lightning.Trainer(max_epochs=3, logger=False)
     trainer.fit(Model(), datamodule=PhotosByWorkers(make_photos("photos")))

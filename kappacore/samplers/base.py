@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import xxhash
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler, Sampler
 
 from kappacore._warn import warn
 from kappacore.errors import (
@@ -209,10 +209,11 @@ class _Iteration(Iterator[T]):
             self._begin()
 
 
-class IndexSampler(EpochSampler[int]):
+class IndexSampler(EpochSampler[int], DistributedSampler[int]):  # type: ignore[override]
     """Indices of samples; see :class:`EpochSampler`.
 
-    A derived class defines ``order``.
+    A derived class defines ``order``. It is one of torch's distributed samplers for trainers that
+    ask, such as Lightning, which would otherwise share its indices out a second time.
 
     Args:
         dataset: What is sampled.
