@@ -167,6 +167,10 @@ class OwnGeneratorWarning(UserWarning):
     """A transform draws from a generator of its own, which is the same in every worker."""
 
 
+class LateEpochWarning(UserWarning):
+    """An epoch was set while an iteration runs, which goes on as the epoch that it began with."""
+
+
 class StorageError(KappaError, OSError):
     """A file or folder of a cache cannot be created, opened or trusted."""
 

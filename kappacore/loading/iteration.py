@@ -36,12 +36,14 @@ class Progress:
         epoch: Its epoch.
         position: The position at which one begins that goes on from here.
         begun: Whether it gave out anything.
+        over: Whether it gave out the last batch, as far as known.
         finished: Whether it came to its end.
     """
 
     epoch: int
     position: int
     begun: bool = False
+    over: bool = False
     finished: bool = False
 
 
@@ -121,6 +123,7 @@ class Iteration:
         self.stats.batches += 1
         self.stats.samples += len(made.rows)
         self.progress.position, self.progress.begun = made.rows.end, True
+        self.progress.over = made.rows.last
         return result
 
     def close(self) -> None:

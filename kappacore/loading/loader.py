@@ -73,8 +73,8 @@ class Loader:
 
     The samples of an epoch are shared out to the ranks: the global batch, that of all ranks
     together, is drawn once, and each rank takes its rows. So order and draws depend on the seed,
-    the epoch and the position in it alone, and not on the number of ranks. Each iteration that was
-    begun and left, or read to its end, is one epoch, unless :meth:`set_epoch` says otherwise.
+    the epoch and the position in it alone, and not on the number of ranks. Each iteration that
+    gave a batch is one epoch, unless :meth:`set_epoch` says otherwise.
 
     Args:
         dataset: The dataset to read; ``as_kd`` makes one of any map-style dataset.
@@ -174,8 +174,8 @@ class Loader:
         self._rings: list[Ring] = []  # of iterations that have ended
         self._whole: dict[int, torch.Tensor] | None = None
         self._epoch, self._start = 0, 0
+        self._over = False  # whether a loaded state is of an epoch of which no batch is left
         self._progress: Progress | None = None  # of the last iteration
-        self._last: Callable[[], Iteration | None] = lambda: None
         self._stats: list[LoaderStats] = []
         self._iterations: weakref.WeakSet[Iteration] = weakref.WeakSet()
         self._planner: Planner | None = None  # of the last iteration
@@ -271,7 +271,7 @@ class Loader:
         if ring is not None:
             iteration.give_back = weakref.finalize(iteration, self._rings.append, ring)
         self._stats = [*self._stats[1 - _MOST_STATS :], stats]
-        self._progress, self._last = progress, weakref.ref(iteration)
+        self._progress, self._over = progress, False
         self._iterations.add(iteration)
         return iteration
 
@@ -357,7 +357,8 @@ class Loader:
         if given is None:
             order = draw_order(length, self.shuffle, self.seed, self._epoch)
             return global_batches(order, share, self._start)
-        for chooser in (self.sampler, self.batch_sampler):
+        inside = getattr(self.batch_sampler, "sampler", None)  # of torch's BatchSampler
+        for chooser in (self.sampler, self.batch_sampler, inside):
             set_epoch = getattr(chooser, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(self._epoch)
@@ -399,36 +400,38 @@ class Loader:
 
         Args:
             epoch: The epoch's number, starting at 0. If a state of this epoch was loaded, the
-                iteration begins where the state says, otherwise at the beginning.
+                iteration begins where the state says, otherwise at the beginning. If no batch was
+                left of it, there is none.
         """
         epoch = as_integer(epoch, "epoch", least=0)
         if epoch != self._epoch or self._progress is not None:
             self._start = 0
-        self._epoch, self._progress = epoch, None
+        self._epoch, self._progress, self._over = epoch, None, False
 
     def _next(self) -> tuple[int, int]:
         """Return the epoch and the position of an iteration that begins now."""
-        progress, last = self._progress, self._last()
-        if progress is None or not progress.begun or (last is not None and not last.ended):
-            return self._epoch, self._start  # as set, or beside an iteration that is going on
-        return progress.epoch + 1, 0
+        begun = self._over if self._progress is None else self._progress.begun
+        return (self._epoch + 1, 0) if begun else (self._epoch, self._start)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the last iteration: its epoch, and how far the loop has come.
 
         Positions count samples of all ranks, so another number of ranks can go on from it.
         """
-        epoch, position = self._epoch, self._start
+        epoch, position, over = self._epoch, self._start, self._over
         progress = self._progress
-        if progress is not None:
-            ended = progress.finished
-            epoch, position = (
-                (progress.epoch + 1, 0) if ended else (progress.epoch, progress.position)
-            )
-        return {"version": _VERSION, "epoch": epoch, "position": position, **self._identity()}
+        if progress is not None and progress.finished:
+            epoch, position, over = progress.epoch + 1, 0, False
+        elif progress is not None:
+            epoch, position, over = progress.epoch, progress.position, progress.over
+        place = {"epoch": epoch, "position": position, "over": over}
+        return {"version": _VERSION, **place, **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration begin where a state says.
+
+        Where its last batch was given out, that is the next epoch; or, if :meth:`set_epoch` asks
+        for the epoch of the state, an iteration without a batch.
 
         Args:
             state: What :meth:`state_dict` returned, of this Loader or of one of other ranks.
@@ -451,7 +454,7 @@ class Loader:
                     f"same dataset, seed and order, or begin anew without it."
                 )
         self._epoch, self._start = int(state["epoch"]), int(state["position"])
-        self._progress = None
+        self._progress, self._over = None, bool(state.get("over", False))
 
     def _identity(self) -> dict[str, Any]:
         """Return what must be the same for a position to mean the same samples."""

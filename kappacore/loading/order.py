@@ -28,11 +28,13 @@ class Rows:
         indices: Indices into the dataset, int64 of shape ``(N,)``.
         positions: Their positions in the epoch, int64 of shape ``(N,)``.
         end: The position at which the next global batch begins.
+        last: Whether no other follows in this epoch; False where a sampler has no length.
     """
 
     indices: IntArray
     positions: IntArray
     end: int
+    last: bool
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -94,7 +96,8 @@ def global_batches(order: IntArray, share: Share, start: int = 0) -> Iterator[Ro
         begin, stop = share.of(end - first)
         if begin < stop:
             positions = np.arange(first + begin, first + stop)
-            yield Rows(order[positions % len(order)], positions, end)
+            last = end + (share.size if share.drop_last else 1) > len(order)
+            yield Rows(order[positions % len(order)], positions, end, last)
 
 
 def count_batches(length: int, share: Share) -> int:
@@ -119,9 +122,14 @@ def given_batches(
         start: The position to begin at.
     """
     end = 0
-    for batch in batches:
+    try:
+        count = len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        count = None
+    for batch_number, batch in enumerate(batches, 1):
         indices = check_indices(list(batch), length, "Loader")
         first, number = end, len(indices)
         end += number * world_size
         if first >= start and number:
-            yield Rows(indices, np.arange(number) + (first + rank * number), end)
+            positions = np.arange(number) + (first + rank * number)
+            yield Rows(indices, positions, end, batch_number == count)

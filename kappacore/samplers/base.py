@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import xxhash
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler, Sampler
 
-from kappacore.errors import DatasetTypeError, InvalidOptionError, SamplerStateError
+from kappacore._warn import warn
+from kappacore.errors import (
+    DatasetTypeError,
+    InvalidOptionError,
+    LateEpochWarning,
+    SamplerStateError,
+)
 from kappacore.samplers.ranks import check_rank, find_rank
 from kappacore.wrappers.options import as_integer
 
@@ -24,18 +31,36 @@ if TYPE_CHECKING:
 
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["EpochSampler", "IndexSampler", "digest_of", "epoch_generator", "length_of"]
+__all__ = ["EpochSampler", "IndexSampler", "Place", "digest_of", "epoch_generator", "length_of"]
 
 T = TypeVar("T")
 
 _CHUNK = 4096  # entries that are Python objects at a time
 
 
+@dataclass
+class Place:
+    """Where an iteration is, or where the next one begins.
+
+    Args:
+        epoch: Its epoch.
+        position: The number of entries that are done, counted over all ranks.
+        begun: Whether an iteration began here.
+        ended: Whether it came to its end.
+    """
+
+    epoch: int
+    position: int = 0
+    begun: bool = False
+    ended: bool = False
+
+
 class EpochSampler(Sampler[T], Generic[T]):
     """Entries in an order that the seed and the epoch determine, shared out to the ranks.
 
     Each iteration that was begun is one epoch, and the next one is the next epoch, unless
-    :meth:`set_epoch` says otherwise.
+    :meth:`set_epoch` says otherwise. As it begins, it sets the epoch of its dataset, so that
+    samples draw anew as well, and a run that goes on from a state draws what it would have drawn.
 
     Args:
         seed: A non-negative integer.
@@ -60,10 +85,7 @@ class EpochSampler(Sampler[T], Generic[T]):
         check_rank(rank, world_size)
         self.pad = bool(pad)
         self._given_rank = (rank, world_size)
-        self._epoch = 0
-        self._position = 0
-        self._begun = False  # whether an iteration of this epoch was, or has ended too
-        self._ended = False
+        self._place = Place(0)
 
     @abstractmethod
     def _draw(self, epoch: int) -> tuple[IntArray, Callable[[IntArray], list[T]]]:
@@ -76,7 +98,7 @@ class EpochSampler(Sampler[T], Generic[T]):
     @property
     def epoch(self) -> int:
         """The epoch of the iteration that runs, or of the next one if none was begun."""
-        return self._epoch + self._ended
+        return self._place.epoch + self._place.ended
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be this epoch, from its beginning.
@@ -90,12 +112,12 @@ class EpochSampler(Sampler[T], Generic[T]):
             InvalidOptionError: It is not a non-negative integer.
         """
         number = as_integer(epoch, "epoch", least=0)
-        if self._begun or number != self._epoch:
-            self._place(number, 0)
+        if self._place.begun or number != self._place.epoch:
+            self._place = Place(number)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, for :meth:`load_state_dict`; plain data."""
-        return self._state(self.epoch, 0 if self._ended else self._position)
+        return self._state(Place(self.epoch, 0 if self._place.ended else self._place.position))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration go on where a state was saved, on any number of ranks.
@@ -114,7 +136,7 @@ class EpochSampler(Sampler[T], Generic[T]):
                     f"the state was saved, or start anew with set_epoch."
                 )
         epoch = as_integer(state.get("epoch"), "epoch", least=0)
-        self._place(epoch, as_integer(state.get("position"), "position", least=0))
+        self._place = Place(epoch, as_integer(state.get("position"), "position", least=0))
 
     def _share_of(self, number: int) -> int:
         """Return how many of ``number`` entries this rank has."""
@@ -124,30 +146,45 @@ class EpochSampler(Sampler[T], Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return _Iteration(self)
 
-    def _place(self, epoch: int, position: int) -> None:
-        self._epoch, self._position, self._begun, self._ended = epoch, position, False, False
+    def _state(self, place: Place) -> dict[str, Any]:
+        return {**self._facts(), "epoch": place.epoch, "position": place.position}
 
-    def _state(self, epoch: int, position: int) -> dict[str, Any]:
-        return {**self._facts(), "epoch": epoch, "position": position}
-
-    def _begin(self) -> Iterator[T]:
+    def _begin(self) -> Place:
         """Begin this epoch where it is, or the next one if this one was begun."""
-        if self._begun:
-            self._place(self._epoch + 1, 0)
-        self._begun = True
-        return self._entries()
+        if self._place.begun:
+            self._place = Place(self._place.epoch + 1)
+        self._place.begun = True
+        set_epoch = getattr(getattr(self, "dataset", None), "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(self._place.epoch)
+        return self._place
 
-    def _entries(self) -> Iterator[T]:
-        epoch, position = self._epoch, self._position
+    def _entries(self, place: Place) -> Iterator[T]:
         rank, world_size = find_rank(*self._given_rank)
-        order, entries = self._draw(epoch)
-        order = share(order, position, rank, world_size, self.pad)
+        order, entries = self._draw(place.epoch)
+        order = share(order, place.position, rank, world_size, self.pad)
+        late = False
         for start in range(0, len(order), _CHUNK):
             for entry in entries(order[start : start + _CHUNK]):
-                position += world_size
-                self._epoch, self._position = epoch, position
+                place.position += world_size
+                if self._place is not place and not late:
+                    late = self._warn_if_late(place)
                 yield entry
-        self._ended = True
+        place.ended = True
+
+    def _warn_if_late(self, place: Place) -> bool:
+        """Warn if an epoch was set while the iteration of another one goes on; return whether."""
+        late = not self._place.begun and self._place.epoch != place.epoch
+        if late:
+            warn(
+                f"set_epoch({self._place.epoch}) came while an iteration of epoch {place.epoch} "
+                f"runs, which goes on with the order of epoch {place.epoch}; and so do the draws "
+                f"of its dataset. Set the epoch before the iteration begins. Lightning, where it "
+                f"resumes, sets it too late for the workers of a DataLoader: set it in "
+                f"train_dataloader, as docs/recipes/lightning.md shows.",
+                LateEpochWarning,
+            )
+        return late
 
 
 class _Iteration(Iterator[T]):
@@ -159,25 +196,33 @@ class _Iteration(Iterator[T]):
 
     def __init__(self, sampler: EpochSampler[T]) -> None:
         self._sampler = sampler
-        self._rest: Iterator[T] | None = None  # an iterator that is never used begins no epoch
+        self._place: Place | None = None  # an iterator that is never used begins no epoch
+        self._rest: Iterator[T] = iter(())
 
     def __next__(self) -> T:
-        if self._rest is None:
-            self._rest = self._sampler._begin()
+        if self._place is None:
+            self._begin()
         return next(self._rest)
 
+    def _begin(self) -> None:
+        self._place = self._sampler._begin()
+        self._rest = self._sampler._entries(self._place)
+
     def state_dict(self) -> dict[str, Any]:
-        return self._sampler._state(self._sampler._epoch, self._sampler._position)
+        return self._sampler._state(self._place or self._sampler._place)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._sampler.load_state_dict(state)
-        self._rest = self._sampler._begin() if state["position"] else None
+        self._place = None
+        if state["position"]:
+            self._begin()
 
 
-class IndexSampler(EpochSampler[int]):
+class IndexSampler(EpochSampler[int], DistributedSampler[int]):  # type: ignore[override]
     """Indices of samples; see :class:`EpochSampler`.
 
-    A derived class defines ``order``.
+    A derived class defines ``order``. It is one of torch's distributed samplers for trainers that
+    ask, such as Lightning, which would otherwise share its indices out a second time.
 
     Args:
         dataset: What is sampled.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kappacore.samplers.base import EpochSampler
+from kappacore.samplers.base import EpochSampler, Place
 from kappacore.samplers.ranks import find_rank
 from kappacore.samplers.sources import Source
 from kappacore.wrappers.options import as_integer
@@ -58,7 +59,7 @@ class InfiniteSampler(EpochSampler[int]):
     @property
     def epoch(self) -> int:
         """The epoch of the next index."""
-        return self._position // self.length
+        return self._place.position // self.length
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration begin with this epoch.
@@ -66,23 +67,22 @@ class InfiniteSampler(EpochSampler[int]):
         After :meth:`load_state_dict`, the state's own epoch goes on where the state was saved.
         """
         number = as_integer(epoch, "epoch", least=0)
-        if self._begun or number != self.epoch:
-            self._position, self._begun = number * self.length, False
+        if self._place.begun or number != self.epoch:
+            self._place = Place(number, number * self.length)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, for ``load_state_dict``; plain data."""
         return {**super().state_dict(), "epoch": self.epoch}
 
     def __iter__(self) -> Iterator[int]:
-        position, self._begun = self._position, True
+        place = self._place = replace(self._place, begun=True)
         rank, world_size = find_rank(*self._given_rank)
         while True:
-            epoch, start = divmod(position + rank, self.length)
+            epoch, start = divmod(place.position + rank, self.length)
             order = self._source.order(epoch)[start::world_size]
             for first in range(0, len(order), _CHUNK):
                 for index in order[first : first + _CHUNK].tolist():
-                    position += world_size
-                    self._position = position
+                    place.position += world_size
                     yield index
 
     def _draw(self, epoch: int) -> tuple[IntArray, Callable[[IntArray], list[int]]]:

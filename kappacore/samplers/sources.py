@@ -84,7 +84,7 @@ class Source:
             raise InvalidOptionError(
                 f"shuffle={shuffle!r} is for a dataset; a {name} has its own order. Leave it out."
             )
-        if isinstance(sampler, DistributedSampler):
+        if isinstance(sampler, DistributedSampler) and not isinstance(sampler, IndexSampler):
             raise InvalidOptionError(
                 f"{self._owner} takes the sampler of all samples; a {name} of torch gives those "
                 f"of one rank. Pass its dataset, or a sampler that knows no ranks."

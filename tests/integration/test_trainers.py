@@ -15,10 +15,11 @@ import json, os, sys
 import torch
 import kappacore
 
+def samples():
+    return kappacore.as_kd([(torch.tensor([float(k)]), k) for k in range(50)], items=("x", "class"))
+
 def loader(**options):
-    samples = [(torch.tensor([float(k)]), k) for k in range(50)]
-    ds = kappacore.as_kd(samples, items=("x", "class"))
-    return kappacore.Loader(ds, "x class", 4, **options)
+    return kappacore.Loader(samples(), "x class", 4, **options)
 
 def write(rank, **found):
     with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
@@ -45,6 +46,8 @@ LIGHTNING = (
     SAMPLES
     + """
 import lightning
+from kappacore.samplers import DistributedSampler
+from torch.utils.data import DataLoader
 
 class Model(lightning.LightningModule):
     def __init__(self):
@@ -57,7 +60,7 @@ class Model(lightning.LightningModule):
         return self.layer(batch["x"]).sum()
 
     def validation_step(self, batch, number):
-        self.seen["evaluation"].append(batch["class"].tolist())
+        self.seen["evaluation"].append(batch[1].tolist())
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 1e-6)
@@ -70,14 +73,19 @@ if __name__ == "__main__":
         default_root_dir=sys.argv[1],
     )
     trainer.fit(model, loader(shuffle=True), loader(pad=False))
-    write(trainer.global_rank, **model.seen)
+    found = {name: list(batches) for name, batches in model.seen.items()}
+    model.seen["evaluation"].clear()
+    data = kappacore.ModeWrapper(samples(), "x class")
+    sampler = DistributedSampler(data, shuffle=False, pad=False)
+    trainer.validate(model, DataLoader(data, 4, sampler=sampler), verbose=False)
+    write(trainer.global_rank, **found, sampler=model.seen["evaluation"])
 """
 )
 
 
-def check(folder):
+def check(folder, *names):
     ranks = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(2)]
-    for name in ("train", "evaluation"):
+    for name in ("train", "evaluation", *names):
         found = [idx for rank in ranks for batch in rank[name] for idx in batch]
         assert sorted(found) == [*range(50)], name
         assert all(rank[name] for rank in ranks)
@@ -106,4 +114,4 @@ def test_accelerate(tmp_path):
 def test_lightning(tmp_path):
     pytest.importorskip("lightning")
     run(tmp_path, LIGHTNING)
-    check(tmp_path)
+    check(tmp_path, "sampler")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler
 
 import kappacore
 from kappacore.errors import InvalidOptionError, LoaderStateError
+from kappacore.samplers import DistributedSampler
 from support.loading import Photos
 from support.numbers import Numbers
 
@@ -175,6 +178,19 @@ def test_an_epoch_that_was_left_is_over():
     assert next(iter(loader)).tolist() == epochs[1]
 
 
+def test_an_iteration_is_over_though_it_is_held():
+    """Lightning and others take as many batches as there are, and keep the iterator."""
+    loader = kappacore.Loader(Numbers(50), "index", 25, shuffle=True)
+    held, epochs = [], []
+    for number in (2, 1, 2):
+        held.append(iter(loader))
+        epochs.append(next(held[-1]).tolist())
+        assert len([*islice(held[-1], number - 1)]) == number - 1
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    loader.set_epoch(2)
+    assert next(iter(loader)).tolist() == epochs[2]
+
+
 def test_the_datasets_epoch_is_the_loaders():
     drawn = kappacore.TransformWrapper(Numbers(4), lambda x: x + torch.rand(()), seed=0)
     loader = kappacore.Loader(drawn, "x", 4)
@@ -254,6 +270,43 @@ def test_a_state_before_and_after_an_epoch():
     assert (loader.state_dict()["epoch"], loader.state_dict()["position"]) == (0, 0)
     list(loader)
     assert (loader.state_dict()["epoch"], loader.state_dict()["position"]) == (1, 0)
+
+
+@pytest.mark.parametrize("length", [8, 9])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 2},
+        {"batch_size": 2, "drop_last": True},
+        {"batch_size": 2, "sampler": True},
+        {"batch_sampler": True},
+    ],
+    ids=str,
+)
+def test_the_state_after_the_last_batch_of_an_epoch_begins_the_next(length, options):
+    """A trainer that counts batches never asks for the one that is not there."""
+
+    def make():
+        sampler = DistributedSampler(range(length), rank=0, world_size=1)
+        given = {"sampler": sampler, "batch_sampler": BatchSampler(sampler, 2, False)}
+        chosen = {name: given.get(name, value) for name, value in options.items()}
+        order = {} if "sampler" in options or "batch_sampler" in options else {"shuffle": True}
+        return kappacore.Loader(Numbers(length), "index", **order, **chosen)
+
+    loader = make()
+    epochs = [torch.cat(list(loader)).tolist() for _ in range(2)]
+    loader.set_epoch(0)
+    held = iter(loader)
+    list(islice(held, len(loader)))
+    resumed = make()
+    resumed.load_state_dict(loader.state_dict())
+    assert resumed.state_dict() == loader.state_dict()
+    assert resumed.epoch == 1
+    assert torch.cat(list(resumed)).tolist() == epochs[1]
+    resumed.load_state_dict(loader.state_dict())
+    resumed.set_epoch(0)  # as a loop over epochs does
+    assert list(resumed) == []
+    assert torch.cat(list(resumed)).tolist() == epochs[1]
 
 
 def test_a_sampler_goes_on_too():

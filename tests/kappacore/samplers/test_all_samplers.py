@@ -10,7 +10,7 @@ import pytest
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from kappacore.errors import InvalidOptionError, SamplerStateError
+from kappacore.errors import InvalidOptionError, LateEpochWarning, SamplerStateError
 from kappacore.samplers import (
     BucketBatchSampler,
     ClassBalancedSampler,
@@ -150,6 +150,50 @@ def test_the_state_of_another_sampler_or_dataset_is_refused():
         )
     with pytest.raises(SamplerStateError, match=r"the state has sampler=None"):
         DistributedSampler(DATASET).load_state_dict({})
+
+
+@each
+def test_the_datasets_epoch_is_the_samplers(make, monkeypatch):
+    told = []
+    monkeypatch.setattr(DATASET, "set_epoch", told.append)
+    sampler = one(make)
+    iter(sampler)
+    assert told == []
+    list(sampler), list(sampler)
+    sampler.set_epoch(7)
+    next(iter(sampler))
+    other = one(make)
+    other.load_state_dict(sampler.state_dict())
+    list(other)
+    assert told == [0, 1, 7, 7]
+
+
+@each
+def test_an_epoch_set_during_an_iteration_is_that_of_the_next(make):
+    sampler = one(make)
+    whole = {epoch: list(sampler) for epoch in range(4)}
+    sampler.set_epoch(1)
+    iterator = iter(sampler)
+    first = next(iterator)
+    sampler.set_epoch(3)
+    with pytest.warns(LateEpochWarning, match=r"set_epoch\(3\) came while .* of epoch 1 runs"):
+        assert [first, *iterator] == whole[1]
+    assert list(sampler) == whole[3]
+
+
+@each
+def test_an_iterator_goes_on_where_its_state_says_though_its_epoch_is_set_again(make):
+    """As Lightning does, between loading the state and the first batch."""
+    sampler, other = one(make), one(make)
+    whole = [list(other), list(other)]
+    sampler.set_epoch(1)
+    iterator = iter(sampler)
+    next(iterator)
+    resumed = iter(one(make))
+    resumed.load_state_dict(iterator.state_dict())
+    resumed._sampler.set_epoch(1)
+    assert resumed.state_dict() == iterator.state_dict()
+    assert list(resumed) == whole[1][1:]
 
 
 @each

@@ -73,6 +73,10 @@ def test_it_is_a_sampler_of_torchs_loader():
     assert [batch.tolist() for batch in loading] == [[10, 30], [0]]
 
 
+def test_it_is_what_trainers_leave_as_it_is():
+    assert isinstance(DistributedSampler(range(3)), torch.utils.data.DistributedSampler)
+
+
 def test_what_it_cannot_share_out_is_refused():
     with pytest.raises(InvalidOptionError, match=r"^shuffle=False is for a dataset; a RandomSam"):
         DistributedSampler(RandomSampler(range(3)), shuffle=False)
