@@ -35,7 +35,8 @@ def wait_for_a_line(capsys):
 
 
 @pytest.mark.usefixtures("_soon")
-def test_a_line_comes_in_the_middle_of_a_step_and_at_the_end(capsys):
+def test_a_line_comes_in_the_middle_of_a_step_and_at_the_end(capsys, monkeypatch):
+    monkeypatch.setattr(_progress, "SAY_AFTER", 0.2)  # not before what is counted here
     with progress_bar("Caching x", 50_000, "sample") as bar:
         bar.update(12_000)
         bar.set_postfix_str("34.1 MB/s", refresh=False)
