@@ -2,7 +2,8 @@
 # make test         lint, types and all tests of the core and every plugin
 # make check        lint, types and the tests that are not slow (T=tests/kappacore/staging: of a part)
 # make integration  tests against large neighbours: Hugging Face datasets, …
-# make bench        ratios against named peers
+# make bench        figures beside named peers: build/bench.json, and plots of them (BENCH_ARGS="loader
+#                   shared": these alone; --full: all sizes)
 # make lock         choose the versions for development and CI anew (requirements.lock)
 # make test-newest  all tests with the newest versions that the bounds allow, in .venv-newest
 # make test-oldest  all tests with the oldest versions that the bounds promise, in .venv-oldest
@@ -16,6 +17,7 @@
 PYTHON ?= python3
 ROOT ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 T ?= tests
 FUZZ_SECONDS ?= 120
 DAMAGED ?= 2000
@@ -75,16 +77,8 @@ integration: $(VENV)/.integration
 	$(BIN)/pytest -q tests/integration
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.cache_hit
-	$(BIN)/python -m benchmarks.codec
-	$(BIN)/python -m benchmarks.engine
-	$(BIN)/python -m benchmarks.shared
-	$(BIN)/python -m benchmarks.redis
-	$(BIN)/python -m benchmarks.imagefolder
-	$(BIN)/python -m benchmarks.wrappers
-	$(BIN)/python -m benchmarks.loader --small
-	$(BIN)/python -m benchmarks.samplers
-	$(BIN)/python -m benchmarks.staging --small
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.plot build/bench.json
 
 # One resolution for every Python that is supported; lines that hold for some say so.
 UV := .venv-lock/bin/uv
@@ -146,6 +140,7 @@ $(VENV)/.dev: $(VENV)/.base
 
 $(VENV)/.demo: $(VENV)/.base
 	@$(PIP) --group demo
+	@$(PIP) --no-deps kappadata==0.0.8 || echo "KappaData does not install: the demo leaves it out."
 	@touch $@
 
 $(VENV)/.integration: $(VENV)/.dev
