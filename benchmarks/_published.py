@@ -18,10 +18,10 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
 
 OURS = re.compile(
-    r"Loader|kappacore|(TransformWrapper|.*): kappacore|shared|memory|redis,|stage|ImageFolder$"
-    r"|raw cached|shrunk cached|decoded cached|index_check|engine"
+    r"Loader|kappacore|shared|memory|redis,|stage|ImageFolder$|index_check"
+    r"|(raw|shrunk|decoded) cached"
 )
-LIMIT = re.compile(r"limit|bare socket|plain dict|one batch again|copy of")
+LIMIT = re.compile(r"limit|bare socket|plain dict")
 BLOCK = re.compile(r"(<!-- figure ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -200,11 +200,12 @@ def short(case: str) -> str:
     """Return what tells a case from the others of its figure."""
     if case.startswith(("Scanning", "Opening")):
         return ""
-    return re.sub(r"^Staging .*, |, [^,]*$|, whole epoch.*| wrappers, .*", "", case)
+    return re.sub(r"^Staging .*, |(, whole epoch)?, 1,281,167 samples$", "", case)
 
 
 def role(name: str) -> str:
     """Say whether a result is ours, a peer's, or a limit that no cache can pass."""
+    name = name.rpartition(": ")[2]  # without its case
     if LIMIT.match(name):
         return "limit"
     return "ours" if OURS.match(name) else "peer"

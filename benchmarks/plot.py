@@ -65,9 +65,11 @@ def draw(
             axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
             axis.invert_yaxis()
             axis.set_xscale("log" if log else "linear")
-            axis.margins(x=0.16)
-            if not log:
-                axis.set_xlim(left=0)
+            values = [row["value"] for row in rows]
+            if log:
+                axis.set_xlim(min(values) / 2, max(values) * (max(values) / min(values)) ** 0.25)
+            else:
+                axis.set_xlim(0, 1.25 * max(values))
             axis.set_xticks([], minor=False)
             axis.set_xticks([], minor=True)
             axis.spines[["top", "right", "bottom"]].set_visible(False)

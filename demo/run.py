@@ -158,7 +158,7 @@ def by_workers(samples: Any) -> DataLoader[Any]:
     return DataLoader(samples, BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
 
 
-def resized(dataset: kappacore.KDDataset) -> kappacore.KDDataset:
+def resized(dataset: kappacore.KDDataset) -> Any:
     return kappacore.wrap(dataset, "transform", item="x", transform=resize)
 
 
@@ -307,6 +307,7 @@ def main() -> None:
     parser.add_argument("--second", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--counter", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # as in workers: on two cores, more threads wait for one another
 
     if arguments.second:
         with contextlib.closing(cached(source(arguments))) as dataset:
