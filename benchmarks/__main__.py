@@ -47,7 +47,9 @@ def main() -> int:
     if unknown := set(arguments.names) - set(SMALL):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(SMALL)}")
 
-    report: dict[str, object] = {"machine": machine(), "full": arguments.full}
+    before = f"{os.getloadavg()[0]:.1f}"  # others' too: on a busy machine, figures are too slow
+    described = machine()
+    report: dict[str, object] = {"machine": described, "full": arguments.full}
     results: list[dict[str, object]] = []
     failed = []
     with tempfile.TemporaryDirectory(prefix="kappacore-bench-") as folder:
@@ -70,6 +72,8 @@ def main() -> int:
                 failed.append(name)
             lines = collected.read_text(encoding="utf-8").splitlines()
             results += [{"benchmark": name, **json.loads(line)} for line in lines]
+    after = f"{os.getloadavg()[0]:.1f}"
+    report["machine"] = {**described, "load": f"{before} before, {after} after"}
     report["results"] = results
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(text(report), encoding="utf-8")

@@ -38,7 +38,6 @@ def machine() -> dict[str, object]:
         "peers": {name: found for name in PEERS if (found := installed(name)) is not None},
         "kappacore": installed("kappacore"),
         "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
-        "load": round(os.getloadavg()[0], 1),  # others' too: figures of a busy machine are too slow
     }
 
 
