@@ -1,7 +1,7 @@
 """Run benchmarks, each in a process of its own, and write their results to one JSON file.
 
     python -m benchmarks                   # all, small: five minutes on two cores
-    python -m benchmarks loader shared     # these alone
+    python -m benchmarks loader shared     # these; results of others in the file stay
     python -m benchmarks --full            # all sizes and rounds: allow an hour, and 25 GB of disk
 
 Run it on a machine that does nothing else. `python -m benchmarks.plot` draws the results.
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks._machine import machine
 from benchmarks._report import COLLECTED
@@ -27,7 +28,7 @@ SMALL = {
     "loader": ["--brief"],
     "shared": ["--brief"],
     "imagefolder": ["--brief"],
-    "wrappers": ["--rounds", "2"],
+    "wrappers": ["--rounds", "3"],
     "samplers": [],
     "staging": ["--small"],
     "redis": ["--rounds", "3"],
@@ -47,47 +48,55 @@ def main() -> int:
     if unknown := set(arguments.names) - set(SMALL):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(SMALL)}")
 
-    before = f"{os.getloadavg()[0]:.1f}"  # others' too: on a busy machine, figures are too slow
-    described = machine()
-    report: dict[str, object] = {"machine": described, "full": arguments.full}
-    results: list[dict[str, object]] = []
+    names = arguments.names or [*SMALL]
+    report = started_report(arguments.out, names, arguments.full)
     failed = []
     with tempfile.TemporaryDirectory(prefix="kappacore-bench-") as folder:
-        for name in arguments.names or SMALL:
+        for name in names:
             collected = Path(folder, name)
             collected.touch()
             print(f"\n=== {name}", flush=True)
+            load = os.getloadavg()[0]  # others' too: on a busy machine, figures are too slow
             started = time.perf_counter()
+            options = [] if arguments.full else SMALL[name]
             done = subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    f"benchmarks.{name}",
-                    *([] if arguments.full else SMALL[name]),
-                ],
+                [sys.executable, "-m", f"benchmarks.{name}", *options],
                 env={**os.environ, COLLECTED: str(collected)},
             )
-            print(f"({time.perf_counter() - started:.0f} s)")
+            seconds = time.perf_counter() - started
+            report["runs"][name] = {"seconds": round(seconds), "load_before": round(load, 1)}
+            print(f"({seconds:.0f} s)")
             if done.returncode:
                 failed.append(name)
             lines = collected.read_text(encoding="utf-8").splitlines()
-            results += [{"benchmark": name, **json.loads(line)} for line in lines]
-    after = f"{os.getloadavg()[0]:.1f}"
-    report["machine"] = {**described, "load": f"{before} before, {after} after"}
-    report["results"] = results
+            report["results"] += [{"benchmark": name, **json.loads(line)} for line in lines]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(text(report), encoding="utf-8")
-    print(f"\n{len(results)} results: {arguments.out}")
+    print(f"\n{len(report['results'])} results: {arguments.out}")
     if failed:
         print(f"Failed: {', '.join(failed)}; see above.", file=sys.stderr)
     return 1 if failed else 0
 
 
-def text(report: dict[str, object]) -> str:
+def started_report(path: Path, names: list[str], full: bool) -> dict[str, Any]:
+    """Return a report without results of ``names``; those of others on this machine stay in it."""
+    report: dict[str, Any] = {"machine": machine(), "full": full, "runs": {}, "results": []}
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        same = before["machine"] | {"date": None} == report["machine"] | {"date": None}
+        if same and before["full"] == full:
+            runs = before["runs"]
+            report["runs"] = {name: run for name, run in runs.items() if name not in names}
+            report["results"] = [r for r in before["results"] if r["benchmark"] not in names]
+    return report
+
+
+def text(report: dict[str, Any]) -> str:
     """Lay a report out with one line for each result, so that versions of it can be compared."""
-    results: list[object] = report["results"]  # type: ignore[assignment]
     head = json.dumps({**report, "results": None}, indent=1, ensure_ascii=False)
-    lines = ",\n".join("  " + json.dumps(result, ensure_ascii=False) for result in results)
+    lines = ",\n".join(
+        "  " + json.dumps(result, ensure_ascii=False) for result in report["results"]
+    )
     return head.replace('"results": null', f'"results": [\n{lines}\n ]') + "\n"
 
 

@@ -112,8 +112,8 @@ README = (
         "batches-256",
         "Loader",
         (
-            ("DataLoader, 14 workers", "DataLoader, 14 workers, same cache"),
-            ("DataLoader, 14 workers, stocaching", "DataLoader, 14 workers, stocaching"),
+            ("DataLoader, 14 workers", "DataLoader of 14 workers, same cache"),
+            ("DataLoader, 14 workers, stocaching", "stocaching, 14 workers"),
             ("limit", "limit by way of the CPU"),
         ),
     ),
@@ -122,7 +122,7 @@ README = (
         "h100",
         "jpegs",
         "Loader, decode='device'",
-        (("DataLoader, 14 workers, torchvision", "torchvision, 14 workers"),),
+        (("DataLoader, 14 workers, torchvision", "torchvision with 14 workers"),),
     ),
     Row(
         "Batches of 256 images of 256x256, no GPU",
@@ -130,8 +130,8 @@ README = (
         "batches-256",
         "Loader",
         (
-            ("DataLoader, 2 workers", "DataLoader, 2 workers, same cache"),
-            ("DataLoader, 2 workers, stocaching", "DataLoader, 2 workers, stocaching"),
+            ("DataLoader, 2 workers", "DataLoader of 2 workers, same cache"),
+            ("DataLoader, 2 workers, stocaching", "stocaching, 2 workers"),
             ("limit", "limit"),
         ),
     ),
@@ -146,11 +146,11 @@ README = (
         ),
     ),
     Row(
-        "Finding 50,000 files in an image folder",
+        "Opening an image folder of 50,000 files by its index",
         "epyc",
         "folder-scan",
-        "ImageFolder",
-        (("torchvision's os.walk, sorted", "torchvision's scan"),),
+        "index_check='trust', 50,000 files",
+        (("torchvision's os.walk, sorted", "torchvision's scan"), ("ImageFolder", "our scan")),
     ),
     Row(
         "Oversampling 1.28 million labelled samples",
@@ -214,6 +214,8 @@ def role(name: str) -> str:
 def amount(value: float, unit: str) -> str:
     """Write a value with three digits."""
     rounded = float(f"{value:.3g}")
+    if unit == "ms" and rounded >= 1000:
+        return amount(value / 1000, "s")
     return f"{rounded:,.0f} {unit}" if rounded >= 100 else f"{rounded:g} {unit}"
 
 
@@ -235,14 +237,15 @@ def table(figure: Figure, found: dict[str, Report]) -> str:
 def readme_table(found: dict[str, Report]) -> str:
     """Return README's table, in Markdown."""
     named = {figure.name: figure for figure in FIGURES}
-    lines = ["| | kappacore | others, in the same run | |", "|---|---|---|---|"]
+    lines = ["| | kappacore | others, in the same run | machine |", "|---|---|---|---|"]
     for row in README:
         if row.machine not in found:
             continue
         rows = {bar["name"]: bar for bar in bars(named[row.figure], found[row.machine])}
-        ours = amount(rows[row.ours]["value"], rows[row.ours]["unit"])
+        unit = rows[row.ours]["unit"]
+        ours = amount(rows[row.ours]["value"], unit)
         others = [
-            f"{called}: {amount(rows[name]['value'], rows[name]['unit'])}"
+            f"{called}: {amount(rows[name]['value'], unit)}"
             for name, called in row.beside
             if name in rows
         ]
@@ -253,11 +256,18 @@ def readme_table(found: dict[str, Report]) -> str:
 def machines(found: dict[str, Report]) -> str:
     """Return a table of the machines, in Markdown."""
     lines = ["| | " + " | ".join(found) + " |", "|---|" + "---|" * len(found)]
-    for key in ("cpu", "cores", "memory", "gpu", "kernel", "python", "torch", "date", "load"):
+    for key in ("cpu", "cores", "memory", "gpu", "kernel", "python", "torch", "date"):
         cells = [report["machine"].get(key) for report in found.values()]
         lines.append(
-            f"| {key} | " + " | ".join("not noted" if c is None else str(c) for c in cells) + " |"
+            f"| {key} | "
+            + " | ".join(
+                ("none" if key == "gpu" else "not noted") if c is None else str(c) for c in cells
+            )
+            + " |"
         )
+    loads = [[run["load_before"] for run in report["runs"].values()] for report in found.values()]
+    cells = [f"{min(load)} to {max(load)}" if load else "not noted" for load in loads]
+    lines.append("| load before each benchmark | " + " | ".join(cells) + " |")
     peers = [
         ", ".join(f"{name} {number}" for name, number in report["machine"]["peers"].items())
         for report in found.values()

@@ -412,15 +412,14 @@ def in_processes(ds: Any, number: int, rounds: int, device: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="try it out: few samples")
-    parser.add_argument("--brief", action="store_true", help="only images, and few rounds")
+    parser.add_argument("--brief", action="store_true", help="only the images")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--train", action="store_true", help="train a ResNet-50 (a GPU only)")
     parser.add_argument("--processes", type=int, default=0, help="read in as many processes")
     arguments = parser.parse_args()
-    rounds = 2 if arguments.small or arguments.brief else arguments.rounds
-    device = arguments.device
+    rounds, device = (2 if arguments.small else arguments.rounds), arguments.device
     small, many = arguments.small, device != "cpu"
     if arguments.train and not many:
         parser.error("--train needs a GPU: device='cpu'")

@@ -107,12 +107,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="try it out: few samples, one size")
-    parser.add_argument("--brief", action="store_true", help="one size and two rounds")
+    parser.add_argument("--brief", action="store_true", help="one size alone, 500 samples")
     parser.add_argument("--scaling", action="store_true", help="only: 1 to 16 workers")
     arguments = parser.parse_args()
-    samples = 200 if arguments.small else arguments.samples
+    samples, rounds = arguments.samples, arguments.rounds
+    if arguments.small:
+        samples, rounds = 200, 2
+    if arguments.brief:
+        samples = 500
     one_size = arguments.small or arguments.brief
-    rounds = 2 if one_size else arguments.rounds
     torch.set_num_threads(1)
     names = installed()
     if arguments.scaling:
