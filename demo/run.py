@@ -298,7 +298,7 @@ def print_next() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", help="an image folder of your own (default: one is made)")
-    parser.add_argument("--images", type=int, default=600, help="how many images to make")
+    parser.add_argument("--images", type=int, default=400, help="how many images to make")
     parser.add_argument("--limit", type=int, default=2000, help="at most so many; 0: all")
     parser.add_argument("--latency", type=float, default=5.0, help="wait per image read, in ms")
     parser.add_argument("--epochs", type=int, default=3)
