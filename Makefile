@@ -4,7 +4,8 @@
 # make docs         the site, in build/site; a warning, a dead link or a public name without a page
 #                   is an error
 # make integration  tests against large neighbours: Hugging Face datasets, …
-# make bench        ratios against named peers
+# make bench        figures beside named peers: build/bench.json, and plots of them (BENCH_ARGS="loader
+#                   shared": these alone; --full: all sizes)
 # make lock         choose the versions for development and CI anew (requirements.lock)
 # make test-newest  all tests with the newest versions that the bounds allow, in .venv-newest
 # make test-oldest  all tests with the oldest versions that the bounds promise, in .venv-oldest
@@ -20,6 +21,7 @@
 PYTHON ?= python3
 ROOT ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 T ?= tests
 FUZZ_SECONDS ?= 120
 DAMAGED ?= 2000
@@ -98,16 +100,8 @@ integration: $(VENV)/.integration
 	$(BIN)/pytest -q tests/integration
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.cache_hit
-	$(BIN)/python -m benchmarks.codec
-	$(BIN)/python -m benchmarks.engine
-	$(BIN)/python -m benchmarks.shared
-	$(BIN)/python -m benchmarks.redis
-	$(BIN)/python -m benchmarks.imagefolder
-	$(BIN)/python -m benchmarks.wrappers
-	$(BIN)/python -m benchmarks.loader --small
-	$(BIN)/python -m benchmarks.samplers
-	$(BIN)/python -m benchmarks.staging --small
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.plot build/bench.json
 
 # One resolution for every Python that is supported; lines that hold for some say so.
 UV := .venv-lock/bin/uv
@@ -175,6 +169,7 @@ $(SITE)/.docs: $(VENV)/.base
 
 $(VENV)/.demo: $(VENV)/.base
 	@$(PIP) --group demo
+	@$(PIP) --no-deps kappadata==0.0.8 || echo "KappaData does not install: the demo leaves it out."
 	@touch $@
 
 $(VENV)/.integration: $(VENV)/.dev

@@ -54,7 +54,7 @@ def decoding(images: list[Image.Image], rounds: int) -> None:
         "photos of a camera's size": [encoded(mosaic(images))],
     }.items():
         sizes = sorted({Image.open(io.BytesIO(data)).size for data in files})
-        print(
+        case = (
             f"Decoding {name}, {sizes[0][0]}x{sizes[0][1]} pixels, "
             f"{sum(map(len, files)) // len(files) // 1000} KB"
         )
@@ -65,7 +65,7 @@ def decoding(images: list[Image.Image], rounds: int) -> None:
             if reduces(files[0]):
                 ways[f"{what}, size_hint={SIZE}"] = partial(decode_all, small, files)
         times = best_of(ways, 5 * rounds)
-        table({what: seconds / len(files) for what, seconds in times.items()})
+        table(case, {what: seconds / len(files) for what, seconds in times.items()})
 
 
 def reduces(data: bytes) -> bool:

@@ -79,8 +79,9 @@ def epochs(folder: Path, images: list[Image.Image], number: int, rounds: int) ->
                 last = last if cropped else resize
                 dataset = kappacore.wrap(dataset, "transform", item="x", transform=last)
             datasets[name] = kappacore.ModeWrapper(dataset, "x class")
-        print(f"  with a random crop of {CROP}x{CROP}" if cropped else "  without a crop")
         seconds = seconds_per_epoch(datasets, rounds)
-        table({name: each / number for name, each in seconds.items()}, per_second="images")
+        case = f"with a random crop of {CROP}x{CROP}" if cropped else "without a crop"
+        per_image = {name: each / number for name, each in seconds.items()}
+        table(f"Epochs {case}", per_image, per_second="images")
         for cache in caches:
             cache.close()

@@ -69,15 +69,14 @@ def scanning(folder: Path, files: int, folders: int, rounds: int) -> None:
         "torchvision's os.walk, sorted": lambda: torchvisions_scan(root),
         "ImageFolder": lambda: ImageFolder(root),
     }
-    print(f"Scanning {files:,} files in {folders:,} folders, in the page cache")
+    case = f"Scanning {files:,} files in {folders:,} folders"
     times = best_of(ways, rounds)
-    table(times)
+    table(f"{case}, in the page cache", times)
     scan = times["ImageFolder"]
-    print("The same, each read of a directory waiting 1 ms")
     with waiting(0.001):
-        table(best_of(ways, max(1, rounds - 1)))
+        slow = best_of(ways, max(1, rounds - 1))
+    table(f"{case}, each read of a directory waiting 1 ms", slow)
 
-    print(f"Opening by index; ratios against ImageFolder's scan of {files:,} files")
     opened = {"scan": scan}
     for count, tree in trees.items():
         path = folder / f"{count}.index"
@@ -86,4 +85,4 @@ def scanning(folder: Path, files: int, folders: int, rounds: int) -> None:
             opening = partial(ImageFolder, tree, index=path, index_check=check)
             name = f"index_check={check!r}, {count:,} files"
             opened |= best_of({name: opening}, 3 * rounds)
-    table(opened)
+    table(f"Opening by index; ratios against ImageFolder's scan of {files:,} files", opened)

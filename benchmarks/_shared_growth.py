@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from benchmarks._report import record
 from benchmarks._samples import Bytes
 from benchmarks._timing import seconds_per_call
 from kappa_shared import SharedDictDataset
@@ -31,6 +32,7 @@ def grow(lengths: list[int], rounds: int) -> None:
         order *= max(1, 20_000 // len(order))
         hit = seconds_per_call(lambda turn: dataset[order[turn]], len(order), rounds)  # noqa: B023
         base = base or hit
+        record("A hit of 64 bytes as the cache grows", {f"{length:,} entries": hit * 1e6}, "µs")
         namespace = SharedBackend.namespaces()
         name = next(info.namespace for info in namespace if info.namespace.startswith("grow."))
         attach = statistics.median(attach_seconds(name, length) for _ in range(11))

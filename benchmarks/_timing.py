@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
+from benchmarks._report import record
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -64,9 +66,16 @@ def drain(loader: DataLoader[Any]) -> None:
         pass
 
 
-def table(seconds: dict[str, float], per_second: str | None = None) -> None:
-    """Print a line for each; ratios are against the first."""
-    first = next(iter(seconds.values()))
+def table(case: str, seconds: dict[str, float], per_second: str | None = None) -> None:
+    """Print a line for each, and record them; ratios are against the first."""
+    peer = next(iter(seconds))
+    first = seconds[peer]
+    if per_second is None:
+        record(case, {name: each * 1e3 for name, each in seconds.items()}, "ms", peer)
+    else:
+        rates = {name: 1 / each for name, each in seconds.items()}
+        record(case, rates, f"{per_second}/s", peer)
+    print(case)
     for name, each in seconds.items():
         value = f"{each * 1e3:12.3f} ms"
         if per_second is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 import kappacore
 from benchmarks._kappadata import kappadata
+from benchmarks._report import record
 from benchmarks._samples import BytesAndIndex
 from benchmarks._timing import BATCH, seconds_per_hit, shortest
 from kappa_shared import SharedDictDataset
@@ -54,6 +55,8 @@ def main() -> None:
     )
     print(f"{'':28}{'per hit':>12}{'ratio':>9}{'DataLoader, 2 workers':>26}{'ratio':>9}")
     first: tuple[float, float] | None = None
+    hits: dict[str, float] = {}
+    rates: dict[str, float] = {}
     for name, make in makers.items():
         dataset = make()
         for idx in range(len(source)):
@@ -62,12 +65,16 @@ def main() -> None:
         hit = seconds_per_hit(dataset, arguments.rounds)
         rate = samples_per_second(dataset, arguments.rounds)
         first = first or (hit, rate)
+        hits[name], rates[name] = hit * 1e6, rate
         print(
             f"{name:28}{hit * 1e6:9.1f} µs{first[0] / hit:8.1f}x"
             f"{rate:16,.0f} samples/s{rate / first[1]:8.1f}x"
         )
         if isinstance(dataset, kappacore.CachedDataset):
             dataset.close()
+    case, peer = f"(bytes, int) of {arguments.bytes:,} bytes", next(iter(makers))
+    record(f"A hit, {case}", hits, "µs", peer)
+    record(f"DataLoader with 2 workers, {case}", rates, "samples/s", peer)
 
 
 if __name__ == "__main__":

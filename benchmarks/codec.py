@@ -1,7 +1,5 @@
 """How long samples take to become bytes and come back, beside pickle, torch.save and safetensors.
 
-    python -m benchmarks.codec [--json FILE]
-
 Every figure is the best of several rounds on one thread, in microseconds. Ratios above 1 say that
 the peer takes longer. Every way back gives a value of its own: pickle and safetensors copy, and so
 does the codec (`copy=True`); `view` is the codec's `copy="unsafe"`.
@@ -9,19 +7,17 @@ does the codec (`copy=True`); `view` is the codec's `copy="unsafe"`.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import io
-import json
 import pickle
 import timeit
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import xxhash
 
+from benchmarks._report import record
 from kappacore.caching.codec import default_codec
 
 if TYPE_CHECKING:
@@ -138,14 +134,11 @@ def measure(sample: Any) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the figures to this file too")
-    options = parser.parse_args()
     torch.set_num_threads(1)
-    report = {}
     for title, sample in samples().items():
         encoding, decoding = measure(sample)
-        report[title] = {"encode": encoding, "decode": decoding}
+        record(f"Encoding, {title}", encoding, "µs", "pickle 5")
+        record(f"Decoding, {title}", decoding, "µs", "pickle 5")
         print(f"\n{title:24}{'encode':>10}{'decode':>11}{'encode':>11}{'decode':>9}")
         for name, decode in decoding.items():
             back = f"{decode:>8.1f} µs", f"{decode / decoding['kappacore']:>8.1f}x"
@@ -154,8 +147,6 @@ def main() -> None:
                 encode = encoding[name]
                 there = f"{encode:>7.1f} µs", f"{encode / encoding['kappacore']:>9.1f}x"
             print(f"  {name:22}{there[0]}{back[0]}{there[1]}{back[1]}")
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import kappacore
+from benchmarks._report import record
 from benchmarks._timing import BATCH, best_of, seconds_per_epoch
 
 if TYPE_CHECKING:
@@ -63,9 +64,11 @@ def decode_and_crop(data: bytes) -> torch.Tensor:
     return torch.from_numpy(crop).permute(2, 0, 1).contiguous()
 
 
-def compare(listed: Listed, cached: Any, rounds: int) -> str:
+def compare(case: str, listed: Listed, cached: Any, rounds: int) -> str:
     """Measure both through a DataLoader with 2 workers."""
     seconds = seconds_per_epoch({"list": listed, "shared": cached}, rounds)
+    rates = {name: len(cached) / each for name, each in seconds.items()}
+    record(f"DataLoader with 2 workers, {case}", rates, "samples/s", "list")
     rate = len(cached) / seconds["shared"]
     return f"{rate:,.0f} samples/s, {seconds['list'] / seconds['shared']:.2f}x"
 
@@ -105,6 +108,8 @@ def main() -> None:
     for backend in ("shared", "memory"):
         for size in (1_000, 100_000):
             bare, engine = overhead(backend, size, arguments.rounds)
+            case = f"A hit of {backend} in batches of {BATCH}, {size:,} bytes"
+            record(case, {"backend and codec": bare, "engine": engine}, "µs", "backend and codec")
             print(f"  {backend:8}{size:8} B{bare:9.2f} µs{engine:9.2f} µs{engine - bare:+8.2f} µs")
 
     print("DataLoader with 2 workers, hot cache `shared`; ratios against an in-process list")
@@ -112,8 +117,9 @@ def main() -> None:
     size = sum(map(len, photos)) // len(photos)
     with kappacore.CachedDataset(photos, "shared", transform=decode_and_crop) as cached:
         cached.prefill()
-        found = compare(Listed(photos, decode_and_crop), cached, arguments.rounds)
-    print(f"  JPEGs of {size // 1000} KB, decoded and cropped: {found}")
+        case = f"JPEGs of {size // 1000} KB, decoded and cropped"
+        found = compare(case, Listed(photos, decode_and_crop), cached, arguments.rounds)
+    print(f"  {case}: {found}")
     shape = (256, 256, 3)
     tensors = [
         torch.from_numpy(generator.integers(0, 256, shape, dtype=np.uint8))
@@ -121,14 +127,17 @@ def main() -> None:
     ]
     with kappacore.CachedDataset(tensors, "shared", copy="unsafe") as cached:
         cached.prefill()
-        found = compare(Listed(tensors), cached, arguments.rounds)
-    print(f"  256x256x3 uint8 tensors, copy='unsafe': {found}")
+        case = "256x256x3 uint8 tensors, copy='unsafe'"
+        found = compare(case, Listed(tensors), cached, arguments.rounds)
+    print(f"  {case}: {found}")
 
     print("One epoch over a source that waits 2 ms a sample, 2 workers; ratio against no cache")
     source = Waiting(photos)
     with kappacore.CachedDataset(source, "shared") as cached:
         cached.prefill(threads=16)
         none, hot = rate_once(source), rate_once(cached)
+    rates = {"no cache": none, "shared": hot}
+    record("One epoch over a source that waits 2 ms a sample", rates, "samples/s", "no cache")
     print(f"  {hot:,.0f} samples/s, {hot / none:.1f}x")
 
 

@@ -23,6 +23,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import kappacore
+from benchmarks._report import record
 from benchmarks._timing import best_of
 
 if TYPE_CHECKING:
@@ -161,11 +162,14 @@ def limit(source: Images, batch_size: int, device: str) -> Callable[[], None]:
 
 
 def report(title: str, samples: int, seconds: dict[str, float]) -> None:
-    """Print samples/s of each; ratios against the best DataLoader, and of the limit."""
+    """Print and record samples/s of each; ratios against the best DataLoader, and of the limit."""
     print(f"\n{title}")
     loaders = [value for name, value in seconds.items() if name.startswith("DataLoader")]
+    best = next(name for name, value in seconds.items() if value == min(loaders))
+    rates = {name: samples / value for name, value in seconds.items()}
+    record(title, rates, "samples/s", best)
     for name, value in seconds.items():
-        ratio = f"{min(loaders) / value:8.2f}x the best DataLoader" if loaders else ""
+        ratio = f"{min(loaders) / value:8.2f}x the best DataLoader"
         of_limit = f"{seconds['limit'] / value:8.2f} of the limit" if "limit" in seconds else ""
         print(f"  {name:34}{samples / value:14,.0f} samples/s{ratio}{of_limit}")
 
@@ -240,6 +244,8 @@ def overhead(ds: Any, rounds: int, device: str) -> None:
     for ahead in (0, 2):
         with kappacore.Loader(ds, "x", 1, device=device, prefetch=ahead) as loader:
             seconds = best_of({"": partial(drain, loader, device)}, rounds)[""]
+        case = f"Overhead of a batch of one small value, {device}"
+        record(case, {f"prefetch={ahead}": 1e6 * seconds / len(ds)}, "µs")
         print(f"  per-batch overhead, prefetch={ahead}: {1e6 * seconds / len(ds):.0f} µs")
 
 
@@ -360,11 +366,14 @@ def training(ds: Any, steps: int) -> None:
             for _ in range(-(-steps // len(loader))):
                 yield from loader
 
-        print("\nResNet-50 in bf16, 224x224, from 256x256 in batches of 256")
+        title = "ResNet-50 in bf16, 224x224, from 256x256 in batches of 256"
+        print(f"\n{title}")
         best = (0.0, 0.0)
         for _ in range(2):
             best = max(best, rate([one] * steps))
         found = max(rate(epochs()), rate(epochs()))
+        rates = {"one batch again and again": best[0], "Loader": found[0]}
+        record(title, rates, "images/s", "one batch again and again")
         print(f"  one batch again and again {best[0]:10,.0f} images/s on {best[1]:.1f} cores")
         print(f"  Loader                    {found[0]:10,.0f} images/s on {found[1]:.1f} cores")
         print(f"  {found[0] / best[0]:.2f} of one batch again and again")
@@ -396,13 +405,16 @@ def in_processes(ds: Any, number: int, rounds: int, device: str) -> None:
         raise SystemExit("a process failed; see above")
     slowest = max(seconds.get() for _ in processes)
     together = number * rounds * len(ds) / slowest
-    print(f"\n{number} processes, one cache, {device}: {together:,.0f} samples/s together")
+    case = f"{number} processes, one cache, {device}"
+    record(case, {"Loader": together}, "samples/s")
+    print(f"\n{case}: {together:,.0f} samples/s together")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="try it out: few samples")
+    parser.add_argument("--brief", action="store_true", help="only the images")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--train", action="store_true", help="train a ResNet-50 (a GPU only)")
     parser.add_argument("--processes", type=int, default=0, help="read in as many processes")
@@ -434,13 +446,16 @@ def main() -> None:
     with ds:
         images(ds, source, 256, rounds, device, peers=True)
     del source, ds
-    _, ds = cached(256, "mixed")
-    with ds:
-        mixed(ds, 256, rounds, device)
-    del ds
+    if not arguments.brief:
+        _, ds = cached(256, "mixed")
+        with ds:
+            mixed(ds, 256, rounds, device)
+        del ds
     source, ds = cached(32, "x boxes")
     with ds:
         images(ds, source, 512, rounds, device, peers=True)
+        if arguments.brief:
+            return
         images(ds, source, 256, rounds, device, peers=False)
         boxes(kappacore.KDSubset(ds, range(min(len(ds), 16_384))), 512, rounds, device)
         overhead(kappacore.KDSubset(ds, range(500)), rounds, device)

@@ -21,6 +21,7 @@ import redis
 
 import kappacore
 from benchmarks._kappadata import kappadata
+from benchmarks._report import record
 from benchmarks._samples import BytesAndIndex
 from benchmarks._timing import BATCH, best_of, seconds_per_epoch
 from support.valkey import Node, start_cluster, start_node
@@ -66,6 +67,8 @@ def bare_socket(node: Node, names: list[str], *, unix: bool) -> Callable[[], Non
 def show(title: str, seconds: dict[str, float], length: int, notes: dict[str, str]) -> None:
     width = max(map(len, seconds)) + 2
     first = next(iter(seconds.values()))
+    per_sample = {name: each / length * 1e6 for name, each in seconds.items()}
+    record(title, per_sample, "µs", next(iter(seconds)))
     print(f"\n{title}; ratios against {next(iter(seconds))}")
     for name, each in seconds.items():
         line = f"  {name:{width}}{each / length * 1e6:9.1f} µs{first / each:8.1f}x"

@@ -26,6 +26,7 @@ import torch
 from torch.utils.data import DistributedSampler, RandomSampler, WeightedRandomSampler
 
 import kappacore
+from benchmarks._report import record
 from kappacore import samplers
 
 if TYPE_CHECKING:
@@ -141,12 +142,22 @@ def main() -> None:
     fork = multiprocessing.get_context("fork")
     torch.set_num_threads(1)
     print(f"{number} samples; {'ms to':>31} make, first index, whole epoch; MiB")
+    ours = ""
     for name, make in cases(number, args.kappadata):
         results = fork.SimpleQueue()
         child = fork.Process(target=measure, args=(make, number, results))
         child.start()
         made, first, epoch, grown = results.get()
         child.join()
+        peer = name.startswith(" ")
+        ours = ours if peer else name
+        measured = {"made": made, "first index": first, "whole epoch": epoch}
+        for what, value in measured.items():
+            record(
+                f"{ours}, {what}, {number:,} samples",
+                {name.strip() * peer or "kappacore": value},
+                "ms",
+            )
         print(f"{name:38} {made:9.1f} {first:9.1f} {epoch:9.1f} {grown:8.0f}", flush=True)
 
 

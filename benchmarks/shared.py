@@ -16,12 +16,14 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 import kappacore
+from benchmarks._report import record
 from benchmarks._samples import Tensors
 from benchmarks._shared_growth import grow
 from benchmarks._shared_hit import floor
 from benchmarks._shared_peers import PEERS, Lmdb, installed
 from benchmarks._timing import BATCH, drain, seconds_per_epoch, seconds_per_hit, shortest
 
+COLUMNS = ("Filling, 2 workers", "A hit", "1 worker", "2 workers", "2 workers, collated")
 SIZES = (1_000, 100_000, 150_528)  # the last one is an image of (3, 224, 224)
 
 
@@ -49,6 +51,7 @@ def compare(names: list[str], size: int, samples: int, rounds: int) -> None:
         f"{'2, collated':>17}"
     )
     base: list[float] = []
+    table: dict[str, list[float]] = {}
     for name in names:
         fill = fill_rate(PEERS[name](source))
         dataset = PEERS[name](source)
@@ -64,6 +67,7 @@ def compare(names: list[str], size: int, samples: int, rounds: int) -> None:
         ]
         values = [fill, 1 / hit, *rates]
         base = base or values
+        table[name] = [fill, hit * 1e6, *rates]
         shown = [fill / 1e3, hit * 1e6, *(rate / 1e3 for rate in rates)]
         cells = [
             f"{figure:9.1f} ({value / first:5.1f})"
@@ -71,6 +75,10 @@ def compare(names: list[str], size: int, samples: int, rounds: int) -> None:
         ]
         print(f"{name:27}" + " ".join(cells))
         close(dataset)
+    for column, what in enumerate(COLUMNS):
+        found = {name: row[column] for name, row in table.items()}
+        unit = "µs" if column == 1 else "samples/s"
+        record(f"{what}, tensors of {size:,} bytes", found, unit, names[0])
 
 
 def close(dataset: Any) -> None:
@@ -88,6 +96,8 @@ def scale(names: list[str], samples: int, rounds: int) -> None:
         for idx in range(samples):
             dataset[idx]
         rates = [hot_rate(dataset, workers, rounds) / 1e3 for workers in counts]
+        values = {f"{count} workers": 1e3 * rate for count, rate in zip(counts, rates, strict=True)}
+        record(f"Workers of a DataLoader, {name}", values, "samples/s")
         print(f"{name:27}" + "".join(f"{rate:10.1f}" for rate in rates))
         close(dataset)
 
@@ -97,17 +107,24 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="try it out: few samples, one size")
+    parser.add_argument("--brief", action="store_true", help="one size alone, 500 samples")
     parser.add_argument("--scaling", action="store_true", help="only: 1 to 16 workers")
     arguments = parser.parse_args()
-    samples = 200 if arguments.small else arguments.samples
-    rounds = 2 if arguments.small else arguments.rounds
+    samples, rounds = arguments.samples, arguments.rounds
+    if arguments.small:
+        samples, rounds = 200, 2
+    if arguments.brief:
+        samples = 500
+    one_size = arguments.small or arguments.brief
     torch.set_num_threads(1)
     names = installed()
     if arguments.scaling:
         scale([names[0], *names[-2:]], samples, rounds)
         return
-    for size in SIZES[1:2] if arguments.small else SIZES:
+    for size in SIZES[1:2] if one_size else SIZES:
         compare(names, size, samples, rounds)
+    if arguments.brief:
+        return
     floor(samples, rounds)
     grow([1_000, 10_000] if arguments.small else [1_000, 10_000, 100_000, 1_000_000], rounds)
 

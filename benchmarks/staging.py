@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import kappacore
+from benchmarks._report import record
 from kappacore.staging.target.publish import sync_disk
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def compare(
                 prepare(source, cold)
                 new = timed(copy, source, work / f"{title}, {name}, {turn}" / "data", count)
                 times[name] = min(times.get(name, new), new)
+    record(f"Staging {title}", {name: time_.copying for name, time_ in times.items()}, "s", "stage")
     peer_names = [name for name in times if not name.startswith("stage")]
     print(f"\n{title}; seconds, best of {rounds}, and how often slower or faster stage is")
     print(f"{'':32}{'copy':>9}{'sync':>9}" + "".join(f"{name:>16}" for name in peer_names))
@@ -202,6 +204,7 @@ def behind_waits(work: Path, count: int) -> None:
             started = time.perf_counter()
             run(*words, source, work / f"target-{words[0]}")
             times[" ".join(words)] = time.perf_counter() - started
+    record(f"Staging {title}", times, "s", "stage")
     print(f"\n{title}; seconds, and how often stage is faster")
     for name, seconds in times.items():
         print(f"{name:32}{seconds:9.2f}{seconds / stage:15.2f}x")

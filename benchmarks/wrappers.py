@@ -19,6 +19,7 @@ import numpy as np
 
 import kappacore
 from benchmarks._kappadata import kappadata
+from benchmarks._report import record
 from kappacore import wrappers
 from kappacore.wrappers.randomness import random_states_kept, seed_generators
 
@@ -165,14 +166,18 @@ def construction(ours: Any, theirs: Any, rounds: int) -> None:
         ours_made = partial(make, kappacore, ours)
         spent = seconds(ours_made, rounds)
         kept, length = bytes_kept(ours_made)
+        values = {"kappacore": spent * 1e3}
         line = f"{name + ' *' * sorts:30}{spent * 1e3:9.1f}{kept / length:10.2f}{length:12,}"
         if known and theirs is not None:
             theirs_made = partial(make, kappadata(), theirs)
             before = seconds(theirs_made, 1)
             kept, length = bytes_kept(theirs_made) if before < SLOW else (0, 0)
+            values["KappaData 0.0.8"] = before * 1e3
             line += f"{before * 1e3:10.0f} ms{before / spent:8.1f}x"
             line += f"{kept / length:10.2f}" if length else f"{'-':>10}"
         print(line)
+        peer = next(reversed(values)) if len(values) > 1 else None
+        record(f"{name}, {len(ours):,} samples", values, "ms", peer)
     print("* has to sort")
 
 
@@ -222,6 +227,12 @@ def access(ours: Any, theirs: Any, rounds: int) -> None:
             all_before = seconds(partial(list, labels), 1)
             line += f"{before * 1e6:14.2f}{before / many:7.1f}x{all_before * 1e3:15.0f}"
             line += f"{all_before / column:7.0f}x"
+            peer = "KappaData 0.0.8"
+            values = {"kappacore, one": one, "kappacore, in a batch": many, peer: before}
+            case = f"Access to x and class through {depth} wrappers"
+            record(case, {name: each * 1e6 for name, each in values.items()}, "µs", peer)
+            both = {"kappacore": column * 1e3, peer: all_before * 1e3}
+            record(f"All labels through {depth} wrappers, {len(ours):,} samples", both, "ms", peer)
         print(line)
     (one_1, many_1), _, (one_6, many_6) = rows
     print(f"6 beside 1: {one_6 / one_1:.2f}x for one sample, {many_6 / many_1:.2f}x in a batch")

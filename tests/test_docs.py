@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,12 +21,19 @@ PAGES = sorted(
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def examples(page: str) -> list[str]:
-    return PYTHON.findall((ROOT / page).read_text(encoding="utf-8"))
+GUARD = 'if __name__ == "__main__":'  # of examples that start processes
+FORKSERVER = "    import multiprocessing; multiprocessing.set_start_method('forkserver')"
+
+
+def examples(page: str, guarded: bool = False) -> list[str]:
+    found = PYTHON.findall((ROOT / page).read_text(encoding="utf-8"))
+    return [example for example in found if (GUARD in example) == guarded]
 
 
 def test_the_readme_has_examples():
-    assert len(examples("README.md")) >= 5
+    guarded = examples("README.md", guarded=True)
+    assert len(guarded) == 1  # the one that trains
+    assert len(examples("README.md") + guarded) >= 5
 
 
 @pytest.mark.slow
@@ -38,3 +47,19 @@ def test_examples_run(page, tmp_path):
     script.write_text("\n".join(lines), encoding="utf-8")
     done = run_warm(script, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(page, guarded=True)])
+def test_examples_that_start_processes_run_as_files(page, tmp_path):
+    """By forkserver, which Python 3.14 takes if nobody chooses: a worker imports the file."""
+    make_image_folder(tmp_path / "data" / "train")
+    for number, example in enumerate(examples(page, guarded=True)):
+        script = tmp_path / f"example_{number}.py"
+        lines = example.splitlines()
+        at = next(place for place, line in enumerate(lines) if line.startswith(GUARD))
+        script.write_text("\n".join([*lines[: at + 1], FORKSERVER, *lines[at + 1 :]]), "utf-8")
+        done = subprocess.run(
+            [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
