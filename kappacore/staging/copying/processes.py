@@ -16,22 +16,24 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 import xxhash
 
 from kappacore.staging.copying import worker
-from kappacore.staging.sources.base import parent_of
+from kappacore.staging.sources.base import Entry, parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from kappacore.staging.sources.base import Entry, Source
+    from kappacore.staging.sources.base import Source
     from kappacore.staging.target.paths import StagePaths
 
 _AHEAD = 2  # batches that a worker has at a time: one that it copies, and the next
 _TOGETHER = 256  # files of folders that are looked at together
 _TICK = 100  # milliseconds
+_READ = 1 << 16  # bytes of answers
 _AT_ONCE = 16  # processes at most; more of them wait for each other in the kernel
 
 
@@ -40,13 +42,14 @@ class Outcome(NamedTuple):
 
     Attributes:
         batch: The batch.
-        digests: Those of the files that were copied, from the first to the last; None if there are
-            none.
+        copied: How many files were copied, from the first on; they are in the journal.
+        sums: Their sums as text; empty if there are none.
         died: Whether the worker ended without an answer: nobody knows what it copied.
     """
 
     batch: list[Entry]
-    digests: list[bytes | None]
+    copied: int = 0
+    sums: Sequence[str | None] = ()
     died: bool = False
 
 
@@ -55,33 +58,36 @@ class _Worker:
     process: subprocess.Popen[bytes]
     input: IO[bytes]
     output: IO[bytes]
-    jobs: deque[list[Entry]] = field(default_factory=deque)  # in hand, in order
+    jobs: deque[Any] = field(default_factory=deque)  # in hand, in order
+    _unread: bytes = b""
 
-    def ask(self, job: list[Entry], message: bytes) -> None:
+    def ask(self, job: Any, message: bytes) -> None:
         self.jobs.append(job)
         with suppress(BrokenPipeError):  # it has ended, as its output shows
             worker.send(self.input.fileno(), message)
 
-    def answer(self) -> Any:
-        """Return its next answer; None if it has ended."""
-        length = self._read(worker.LENGTH)
-        data = self._read(int.from_bytes(length or b"", "little"))
-        return marshal.loads(data) if data else None  # noqa: S302 - this very program wrote it
+    def answers(self) -> list[Any] | None:
+        """Return the answers that have come; None if it has ended."""
+        data = os.read(self.output.fileno(), _READ)
+        if not data:
+            return None
+        data = self._unread + data
+        found = []
+        start = 0
+        while (begin := start + worker.LENGTH) <= len(data):
+            end = begin + int.from_bytes(data[start:begin], "little")
+            if end > len(data):
+                break
+            found.append(marshal.loads(data[begin:end]))  # noqa: S302 - this program wrote it
+            start = end
+        self._unread = data[start:]
+        return found
 
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
         self.input.close()
         self.output.close()
-
-    def _read(self, size: int) -> bytes | None:
-        data = b""
-        while len(data) < size:
-            more = os.read(self.output.fileno(), size - len(data))
-            if not more:
-                return None
-            data += more
-        return data
 
 
 def workers_possible() -> bool:
@@ -98,7 +104,8 @@ class Workers:
         count: How many.
         source: Where files come from.
         paths: Where they go.
-        kept: Descriptors that the workers keep open: those of locks and archives.
+        journal: A descriptor of the journal, which the workers write to.
+        kept: Other descriptors that they keep open: those of locks and archives.
         with_digest: Whether to compute digests.
     """
 
@@ -107,17 +114,18 @@ class Workers:
         count: int,
         source: Source,
         paths: StagePaths,
+        journal: int,
         kept: Iterable[int],
         *,
         with_digest: bool,
     ):
         self._source = source
-        self._tree = os.fsencode(paths.tree)
         self._workers: list[_Worker] = []
         package = os.path.dirname(os.path.dirname(xxhash.__file__))  # noqa: PTH120
         command = [
             sys.executable, "-I", "-S", worker.__file__, f"{os.getpid()}",
-            package if with_digest else "",
+            package if with_digest else "", os.fsencode(paths.tree), f"{journal}",
+            sys.getfilesystemencoding(),
         ]  # fmt: skip
         try:
             for _ in range(min(count, _AT_ONCE)):
@@ -126,7 +134,7 @@ class Workers:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    pass_fds=tuple(kept),
+                    pass_fds=(journal, *kept),
                     bufsize=0,
                 )
                 pipes = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
@@ -147,8 +155,8 @@ class Workers:
             if found is None:
                 yield None
             else:
-                batch, digests = found
-                yield Outcome(batch, digests or [], died=digests is None)
+                batch, answer = found
+                yield Outcome(batch, died=True) if answer is None else Outcome(batch, *answer)
 
     def check(self, entries: list[Entry]) -> bool:
         """Return whether all files have been copied with their sizes, and the source is as listed.
@@ -192,8 +200,8 @@ class Workers:
             ]
             for output in ready:
                 found = by_output[output]
-                answer = None if found.process.returncode is not None else found.answer()
-                if answer is None:
+                answers = None if found.process.returncode is not None else found.answers()
+                if answers is None:
                     poll.unregister(output)
                     del by_output[output]
                     self._workers.remove(found)
@@ -201,9 +209,9 @@ class Workers:
                     for job in found.jobs:
                         yield job, None
                     continue
-                job = found.jobs.popleft()
+                done = [(found.jobs.popleft(), answer) for answer in answers]
                 self._feed(found, jobs, message)
-                yield job, answer
+                yield from done
             if time.monotonic() - yielded > _TICK / 1000:
                 yielded = time.monotonic()
                 yield None
@@ -226,31 +234,27 @@ class Workers:
         root = self._source.folder
         groups = []
         for folder, entries in folders:
-            inside = os.fsencode(folder)
-            start = len(inside) + 1 if inside else 0
-            listed = {
-                os.fsencode(entry.path)[start:]: (entry.size, entry.mtime_ns) for entry in entries
-            }
-            origin = None if root is None else os.fsencode(root) + b"/" + inside
-            groups.append((origin, self._tree + b"/" + inside, listed))
+            names, columns = _columns(folder, entries)
+            origin = None if root is None else f"{root}/{folder}"
+            groups.append((origin, folder, names, *columns[:2]))
         return "check", groups
 
     def _files_of(self, batch: list[Entry]) -> tuple[str, Any]:
-        groups: list[tuple[bytes | int, bytes, list[Any]]] = []
-        last = None
-        for entry in batch:
-            folder, _, name = entry.path.rpartition("/")
-            where = self._source.place(entry)
-            if where is None:
-                raise ValueError(f"{entry} is for this process")
-            root, place = where
-            if (folder, root) != last:
-                last = folder, root
-                inside = os.fsencode(folder)
-                origin = root if isinstance(root, int) else os.fsencode(f"{root}/{folder}")
-                files: list[Any] = []
-                groups.append((origin, self._tree + b"/" + inside, files))
-            files.append(
-                (os.fsencode(name), entry.size, entry.mtime_ns, entry.mode, entry.crc, place)
-            )
+        groups = []
+        for folder, entries in groupby(batch, lambda entry: parent_of(entry.path)):
+            files = list(entries)
+            places = [place for entry in files if (place := self._source.place(entry))]
+            if len(places) < len(files):
+                raise ValueError(f"some of {files} are for this process")
+            root = places[0][0]  # of all in one folder
+            names, columns = _columns(folder, files)
+            origin = root if isinstance(root, int) else f"{root}/{folder}"
+            groups.append((origin, folder, names, *columns[:4], [place for _, place in places]))
         return "copy", groups
+
+
+def _columns(folder: str, entries: list[Entry]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return the names of entries of one folder, and their other attributes one by one."""
+    start = len(folder) + 1 if folder else 0
+    paths, *columns = zip(*entries, strict=True) if entries else [()] * len(Entry._fields)
+    return [path[start:] for path in paths], columns

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import TYPE_CHECKING, Literal
 
 from kappacore.errors import KappaError, SourceChangedError, StagingError, UnsafeArchiveError
@@ -105,7 +105,7 @@ class Transfer:
                 others.append(entry)
         self._work += [partial(self._copy_batch, batch) for batch in _batches(others, _BATCH_FILES)]
         # Each process has two of them in hand, and all end at about the same time.
-        count = min(64, max(_BATCH_FILES // 2, len(small) // 1024))
+        count = min(64, max(_BATCH_FILES // 2, len(small) // 256))
         self._small += _batches(small, count)
         LargeFile.keep_only(self._large, self.paths.large)
         return kept
@@ -154,7 +154,12 @@ class Transfer:
         kept = [self.lock, *(found for found in archives if isinstance(found, int))]
         count = self.options.workers or len(os.sched_getaffinity(0))
         self._workers = workers = Workers(
-            count, self.source, self.paths, kept, with_digest=self.options.with_digest
+            count,
+            self.source,
+            self.paths,
+            self.journal.fileno(),
+            kept,
+            with_digest=self.options.with_digest,
         )
         if road is None and self._storage_waits():  # the workers start meanwhile
             self.close()
@@ -166,8 +171,9 @@ class Transfer:
                     continue
                 self._note_copied(outcome)
                 if outcome.died:
+                    self.journal.end_line()
                     self._remove_all(outcome.batch)
-                if left := outcome.batch[len(outcome.digests) :]:
+                if left := outcome.batch[outcome.copied :]:
                     self._copy_batch(left)
         except Exception:
             for outcome in workers.copy(deque()):
@@ -176,13 +182,12 @@ class Transfer:
             raise
 
     def _note_copied(self, outcome: Outcome) -> None:
-        """Record files that a worker has copied."""
-        self._note(
-            [
-                (entry.path, self._record(entry, Sums(entry.crc, digest)))
-                for entry, digest in zip(outcome.batch, outcome.digests, strict=False)
-            ]
-        )
+        """Count files that a worker has copied, and written to the journal."""
+        if outcome.copied:
+            paths, sizes, times, *_ = zip(*outcome.batch[: outcome.copied], strict=True)
+            sums = outcome.sums or repeat(None)
+            self.records.update(zip(paths, map(FileRecord, sizes, times, sums), strict=True))
+            self.progress.add(outcome.copied, sum(sizes))
 
     def _storage_waits(self) -> bool:
         """Copy the first files, and return whether that was waiting rather than work."""

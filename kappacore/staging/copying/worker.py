@@ -4,17 +4,18 @@ It is started as ``python -I -S worker.py`` and imports only what Python has bui
 there within milliseconds. It takes only what is plainly right. At anything else it stops and
 reports how far it came: the process that started it copies the rest itself, and says what is wrong.
 
-A message is marshalled, after its length. One to copy lists groups of files ``(where from, folder
-to copy to, [(name, size, time, mode, CRC-32 or None, place), …])``:
+A message is marshalled, after its length. One to copy lists groups of files of one folder: ``(where
+from, folder, names, sizes, times, modes, CRC-32s, places)``, of which the last six have an item for
+each file:
 
-- from a folder (its path, as bytes), and ``place`` is None;
-- from an archive (a descriptor that the worker inherited), and ``place`` is the offset of the
+- from a folder (its path), and each place is None;
+- from an archive (a descriptor that the worker inherited), and a place is the offset of the
   content in a tar file; of a member of a zip file, ``(offset of its header, offset of the next one,
   bytes in the file, name in its header, whether it is deflated)``.
 
-The answer lists the digests of the files that were copied, or None for each. One to check lists
-folders ``(path in the source or None, path of the copy, {name: (size, time)})``; the answer is
-whether all are so.
+Files that are complete are written to the journal. The answer is how many they are, and their sums
+as text, if there are any. A message to check lists folders ``(path in the source or None, folder,
+names, sizes, times)``; the answer is whether all are so.
 """
 
 from __future__ import annotations
@@ -26,13 +27,23 @@ import select
 import sys
 import zlib
 
+try:
+    from _json import encode_basestring_ascii as _quoted  # json itself takes milliseconds
+except ImportError:
+    from json.encoder import encode_basestring_ascii as _quoted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Digest = Callable[[bytes], bytes]
     File = tuple[bytes, int, int, int, int | None, Any]
+    Files = tuple[
+        str | int, str, Sequence[str], Sequence[int], Sequence[int], Sequence[int],
+        Sequence[int | None], Sequence[Any],
+    ]  # fmt: skip
+    Folder = tuple[str | None, str, Sequence[str], Sequence[int], Sequence[int]]
 
 LENGTH = 4  # bytes
 # Errors of copy_file_range that mean: these two files cannot be copied this way.
@@ -55,56 +66,97 @@ class _NotPlainError(Exception):
     """A content that the other process should look at."""
 
 
+def line_of(path: str, size: int, time: int, sums: str | None) -> str:
+    """Return the line of a file in a journal or manifest."""
+    return f"[{_quoted(path)},{size},{time}," + (f'"{sums}"]\n' if sums else "null]\n")
+
+
+def text_of(crc: int | None, digest: bytes | None) -> str | None:
+    """Return sums as manifests store them: "crc32:…", "xxh3:…", or both, with a space."""
+    if digest is None:
+        return None if crc is None else f"crc32:{crc:08x}"
+    return f"xxh3:{digest.hex()}" if crc is None else f"crc32:{crc:08x} xxh3:{digest.hex()}"
+
+
 class Worker:
     """Copies files.
 
     Args:
+        tree: The folder to copy to.
+        journal: A descriptor of the journal, which is appended to.
+        encoding: That of names.
         digest: Computes the digest of a content; None: there are no digests.
     """
 
-    def __init__(self, digest: Digest | None = None):
+    def __init__(self, tree: bytes, journal: int, encoding: str, digest: Digest | None = None):
+        self._tree = tree
+        self._journal = journal
+        self._encoding = encoding
         self._digest = digest
         self._ranges = hasattr(os, "copy_file_range")
 
-    def copy(self, groups: list[tuple[bytes | int, bytes, list[File]]]) -> list[bytes | None]:
-        """Copy files, and return the digests of those that come before the first that failed."""
-        done: list[bytes | None] = []
+    def copy(self, groups: list[Files]) -> tuple[int, list[str | None]]:
+        """Copy files; return how many come before the first that failed, and their sums."""
+        done: list[str | None] = []
+        lines: list[str] = []
         try:
-            for source, target, files in groups:
-                self._copy_group(source, target, files, done)
+            for group in groups:
+                self._copy_group(group, done, lines)
         except (OSError, ValueError, zlib.error, _NotPlainError):
             pass  # the other process copies the rest, and says what is wrong
-        return done
+        # An error ends this process: then what it has made is removed, and copied again.
+        _write(self._journal, "".join(lines).encode("ascii"))
+        return len(done), done if any(done) else []
 
-    def check(self, groups: list[tuple[bytes | None, bytes, dict[bytes, tuple[int, int]]]]) -> bool:
+    def check(self, groups: list[Folder]) -> bool:
         """Return whether folders of a source are as they were listed, and files have their sizes.
 
         As in the listing, a folder has the size -1 and the time 0.
         """
         try:
-            return all(
-                (source is None or _is_listed(source, files)) and _has_sizes(target, files)
-                for source, target, files in groups
-            )
+            return all(map(self._is_good, groups))
         except OSError:
             return False
 
-    def _copy_group(
-        self, source: bytes | int, target: bytes, files: list[File], done: list[bytes | None]
-    ) -> None:
-        folder = os.open(source, FOLDER) if isinstance(source, bytes) else -1
+    def _is_good(self, group: Folder) -> bool:
+        source, folder, names, sizes, times = group
+        encoded = self._encoded(names)
+        if source is not None:
+            listed = dict(zip(encoded, zip(sizes, times, strict=True), strict=True))
+            if not _is_listed(self._path(source), listed):
+                return False
+        return _has_sizes(self._in_tree(folder), encoded, sizes)
+
+    def _copy_group(self, group: Files, done: list[str | None], lines: list[str]) -> None:
+        source, inside, names, *columns = group
+        folder = os.open(self._path(source), FOLDER) if isinstance(source, str) else -1
         archive = source if isinstance(source, int) else -1
+        above = f"{inside}/" if inside else ""
         try:
-            into = os.open(target, FOLDER | os.O_NOFOLLOW)
+            into = os.open(self._in_tree(inside), FOLDER | os.O_NOFOLLOW)
             try:
-                for file in files:
-                    digest = self._copy_file(folder, archive, into, file)
-                    done.append(digest)
+                files = zip(names, self._encoded(names), *columns, strict=True)
+                for text, name, size, time, mode, crc, place in files:
+                    digest = self._copy_file(
+                        folder, archive, into, (name, size, time, mode, crc, place)
+                    )
+                    sums = text_of(crc, digest)
+                    done.append(sums)
+                    lines.append(line_of(above + text, size, time, sums))
             finally:
                 os.close(into)
         finally:
             if folder >= 0:
                 os.close(folder)
+
+    def _path(self, text: str) -> bytes:
+        return text.encode(self._encoding, "surrogateescape")
+
+    def _in_tree(self, folder: str) -> bytes:
+        return self._tree + b"/" + self._path(folder)
+
+    def _encoded(self, names: Sequence[str]) -> list[bytes]:
+        return self._path("\0".join(names)).split(b"\0") if names else []
 
     def _copy_file(self, folder: int, archive: int, into: int, file: File) -> bytes | None:
         name, size, time, mode, crc, place = file
@@ -208,10 +260,10 @@ def _is_listed(folder: bytes, files: dict[bytes, tuple[int, int]]) -> bool:
     return count == len(files)
 
 
-def _has_sizes(folder: bytes, files: dict[bytes, tuple[int, int]]) -> bool:
+def _has_sizes(folder: bytes, names: list[bytes], sizes: Sequence[int]) -> bool:
     with_folder = os.open(folder, FOLDER | os.O_NOFOLLOW)
     try:
-        for name, (size, _) in files.items():
+        for name, size in zip(names, sizes, strict=True):
             if size >= 0:
                 info = os.lstat(name, dir_fd=with_folder)
                 if info.st_mode & _KIND != _IS_FILE or info.st_size != size:
@@ -226,7 +278,7 @@ def send(fd: int, message: bytes) -> None:
     _write(fd, len(message).to_bytes(LENGTH, "little") + message)
 
 
-def _serve(parent: int, digests_in: str) -> None:
+def _serve(parent: int, digests_in: str, tree: bytes, journal: int, encoding: str) -> None:
     """Do what the other process asks for, until it ends."""
     digest = None
     if digests_in:
@@ -234,7 +286,7 @@ def _serve(parent: int, digests_in: str) -> None:
         import xxhash
 
         digest = xxhash.xxh3_128_digest
-    worker = Worker(digest)
+    worker = Worker(tree, journal, encoding, digest)
     while (length := _receive(LENGTH, parent)) and (
         message := _receive(int.from_bytes(length, "little"), parent)
     ):
@@ -263,4 +315,4 @@ if __name__ == "__main__":
     import _signal  # type: ignore[import-not-found]  # signal itself takes milliseconds
 
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the other process decides
-    _serve(int(sys.argv[1]), sys.argv[2])
+    _serve(int(sys.argv[1]), sys.argv[2], os.fsencode(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

@@ -17,7 +17,7 @@ from kappacore.errors import StagingError, StagingTimeoutError
 from kappacore.staging import check_staged
 from kappacore.staging.copying import processes, transfer, worker
 from kappacore.staging.copying.processes import Workers
-from kappacore.staging.target.manifest import read_manifest
+from kappacore.staging.target.manifest import read_journal, read_manifest
 from kappacore.staging.target.paths import MANIFEST
 from support.staging import left_beside, make_tree, pack, tree_of
 
@@ -112,7 +112,7 @@ def counted(monkeypatch) -> list[int]:
 
     def wrapped(self, batches):
         for outcome in copy(self, batches):
-            counts.append(len(outcome.digests) if outcome else 0)
+            counts.append(outcome.copied if outcome else 0)
             yield outcome
 
     monkeypatch.setattr(Workers, "copy", wrapped)
@@ -168,19 +168,22 @@ def test_a_worker_copies_nothing_that_is_not_plainly_right(tmp_path):
     make_tree(target, {"there": b"mine"})
     os.mkfifo(source / "pipe")
     (source / "there").write_bytes(b"12345")
-    make = worker.Worker
+    journal = tmp_path / "journal"
 
-    def copied(name: bytes, size: int, digest=None) -> int:
-        file = (name, size, 10**18, 0o644, None, None)
-        return len(make(digest).copy([(os.fsencode(source), os.fsencode(target), [file])]))
+    def copied(name: str, size: int, digest=None) -> int:
+        with journal.open("ab") as file:
+            make = worker.Worker(os.fsencode(target), file.fileno(), "utf-8", digest)
+            group = (str(source), "", [name], [size], [10**18], [0o644], [None], [None])
+            return make.copy([group])[0]
 
-    assert copied(b"a", 5) == 1
+    assert copied("a", 5) == 1
     for digest in (None, lambda data: data):
-        assert copied(b"b", 6, digest) == 0  # it has become shorter
-        assert copied(b"pipe", 5, digest) == 0
-        assert copied(b"gone", 5, digest) == 0
-        assert copied(b"there", 5, digest) == 0
+        assert copied("b", 6, digest) == 0  # it has become shorter
+        assert copied("pipe", 5, digest) == 0
+        assert copied("gone", 5, digest) == 0
+        assert copied("there", 5, digest) == 0
     assert tree_of(target) == {"a": b"12345", "there": b"mine"}
+    assert read_journal(journal) == {"a": (5, 10**18, None)}
 
 
 # A copy that prints the pids of its workers and then takes long: each batch waits.
