@@ -122,7 +122,7 @@ class Workers:
         self._source = source
         self._workers: list[_Worker] = []
         package = os.path.dirname(os.path.dirname(xxhash.__file__))  # noqa: PTH120
-        command = [
+        command: list[str | bytes] = [
             sys.executable, "-I", "-S", worker.__file__, f"{os.getpid()}",
             package if with_digest else "", os.fsencode(paths.tree), f"{journal}",
             sys.getfilesystemencoding(),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kappacore.staging.sources.exclude import Exclusion
 
 _DRIVE = re.compile(r"[A-Za-z]:")
+_PLAIN = re.compile(r"\w[\w .,+=()-]*", re.ASCII)  # a name that needs no closer look
 _SMALL = 1 << 24  # bytes that any archive may unpack to, whatever its ratio
 # What the readers of zip and tar files raise for damaged ones.
 BROKEN = (
@@ -105,8 +106,8 @@ class Archive(Source):
         with self._damage_explained():
             for entry in self._members():
                 path = names.add(entry.path, entry.is_folder)
-                if not (entry.is_folder or any(map(is_bookkeeping, path.split("/")))):
-                    files.append(entry._replace(path=path))
+                if not (entry.is_folder or names.are_bookkeeping(path)):
+                    files.append(entry if path == entry.path else entry._replace(path=path))
         found = [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
         return [entry for entry in found if not self._exclusion.covers(entry.path)]
 
@@ -186,6 +187,8 @@ class MemberNames:
         self._similar = similar
         self._files: set[str] = set()
         self._spellings: dict[str, str] = {}
+        self._checked: dict[str, str] = {"": ""}  # clean paths of folders by their spelling
+        self._bookkeeping: dict[str, bool] = {"": False}  # folders
 
     def add(self, name: str, is_folder: bool) -> str:
         """Return the relative path of a member, ``""`` for the top itself.
@@ -193,7 +196,15 @@ class MemberNames:
         Raises:
             UnsafeArchiveError: If the name leads out of the folder or collides with another.
         """
-        path = "/".join(clean_parts(self._archive, name))
+        folder, _, last = name.rpartition("/")
+        known = None if name.startswith("/") else self._checked.get(folder)
+        if known is not None and len(name) < 256 and _PLAIN.fullmatch(last):
+            path = f"{known}/{last}" if known else last
+        else:
+            parts = clean_parts(self._archive, name)
+            path = "/".join(parts)
+            if last in parts[-1:] and len(parts) < DEEPEST:
+                self._checked[folder] = parent_of(path)
         if not path:
             if not is_folder:
                 self._refuse(name, "is not the name of a file")
@@ -211,6 +222,14 @@ class MemberNames:
             self._files.add(path)
             self._check_spelling(name, path)
         return path
+
+    def are_bookkeeping(self, path: str) -> bool:
+        """Return whether a path, or a folder above it, is staging's, KappaData's or the disk's."""
+        folder, _, name = path.rpartition("/")
+        known = self._bookkeeping.get(folder)
+        if known is None:
+            known = self._bookkeeping[folder] = self.are_bookkeeping(folder)
+        return known or is_bookkeeping(name)
 
     def _check_spelling(self, name: str, path: str) -> None:
         """Refuse two paths that a disk ignoring case or normalising Unicode would merge."""
