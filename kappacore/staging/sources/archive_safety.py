@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import struct
@@ -32,7 +31,7 @@ _PLAIN = re.compile(r"\w[\w .,+=()-]*", re.ASCII)  # a name that needs no closer
 _SMALL = 1 << 24  # bytes that any archive may unpack to, whatever its ratio
 # What the readers of zip and tar files raise for damaged ones.
 BROKEN = (
-    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, EOFError,
     ValueError, OverflowError, NotImplementedError, RecursionError,
 )  # fmt: skip
 
@@ -173,6 +172,34 @@ class Archive(Source):
         _refuse(self.path, f"has a member {name!r} that {why}")
 
 
+class CleanNames:
+    """Cleans the names of one archive's members; a folder above several is looked at once.
+
+    Args:
+        archive: The archive, for messages.
+    """
+
+    def __init__(self, archive: Path):
+        self._archive = archive
+        self._folders: dict[str, str] = {"": ""}  # clean paths by their spelling
+
+    def clean(self, name: str) -> str:
+        """Return the relative path of a member, ``""`` for the top itself.
+
+        Raises:
+            UnsafeArchiveError: If it leads out of the archive, or cannot be a name everywhere.
+        """
+        folder, _, last = name.rpartition("/")
+        known = None if name.startswith("/") else self._folders.get(folder)
+        if known is not None and len(name) < 256 and _PLAIN.fullmatch(last):
+            return f"{known}/{last}" if known else last
+        parts = clean_parts(self._archive, name)
+        path = "/".join(parts)
+        if last in parts[-1:] and len(parts) < DEEPEST:
+            self._folders[folder] = parent_of(path)
+        return path
+
+
 class MemberNames:
     """The names of one archive's members, checked one by one and against each other.
 
@@ -184,10 +211,10 @@ class MemberNames:
     def __init__(self, archive: Path, *, similar: bool):
         self.folders: set[str] = set()  # all that are members or contain some
         self._archive = archive
+        self._clean = CleanNames(archive).clean
         self._similar = similar
         self._files: set[str] = set()
         self._spellings: dict[str, str] = {}
-        self._checked: dict[str, str] = {"": ""}  # clean paths of folders by their spelling
         self._bookkeeping: dict[str, bool] = {"": False}  # folders
 
     def add(self, name: str, is_folder: bool) -> str:
@@ -196,15 +223,7 @@ class MemberNames:
         Raises:
             UnsafeArchiveError: If the name leads out of the folder or collides with another.
         """
-        folder, _, last = name.rpartition("/")
-        known = None if name.startswith("/") else self._checked.get(folder)
-        if known is not None and len(name) < 256 and _PLAIN.fullmatch(last):
-            path = f"{known}/{last}" if known else last
-        else:
-            parts = clean_parts(self._archive, name)
-            path = "/".join(parts)
-            if last in parts[-1:] and len(parts) < DEEPEST:
-                self._checked[folder] = parent_of(path)
+        path = self._clean(name)
         if not path:
             if not is_folder:
                 self._refuse(name, "is not the name of a file")
