@@ -141,8 +141,8 @@ class _Copy:
             "kappacore": kappacore.__version__,
         }
         self.entries = source.scan()
-        self.files = {entry.path: entry for entry in self.entries if not entry.is_folder}
-        self.folders = {entry.path: entry for entry in self.entries if entry.is_folder}
+        self.files = {entry.path: entry for entry in self.entries if entry.size >= 0}
+        self.folders = {entry.path: entry for entry in self.entries if entry.size < 0}
         self.size = sum(entry.size for entry in self.files.values())
         if not self.files:
             but = " but for what is excluded" if options.exclude else ""

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 import xxhash
 
 from kappacore.staging.copying import worker
-from kappacore.staging.sources.base import Entry, parent_of
+from kappacore.staging.sources.base import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -166,8 +166,12 @@ class Workers:
         """
         folders: dict[str, list[Entry]] = {"": []}
         for entry in entries:
-            folders.setdefault(parent_of(entry.path), []).append(entry)
-            if entry.is_folder:
+            above = _folder_of(entry)
+            if above in folders:
+                folders[above].append(entry)
+            else:
+                folders[above] = [entry]
+            if entry.size < 0:
                 folders.setdefault(entry.path, [])
         jobs: deque[list[tuple[str, list[Entry]]]] = deque([[]])
         size = 0
@@ -241,7 +245,7 @@ class Workers:
 
     def _files_of(self, batch: list[Entry]) -> tuple[str, Any]:
         groups = []
-        for folder, entries in groupby(batch, lambda entry: parent_of(entry.path)):
+        for folder, entries in groupby(batch, _folder_of):
             files = list(entries)
             places = [place for entry in files if (place := self._source.place(entry))]
             if len(places) < len(files):
@@ -251,6 +255,10 @@ class Workers:
             origin = root if isinstance(root, int) else f"{root}/{folder}"
             groups.append((origin, folder, names, *columns[:4], [place for _, place in places]))
         return "copy", groups
+
+
+def _folder_of(entry: Entry) -> str:
+    return entry.path.rpartition("/")[0]
 
 
 def _columns(folder: str, entries: list[Entry]) -> tuple[list[str], list[tuple[Any, ...]]]:

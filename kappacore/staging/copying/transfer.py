@@ -91,19 +91,17 @@ class Transfer:
     def plan(self, entries: list[Entry]) -> int:
         """Plan the copying of these files, and return the bytes of them that earlier tries left."""
         kept = 0
-        small = self._for_processes(entries)
-        apart = {entry.path for entry in small}
-        others: list[Entry] = []
-        for entry in entries:
+        small, others = self._for_processes(entries)
+        rest: list[Entry] = []
+        for entry in others:
             if entry.size > CHUNK and not (self.source.ordered or entry.packing):
                 file = LargeFile(entry, self.paths.large, self._strategy)
                 self._large.append(file)
                 self._work += [partial(self._copy_chunk, file, index) for index in file.missing]
                 kept += file.kept_bytes
-                continue
-            if entry.path not in apart:
-                others.append(entry)
-        self._work += [partial(self._copy_batch, batch) for batch in _batches(others, _BATCH_FILES)]
+            else:
+                rest.append(entry)
+        self._work += [partial(self._copy_batch, batch) for batch in _batches(rest, _BATCH_FILES)]
         # Each process has two of them in hand, and all end at about the same time.
         count = min(64, max(_BATCH_FILES // 2, len(small) // 256))
         self._small += _batches(small, count)
@@ -140,13 +138,17 @@ class Transfer:
             self._workers.close()
             self._workers = None
 
-    def _for_processes(self, entries: list[Entry]) -> list[Entry]:
-        """Return those of the files that processes should copy: many small ones, or none."""
+    def _for_processes(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+        """Return the files that processes should copy, many small ones or none, and the others."""
         if road == "threads" or not workers_possible() or self.options.workers == 1:
-            return []
+            return [], entries
+        small: list[Entry] = []
+        others: list[Entry] = []
         place = self.source.place
-        small = [entry for entry in entries if entry.size <= _SMALL and place(entry) is not None]
-        return small if len(small) >= _MANY or road == "processes" else []
+        for entry in entries:
+            is_small = entry.size <= _SMALL and place(entry) is not None
+            (small if is_small else others).append(entry)
+        return (small, others) if len(small) >= _MANY or road == "processes" else ([], entries)
 
     def _run_processes(self, tick: Callable[[], None]) -> None:
         """Copy small files by processes, unless the first of them show that threads are faster."""

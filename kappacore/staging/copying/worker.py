@@ -34,7 +34,7 @@ except ImportError:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     Digest = Callable[[bytes], bytes]
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         str | int, str, Sequence[str], Sequence[int], Sequence[int], Sequence[int],
         Sequence[int | None], Sequence[Any],
     ]  # fmt: skip
+    Line = tuple[str, tuple[int, int, str | None]]  # path, and size, time and sums
     Folder = tuple[str | None, str, Sequence[str], Sequence[int], Sequence[int]]
 
 LENGTH = 4  # bytes
@@ -66,9 +67,14 @@ class _NotPlainError(Exception):
     """A content that the other process should look at."""
 
 
-def line_of(path: str, size: int, time: int, sums: str | None) -> str:
-    """Return the line of a file in a journal or manifest."""
-    return f"[{_quoted(path)},{size},{time}," + (f'"{sums}"]\n' if sums else "null]\n")
+def lines_of(files: Iterable[Line]) -> list[str]:
+    """Return the lines of files in a journal or manifest: of (path, (size, time, sums)) each."""
+    return [
+        f'[{_quoted(path)},{size},{time},"{sums}"]\n'
+        if sums
+        else f"[{_quoted(path)},{size},{time},null]\n"
+        for path, (size, time, sums) in files
+    ]
 
 
 def text_of(crc: int | None, digest: bytes | None) -> str | None:
@@ -97,16 +103,16 @@ class Worker:
 
     def copy(self, groups: list[Files]) -> tuple[int, list[str | None]]:
         """Copy files; return how many come before the first that failed, and their sums."""
-        done: list[str | None] = []
-        lines: list[str] = []
+        done: list[Line] = []
         try:
             for group in groups:
-                self._copy_group(group, done, lines)
+                self._copy_group(group, done)
         except (OSError, ValueError, zlib.error, _NotPlainError):
             pass  # the other process copies the rest, and says what is wrong
         # An error ends this process: then what it has made is removed, and copied again.
-        _write(self._journal, "".join(lines).encode("ascii"))
-        return len(done), done if any(done) else []
+        _write(self._journal, "".join(lines_of(done)).encode("ascii"))
+        sums = [record[2] for _, record in done]
+        return len(done), sums if any(sums) else []
 
     def check(self, groups: list[Folder]) -> bool:
         """Return whether folders of a source are as they were listed, and files have their sizes.
@@ -127,7 +133,7 @@ class Worker:
                 return False
         return _has_sizes(self._in_tree(folder), encoded, sizes)
 
-    def _copy_group(self, group: Files, done: list[str | None], lines: list[str]) -> None:
+    def _copy_group(self, group: Files, done: list[Line]) -> None:
         source, inside, names, *columns = group
         folder = os.open(self._path(source), FOLDER) if isinstance(source, str) else -1
         archive = source if isinstance(source, int) else -1
@@ -140,9 +146,7 @@ class Worker:
                     digest = self._copy_file(
                         folder, archive, into, (name, size, time, mode, crc, place)
                     )
-                    sums = text_of(crc, digest)
-                    done.append(sums)
-                    lines.append(line_of(above + text, size, time, sums))
+                    done.append((above + text, (size, time, text_of(crc, digest))))
             finally:
                 os.close(into)
         finally:

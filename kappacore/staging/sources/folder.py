@@ -109,9 +109,10 @@ class FolderSource(Source):
         entries: list[Entry] = []
         folders: list[_Folder] = []
         prefix = f"{path}/" if path else ""
+        excludes = self._exclusion.names if self._exclusion else None
         for item in found:
             name = prefix + item.name
-            if is_bookkeeping(item.name) or self._exclusion.names(name):
+            if is_bookkeeping(item.name) or (excludes and excludes(name)):
                 continue
             try:
                 info = item.stat()
@@ -119,19 +120,22 @@ class FolderSource(Source):
                 self._refuse(name, "is a link to nothing" if item.is_symlink() else "is gone")
             except OSError as error:
                 self._refuse(name, f"cannot be read ({error.strerror})")
-            if stat.S_ISDIR(info.st_mode):
+            mode = info.st_mode
+            kind = stat.S_IFMT(mode)
+            if kind == stat.S_IFREG:
+                size = info.st_size
+                entry = Entry(name, size, info.st_mtime_ns, mode & 0o777)
+                if size > _SMALL and info.st_blocks * 512 < size:
+                    entry = self._with_holes(entry)
+                entries.append(entry)
+            elif kind == stat.S_IFDIR:
                 key = (info.st_dev, info.st_ino)
                 if key in chain:
                     self._refuse(name, "is a link to a folder that contains it")
-                entries.append(Entry(name, -1, 0, info.st_mode & 0o777))
+                entries.append(Entry(name, -1, 0, mode & 0o777))
                 if len(chain) > DEEPEST:
                     self._refuse(name, f"is deeper than {DEEPEST} levels")
                 folders.append((name, (*chain, key)))
-            elif stat.S_ISREG(info.st_mode):
-                entry = Entry(name, info.st_size, info.st_mtime_ns, info.st_mode & 0o777)
-                if info.st_blocks * 512 < info.st_size and info.st_size > _SMALL:
-                    entry = self._with_holes(entry)
-                entries.append(entry)
             else:
                 self._refuse(name, "is neither a file nor a folder")
         return entries, folders

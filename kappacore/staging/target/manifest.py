@@ -14,6 +14,7 @@ import json
 import os
 import stat
 import threading
+from itertools import islice
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,7 @@ import xxhash
 
 from kappacore.errors import StagingError
 from kappacore.machine.system import opened
-from kappacore.staging.copying.worker import line_of
+from kappacore.staging.copying.worker import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -82,8 +83,8 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     files = manifest.files
     hasher = xxhash.xxh3_128()
     with path.open("xb") as file:
-        for start in range(0, len(names := list(files)), 4096):
-            block = "".join(line_of(name, *files[name]) for name in names[start : start + 4096])
+        names = iter(files.items())
+        while block := "".join(lines_of(islice(names, 4096))):
             hasher.update(block.encode("ascii"))
             file.write(block.encode("ascii"))
         tail = "".join(f"[{_quoted(folder)}]\n" for folder in manifest.folders).encode("ascii")
@@ -118,7 +119,7 @@ class Journal:
 
     def write(self, done: Iterable[tuple[str, FileRecord]]) -> None:
         """Record that these files are complete."""
-        self._append("".join(line_of(path, *record) for path, record in done))
+        self._append("".join(lines_of(done)))
 
     def fileno(self) -> int:
         """Return its descriptor, which worker processes append to."""

@@ -32,7 +32,7 @@ _SUFFIXES = (".kappacore-lock", ".kappacore-holder", ".kappacore-work")
 
 def is_bookkeeping(name: str) -> bool:
     """Return whether a file or folder of that name belongs to staging, KappaData or the disk."""
-    return name in _NOT_DATA or (name.startswith(".") and name.endswith(_SUFFIXES))
+    return name in _NOT_DATA or (name[0] == "." and name.endswith(_SUFFIXES))
 
 
 def is_marked(folder: str | os.PathLike[str]) -> bool:
