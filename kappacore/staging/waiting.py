@@ -38,33 +38,48 @@ class Watch:
         return waited > max(worked, _PATIENCE) and 2 * (_switches() - self._switches) >= calls
 
 
-def map_waiting(
-    function: Callable[[T], R], items: Iterable[T], threads: int, name: str
-) -> Iterator[R]:
-    """Yield ``function(item)`` for each item, in order.
+class Waiting:
+    """Calls functions in threads once they wait, and from then on.
 
-    Args:
-        function: Called in this thread, and in several once it waits.
-        items: Its arguments; taken slightly ahead of the results.
-        threads: Number of threads.
-        name: What their names begin with.
+    Attributes:
+        found: Whether they have waited.
     """
-    left = iter(items)
-    watch = Watch()
-    for calls, item in enumerate(left, 1):
-        yield function(item)
-        if threads > 1 and watch.waits(calls):
-            break
-    with ThreadPoolExecutor(threads, name) as pool:
-        ahead = deque(pool.submit(function, item) for item in islice(left, 2 * threads))
-        try:
-            while ahead:
-                result = ahead.popleft().result()
-                ahead.extend(pool.submit(function, item) for item in islice(left, 1))
-                yield result
-        finally:
-            for future in ahead:
-                future.cancel()
+
+    def __init__(self) -> None:
+        self.found = False
+
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], threads: int, name: str
+    ) -> Iterator[R]:
+        """Yield ``function(item)`` for each item, in order.
+
+        Args:
+            function: Called in this thread, and in several once it waits.
+            items: Its arguments; taken slightly ahead of the results.
+            threads: Number of threads.
+            name: What their names begin with.
+        """
+        left = iter(items)
+        if threads == 1:
+            yield from map(function, left)
+            return
+        if not self.found:
+            watch = Watch()
+            for calls, item in enumerate(left, 1):
+                yield function(item)
+                if watch.waits(calls):
+                    self.found = True
+                    break
+        with ThreadPoolExecutor(threads, name) as pool:
+            ahead = deque(pool.submit(function, item) for item in islice(left, 2 * threads))
+            try:
+                while ahead:
+                    result = ahead.popleft().result()
+                    ahead.extend(pool.submit(function, item) for item in islice(left, 1))
+                    yield result
+            finally:
+                for future in ahead:
+                    future.cancel()
 
 
 def _switches() -> int:

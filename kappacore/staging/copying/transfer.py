@@ -152,18 +152,11 @@ class Transfer:
 
     def _run_processes(self, tick: Callable[[], None]) -> None:
         """Copy small files by processes, unless the first of them show that threads are faster."""
-        archives = {place[0] for batch in self._small if (place := self.source.place(batch[0]))}
-        kept = [self.lock, *(found for found in archives if isinstance(found, int))]
-        count = self.options.workers or len(os.sched_getaffinity(0))
-        self._workers = workers = Workers(
-            count,
-            self.source,
-            self.paths,
-            self.journal.fileno(),
-            kept,
-            with_digest=self.options.with_digest,
-        )
-        if road is None and self._storage_waits():  # the workers start meanwhile
+        first = self._storage_waits if road is None else lambda: False
+        if self.source.waits and first():
+            return
+        self._workers = workers = self._start()
+        if not self.source.waits and first():  # the workers start meanwhile
             self.close()
             return
         try:
@@ -183,6 +176,19 @@ class Transfer:
                     self._note_copied(outcome)
             raise
 
+    def _start(self) -> Workers:
+        """Start processes that copy small files."""
+        archives = {place[0] for batch in self._small if (place := self.source.place(batch[0]))}
+        kept = [self.lock, *(found for found in archives if isinstance(found, int))]
+        return Workers(
+            self.options.workers or len(os.sched_getaffinity(0)),
+            self.source,
+            self.paths,
+            self.journal.fileno(),
+            kept,
+            with_digest=self.options.with_digest,
+        )
+
     def _note_copied(self, outcome: Outcome) -> None:
         """Count files that a worker has copied, and written to the journal."""
         if outcome.copied:
@@ -196,7 +202,10 @@ class Transfer:
         watch = Watch()
         end = time.monotonic() + _FIRST_SECONDS
         files = 0
+        enough = _FIRST_BATCH if self.source.waits else _FIRST_FILES
         while self._small and files < _FIRST_FILES and time.monotonic() < end:
+            if files >= enough and watch.waits(files):
+                break
             batch = self._small.popleft()
             if len(batch) > _FIRST_BATCH:
                 self._small.appendleft(batch[_FIRST_BATCH:])

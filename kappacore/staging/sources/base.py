@@ -86,6 +86,11 @@ class Source(ABC):
     folder: str | None = None
     ordered = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether whoever listed it was seen to wait for its storage."""
+        return False
+
     @abstractmethod
     def scan(self) -> list[Entry]:
         """List all files and folders; each folder precedes its contents."""

@@ -12,7 +12,7 @@ from kappacore.machine.system import opened
 from kappacore.staging.sources.base import DEEPEST, Entry, Extent, Source
 from kappacore.staging.sources.holes import parts_of
 from kappacore.staging.target.paths import is_bookkeeping
-from kappacore.staging.waiting import map_waiting
+from kappacore.staging.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,19 +42,25 @@ class FolderSource(Source):
         self.path = path
         self._root = os.fspath(path)
         self._workers = workers
+        self._waiting = Waiting()
         self._exclusion = exclusion
         self.folder = None if exclusion else self._root
         self.mode = path.stat().st_mode & 0o777
+
+    @property
+    def waits(self) -> bool:
+        return self._waiting.found
 
     def scan(self) -> list[Entry]:
         found: list[Entry] = []
         top = self.path.stat()
         level: list[_Folder] = [("", ((top.st_dev, top.st_ino),))]
+        each = self._waiting.map
         while level:
             below: list[_Folder] = []
-            names = map_waiting(self._list, level, self._workers, "kappacore-list")
+            names = each(self._list, level, self._workers, "kappacore-list")
             parts = (part for listed in names for part in listed)
-            for entries, folders in map_waiting(self._look, parts, self._workers, "kappacore-scan"):
+            for entries, folders in each(self._look, parts, self._workers, "kappacore-scan"):
                 found += entries
                 below += folders
             level = below

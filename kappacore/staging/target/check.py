@@ -18,7 +18,7 @@ from kappacore.staging.options import Options, as_path
 from kappacore.staging.progress import Progress, display
 from kappacore.staging.target.manifest import read_manifest, same_time
 from kappacore.staging.target.paths import MANIFEST, UNFINISHED, is_bookkeeping
-from kappacore.staging.waiting import map_waiting
+from kappacore.staging.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -158,7 +158,9 @@ def problems_in(
     with ThreadPoolExecutor(workers, "kappacore-check") as pool:
         # Reading contents keeps threads busy; asking for sizes does only where it is waiting.
         each = (
-            pool.map if contents else partial(map_waiting, threads=workers, name="kappacore-check")
+            pool.map
+            if contents
+            else partial(Waiting().map, threads=workers, name="kappacore-check")
         )
         for found in each(check, starts):
             tick()

@@ -17,6 +17,7 @@ from kappacore.errors import StagingError, StagingTimeoutError
 from kappacore.staging import check_staged
 from kappacore.staging.copying import processes, transfer, worker
 from kappacore.staging.copying.processes import Workers
+from kappacore.staging.sources.folder import FolderSource
 from kappacore.staging.target.manifest import read_journal, read_manifest
 from kappacore.staging.target.paths import MANIFEST
 from support.staging import left_beside, make_tree, pack, tree_of
@@ -103,6 +104,31 @@ def test_where_storage_waits_threads_copy(tmp_path, monkeypatch):
     kappacore.stage(source, tmp_path / "t")
     assert counts == []
     assert len(tree_of(tmp_path / "t")) == 600
+
+
+def test_where_listing_waited_no_process_is_started_before_the_first_files_do_not(
+    tmp_path, monkeypatch
+):
+    source = make_tree(tmp_path / "s", {f"{number}": b"x" for number in range(600)})
+    monkeypatch.setattr(FolderSource, "waits", True)
+    for waits in (True, False):
+        monkeypatch.setattr("kappacore.staging.waiting.Watch.waits", lambda *_, now=waits: now)
+        counts = counted(monkeypatch)
+        started = []
+        start = Workers.__init__
+        monkeypatch.setattr(
+            Workers, "__init__", lambda *a, **b: started.append(1) or start(*a, **b)
+        )
+        kappacore.stage(source, tmp_path / f"t{waits}")
+        assert len(tree_of(tmp_path / f"t{waits}")) == 600
+        assert bool(started) == bool(sum(counts)) == (not waits)
+
+
+def test_what_is_not_shown_is_not_imported(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    source = make_tree(tmp_path / "s", {"a": b"x"})
+    kappacore.stage(source, tmp_path / "t", progress=False)
+    kappacore.stage(source, tmp_path / "u")
 
 
 def counted(monkeypatch) -> list[int]:
