@@ -106,22 +106,25 @@ def test_where_storage_waits_threads_copy(tmp_path, monkeypatch):
     assert len(tree_of(tmp_path / "t")) == 600
 
 
-def test_where_listing_waited_no_process_is_started_before_the_first_files_do_not(
-    tmp_path, monkeypatch
+@pytest.mark.parametrize("waits", [True, False])
+def test_where_listing_waited_processes_start_once_the_first_files_do_not(
+    tmp_path, monkeypatch, waits
 ):
     source = make_tree(tmp_path / "s", {f"{number}": b"x" for number in range(600)})
+    counts = counted(monkeypatch)
+    started = []
+    start = Workers.__init__
+
+    def noted(self, *arguments, **options):
+        started.append(self)
+        start(self, *arguments, **options)
+
+    monkeypatch.setattr(Workers, "__init__", noted)
     monkeypatch.setattr(FolderSource, "waits", True)
-    for waits in (True, False):
-        monkeypatch.setattr("kappacore.staging.waiting.Watch.waits", lambda *_, now=waits: now)
-        counts = counted(monkeypatch)
-        started = []
-        start = Workers.__init__
-        monkeypatch.setattr(
-            Workers, "__init__", lambda *a, **b: started.append(1) or start(*a, **b)
-        )
-        kappacore.stage(source, tmp_path / f"t{waits}")
-        assert len(tree_of(tmp_path / f"t{waits}")) == 600
-        assert bool(started) == bool(sum(counts)) == (not waits)
+    monkeypatch.setattr("kappacore.staging.waiting.Watch.waits", lambda *_: waits)
+    kappacore.stage(source, tmp_path / "t")
+    assert len(tree_of(tmp_path / "t")) == 600
+    assert bool(started) == bool(sum(counts)) == (not waits)
 
 
 def test_what_is_not_shown_is_not_imported(tmp_path, monkeypatch):
