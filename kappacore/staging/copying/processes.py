@@ -10,6 +10,7 @@ from __future__ import annotations
 import marshal
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -26,10 +27,11 @@ from kappacore.staging.sources.base import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from kappacore.staging.sources.base import Source
-    from kappacore.staging.target.paths import StagePaths
 
+_FOLDERS = 32  # that are listed together
 _AHEAD = 2  # batches that a worker has at a time: one that it copies, and the next
 _TOGETHER = 256  # files of folders that are looked at together
 _TICK = 100  # milliseconds
@@ -56,31 +58,36 @@ class Outcome(NamedTuple):
 @dataclass(eq=False)
 class _Worker:
     process: subprocess.Popen[bytes]
-    input: IO[bytes]
+    input: socket.socket
     output: IO[bytes]
     jobs: deque[Any] = field(default_factory=deque)  # in hand, in order
-    _unread: bytes = b""
+    _unread: bytearray = field(default_factory=bytearray)
 
     def ask(self, job: Any, message: bytes) -> None:
         self.jobs.append(job)
-        with suppress(BrokenPipeError):  # it has ended, as its output shows
+        with suppress(ConnectionError):  # it has ended, as its output shows
             worker.send(self.input.fileno(), message)
+
+    def give(self, message: bytes, fds: list[int]) -> None:
+        """Send a message that is not answered, and descriptors."""
+        with suppress(ConnectionError):
+            worker.send(self.input.fileno(), message)
+            for start in range(0, len(fds), worker.FDS_AT_ONCE):
+                socket.send_fds(self.input, [b"."], fds[start : start + worker.FDS_AT_ONCE])
 
     def answers(self) -> list[Any] | None:
         """Return the answers that have come; None if it has ended."""
         data = os.read(self.output.fileno(), _READ)
         if not data:
             return None
-        data = self._unread + data
+        self._unread += data
         found = []
-        start = 0
-        while (begin := start + worker.LENGTH) <= len(data):
-            end = begin + int.from_bytes(data[start:begin], "little")
-            if end > len(data):
+        while len(self._unread) >= worker.LENGTH:
+            end = worker.LENGTH + int.from_bytes(self._unread[: worker.LENGTH], "little")
+            if end > len(self._unread):
                 break
-            found.append(marshal.loads(data[begin:end]))  # noqa: S302 - this program wrote it
-            start = end
-        self._unread = data[start:]
+            found.append(marshal.loads(self._unread[worker.LENGTH : end]))  # noqa: S302 - our own
+            del self._unread[:end]
         return found
 
     def end(self) -> None:
@@ -88,6 +95,24 @@ class _Worker:
         self.process.wait()
         self.input.close()
         self.output.close()
+
+
+def _started(command: list[str]) -> _Worker:
+    here, there = socket.socketpair()  # descriptors can be sent through it
+    try:
+        process = subprocess.Popen(  # noqa: S603 - it is this Python
+            command,
+            stdin=there.fileno(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+    except BaseException:
+        here.close()
+        raise
+    finally:
+        there.close()
+    return _Worker(process, here, cast("IO[bytes]", process.stdout))
 
 
 def workers_possible() -> bool:
@@ -98,52 +123,78 @@ def workers_possible() -> bool:
 
 
 class Workers:
-    """Worker processes.
+    """Worker processes, which are started when they are first needed.
 
     Args:
         count: How many.
-        source: Where files come from.
-        paths: Where they go.
-        journal: A descriptor of the journal, which the workers write to.
-        kept: Other descriptors that they keep open: those of locks and archives.
         with_digest: Whether to compute digests.
     """
 
-    def __init__(
-        self,
-        count: int,
-        source: Source,
-        paths: StagePaths,
-        journal: int,
-        kept: Iterable[int],
-        *,
-        with_digest: bool,
-    ):
-        self._source = source
+    def __init__(self, count: int, *, with_digest: bool):
+        self._count = min(count, _AT_ONCE)
+        self._with_digest = with_digest
         self._workers: list[_Worker] = []
+        self._source: Source | None = None
+
+    def start(self) -> None:
+        """Start them, unless they have been."""
+        if self._workers:
+            return
         package = os.path.dirname(os.path.dirname(xxhash.__file__))  # noqa: PTH120
-        command: list[str | bytes] = [
+        command = [
             sys.executable, "-I", "-S", worker.__file__, f"{os.getpid()}",
-            package if with_digest else "", os.fsencode(paths.tree), f"{journal}",
-            sys.getfilesystemencoding(),
+            sys.getfilesystemencoding(), package if self._with_digest else "",
         ]  # fmt: skip
         try:
-            for _ in range(min(count, _AT_ONCE)):
-                process = subprocess.Popen(  # noqa: S603 - it is this Python
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    pass_fds=(journal, *kept),
-                    bufsize=0,
-                )
-                pipes = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
-                self._workers.append(_Worker(process, *pipes))
+            for _ in range(self._count):
+                self._workers.append(_started(command))
         except OSError:  # too many processes, or too little memory: fewer must do
             pass
         except BaseException:
             self.close()
             raise
+
+    def look(self, folders: Sequence[str], skipped: Iterable[str]) -> Iterator[tuple[int, Any]]:
+        """List folders, and yield the number of each with what a worker says is in it.
+
+        Folders that are not plain, or that no worker is left for, are passed over.
+
+        Args:
+            folders: Their paths.
+            skipped: Names that make a folder not plain.
+        """
+        self.start()
+        step = max(1, min(_FOLDERS, len(folders) // (4 * self._count)))
+        jobs = deque(range(0, len(folders), step))
+        names = list(skipped)
+
+        def message(start: int) -> tuple[Any, ...]:
+            return "look", names, list(folders[start : start + step])
+
+        for found in self._answers(jobs, message):
+            if found is not None:
+                start, answers = found
+                yield from (
+                    (number, listed)
+                    for number, listed in enumerate(answers or (), start)
+                    if listed is not None
+                )
+
+    def prepare(self, source: Source, tree: Path, journal: int, kept: Iterable[int]) -> None:
+        """Start them to copy.
+
+        Args:
+            source: Where files come from.
+            tree: The folder that they go to.
+            journal: A descriptor of the journal, which the workers write to.
+            kept: Other descriptors that they keep open: those of locks and archives.
+        """
+        self.start()
+        self._source = source
+        numbers = [journal, *kept]
+        message = marshal.dumps(("take", os.fspath(tree), journal, numbers))
+        for found in self._workers:
+            found.give(message, numbers)
 
     def copy(self, batches: deque[list[Entry]]) -> Iterator[Outcome | None]:
         """Copy batches, and yield what became of each; None about ten times a second.
@@ -161,9 +212,13 @@ class Workers:
     def check(self, entries: list[Entry]) -> bool:
         """Return whether all files have been copied with their sizes, and the source is as listed.
 
+        False also means that nobody has looked.
+
         Args:
             entries: All files and folders, as listed. Of an archive, only the copies are looked at.
         """
+        if self._source is None:
+            return False
         folders: dict[str, list[Entry]] = {"": []}
         for entry in entries:
             above = _folder_of(entry)
@@ -186,7 +241,7 @@ class Workers:
         return good and not jobs
 
     def _answers(
-        self, jobs: deque[Any], message: Callable[[Any], tuple[str, Any]]
+        self, jobs: deque[Any], message: Callable[[Any], tuple[Any, ...]]
     ) -> Iterator[tuple[Any, Any] | None]:
         """Yield each job with its answer; None for that of a worker that has ended."""
         poll = select.poll()
@@ -226,16 +281,18 @@ class Workers:
             found.process.kill()
         for found in self._workers:
             found.end()
+        self._workers = []
+        self._source = None
 
     def _feed(
-        self, found: _Worker, jobs: deque[Any], message: Callable[[Any], tuple[str, Any]]
+        self, found: _Worker, jobs: deque[Any], message: Callable[[Any], tuple[Any, ...]]
     ) -> None:
         while jobs and len(found.jobs) < _AHEAD:
             job = jobs.popleft()
             found.ask(job, marshal.dumps(message(job)))
 
     def _folders_of(self, folders: list[tuple[str, list[Entry]]]) -> tuple[str, Any]:
-        root = self._source.folder
+        root = cast("Source", self._source).folder
         groups = []
         for folder, entries in folders:
             names, columns = _columns(folder, entries)
@@ -245,9 +302,10 @@ class Workers:
 
     def _files_of(self, batch: list[Entry]) -> tuple[str, Any]:
         groups = []
+        source = cast("Source", self._source)
         for folder, entries in groupby(batch, _folder_of):
             files = list(entries)
-            places = [place for entry in files if (place := self._source.place(entry))]
+            places = [place for entry in files if (place := source.place(entry))]
             if len(places) < len(files):
                 raise ValueError(f"some of {files} are for this process")
             root = places[0][0]  # of all in one folder

@@ -45,12 +45,17 @@ _BATCH_FILES = 32
 _BATCH_BYTES = 1 << 23
 _SMALL = 1 << 20  # bytes; larger files keep threads as busy as processes
 _MANY = 512  # small files that processes are started for
-_FIRST_FILES, _FIRST_SECONDS, _FIRST_BATCH = 200, 0.05, 8  # what tells which road is faster
+_FIRST_FILES, _FIRST_SECONDS, _FIRST_BATCH = 64, 0.05, 8  # what tells which road is faster
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _TICK = 0.1  # seconds between two updates of the progress
 
 
 road: Road | None = None  # of all small files, for tests; None: chosen
+
+
+def may_use_processes(options: Options) -> bool:
+    """Return whether processes may be started to list and copy files."""
+    return road != "threads" and options.workers != 1 and workers_possible()
 
 
 class _StoppedError(Exception):
@@ -68,6 +73,7 @@ class Transfer:
         progress: Counts files and bytes.
         options: Number of threads, and whether to compute digests.
         lock: A descriptor of the lock that whoever writes to the work folder has open.
+        workers: Processes that may copy small files.
     """
 
     source: Source
@@ -76,6 +82,7 @@ class Transfer:
     progress: Progress
     options: Options
     lock: int
+    workers: Workers
 
     def __post_init__(self) -> None:
         self.records: dict[str, FileRecord] = {}
@@ -85,7 +92,6 @@ class Transfer:
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
         self._waits = False
-        self._workers: Workers | None = None
         self._last: Entry | None = None
 
     def plan(self, entries: list[Entry]) -> int:
@@ -130,17 +136,11 @@ class Transfer:
         Args:
             entries: All files and folders, as listed.
         """
-        return self._workers is not None and self._workers.check(entries)
-
-    def close(self) -> None:
-        """End the processes."""
-        if self._workers is not None:
-            self._workers.close()
-            self._workers = None
+        return self.workers.check(entries)
 
     def _for_processes(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
         """Return the files that processes should copy, many small ones or none, and the others."""
-        if road == "threads" or not workers_possible() or self.options.workers == 1:
+        if not may_use_processes(self.options):
             return [], entries
         small: list[Entry] = []
         others: list[Entry] = []
@@ -155,9 +155,12 @@ class Transfer:
         first = self._storage_waits if road is None else lambda: False
         if self.source.waits and first():
             return
-        self._workers = workers = self._start()
+        workers = self.workers
+        archives = {place[0] for batch in self._small if (place := self.source.place(batch[0]))}
+        kept = [self.lock, *(found for found in archives if isinstance(found, int))]
+        workers.prepare(self.source, self.paths.tree, self.journal.fileno(), kept)
         if not self.source.waits and first():  # the workers start meanwhile
-            self.close()
+            workers.close()
             return
         try:
             for outcome in workers.copy(self._small):
@@ -175,19 +178,6 @@ class Transfer:
                 if outcome is not None:
                     self._note_copied(outcome)
             raise
-
-    def _start(self) -> Workers:
-        """Start processes that copy small files."""
-        archives = {place[0] for batch in self._small if (place := self.source.place(batch[0]))}
-        kept = [self.lock, *(found for found in archives if isinstance(found, int))]
-        return Workers(
-            self.options.workers or len(os.sched_getaffinity(0)),
-            self.source,
-            self.paths,
-            self.journal.fileno(),
-            kept,
-            with_digest=self.options.with_digest,
-        )
 
     def _note_copied(self, outcome: Outcome) -> None:
         """Count files that a worker has copied, and written to the journal."""

@@ -15,7 +15,12 @@ each file:
 
 Files that are complete are written to the journal. The answer is how many they are, and their sums
 as text, if there are any. A message to check lists folders ``(path in the source or None, folder,
-names, sizes, times)``; the answer is whether all are so.
+names, sizes, times)``; the answer is whether all are so. One to list folders has names that are not
+data, and the folders' paths; the answer has for each ``(names, sizes, times, modes, [(name, device,
+inode, mode) of a folder, …])``, or None where there is anything else than plain files and folders.
+
+Before it copies, a worker is told the tree to copy to, and is sent descriptors: of the journal, of
+locks and of archives, which messages call by the numbers that they have there.
 """
 
 from __future__ import annotations
@@ -44,9 +49,12 @@ if TYPE_CHECKING:
         Sequence[int | None], Sequence[Any],
     ]  # fmt: skip
     Line = tuple[str, tuple[int, int, str | None]]  # path, and size, time and sums
+    Listed = tuple[list[str], list[int], list[int], list[int], list[tuple[str, int, int, int]]]
     Folder = tuple[str | None, str, Sequence[str], Sequence[int], Sequence[int]]
 
 LENGTH = 4  # bytes
+SMALL = 1 << 16  # bytes; holes in smaller files do not matter
+FDS_AT_ONCE = 200  # descriptors; Linux sends 253 at most
 # Errors of copy_file_range that mean: these two files cannot be copied this way.
 NO_WAY = frozenset(
     {
@@ -88,18 +96,31 @@ class Worker:
     """Copies files.
 
     Args:
-        tree: The folder to copy to.
-        journal: A descriptor of the journal, which is appended to.
         encoding: That of names.
         digest: Computes the digest of a content; None: there are no digests.
     """
 
-    def __init__(self, tree: bytes, journal: int, encoding: str, digest: Digest | None = None):
-        self._tree = tree
-        self._journal = journal
+    def __init__(self, encoding: str, digest: Digest | None = None):
         self._encoding = encoding
         self._digest = digest
         self._ranges = hasattr(os, "copy_file_range")
+
+    def take(self, tree: str, journal: int, opened: dict[int, int]) -> None:
+        """Take what is needed to copy.
+
+        Args:
+            tree: The folder to copy to.
+            journal: A descriptor of the journal, which is appended to.
+            opened: Descriptors, by their numbers in messages.
+        """
+        self._tree = self._path(tree)
+        self._journal = journal
+        self._opened = opened
+
+    def look(self, skipped: list[str], folders: list[str]) -> list[Listed | None]:
+        """List folders that contain nothing but plain files and folders."""
+        names = {self._path(name) for name in skipped}
+        return [self._listed(self._path(folder), names) for folder in folders]
 
     def copy(self, groups: list[Files]) -> tuple[int, list[str | None]]:
         """Copy files; return how many come before the first that failed, and their sums."""
@@ -124,6 +145,33 @@ class Worker:
         except OSError:
             return False
 
+    def _listed(self, folder: bytes, skipped: set[bytes]) -> Listed | None:
+        names: list[bytes] = []
+        sizes, times, modes = [], [], []
+        folders: list[tuple[str, int, int, int]] = []
+        try:
+            with os.scandir(folder) as found:
+                for item in found:
+                    name = item.name
+                    if name[:1] == b"." or name in skipped:
+                        return None
+                    info = item.stat()
+                    kind, mode = info.st_mode & _KIND, info.st_mode & 0o777
+                    size = info.st_size
+                    if kind == _IS_FILE and (size <= SMALL or info.st_blocks * 512 >= size):
+                        names.append(name)
+                        sizes.append(size)
+                        times.append(info.st_mtime_ns)
+                        modes.append(mode)
+                    elif kind == _IS_FOLDER:
+                        folders.append((self._text(name), info.st_dev, info.st_ino, mode))
+                    else:
+                        return None
+        except OSError:
+            return None
+        texts = self._text(b"\0".join(names)).split("\0") if names else []
+        return texts, sizes, times, modes, folders
+
     def _is_good(self, group: Folder) -> bool:
         source, folder, names, sizes, times = group
         encoded = self._encoded(names)
@@ -136,7 +184,7 @@ class Worker:
     def _copy_group(self, group: Files, done: list[Line]) -> None:
         source, inside, names, *columns = group
         folder = os.open(self._path(source), FOLDER) if isinstance(source, str) else -1
-        archive = source if isinstance(source, int) else -1
+        archive = self._opened[source] if isinstance(source, int) else -1
         above = f"{inside}/" if inside else ""
         try:
             into = os.open(self._in_tree(inside), FOLDER | os.O_NOFOLLOW)
@@ -155,6 +203,9 @@ class Worker:
 
     def _path(self, text: str) -> bytes:
         return text.encode(self._encoding, "surrogateescape")
+
+    def _text(self, path: bytes) -> str:
+        return path.decode(self._encoding, "surrogateescape")
 
     def _in_tree(self, folder: str) -> bytes:
         return self._tree + b"/" + self._path(folder)
@@ -282,7 +333,7 @@ def send(fd: int, message: bytes) -> None:
     _write(fd, len(message).to_bytes(LENGTH, "little") + message)
 
 
-def _serve(parent: int, digests_in: str, tree: bytes, journal: int, encoding: str) -> None:
+def _serve(parent: int, encoding: str, digests_in: str) -> None:
     """Do what the other process asks for, until it ends."""
     digest = None
     if digests_in:
@@ -290,12 +341,32 @@ def _serve(parent: int, digests_in: str, tree: bytes, journal: int, encoding: st
         import xxhash
 
         digest = xxhash.xxh3_128_digest
-    worker = Worker(tree, journal, encoding, digest)
+    worker = Worker(encoding, digest)
     while (length := _receive(LENGTH, parent)) and (
         message := _receive(int.from_bytes(length, "little"), parent)
     ):
-        what, groups = marshal.loads(message)  # noqa: S302 - from this program
-        send(1, marshal.dumps(worker.copy(groups) if what == "copy" else worker.check(groups)))
+        what, *given = marshal.loads(message)  # noqa: S302 - from this program
+        if what == "take":
+            tree, journal, numbers = given
+            opened = dict(zip(numbers, _receive_fds(len(numbers)), strict=True))
+            worker.take(tree, opened[journal], opened)
+        else:
+            send(1, marshal.dumps(getattr(worker, what)(*given)))
+
+
+def _receive_fds(count: int) -> list[int]:
+    import _socket  # socket itself takes milliseconds
+
+    given = _socket.socket(fileno=os.dup(0))
+    found: list[int] = []
+    while len(found) < count:
+        _, parts, _, _ = given.recvmsg(1, _socket.CMSG_SPACE(4 * FDS_AT_ONCE))
+        data = b"".join(part for _, _, part in parts)
+        if not data:
+            raise EOFError
+        found += memoryview(data).cast("i").tolist()
+    given.close()
+    return found
 
 
 def _receive(size: int, parent: int) -> bytes:
@@ -319,4 +390,4 @@ if __name__ == "__main__":
     import _signal  # type: ignore[import-not-found]  # signal itself takes milliseconds
 
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the other process decides
-    _serve(int(sys.argv[1]), sys.argv[2], os.fsencode(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+    _serve(int(sys.argv[1]), *sys.argv[2:])

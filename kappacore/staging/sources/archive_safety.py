@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kappacore.staging.sources.base import Lister
     from kappacore.staging.sources.exclude import Exclusion
 
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -98,7 +99,7 @@ class Archive(Source):
     def _members(self) -> Iterator[Entry]:
         """Yield the members that are plain files and folders, by the names that they have there."""
 
-    def scan(self) -> list[Entry]:
+    def scan(self, lister: Lister | None = None) -> list[Entry]:  # noqa: ARG002
         """List all folders, then the files that are not staging's own."""
         names = MemberNames(self.path, similar=self._limits.similar_names)
         files = []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -68,6 +68,13 @@ class Stream(NamedTuple):
 Content = Extent | Packed | Stream
 
 
+class Lister(Protocol):
+    """Lists plain folders quickly: :class:`kappacore.staging.copying.processes.Workers`."""
+
+    def look(self, folders: Sequence[str], skipped: Iterable[str]) -> Iterator[tuple[int, Any]]:
+        """Yield the number of each folder with what is in it."""
+
+
 class Source(ABC):
     """What a dataset is staged from.
 
@@ -92,8 +99,12 @@ class Source(ABC):
         return False
 
     @abstractmethod
-    def scan(self) -> list[Entry]:
-        """List all files and folders; each folder precedes its contents."""
+    def scan(self, lister: Lister | None = None) -> list[Entry]:
+        """List all files and folders; each folder precedes its contents.
+
+        Args:
+            lister: What may list folders, if there are many files.
+        """
 
     @abstractmethod
     def outline(self, levels: int) -> Iterator[str]:

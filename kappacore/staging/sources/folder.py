@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kappacore.errors import StagingError
 from kappacore.machine.system import opened
+from kappacore.staging.copying.worker import SMALL
 from kappacore.staging.sources.base import DEEPEST, Entry, Extent, Source
 from kappacore.staging.sources.holes import parts_of
-from kappacore.staging.target.paths import is_bookkeeping
+from kappacore.staging.target.paths import NOT_DATA, is_bookkeeping
 from kappacore.staging.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kappacore.staging.sources.base import Lister
     from kappacore.staging.sources.exclude import Exclusion
 
 _PART = 16  # names that are looked at together
-_SMALL = 1 << 16  # bytes; holes in smaller files do not matter
+_MANY = 512  # files and folders, after which processes list the others
 # A folder to list: its relative path, and (device, inode) of each folder from the top to it.
 _Folder = tuple[str, tuple[tuple[int, int], ...]]
+_Contents = tuple[list[Entry], list[_Folder]]  # entries, and those that are folders
 _Part = tuple[_Folder, "list[os.DirEntry[str]]"]  # some of what is in a folder
 
 
@@ -51,18 +54,26 @@ class FolderSource(Source):
     def waits(self) -> bool:
         return self._waiting.found
 
-    def scan(self) -> list[Entry]:
+    def scan(self, lister: Lister | None = None) -> list[Entry]:
         found: list[Entry] = []
         top = self.path.stat()
         level: list[_Folder] = [("", ((top.st_dev, top.st_ino),))]
-        each = self._waiting.map
         while level:
             below: list[_Folder] = []
-            names = each(self._list, level, self._workers, "kappacore-list")
-            parts = (part for listed in names for part in listed)
-            for entries, folders in each(self._look, parts, self._workers, "kappacore-scan"):
-                found += entries
-                below += folders
+            done = 0
+            while done < len(level):
+                some = level[done:]
+                if lister is None or self._exclusion or self.waits:
+                    listed = self._listed(some)
+                elif len(found) < _MANY or len(some) == 1:
+                    some = some[:1]
+                    listed = self._listed(some)
+                else:
+                    listed = self._listed_by(lister, some)
+                for entries, folders in listed:
+                    found += entries
+                    below += folders
+                done += len(some)
             level = below
         return found
 
@@ -100,6 +111,40 @@ class FolderSource(Source):
             ]
         )
 
+    def _listed(self, level: list[_Folder]) -> Iterator[_Contents]:
+        """Yield what is in folders, in their order."""
+        each, threads = self._waiting.map, self._workers
+        names = each(self._list, level, threads, "kappacore-list")
+        parts = (part for listed in names for part in listed)
+        return each(self._look, parts, threads, "kappacore-scan")
+
+    def _listed_by(self, lister: Lister, level: list[_Folder]) -> Iterator[_Contents]:
+        """Yield what is in folders, in their order, listed by processes as far as it is plain."""
+        found: list[_Contents | None] = [None] * len(level)
+        paths = [f"{self._root}/{path}" for path, _ in level]
+        for number, listed in lister.look(paths, NOT_DATA):
+            path, chain = level[number]
+            prefix = f"{path}/" if path else ""
+            names, sizes, times, modes, folders = listed
+            entries = list(map(Entry, [prefix + name for name in names], sizes, times, modes))
+            below = []
+            for name, device, inode, mode in folders:
+                below.append(self._folder(prefix + name, (device, inode), chain))
+                entries.append(Entry(prefix + name, -1, 0, mode))
+            found[number] = entries, below
+        for folder, contents in zip(level, found, strict=True):
+            yield from [contents] if contents else map(self._look, self._list(folder))
+
+    def _folder(
+        self, name: str, key: tuple[int, int], chain: tuple[tuple[int, int], ...]
+    ) -> _Folder:
+        """Return a folder to list, after its device and inode."""
+        if key in chain:
+            self._refuse(name, "is a link to a folder that contains it")
+        if len(chain) > DEEPEST:
+            self._refuse(name, f"is deeper than {DEEPEST} levels")
+        return name, (*chain, key)
+
     def _list(self, folder: _Folder) -> list[_Part]:
         """Return the contents of a folder, in parts."""
         try:
@@ -109,7 +154,7 @@ class FolderSource(Source):
             self._refuse(folder[0], f"cannot be listed ({error.strerror})")
         return [(folder, found[start : start + _PART]) for start in range(0, len(found), _PART)]
 
-    def _look(self, part: _Part) -> tuple[list[Entry], list[_Folder]]:
+    def _look(self, part: _Part) -> _Contents:
         """Return the entries of a part of a folder, and those of them that are folders."""
         (path, chain), found = part
         entries: list[Entry] = []
@@ -131,17 +176,12 @@ class FolderSource(Source):
             if kind == stat.S_IFREG:
                 size = info.st_size
                 entry = Entry(name, size, info.st_mtime_ns, mode & 0o777)
-                if size > _SMALL and info.st_blocks * 512 < size:
+                if size > SMALL and info.st_blocks * 512 < size:
                     entry = self._with_holes(entry)
                 entries.append(entry)
             elif kind == stat.S_IFDIR:
-                key = (info.st_dev, info.st_ino)
-                if key in chain:
-                    self._refuse(name, "is a link to a folder that contains it")
+                folders.append(self._folder(name, (info.st_dev, info.st_ino), chain))
                 entries.append(Entry(name, -1, 0, mode & 0o777))
-                if len(chain) > DEEPEST:
-                    self._refuse(name, f"is deeper than {DEEPEST} levels")
-                folders.append((name, (*chain, key)))
             else:
                 self._refuse(name, "is neither a file nor a folder")
         return entries, folders

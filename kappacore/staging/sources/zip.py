@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from kappacore.staging.sources.base import Lister
+
 _PACKINGS = {0: None, 8: "deflate", 12: "bz2", 14: "lzma", 93: "zst"}  # by number
 _OTHER_METHODS = {6: " (implode)", 9: " (Deflate64)", 95: " (xz)", 96: " (JPEG)", 98: " (PPMd)"}
 _ENCRYPTED = 0x1 | 0x40
@@ -161,7 +163,7 @@ class ZipsSource(Source):
         all_of_it = Exclusion(())
         self._zips = [ZipSource(file, limits, all_of_it) for file in zips]
 
-    def scan(self) -> list[Entry]:
+    def scan(self, lister: Lister | None = None) -> list[Entry]:  # noqa: ARG002
         names = MemberNames(self.path, similar=self._limits.similar_names)
         found = []
         for archive in self._zips:
