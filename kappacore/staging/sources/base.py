@@ -130,7 +130,8 @@ class Source(ABC):
     def changes(self, entries: list[Entry]) -> list[str]:
         """List what has changed since :meth:`scan` returned ``entries``."""
 
-    def close(self) -> None:  # noqa: B027 - a folder has nothing open
+    @abstractmethod
+    def close(self) -> None:
         """Close the source."""
 
 

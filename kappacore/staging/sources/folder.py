@@ -44,8 +44,7 @@ class FolderSource(Source):
     def __init__(self, path: Path, workers: int, exclusion: Exclusion):
         self.path = path
         self._root = os.fspath(path)
-        self._workers = workers
-        self._waiting = Waiting()
+        self._waiting = Waiting(workers, "kappacore-list")
         self._exclusion = exclusion
         self.folder = None if exclusion else self._root
         self.mode = path.stat().st_mode & 0o777
@@ -111,12 +110,14 @@ class FolderSource(Source):
             ]
         )
 
+    def close(self) -> None:
+        self._waiting.close()
+
     def _listed(self, level: list[_Folder]) -> Iterator[_Contents]:
         """Yield what is in folders, in their order."""
-        each, threads = self._waiting.map, self._workers
-        names = each(self._list, level, threads, "kappacore-list")
-        parts = (part for listed in names for part in listed)
-        return each(self._look, parts, threads, "kappacore-scan")
+        each = self._waiting.map
+        parts = (part for listed in each(self._list, level) for part in listed)
+        return each(self._look, parts)
 
     def _listed_by(self, lister: Lister, level: list[_Folder]) -> Iterator[_Contents]:
         """Yield what is in folders, in their order, listed by processes as far as it is plain."""
