@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, repeat
@@ -216,15 +216,19 @@ class Transfer:
         options = self.options
         threads = options.waiting_threads if self._waits else options.threads
         count = 1 if self.source.ordered else threads
-        with ThreadPoolExecutor(count, "kappacore-stage") as pool:
+        listers = self.source.pool if self._waits else None  # they are there already
+        with (
+            nullcontext(listers)
+            if listers
+            else ThreadPoolExecutor(count, "kappacore-stage") as pool
+        ):
+            workers = [pool.submit(self._run_worker) for _ in range(min(count, len(self._work)))]
             try:
-                workers = [
-                    pool.submit(self._run_worker) for _ in range(min(count, len(self._work)))
-                ]
                 while wait(workers, _TICK).not_done:
                     tick()
             finally:
                 self._stopped.set()
+                wait(workers)
         for worker in workers:
             worker.result()
 

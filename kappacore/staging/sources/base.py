@@ -10,6 +10,7 @@ from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import ThreadPoolExecutor
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -85,6 +86,7 @@ class Source(ABC):
         mode: Permission bits of the folder that the dataset is copied to.
         folder: The folder whose listing the source is, name by name, if nothing is excluded.
         ordered: Whether contents must be opened one at a time, in the order of :meth:`scan`.
+        pool: Threads that have waited for its storage.
     """
 
     kind: str
@@ -92,6 +94,7 @@ class Source(ABC):
     mode: int
     folder: str | None = None
     ordered = False
+    pool: ThreadPoolExecutor | None = None
 
     @property
     def waits(self) -> bool:

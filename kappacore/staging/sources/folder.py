@@ -45,6 +45,7 @@ class FolderSource(Source):
         self.path = path
         self._root = os.fspath(path)
         self._waiting = Waiting(workers, "kappacore-list")
+        self.pool = self._waiting.pool
         self._exclusion = exclusion
         self.folder = None if exclusion else self._root
         self.mode = path.stat().st_mode & 0o777
