@@ -7,6 +7,7 @@ still may.
 
 from __future__ import annotations
 
+import errno
 import marshal
 import os
 import select
@@ -35,6 +36,7 @@ _FOLDERS = 32  # that are listed together
 _AHEAD = 2  # batches that a worker has at a time: one that it copies, and the next
 _TOGETHER = 256  # files of folders that are looked at together
 _TICK = 100  # milliseconds
+_PATIENCE = 10.0  # seconds
 _READ = 1 << 16  # bytes of answers
 _AT_ONCE = 16  # processes at most; more of them wait for each other in the kernel
 
@@ -68,12 +70,26 @@ class _Worker:
         with suppress(ConnectionError):  # it has ended, as its output shows
             worker.send(self.input.fileno(), message)
 
-    def give(self, message: bytes, fds: list[int]) -> None:
-        """Send a message that is not answered, and descriptors."""
-        with suppress(ConnectionError):
+    def give(self, message: bytes, fds: list[int]) -> bool:
+        """Send a message that is not answered, and descriptors; return whether they were sent."""
+        try:
             worker.send(self.input.fileno(), message)
             for start in range(0, len(fds), worker.FDS_AT_ONCE):
-                socket.send_fds(self.input, [b"."], fds[start : start + worker.FDS_AT_ONCE])
+                self._send_fds(fds[start : start + worker.FDS_AT_ONCE])
+        except OSError:  # it has ended, or too many are on their way
+            return False
+        return True
+
+    def _send_fds(self, fds: list[int]) -> None:
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                socket.send_fds(self.input, [b"."], fds)
+                return
+            except OSError as error:  # a user may have only so many on their way
+                if error.errno != errno.ETOOMANYREFS or time.monotonic() > end:
+                    raise
+            time.sleep(0.001)
 
     def answers(self) -> list[Any] | None:
         """Return the answers that have come; None if it has ended."""
@@ -193,8 +209,10 @@ class Workers:
         self._source = source
         numbers = [journal, *kept]
         message = marshal.dumps(("take", os.fspath(tree), journal, numbers))
-        for found in self._workers:
-            found.give(message, numbers)
+        for found in [*self._workers]:
+            if not found.give(message, numbers):
+                found.end()
+                self._workers.remove(found)
 
     def copy(self, batches: deque[list[Entry]]) -> Iterator[Outcome | None]:
         """Copy batches, and yield what became of each; None about ten times a second.

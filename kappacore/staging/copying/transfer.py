@@ -89,6 +89,7 @@ class Transfer:
         self._strategy = CopyStrategy(with_digest=self.options.with_digest)
         self._work: deque[Callable[[], None]] = deque()
         self._small: deque[list[Entry]] = deque()  # what processes could copy
+        self._roots: set[str | int] = set()  # where they find it
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
         self._waits = False
@@ -146,8 +147,11 @@ class Transfer:
         others: list[Entry] = []
         place = self.source.place
         for entry in entries:
-            is_small = entry.size <= _SMALL and place(entry) is not None
-            (small if is_small else others).append(entry)
+            if entry.size <= _SMALL and (where := place(entry)) is not None:
+                self._roots.add(where[0])
+                small.append(entry)
+            else:
+                others.append(entry)
         return (small, others) if len(small) >= _MANY or road == "processes" else ([], entries)
 
     def _run_processes(self, tick: Callable[[], None]) -> None:
@@ -156,8 +160,7 @@ class Transfer:
         if self.source.waits and first():
             return
         workers = self.workers
-        archives = {place[0] for batch in self._small if (place := self.source.place(batch[0]))}
-        kept = [self.lock, *(found for found in archives if isinstance(found, int))]
+        kept = [self.lock, *(root for root in self._roots if isinstance(root, int))]
         workers.prepare(self.source, self.paths.tree, self.journal.fileno(), kept)
         if not self.source.waits and first():  # the workers start meanwhile
             workers.close()

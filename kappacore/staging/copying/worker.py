@@ -348,42 +348,47 @@ def _serve(parent: int, encoding: str, digests_in: str) -> None:
         what, *given = marshal.loads(message)  # noqa: S302 - from this program
         if what == "take":
             tree, journal, numbers = given
-            opened = dict(zip(numbers, _receive_fds(len(numbers)), strict=True))
+            opened = dict(zip(numbers, _receive_fds(len(numbers), parent), strict=True))
             worker.take(tree, opened[journal], opened)
         else:
             send(1, marshal.dumps(getattr(worker, what)(*given)))
 
 
-def _receive_fds(count: int) -> list[int]:
+def _receive_fds(count: int, parent: int) -> list[int]:
     import _socket  # socket itself takes milliseconds
 
     given = _socket.socket(fileno=os.dup(0))
     found: list[int] = []
-    while len(found) < count:
+    while len(found) < count and _wait(parent):
         _, parts, _, _ = given.recvmsg(1, _socket.CMSG_SPACE(4 * FDS_AT_ONCE))
-        data = b"".join(part for _, _, part in parts)
-        if not data:
-            raise EOFError
-        found += memoryview(data).cast("i").tolist()
+        more = memoryview(b"".join(part for _, _, part in parts)).cast("i").tolist()
+        found += more
+        if len(more) < FDS_AT_ONCE:
+            break  # the last, or there was no room for others
     given.close()
-    return found
+    return found  # too few of them end this process
 
 
 def _receive(size: int, parent: int) -> bytes:
     """Return the next bytes of the input; none once the other process has ended."""
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
     data = b""
     while len(data) < size:
-        # A process that was forked meanwhile may keep the pipe open for longer than that one lives.
-        while not poll.poll(_LOOK_AGAIN):
-            if os.getppid() != parent:
-                return b""
-        more = os.read(0, size - len(data))
+        more = os.read(0, size - len(data)) if _wait(parent) else b""
         if not more:
             return b""
         data += more
     return data
+
+
+def _wait(parent: int) -> bool:
+    """Wait for input; return whether the other process has not ended before."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    # A process that was forked meanwhile may keep the socket open for longer than that one lives.
+    while not poll.poll(_LOOK_AGAIN):
+        if os.getppid() != parent:
+            return False
+    return True
 
 
 if __name__ == "__main__":

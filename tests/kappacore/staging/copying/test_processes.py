@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -262,6 +264,29 @@ def test_what_processes_cannot_list_is_the_same_error(tmp_path, monkeypatch, bad
         messages.append(str(error.value))
     assert messages[0] == messages[1]
     assert left_beside(tmp_path / "t") == []
+
+
+def test_descriptors_are_sent_again_where_too_many_are_on_their_way(tmp_path, monkeypatch):
+    """As with hundreds of archives, where the user is not root."""
+    (tmp_path / "zips").mkdir()
+    for number in range(205):
+        pack(tmp_path / "zips" / f"{number}.zip", {"1": b"one", "2": b"two"})
+    monkeypatch.setattr(transfer, "road", "processes")
+    send, refusals = socket.send_fds, iter([True, True, False, True])
+
+    def refusing(*given):
+        if next(refusals, False):
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+        return send(*given)
+
+    monkeypatch.setattr(socket, "send_fds", refusing)
+    counts = counted(monkeypatch)
+    kappacore.stage(tmp_path / "zips", tmp_path / "t", workers=2)
+    assert sum(counts) == len(tree_of(tmp_path / "t")) == 410
+    monkeypatch.setattr(processes, "_PATIENCE", 0.01)
+    refusals = iter([True] * 100)
+    kappacore.stage(tmp_path / "zips", tmp_path / "u", workers=2)
+    assert len(tree_of(tmp_path / "u")) == 410
 
 
 @pytest.mark.slow
