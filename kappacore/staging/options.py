@@ -61,6 +61,11 @@ class Options:
         return self.workers or min(32, 4 + 2 * len(os.sched_getaffinity(0)))
 
     @property
+    def processes(self) -> int:
+        """The number of processes."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+    @property
     def waiting_threads(self) -> int:
         """The number of threads where each of them mostly waits."""
         return self.workers or 32

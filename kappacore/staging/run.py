@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import kappacore
 from kappacore.errors import NotEnoughSpaceError, SourceChangedError, StagingError
 from kappacore.sizes import format_size
-from kappacore.staging.copying.transfer import Transfer
+from kappacore.staging.copying.processes import Workers
+from kappacore.staging.copying.transfer import Transfer, may_use_processes
 from kappacore.staging.progress import Progress, display
 from kappacore.staging.sources.find import open_source
 from kappacore.staging.sources.stamps import stamp_of
@@ -97,12 +98,13 @@ def run(source_path: Path, paths: StagePaths, state: TargetState, options: Optio
         )
     with closing(open_source(source_path, options)) as source:
         options.report(f"listing '{source_path}'")
-        copy = _Copy(source, paths, options)
-        with closing(copy.work):
-            result = None
-            if state.status is Status.COMPLETE and not options.recheck:
-                result = copy.still_complete()
-            return result or copy.complete(state)
+        with closing(Workers(options.processes, with_digest=options.with_digest)) as workers:
+            copy = _Copy(source, paths, options, workers)
+            with closing(copy.work):
+                result = None
+                if state.status is Status.COMPLETE and not options.recheck:
+                    result = copy.still_complete()
+                return result or copy.complete(state)
 
 
 def is_still_complete(source_path: Path, paths: StagePaths, options: Options) -> StageResult | None:
@@ -113,8 +115,11 @@ def is_still_complete(source_path: Path, paths: StagePaths, options: Options) ->
         paths: Those of the target, where nothing can be written.
         options: How.
     """
-    with closing(open_source(source_path, options)) as source:
-        return _Copy(source, paths, options).still_complete(write=False)
+    with (
+        closing(open_source(source_path, options)) as source,
+        closing(Workers(options.processes, with_digest=False)) as workers,
+    ):
+        return _Copy(source, paths, options, workers).still_complete(write=False)
 
 
 class _Copy:
@@ -124,9 +129,11 @@ class _Copy:
         source: The source, which is listed.
         paths: Those of the target.
         options: How.
+        workers: Processes that may list and copy files.
     """
 
-    def __init__(self, source: Source, paths: StagePaths, options: Options):
+    def __init__(self, source: Source, paths: StagePaths, options: Options, workers: Workers):
+        self.workers = workers
         self.source = source
         self.paths = paths
         self.options = options
@@ -140,9 +147,9 @@ class _Copy:
             "staged": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "kappacore": kappacore.__version__,
         }
-        self.entries = source.scan()
-        self.files = {entry.path: entry for entry in self.entries if not entry.is_folder}
-        self.folders = {entry.path: entry for entry in self.entries if entry.is_folder}
+        self.entries = source.scan(workers if may_use_processes(options) else None)
+        self.files = {entry.path: entry for entry in self.entries if entry.size >= 0}
+        self.folders = {entry.path: entry for entry in self.entries if entry.size < 0}
         self.size = sum(entry.size for entry in self.files.values())
         if not self.files:
             but = " but for what is excluded" if options.exclude else ""
@@ -221,13 +228,13 @@ class _Copy:
         kept = self.work.complete_files(self.files, self.folders, with_digest=options.with_digest)
         with closing(Journal(paths.journal)) as journal:
             progress = Progress(len(self.files), self.size)
-            with closing(
-                Transfer(source, paths, journal, progress, options, self.work.lock)
-            ) as transfer:
-                there = self._copy(transfer, kept, present)
-                copied = transfer.records
-                if options.verify != "none":
-                    self._verify({**kept, **copied}, transfer)
+            transfer = Transfer(
+                source, paths, journal, progress, options, self.work.lock, self.workers
+            )
+            there = self._copy(transfer, kept, present)
+            copied = transfer.records
+            if options.verify != "none":
+                self._verify({**kept, **copied}, transfer)
         records = {**present, **kept, **copied}
         dataset = Manifest(
             {path: records[path] for path in self.files}, list(self.folders), self.about

@@ -38,33 +38,53 @@ class Watch:
         return waited > max(worked, _PATIENCE) and 2 * (_switches() - self._switches) >= calls
 
 
-def map_waiting(
-    function: Callable[[T], R], items: Iterable[T], threads: int, name: str
-) -> Iterator[R]:
-    """Yield ``function(item)`` for each item, in order.
+class Waiting:
+    """Calls functions in threads once they wait, and from then on.
 
     Args:
-        function: Called in this thread, and in several once it waits.
-        items: Its arguments; taken slightly ahead of the results.
         threads: Number of threads.
         name: What their names begin with.
+
+    Attributes:
+        found: Whether they have waited.
+        pool: The threads.
     """
-    left = iter(items)
-    watch = Watch()
-    for calls, item in enumerate(left, 1):
-        yield function(item)
-        if threads > 1 and watch.waits(calls):
-            break
-    with ThreadPoolExecutor(threads, name) as pool:
-        ahead = deque(pool.submit(function, item) for item in islice(left, 2 * threads))
+
+    def __init__(self, threads: int, name: str) -> None:
+        self.found = False
+        self._threads = threads
+        # Their start takes a millisecond where others run, so they stay.
+        self.pool = ThreadPoolExecutor(threads, name)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yield ``function(item)`` for each item, in order.
+
+        Args:
+            function: Called in this thread, and in several once it waits.
+            items: Its arguments; taken slightly ahead of the results.
+        """
+        left = iter(items)
+        if not self.found:
+            watch = Watch()
+            for calls, item in enumerate(left, 1):
+                yield function(item)
+                if self._threads > 1 and watch.waits(calls):
+                    self.found = True
+                    break
+        submit = self.pool.submit
+        ahead = deque(submit(function, item) for item in islice(left, 2 * self._threads))
         try:
             while ahead:
                 result = ahead.popleft().result()
-                ahead.extend(pool.submit(function, item) for item in islice(left, 1))
+                ahead.extend(submit(function, item) for item in islice(left, 1))
                 yield result
         finally:
             for future in ahead:
                 future.cancel()
+
+    def close(self) -> None:
+        """End the threads."""
+        self.pool.shutdown()
 
 
 def _switches() -> int:

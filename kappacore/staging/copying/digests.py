@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
+from kappacore.staging.copying.worker import text_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -23,9 +25,7 @@ class Sums(NamedTuple):
 
     def text(self) -> str | None:
         """Return them as manifests store them: "crc32:…", "xxh3:…", or both, with a space."""
-        crc = [] if self.crc is None else [f"crc32:{self.crc:08x}"]
-        digest = [] if self.digest is None else [f"xxh3:{self.digest.hex()}"]
-        return " ".join(crc + digest) or None
+        return text_of(self.crc, self.digest)
 
 
 def sums_in(text: str | None) -> Sums:

@@ -12,10 +12,10 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import TYPE_CHECKING, Literal
 
 from kappacore.errors import KappaError, SourceChangedError, StagingError, UnsafeArchiveError
@@ -45,12 +45,17 @@ _BATCH_FILES = 32
 _BATCH_BYTES = 1 << 23
 _SMALL = 1 << 20  # bytes; larger files keep threads as busy as processes
 _MANY = 512  # small files that processes are started for
-_FIRST_FILES, _FIRST_SECONDS, _FIRST_BATCH = 200, 0.05, 8  # what tells which road is faster
+_FIRST_FILES, _FIRST_SECONDS, _FIRST_BATCH = 64, 0.05, 8  # what tells which road is faster
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _TICK = 0.1  # seconds between two updates of the progress
 
 
 road: Road | None = None  # of all small files, for tests; None: chosen
+
+
+def may_use_processes(options: Options) -> bool:
+    """Return whether processes may be started to list and copy files."""
+    return road != "threads" and options.workers != 1 and workers_possible()
 
 
 class _StoppedError(Exception):
@@ -68,6 +73,7 @@ class Transfer:
         progress: Counts files and bytes.
         options: Number of threads, and whether to compute digests.
         lock: A descriptor of the lock that whoever writes to the work folder has open.
+        workers: Processes that may copy small files.
     """
 
     source: Source
@@ -76,36 +82,35 @@ class Transfer:
     progress: Progress
     options: Options
     lock: int
+    workers: Workers
 
     def __post_init__(self) -> None:
         self.records: dict[str, FileRecord] = {}
         self._strategy = CopyStrategy(with_digest=self.options.with_digest)
         self._work: deque[Callable[[], None]] = deque()
         self._small: deque[list[Entry]] = deque()  # what processes could copy
+        self._roots: set[str | int] = set()  # where they find it
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
         self._waits = False
-        self._workers: Workers | None = None
         self._last: Entry | None = None
 
     def plan(self, entries: list[Entry]) -> int:
         """Plan the copying of these files, and return the bytes of them that earlier tries left."""
         kept = 0
-        small = self._for_processes(entries)
-        apart = {entry.path for entry in small}
-        others: list[Entry] = []
-        for entry in entries:
+        small, others = self._for_processes(entries)
+        rest: list[Entry] = []
+        for entry in others:
             if entry.size > CHUNK and not (self.source.ordered or entry.packing):
                 file = LargeFile(entry, self.paths.large, self._strategy)
                 self._large.append(file)
                 self._work += [partial(self._copy_chunk, file, index) for index in file.missing]
                 kept += file.kept_bytes
-                continue
-            if entry.path not in apart:
-                others.append(entry)
-        self._work += [partial(self._copy_batch, batch) for batch in _batches(others, _BATCH_FILES)]
+            else:
+                rest.append(entry)
+        self._work += [partial(self._copy_batch, batch) for batch in _batches(rest, _BATCH_FILES)]
         # Each process has two of them in hand, and all end at about the same time.
-        count = min(64, max(_BATCH_FILES // 2, len(small) // 1024))
+        count = min(64, max(_BATCH_FILES // 2, len(small) // 256))
         self._small += _batches(small, count)
         LargeFile.keep_only(self._large, self.paths.large)
         return kept
@@ -132,32 +137,33 @@ class Transfer:
         Args:
             entries: All files and folders, as listed.
         """
-        return self._workers is not None and self._workers.check(entries)
+        return self.workers.check(entries)
 
-    def close(self) -> None:
-        """End the processes."""
-        if self._workers is not None:
-            self._workers.close()
-            self._workers = None
-
-    def _for_processes(self, entries: list[Entry]) -> list[Entry]:
-        """Return those of the files that processes should copy: many small ones, or none."""
-        if road == "threads" or not workers_possible() or self.options.workers == 1:
-            return []
+    def _for_processes(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+        """Return the files that processes should copy, many small ones or none, and the others."""
+        if not may_use_processes(self.options):
+            return [], entries
+        small: list[Entry] = []
+        others: list[Entry] = []
         place = self.source.place
-        small = [entry for entry in entries if entry.size <= _SMALL and place(entry) is not None]
-        return small if len(small) >= _MANY or road == "processes" else []
+        for entry in entries:
+            if entry.size <= _SMALL and (where := place(entry)) is not None:
+                self._roots.add(where[0])
+                small.append(entry)
+            else:
+                others.append(entry)
+        return (small, others) if len(small) >= _MANY or road == "processes" else ([], entries)
 
     def _run_processes(self, tick: Callable[[], None]) -> None:
         """Copy small files by processes, unless the first of them show that threads are faster."""
-        archives = {place[0] for batch in self._small if (place := self.source.place(batch[0]))}
-        kept = [self.lock, *(found for found in archives if isinstance(found, int))]
-        count = self.options.workers or len(os.sched_getaffinity(0))
-        self._workers = workers = Workers(
-            count, self.source, self.paths, kept, with_digest=self.options.with_digest
-        )
-        if road is None and self._storage_waits():  # the workers start meanwhile
-            self.close()
+        first = self._storage_waits if road is None else lambda: False
+        if self.source.waits and first():
+            return
+        workers = self.workers
+        kept = [self.lock, *(root for root in self._roots if isinstance(root, int))]
+        workers.prepare(self.source, self.paths.tree, self.journal.fileno(), kept)
+        if not self.source.waits and first():  # the workers start meanwhile
+            workers.close()
             return
         try:
             for outcome in workers.copy(self._small):
@@ -166,8 +172,9 @@ class Transfer:
                     continue
                 self._note_copied(outcome)
                 if outcome.died:
+                    self.journal.end_line()
                     self._remove_all(outcome.batch)
-                if left := outcome.batch[len(outcome.digests) :]:
+                if left := outcome.batch[outcome.copied :]:
                     self._copy_batch(left)
         except Exception:
             for outcome in workers.copy(deque()):
@@ -176,20 +183,22 @@ class Transfer:
             raise
 
     def _note_copied(self, outcome: Outcome) -> None:
-        """Record files that a worker has copied."""
-        self._note(
-            [
-                (entry.path, self._record(entry, Sums(entry.crc, digest)))
-                for entry, digest in zip(outcome.batch, outcome.digests, strict=False)
-            ]
-        )
+        """Count files that a worker has copied, and written to the journal."""
+        if outcome.copied:
+            paths, sizes, times, *_ = zip(*outcome.batch[: outcome.copied], strict=True)
+            sums = outcome.sums or repeat(None)
+            self.records.update(zip(paths, map(FileRecord, sizes, times, sums), strict=True))
+            self.progress.add(outcome.copied, sum(sizes))
 
     def _storage_waits(self) -> bool:
         """Copy the first files, and return whether that was waiting rather than work."""
         watch = Watch()
         end = time.monotonic() + _FIRST_SECONDS
         files = 0
+        enough = _FIRST_BATCH if self.source.waits else _FIRST_FILES
         while self._small and files < _FIRST_FILES and time.monotonic() < end:
+            if files >= enough and watch.waits(files):
+                break
             batch = self._small.popleft()
             if len(batch) > _FIRST_BATCH:
                 self._small.appendleft(batch[_FIRST_BATCH:])
@@ -210,15 +219,19 @@ class Transfer:
         options = self.options
         threads = options.waiting_threads if self._waits else options.threads
         count = 1 if self.source.ordered else threads
-        with ThreadPoolExecutor(count, "kappacore-stage") as pool:
+        listers = self.source.pool if self._waits else None  # they are there already
+        with (
+            nullcontext(listers)
+            if listers
+            else ThreadPoolExecutor(count, "kappacore-stage") as pool
+        ):
+            workers = [pool.submit(self._run_worker) for _ in range(min(count, len(self._work)))]
             try:
-                workers = [
-                    pool.submit(self._run_worker) for _ in range(min(count, len(self._work)))
-                ]
                 while wait(workers, _TICK).not_done:
                     tick()
             finally:
                 self._stopped.set()
+                wait(workers)
         for worker in workers:
             worker.result()
 

@@ -4,17 +4,23 @@ It is started as ``python -I -S worker.py`` and imports only what Python has bui
 there within milliseconds. It takes only what is plainly right. At anything else it stops and
 reports how far it came: the process that started it copies the rest itself, and says what is wrong.
 
-A message is marshalled, after its length. One to copy lists groups of files ``(where from, folder
-to copy to, [(name, size, time, mode, CRC-32 or None, place), …])``:
+A message is marshalled, after its length. One to copy lists groups of files of one folder: ``(where
+from, folder, names, sizes, times, modes, CRC-32s, places)``, of which the last six have an item for
+each file:
 
-- from a folder (its path, as bytes), and ``place`` is None;
-- from an archive (a descriptor that the worker inherited), and ``place`` is the offset of the
+- from a folder (its path), and each place is None;
+- from an archive (a descriptor that the worker inherited), and a place is the offset of the
   content in a tar file; of a member of a zip file, ``(offset of its header, offset of the next one,
   bytes in the file, name in its header, whether it is deflated)``.
 
-The answer lists the digests of the files that were copied, or None for each. One to check lists
-folders ``(path in the source or None, path of the copy, {name: (size, time)})``; the answer is
-whether all are so.
+Files that are complete are written to the journal. The answer is how many they are, and their sums
+as text, if there are any. A message to check lists folders ``(path in the source or None, folder,
+names, sizes, times)``; the answer is whether all are so. One to list folders has names that are not
+data, and the folders' paths; the answer has for each ``(names, sizes, times, modes, [(name, device,
+inode, mode) of a folder, …])``, or None where there is anything else than plain files and folders.
+
+Before it copies, a worker is told the tree to copy to, and is sent descriptors: of the journal, of
+locks and of archives, which messages call by the numbers that they have there.
 """
 
 from __future__ import annotations
@@ -26,15 +32,29 @@ import select
 import sys
 import zlib
 
+try:
+    from _json import encode_basestring_ascii as _quoted  # json itself takes milliseconds
+except ImportError:
+    from json.encoder import encode_basestring_ascii as _quoted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     Digest = Callable[[bytes], bytes]
     File = tuple[bytes, int, int, int, int | None, Any]
+    Files = tuple[
+        str | int, str, Sequence[str], Sequence[int], Sequence[int], Sequence[int],
+        Sequence[int | None], Sequence[Any],
+    ]  # fmt: skip
+    Line = tuple[str, tuple[int, int, str | None]]  # path, and size, time and sums
+    Listed = tuple[list[str], list[int], list[int], list[int], list[tuple[str, int, int, int]]]
+    Folder = tuple[str | None, str, Sequence[str], Sequence[int], Sequence[int]]
 
 LENGTH = 4  # bytes
+SMALL = 1 << 16  # bytes; holes in smaller files do not matter
+FDS_AT_ONCE = 200  # descriptors; Linux sends 253 at most
 # Errors of copy_file_range that mean: these two files cannot be copied this way.
 NO_WAY = frozenset(
     {
@@ -55,56 +75,143 @@ class _NotPlainError(Exception):
     """A content that the other process should look at."""
 
 
+def lines_of(files: Iterable[Line]) -> list[str]:
+    """Return the lines of files in a journal or manifest: of (path, (size, time, sums)) each."""
+    return [
+        f'[{_quoted(path)},{size},{time},"{sums}"]\n'
+        if sums
+        else f"[{_quoted(path)},{size},{time},null]\n"
+        for path, (size, time, sums) in files
+    ]
+
+
+def text_of(crc: int | None, digest: bytes | None) -> str | None:
+    """Return sums as manifests store them: "crc32:…", "xxh3:…", or both, with a space."""
+    if digest is None:
+        return None if crc is None else f"crc32:{crc:08x}"
+    return f"xxh3:{digest.hex()}" if crc is None else f"crc32:{crc:08x} xxh3:{digest.hex()}"
+
+
 class Worker:
     """Copies files.
 
     Args:
+        encoding: That of names.
         digest: Computes the digest of a content; None: there are no digests.
     """
 
-    def __init__(self, digest: Digest | None = None):
+    def __init__(self, encoding: str, digest: Digest | None = None):
+        self._encoding = encoding
         self._digest = digest
         self._ranges = hasattr(os, "copy_file_range")
 
-    def copy(self, groups: list[tuple[bytes | int, bytes, list[File]]]) -> list[bytes | None]:
-        """Copy files, and return the digests of those that come before the first that failed."""
-        done: list[bytes | None] = []
+    def take(self, tree: str, journal: int, opened: dict[int, int]) -> None:
+        """Take what is needed to copy.
+
+        Args:
+            tree: The folder to copy to.
+            journal: A descriptor of the journal, which is appended to.
+            opened: Descriptors, by their numbers in messages.
+        """
+        self._tree = self._path(tree)
+        self._journal = journal
+        self._opened = opened
+
+    def look(self, skipped: list[str], folders: list[str]) -> list[Listed | None]:
+        """List folders that contain nothing but plain files and folders."""
+        names = {self._path(name) for name in skipped}
+        return [self._listed(self._path(folder), names) for folder in folders]
+
+    def copy(self, groups: list[Files]) -> tuple[int, list[str | None]]:
+        """Copy files; return how many come before the first that failed, and their sums."""
+        done: list[Line] = []
         try:
-            for source, target, files in groups:
-                self._copy_group(source, target, files, done)
+            for group in groups:
+                self._copy_group(group, done)
         except (OSError, ValueError, zlib.error, _NotPlainError):
             pass  # the other process copies the rest, and says what is wrong
-        return done
+        # An error ends this process: then what it has made is removed, and copied again.
+        _write(self._journal, "".join(lines_of(done)).encode("ascii"))
+        sums = [record[2] for _, record in done]
+        return len(done), sums if any(sums) else []
 
-    def check(self, groups: list[tuple[bytes | None, bytes, dict[bytes, tuple[int, int]]]]) -> bool:
+    def check(self, groups: list[Folder]) -> bool:
         """Return whether folders of a source are as they were listed, and files have their sizes.
 
         As in the listing, a folder has the size -1 and the time 0.
         """
         try:
-            return all(
-                (source is None or _is_listed(source, files)) and _has_sizes(target, files)
-                for source, target, files in groups
-            )
+            return all(map(self._is_good, groups))
         except OSError:
             return False
 
-    def _copy_group(
-        self, source: bytes | int, target: bytes, files: list[File], done: list[bytes | None]
-    ) -> None:
-        folder = os.open(source, FOLDER) if isinstance(source, bytes) else -1
-        archive = source if isinstance(source, int) else -1
+    def _listed(self, folder: bytes, skipped: set[bytes]) -> Listed | None:
+        names: list[bytes] = []
+        sizes, times, modes = [], [], []
+        folders: list[tuple[str, int, int, int]] = []
         try:
-            into = os.open(target, FOLDER | os.O_NOFOLLOW)
+            with os.scandir(folder) as found:
+                for item in found:
+                    name = item.name
+                    if name[:1] == b"." or name in skipped:
+                        return None
+                    info = item.stat()
+                    kind, mode = info.st_mode & _KIND, info.st_mode & 0o777
+                    size = info.st_size
+                    if kind == _IS_FILE and (size <= SMALL or info.st_blocks * 512 >= size):
+                        names.append(name)
+                        sizes.append(size)
+                        times.append(info.st_mtime_ns)
+                        modes.append(mode)
+                    elif kind == _IS_FOLDER:
+                        folders.append((self._text(name), info.st_dev, info.st_ino, mode))
+                    else:
+                        return None
+        except OSError:
+            return None
+        texts = self._text(b"\0".join(names)).split("\0") if names else []
+        return texts, sizes, times, modes, folders
+
+    def _is_good(self, group: Folder) -> bool:
+        source, folder, names, sizes, times = group
+        encoded = self._encoded(names)
+        if source is not None:
+            listed = dict(zip(encoded, zip(sizes, times, strict=True), strict=True))
+            if not _is_listed(self._path(source), listed):
+                return False
+        return _has_sizes(self._in_tree(folder), encoded, sizes)
+
+    def _copy_group(self, group: Files, done: list[Line]) -> None:
+        source, inside, names, *columns = group
+        folder = os.open(self._path(source), FOLDER) if isinstance(source, str) else -1
+        archive = self._opened[source] if isinstance(source, int) else -1
+        above = f"{inside}/" if inside else ""
+        try:
+            into = os.open(self._in_tree(inside), FOLDER | os.O_NOFOLLOW)
             try:
-                for file in files:
-                    digest = self._copy_file(folder, archive, into, file)
-                    done.append(digest)
+                files = zip(names, self._encoded(names), *columns, strict=True)
+                for text, name, size, time, mode, crc, place in files:
+                    digest = self._copy_file(
+                        folder, archive, into, (name, size, time, mode, crc, place)
+                    )
+                    done.append((above + text, (size, time, text_of(crc, digest))))
             finally:
                 os.close(into)
         finally:
             if folder >= 0:
                 os.close(folder)
+
+    def _path(self, text: str) -> bytes:
+        return text.encode(self._encoding, "surrogateescape")
+
+    def _text(self, path: bytes) -> str:
+        return path.decode(self._encoding, "surrogateescape")
+
+    def _in_tree(self, folder: str) -> bytes:
+        return self._tree + b"/" + self._path(folder)
+
+    def _encoded(self, names: Sequence[str]) -> list[bytes]:
+        return self._path("\0".join(names)).split(b"\0") if names else []
 
     def _copy_file(self, folder: int, archive: int, into: int, file: File) -> bytes | None:
         name, size, time, mode, crc, place = file
@@ -208,10 +315,10 @@ def _is_listed(folder: bytes, files: dict[bytes, tuple[int, int]]) -> bool:
     return count == len(files)
 
 
-def _has_sizes(folder: bytes, files: dict[bytes, tuple[int, int]]) -> bool:
+def _has_sizes(folder: bytes, names: list[bytes], sizes: Sequence[int]) -> bool:
     with_folder = os.open(folder, FOLDER | os.O_NOFOLLOW)
     try:
-        for name, (size, _) in files.items():
+        for name, size in zip(names, sizes, strict=True):
             if size >= 0:
                 info = os.lstat(name, dir_fd=with_folder)
                 if info.st_mode & _KIND != _IS_FILE or info.st_size != size:
@@ -226,7 +333,7 @@ def send(fd: int, message: bytes) -> None:
     _write(fd, len(message).to_bytes(LENGTH, "little") + message)
 
 
-def _serve(parent: int, digests_in: str) -> None:
+def _serve(parent: int, encoding: str, digests_in: str) -> None:
     """Do what the other process asks for, until it ends."""
     digest = None
     if digests_in:
@@ -234,33 +341,58 @@ def _serve(parent: int, digests_in: str) -> None:
         import xxhash
 
         digest = xxhash.xxh3_128_digest
-    worker = Worker(digest)
+    worker = Worker(encoding, digest)
     while (length := _receive(LENGTH, parent)) and (
         message := _receive(int.from_bytes(length, "little"), parent)
     ):
-        what, groups = marshal.loads(message)  # noqa: S302 - from this program
-        send(1, marshal.dumps(worker.copy(groups) if what == "copy" else worker.check(groups)))
+        what, *given = marshal.loads(message)  # noqa: S302 - from this program
+        if what == "take":
+            tree, journal, numbers = given
+            opened = dict(zip(numbers, _receive_fds(len(numbers), parent), strict=True))
+            worker.take(tree, opened[journal], opened)
+        else:
+            send(1, marshal.dumps(getattr(worker, what)(*given)))
+
+
+def _receive_fds(count: int, parent: int) -> list[int]:
+    import _socket  # socket itself takes milliseconds
+
+    given = _socket.socket(fileno=os.dup(0))
+    found: list[int] = []
+    while len(found) < count and _wait(parent):
+        _, parts, _, _ = given.recvmsg(1, _socket.CMSG_SPACE(4 * FDS_AT_ONCE))
+        more = memoryview(b"".join(part for _, _, part in parts)).cast("i").tolist()
+        found += more
+        if len(more) < FDS_AT_ONCE:
+            break  # the last, or there was no room for others
+    given.close()
+    return found  # too few of them end this process
 
 
 def _receive(size: int, parent: int) -> bytes:
     """Return the next bytes of the input; none once the other process has ended."""
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
     data = b""
     while len(data) < size:
-        # A process that was forked meanwhile may keep the pipe open for longer than that one lives.
-        while not poll.poll(_LOOK_AGAIN):
-            if os.getppid() != parent:
-                return b""
-        more = os.read(0, size - len(data))
+        more = os.read(0, size - len(data)) if _wait(parent) else b""
         if not more:
             return b""
         data += more
     return data
 
 
+def _wait(parent: int) -> bool:
+    """Wait for input; return whether the other process has not ended before."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    # A process that was forked meanwhile may keep the socket open for longer than that one lives.
+    while not poll.poll(_LOOK_AGAIN):
+        if os.getppid() != parent:
+            return False
+    return True
+
+
 if __name__ == "__main__":
     import _signal  # type: ignore[import-not-found]  # signal itself takes milliseconds
 
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the other process decides
-    _serve(int(sys.argv[1]), sys.argv[2])
+    _serve(int(sys.argv[1]), *sys.argv[2:])

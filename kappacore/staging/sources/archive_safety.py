@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import struct
@@ -25,13 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kappacore.staging.sources.base import Lister
     from kappacore.staging.sources.exclude import Exclusion
 
 _DRIVE = re.compile(r"[A-Za-z]:")
+_PLAIN = re.compile(r"\w[\w .,+=()-]*", re.ASCII)  # a name that needs no closer look
 _SMALL = 1 << 24  # bytes that any archive may unpack to, whatever its ratio
 # What the readers of zip and tar files raise for damaged ones.
 BROKEN = (
-    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, EOFError,
     ValueError, OverflowError, NotImplementedError, RecursionError,
 )  # fmt: skip
 
@@ -98,15 +99,15 @@ class Archive(Source):
     def _members(self) -> Iterator[Entry]:
         """Yield the members that are plain files and folders, by the names that they have there."""
 
-    def scan(self) -> list[Entry]:
+    def scan(self, lister: Lister | None = None) -> list[Entry]:  # noqa: ARG002
         """List all folders, then the files that are not staging's own."""
         names = MemberNames(self.path, similar=self._limits.similar_names)
         files = []
         with self._damage_explained():
             for entry in self._members():
                 path = names.add(entry.path, entry.is_folder)
-                if not (entry.is_folder or any(map(is_bookkeeping, path.split("/")))):
-                    files.append(entry._replace(path=path))
+                if not (entry.is_folder or names.are_bookkeeping(path)):
+                    files.append(entry if path == entry.path else entry._replace(path=path))
         found = [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
         return [entry for entry in found if not self._exclusion.covers(entry.path)]
 
@@ -172,6 +173,34 @@ class Archive(Source):
         _refuse(self.path, f"has a member {name!r} that {why}")
 
 
+class CleanNames:
+    """Cleans the names of one archive's members; a folder above several is looked at once.
+
+    Args:
+        archive: The archive, for messages.
+    """
+
+    def __init__(self, archive: Path):
+        self._archive = archive
+        self._folders: dict[str, str] = {"": ""}  # clean paths by their spelling
+
+    def clean(self, name: str) -> str:
+        """Return the relative path of a member, ``""`` for the top itself.
+
+        Raises:
+            UnsafeArchiveError: If it leads out of the archive, or cannot be a name everywhere.
+        """
+        folder, _, last = name.rpartition("/")
+        known = None if name.startswith("/") else self._folders.get(folder)
+        if known is not None and len(name) < 256 and _PLAIN.fullmatch(last):
+            return f"{known}/{last}" if known else last
+        parts = clean_parts(self._archive, name)
+        path = "/".join(parts)
+        if last in parts[-1:] and len(parts) < DEEPEST:
+            self._folders[folder] = parent_of(path)
+        return path
+
+
 class MemberNames:
     """The names of one archive's members, checked one by one and against each other.
 
@@ -183,9 +212,11 @@ class MemberNames:
     def __init__(self, archive: Path, *, similar: bool):
         self.folders: set[str] = set()  # all that are members or contain some
         self._archive = archive
+        self._clean = CleanNames(archive).clean
         self._similar = similar
         self._files: set[str] = set()
         self._spellings: dict[str, str] = {}
+        self._bookkeeping: dict[str, bool] = {"": False}  # folders
 
     def add(self, name: str, is_folder: bool) -> str:
         """Return the relative path of a member, ``""`` for the top itself.
@@ -193,7 +224,7 @@ class MemberNames:
         Raises:
             UnsafeArchiveError: If the name leads out of the folder or collides with another.
         """
-        path = "/".join(clean_parts(self._archive, name))
+        path = self._clean(name)
         if not path:
             if not is_folder:
                 self._refuse(name, "is not the name of a file")
@@ -211,6 +242,14 @@ class MemberNames:
             self._files.add(path)
             self._check_spelling(name, path)
         return path
+
+    def are_bookkeeping(self, path: str) -> bool:
+        """Return whether a path, or a folder above it, is staging's, KappaData's or the disk's."""
+        folder, _, name = path.rpartition("/")
+        known = self._bookkeeping.get(folder)
+        if known is None:
+            known = self._bookkeeping[folder] = self.are_bookkeeping(folder)
+        return known or is_bookkeeping(name)
 
     def _check_spelling(self, name: str, path: str) -> None:
         """Refuse two paths that a disk ignoring case or normalising Unicode would merge."""

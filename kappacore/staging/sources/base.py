@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import ThreadPoolExecutor
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -68,6 +69,13 @@ class Stream(NamedTuple):
 Content = Extent | Packed | Stream
 
 
+class Lister(Protocol):
+    """Lists plain folders quickly: :class:`kappacore.staging.copying.processes.Workers`."""
+
+    def look(self, folders: Sequence[str], skipped: Iterable[str]) -> Iterator[tuple[int, Any]]:
+        """Yield the number of each folder with what is in it."""
+
+
 class Source(ABC):
     """What a dataset is staged from.
 
@@ -78,6 +86,7 @@ class Source(ABC):
         mode: Permission bits of the folder that the dataset is copied to.
         folder: The folder whose listing the source is, name by name, if nothing is excluded.
         ordered: Whether contents must be opened one at a time, in the order of :meth:`scan`.
+        pool: Threads that have waited for its storage.
     """
 
     kind: str
@@ -85,10 +94,20 @@ class Source(ABC):
     mode: int
     folder: str | None = None
     ordered = False
+    pool: ThreadPoolExecutor | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether whoever listed it was seen to wait for its storage."""
+        return False
 
     @abstractmethod
-    def scan(self) -> list[Entry]:
-        """List all files and folders; each folder precedes its contents."""
+    def scan(self, lister: Lister | None = None) -> list[Entry]:
+        """List all files and folders; each folder precedes its contents.
+
+        Args:
+            lister: What may list folders, if there are many files.
+        """
 
     @abstractmethod
     def outline(self, levels: int) -> Iterator[str]:
@@ -114,7 +133,8 @@ class Source(ABC):
     def changes(self, entries: list[Entry]) -> list[str]:
         """List what has changed since :meth:`scan` returned ``entries``."""
 
-    def close(self) -> None:  # noqa: B027 - a folder has nothing open
+    @abstractmethod
+    def close(self) -> None:
         """Close the source."""
 
 

@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kappacore.errors import StagingError
 from kappacore.machine.system import opened
+from kappacore.staging.copying.worker import SMALL
 from kappacore.staging.sources.base import DEEPEST, Entry, Extent, Source
 from kappacore.staging.sources.holes import parts_of
-from kappacore.staging.target.paths import is_bookkeeping
-from kappacore.staging.waiting import map_waiting
+from kappacore.staging.target.paths import NOT_DATA, is_bookkeeping
+from kappacore.staging.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kappacore.staging.sources.base import Lister
     from kappacore.staging.sources.exclude import Exclusion
 
 _PART = 16  # names that are looked at together
-_SMALL = 1 << 16  # bytes; holes in smaller files do not matter
+_MANY = 512  # files and folders, after which processes list the others
 # A folder to list: its relative path, and (device, inode) of each folder from the top to it.
 _Folder = tuple[str, tuple[tuple[int, int], ...]]
+_Contents = tuple[list[Entry], list[_Folder]]  # entries, and those that are folders
 _Part = tuple[_Folder, "list[os.DirEntry[str]]"]  # some of what is in a folder
 
 
@@ -41,22 +44,36 @@ class FolderSource(Source):
     def __init__(self, path: Path, workers: int, exclusion: Exclusion):
         self.path = path
         self._root = os.fspath(path)
-        self._workers = workers
+        self._waiting = Waiting(workers, "kappacore-list")
+        self.pool = self._waiting.pool
         self._exclusion = exclusion
         self.folder = None if exclusion else self._root
         self.mode = path.stat().st_mode & 0o777
 
-    def scan(self) -> list[Entry]:
+    @property
+    def waits(self) -> bool:
+        return self._waiting.found
+
+    def scan(self, lister: Lister | None = None) -> list[Entry]:
         found: list[Entry] = []
         top = self.path.stat()
         level: list[_Folder] = [("", ((top.st_dev, top.st_ino),))]
         while level:
             below: list[_Folder] = []
-            names = map_waiting(self._list, level, self._workers, "kappacore-list")
-            parts = (part for listed in names for part in listed)
-            for entries, folders in map_waiting(self._look, parts, self._workers, "kappacore-scan"):
-                found += entries
-                below += folders
+            done = 0
+            while done < len(level):
+                some = level[done:]
+                if lister is None or self._exclusion or self.waits:
+                    listed = self._listed(some)
+                elif len(found) < _MANY or len(some) == 1:
+                    some = some[:1]
+                    listed = self._listed(some)
+                else:
+                    listed = self._listed_by(lister, some)
+                for entries, folders in listed:
+                    found += entries
+                    below += folders
+                done += len(some)
             level = below
         return found
 
@@ -94,6 +111,42 @@ class FolderSource(Source):
             ]
         )
 
+    def close(self) -> None:
+        self._waiting.close()
+
+    def _listed(self, level: list[_Folder]) -> Iterator[_Contents]:
+        """Yield what is in folders, in their order."""
+        each = self._waiting.map
+        parts = (part for listed in each(self._list, level) for part in listed)
+        return each(self._look, parts)
+
+    def _listed_by(self, lister: Lister, level: list[_Folder]) -> Iterator[_Contents]:
+        """Yield what is in folders, in their order, listed by processes as far as it is plain."""
+        found: list[_Contents | None] = [None] * len(level)
+        paths = [f"{self._root}/{path}" for path, _ in level]
+        for number, listed in lister.look(paths, NOT_DATA):
+            path, chain = level[number]
+            prefix = f"{path}/" if path else ""
+            names, sizes, times, modes, folders = listed
+            entries = list(map(Entry, [prefix + name for name in names], sizes, times, modes))
+            below = []
+            for name, device, inode, mode in folders:
+                below.append(self._folder(prefix + name, (device, inode), chain))
+                entries.append(Entry(prefix + name, -1, 0, mode))
+            found[number] = entries, below
+        for folder, contents in zip(level, found, strict=True):
+            yield from [contents] if contents else map(self._look, self._list(folder))
+
+    def _folder(
+        self, name: str, key: tuple[int, int], chain: tuple[tuple[int, int], ...]
+    ) -> _Folder:
+        """Return a folder to list, after its device and inode."""
+        if key in chain:
+            self._refuse(name, "is a link to a folder that contains it")
+        if len(chain) > DEEPEST:
+            self._refuse(name, f"is deeper than {DEEPEST} levels")
+        return name, (*chain, key)
+
     def _list(self, folder: _Folder) -> list[_Part]:
         """Return the contents of a folder, in parts."""
         try:
@@ -103,15 +156,16 @@ class FolderSource(Source):
             self._refuse(folder[0], f"cannot be listed ({error.strerror})")
         return [(folder, found[start : start + _PART]) for start in range(0, len(found), _PART)]
 
-    def _look(self, part: _Part) -> tuple[list[Entry], list[_Folder]]:
+    def _look(self, part: _Part) -> _Contents:
         """Return the entries of a part of a folder, and those of them that are folders."""
         (path, chain), found = part
         entries: list[Entry] = []
         folders: list[_Folder] = []
         prefix = f"{path}/" if path else ""
+        excludes = self._exclusion.names if self._exclusion else None
         for item in found:
             name = prefix + item.name
-            if is_bookkeeping(item.name) or self._exclusion.names(name):
+            if is_bookkeeping(item.name) or (excludes and excludes(name)):
                 continue
             try:
                 info = item.stat()
@@ -119,19 +173,17 @@ class FolderSource(Source):
                 self._refuse(name, "is a link to nothing" if item.is_symlink() else "is gone")
             except OSError as error:
                 self._refuse(name, f"cannot be read ({error.strerror})")
-            if stat.S_ISDIR(info.st_mode):
-                key = (info.st_dev, info.st_ino)
-                if key in chain:
-                    self._refuse(name, "is a link to a folder that contains it")
-                entries.append(Entry(name, -1, 0, info.st_mode & 0o777))
-                if len(chain) > DEEPEST:
-                    self._refuse(name, f"is deeper than {DEEPEST} levels")
-                folders.append((name, (*chain, key)))
-            elif stat.S_ISREG(info.st_mode):
-                entry = Entry(name, info.st_size, info.st_mtime_ns, info.st_mode & 0o777)
-                if info.st_blocks * 512 < info.st_size and info.st_size > _SMALL:
+            mode = info.st_mode
+            kind = stat.S_IFMT(mode)
+            if kind == stat.S_IFREG:
+                size = info.st_size
+                entry = Entry(name, size, info.st_mtime_ns, mode & 0o777)
+                if size > SMALL and info.st_blocks * 512 < size:
                     entry = self._with_holes(entry)
                 entries.append(entry)
+            elif kind == stat.S_IFDIR:
+                folders.append(self._folder(name, (info.st_dev, info.st_ino), chain))
+                entries.append(Entry(name, -1, 0, mode & 0o777))
             else:
                 self._refuse(name, "is neither a file nor a folder")
         return entries, folders

@@ -7,14 +7,14 @@ sizes and room are checked before anything is written; then to extract it.
 
 from __future__ import annotations
 
-import io
 import tarfile
 from contextlib import contextmanager
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, clean_parts
+from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, CleanNames
 from kappacore.staging.sources.base import Entry, Extent, Stream
+from kappacore.staging.sources.tar_headers import Headers
 from kappacore.staging.sources.tar_links import Link, Links
 from kappacore.staging.sources.unpacking import open_unpacked
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _LABEL = b"V"  # the type of a name for the whole archive
 _QUICK = 1000  # members of a compressed file that are soon unpacked
-_LONGEST_HEADER = 1 << 20  # bytes of names and attributes; tarfile reads them into memory
 _LATEST = 253_402_300_799 * 10**9  # nanoseconds: the end of the year 9999
 
 
@@ -46,6 +45,7 @@ class TarSource(Archive):
         self.kind = f"tar.{packing}" if packing else "tar"
         super().__init__(path, limits, exclusion)
         self.ordered = packing is not None
+        self._names_in = CleanNames(path)
         self._raw = path.open("rb")
         self.file: Any = open_unpacked(self._raw, packing) if packing else self._raw
 
@@ -80,17 +80,15 @@ class TarSource(Archive):
     def _headers(self) -> Iterator[tuple[str, tarfile.TarInfo]]:
         """Yield the members that are checked each for itself, with their clean paths."""
         count = 0
-        reader = cast("IO[bytes]", _HeaderReader(self))
-        with tarfile.open(fileobj=reader, mode="r:", encoding="utf-8") as archive:
-            while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # it would keep all
-                count += 1
-                self.check_size(member.offset_data + member.size, count)
-                if member.type == _LABEL:
-                    continue
-                self._check(member)
-                yield "/".join(clean_parts(self.path, member.name)), member
-            self._check_end(archive.offset)
+        headers = Headers(self.file, self.check_size, self.refuse)
+        while (member := headers.next()) is not None:
+            count += 1
+            self.check_size(member.offset_data + member.size, count)
+            if member.type == _LABEL:
+                continue
+            self._check(member)
+            yield self._names_in.clean(member.name), member
+        self._check_end(headers)
 
     def _names(self) -> Iterator[str]:
         found = (path for path, _ in self._headers())
@@ -109,7 +107,7 @@ class TarSource(Archive):
         name = member.linkname
         if name.startswith("/") or ".." in name.split("/"):
             self._refuse_member(member.name, "is a link that leads out of the archive")
-        return "/".join(clean_parts(self.path, name))
+        return self._names_in.clean(name)
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Extent | Stream]:
@@ -136,39 +134,19 @@ class TarSource(Archive):
         if member.size < 0:
             self._refuse_member(member.name, "has a negative size")
 
-    def _check_end(self, offset: int) -> None:
+    def _check_end(self, headers: Headers) -> None:
         """Check that the archive ends where tarfile stopped; it stops at damage, too."""
-        self.file.seek(offset)
+        reader, offset = headers.reader, headers.offset
+        reader.seek(offset)
         first = True
-        while block := self.file.read(1 << 20):
+        while block := reader.read(1 << 20):
             if block.strip(b"\0") or (first and len(block) < tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"neither a member nor the end follows byte {offset}")
             first = False
-            self.check_size(self.file.tell())
+            self.check_size(reader.tell())
         if first:
             raise tarfile.ReadError("its end is missing")
 
 
 def _is_folder(member: Entry | Link) -> bool:
     return isinstance(member, Entry) and member.is_folder
-
-
-class _HeaderReader:
-    """The file that tarfile reads headers from, which must not make it read a bomb."""
-
-    def __init__(self, source: TarSource):
-        self._source = source
-
-    def read(self, size: int = -1) -> bytes:
-        if size < 0 or size > _LONGEST_HEADER:
-            self._source.refuse(f"has a header of {size} bytes")
-        data: bytes = self._source.file.read(size)
-        return data
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_SET:
-            self._source.check_size(offset)
-        return int(self._source.file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._source.file.tell())

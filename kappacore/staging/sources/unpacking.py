@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import io
 import os
+import queue
 import struct
 import sys
+import threading
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _BLOCK = 1 << 17  # bytes read at a time
+_UNPACKED_BLOCK = 1 << 20  # bytes that a whole file is unpacked to at a time
+_AHEAD = 4  # blocks that are unpacked ahead
+_AHEAD_AFTER = 1 << 22  # bytes after which a thread unpacks ahead
 _MEMORY = 1 << 29  # bytes that an unpacker may take; what declares to need more is refused
 _LZMA_HEADER = struct.Struct("<2xHBL")  # of a member of a zip file: size, lc/lp/pb, dictionary
 _MODULES = {"bz2": "bz2", "xz": "lzma", "lzma": "lzma"}
@@ -68,9 +73,7 @@ def open_unpacked(raw: BinaryIO, packing: str) -> Any:
         raw: The file. Seeking backwards in the content begins anew.
         packing: ``"gz"``, ``"bz2"``, ``"xz"`` or ``"zst"``.
     """
-    if packing == "gz":
-        return gzip.GzipFile(fileobj=raw)
-    return io.BufferedReader(_Unpacked(raw, packing), _BLOCK)
+    return _Unpacked(raw, packing, ahead=True)
 
 
 def unpacked_part(fd: int, offset: int, size: int, packing: str) -> io.RawIOBase:
@@ -103,11 +106,20 @@ class _Part:
 
 
 class _Unpacked(io.RawIOBase):
-    """The content of one or more compressed streams, one after another."""
+    """The content of one or more compressed streams, one after another.
 
-    def __init__(self, raw: Any, packing: str):
+    Args:
+        raw: Where they are.
+        packing: How they are compressed.
+        ahead: Whether more may be unpacked than is asked for: a thread does, once this is long.
+    """
+
+    def __init__(self, raw: Any, packing: str, *, ahead: bool = False):
         self._raw = raw
         self._packing = packing
+        self._block = memoryview(b"")  # what is unpacked and not read yet
+        self._with_ahead = ahead
+        self._ahead: _Ahead | None = None
         self._begin()
 
     def readable(self) -> bool:
@@ -124,24 +136,125 @@ class _Unpacked(io.RawIOBase):
             offset += self._at  # the end is not known
         if offset < self._at:
             self._begin()
-        rest = bytearray(_BLOCK)
-        while self._at < offset:
-            if not self.readinto(memoryview(rest)[: offset - self._at]):
-                break
+        while self._at < offset and (block := self._next(offset - self._at)):
+            self._at += len(block)
         return self._at
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return so many bytes; fewer only at the end."""
+        if size < 0:
+            return self.readall() or b""
+        parts = []
+        while size and (block := self._next(size)):
+            parts.append(block)
+            size -= len(block)
+            self._at += len(block)
+        return b"".join(parts)
 
     def readinto(self, buffer: Any, /) -> int:
         view = memoryview(buffer).cast("B")
+        block = self._next(len(view))
+        view[: len(block)] = block
+        self._at += len(block)
+        return len(block)
+
+    def close(self) -> None:
+        self._stop()
+        super().close()
+
+    def _next(self, most: int) -> memoryview:
+        """Take at most so many bytes of what is next; none at the end."""
+        if not self._block and most:
+            if self._ahead is None and self._with_ahead and self._at > _AHEAD_AFTER:
+                self._ahead = _Ahead(self._unpack)
+            unpack = self._unpack if self._ahead is None else self._ahead.read
+            self._block = memoryview(unpack(_UNPACKED_BLOCK if self._with_ahead else most))
+        block = self._block[:most]
+        self._block = self._block[most:]
+        return block
+
+    def _unpack(self, most: int) -> bytes:
         with _errors_explained():
-            count = self._read(view)
-        self._at += count
-        return count
+            return self._read(most)
 
     def _begin(self) -> None:
+        self._stop()
         self._raw.seek(0)
         self._at = 0
+        self._block = memoryview(b"")
         with _errors_explained():
-            self._read: Callable[[memoryview], int] = _reader(self._raw, self._packing)
+            self._read: Callable[[int], bytes] = _reader(self._raw, self._packing)
+
+    def _stop(self) -> None:
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None
+
+
+class _Ahead:
+    """A thread that reads ahead.
+
+    Args:
+        read: Returns the next bytes, at most so many; none at the end.
+    """
+
+    def __init__(self, read: Callable[[int], bytes]):
+        self._blocks: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD)
+        self._stopped = False
+        self._thread = threading.Thread(
+            target=self._run, args=(read,), name="kappacore-unpack", daemon=True
+        )
+        self._thread.start()
+
+    def read(self, _: int) -> bytes:
+        """Return the next block; none at the end."""
+        block = self._blocks.get()
+        if not block or isinstance(block, BaseException):
+            self._blocks.put(block)  # so it stays
+        if isinstance(block, BaseException):
+            raise block
+        return block
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped = True
+        while not self._blocks.empty():
+            self._blocks.get()
+        self._thread.join()
+
+    def _run(self, read: Callable[[int], bytes]) -> None:
+        try:
+            block = b"first"
+            while block and not self._stopped:
+                block = read(_UNPACKED_BLOCK)
+                self._blocks.put(block)
+        except BaseException as error:
+            self._blocks.put(error)
+
+
+class _Inflater:
+    """Unpacks one gzip stream, and checks its length and CRC."""
+
+    def __init__(self) -> None:
+        self._inflater = zlib.decompressobj(zlib.MAX_WBITS + 16)
+        self._full = False
+
+    @property
+    def eof(self) -> bool:
+        return self._inflater.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not (self._inflater.unconsumed_tail or self._full)
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflater.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        block = self._inflater.decompress(self._inflater.unconsumed_tail + data, max_length)
+        self._full = len(block) == max_length  # there may be more without input
+        return block
 
 
 @contextmanager
@@ -157,15 +270,17 @@ def _errors_explained() -> Iterator[None]:
         raise BadStreamError(f"its compressed bytes are damaged ({error})") from error
 
 
-def _reader(raw: _Input, packing: str) -> Callable[[memoryview], int]:
-    """Return a function that fills a buffer, and returns 0 at the end."""
+def _reader(raw: _Input, packing: str) -> Callable[[int], bytes]:
+    """Return a function that returns the next bytes, at most so many, and none at the end."""
+    if packing == "gz":
+        return _streams(raw, _Inflater, padding=b"\0")
     if packing == "zst":
         module = _zstd(None)
         if module.__name__ == "zstandard":
             unpacker = module.ZstdDecompressor(max_window_size=_MEMORY)
             stream = unpacker.stream_reader(raw, read_size=_BLOCK, read_across_frames=True)
-            readinto: Callable[[memoryview], int] = stream.readinto
-            return readinto
+            read: Callable[[int], bytes] = stream.read
+            return read
         option = {module.DecompressionParameter.window_log_max: _MEMORY.bit_length() - 1}
         return _streams(raw, lambda: module.ZstdDecompressor(options=option))
     if packing == "bz2":
@@ -194,28 +309,25 @@ def _reader(raw: _Input, packing: str) -> Callable[[memoryview], int]:
 
 def _streams(
     raw: _Input, make: Callable[[], _Decompressor], padding: bytes = b""
-) -> Callable[[memoryview], int]:
-    """Return a function that fills a buffer with what streams, one after another, unpack to."""
+) -> Callable[[int], bytes]:
+    """Return a function that returns the next bytes of what streams, one after another, hold."""
     unpacker = make()
 
-    def read(buffer: memoryview) -> int:
+    def read(most: int) -> bytes:
         nonlocal unpacker
-        while len(buffer):
+        while True:
             data = b""
             if unpacker.eof:
                 data = (unpacker.unused_data or raw.read(_BLOCK)).lstrip(padding)
                 while not data:
                     if not (more := raw.read(_BLOCK)):
-                        return 0
+                        return b""
                     data = more.lstrip(padding)
                 unpacker = make()
             elif unpacker.needs_input and not (data := raw.read(_BLOCK)):
                 raise EOFError("its compressed bytes end too early")
-            block = unpacker.decompress(data, len(buffer))
-            if block:
-                buffer[: len(block)] = block
-                return len(block)
-        return 0
+            if block := unpacker.decompress(data, most):
+                return block
 
     return read
 

@@ -1,16 +1,14 @@
 """A zip file as a source, and a folder that contains only zip files.
 
-The directory is parsed once; contents are then read at their offsets by any number of threads.
+The directory is read once; contents are then read at their offsets by any number of threads.
 """
 
 from __future__ import annotations
 
-import calendar
 import os
 import stat
 import struct
 import zipfile
-import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,19 +17,19 @@ from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, Mem
 from kappacore.staging.sources.base import Entry, Extent, Packed, Source, visible_names
 from kappacore.staging.sources.exclude import Exclusion
 from kappacore.staging.sources.unpacking import check_unpacker
+from kappacore.staging.sources.zip_directory import Member, read_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from kappacore.staging.sources.base import Lister
+
 _PACKINGS = {0: None, 8: "deflate", 12: "bz2", 14: "lzma", 93: "zst"}  # by number
 _OTHER_METHODS = {6: " (implode)", 9: " (Deflate64)", 95: " (xz)", 96: " (JPEG)", 98: " (PPMd)"}
 _ENCRYPTED = 0x1 | 0x40
-_UTF8 = 0x800
 _PATCHED = 0x20
-_UNIX = 3
-_TIMES, _UNICODE_NAME = 0x5455, 0x7075  # extra fields
 _HEADER = struct.Struct("<4s22xHH")
 
 
@@ -40,6 +38,7 @@ class _Where(NamedTuple):
     stop: int  # offset of the next one, or of the directory
     packed: int  # bytes
     name: bytes  # as the directory spells it
+    deflated: bool
 
 
 class ZipSource(Archive):
@@ -58,27 +57,21 @@ class ZipSource(Archive):
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def _members(self) -> Iterator[Entry]:
-        with os.fdopen(os.dup(self._fd), "rb") as file, zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            end = archive.start_dir
-        self.check_size(sum(member.file_size for member in members), len(members))
+        members, end = read_directory(self._fd)
+        self.check_size(sum(member.size for member in members), len(members))
         stops = self._stops(members, end)
-        checked: set[str] = set()
+        checked = set()
         for member in members:
-            raw = _raw_name(member)
-            name = _name_of(member, raw)
-            if self._is_folder(member, name):
-                yield Entry(name, -1, 0, self.mode)
+            if self._is_folder(member):
+                yield Entry(member.name, -1, 0, self.mode)
                 continue
-            mode = self._permissions(member.external_attr >> 16)
-            start, packed = member.header_offset, member.compress_size
-            where = _Where(start, stops[start], packed, raw)
-            packing = _PACKINGS[member.compress_type]
+            packing = _PACKINGS[member.method]
             if packing is not None and packing not in checked:
                 check_unpacker(packing, self.path)
                 checked.add(packing)
-            time = _time_of(member)
-            yield Entry(name, member.file_size, time, mode, member.CRC, where, packing)
+            name, raw, start, packed, size, crc, _, _, mode, time = member
+            where = _Where(start, stops[start], packed, raw, packing == "deflate")
+            yield Entry(name, size, time, self._permissions(mode), crc, where, packing)
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Extent | Packed]:
@@ -101,54 +94,52 @@ class ZipSource(Archive):
             yield Extent(self._fd, start, entry.size)
 
     def place(self, entry: Entry) -> tuple[str | int, Any] | None:
-        where: _Where = entry.where
         if entry.packing not in (None, "deflate"):
             return None
-        return self._fd, (*where, entry.packing is not None)
+        return self._fd, tuple(entry.where)  # marshal takes no named one
 
     def close(self) -> None:
         os.close(self._fd)
 
-    def _is_folder(self, member: zipfile.ZipInfo, name: str) -> bool:
-        kind = stat.S_IFMT(member.external_attr >> 16)
+    def _is_folder(self, member: Member) -> bool:
+        name = member.name
+        kind = stat.S_IFMT(member.mode)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             is_link = kind == stat.S_IFLNK
             self._refuse_member(name, "is a link" if is_link else "is not a plain file")
         if name.endswith("/") or kind == stat.S_IFDIR:
-            if member.file_size:
+            if member.size:
                 self._refuse_member(name, "is a folder with content")
             return True
-        if member.flag_bits & _ENCRYPTED:
+        if member.flags & _ENCRYPTED:
             raise StagingError(
                 f"'{self.path}' is encrypted ({name!r}), and staging cannot decrypt it. Pack it "
                 f"again without a password."
             )
-        if member.flag_bits & _PATCHED or member.compress_type not in _PACKINGS:
-            number = member.compress_type
+        if member.flags & _PATCHED or member.method not in _PACKINGS:
+            number = member.method
             raise StagingError(
                 f"'{self.path}' has a member {name!r} compressed by method {number}"
                 f"{_OTHER_METHODS.get(number, '')}; only stored (0), deflated (8), bzip2 (12), "
                 f"LZMA (14) and zstd (93) members can be extracted. Pack it again, preferably "
                 f"without compression (zip -0)."
             )
-        if member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size:
+        if member.method == zipfile.ZIP_STORED and member.packed != member.size:
             self._refuse_member(name, "is stored, and has two sizes")
         return False
 
-    def _stops(self, members: list[zipfile.ZipInfo], end: int) -> dict[int, int]:
+    def _stops(self, members: list[Member], end: int) -> dict[int, int]:
         """Map the offset of each member to that of the next one, or of the directory.
 
         Raises:
             UnsafeArchiveError: If two members share bytes.
         """
-        ordered = sorted(members, key=lambda member: member.header_offset)
-        starts = [member.header_offset for member in ordered]
+        ordered = sorted(members, key=lambda member: member.start)
+        starts = [member.start for member in ordered]
         stops = dict(zip(starts, [*starts, end][1:], strict=True))
-        for member in ordered:
-            least = _HEADER.size + len(member.orig_filename) + member.compress_size
-            overlaps = member.header_offset + least > stops[member.header_offset]
-            if overlaps or len(stops) < len(starts):
-                self.refuse(f"has members that share bytes ({member.filename!r})")
+        for member, stop in zip(ordered, [*starts, end][1:], strict=True):
+            if member.start + _HEADER.size + len(member.raw) + member.packed > stop:
+                self.refuse(f"has members that share bytes ({member.name!r})")
         return stops
 
 
@@ -172,7 +163,7 @@ class ZipsSource(Source):
         all_of_it = Exclusion(())
         self._zips = [ZipSource(file, limits, all_of_it) for file in zips]
 
-    def scan(self) -> list[Entry]:
+    def scan(self, lister: Lister | None = None) -> list[Entry]:  # noqa: ARG002
         names = MemberNames(self.path, similar=self._limits.similar_names)
         found = []
         for archive in self._zips:
@@ -207,42 +198,3 @@ class ZipsSource(Source):
     def close(self) -> None:
         for archive in self._zips:
             archive.close()
-
-
-def _raw_name(member: zipfile.ZipInfo) -> bytes:
-    """Return the bytes of a name that zipfile has decoded."""
-    return member.orig_filename.encode("utf-8" if member.flag_bits & _UTF8 else "cp437")
-
-
-def _name_of(member: zipfile.ZipInfo, raw: bytes) -> str:
-    """Return a name as it was spelt where the archive was packed.
-
-    Without the UTF-8 flag, an extra field may hold the name in UTF-8. Otherwise, archives packed on
-    Unix hold the bytes of the name there, which zipfile decodes as if they came from DOS.
-    """
-    if member.flag_bits & _UTF8:
-        return member.orig_filename
-    for tag, data in _extras(member):
-        if tag == _UNICODE_NAME and data[:5] == struct.pack("<BI", 1, zlib.crc32(raw)):
-            return os.fsdecode(data[5:])
-    return os.fsdecode(raw) if member.create_system == _UNIX else member.orig_filename
-
-
-def _extras(member: zipfile.ZipInfo) -> Iterator[tuple[int, bytes]]:
-    extra = member.extra
-    while len(extra) >= 4:
-        tag, size = struct.unpack_from("<HH", extra)
-        yield tag, extra[4 : 4 + size]
-        extra = extra[4 + size :]
-
-
-def _time_of(member: zipfile.ZipInfo) -> int:
-    """Return a member's time of modification in ns: its extended timestamp, else its date."""
-    for tag, data in _extras(member):
-        if tag == _TIMES and len(data) >= 5 and data[0] & 1:
-            return max(0, int(struct.unpack_from("<i", data, 1)[0])) * 10**9
-    year, month, day, hour, minute, second = member.date_time
-    try:
-        return calendar.timegm((year, max(month, 1), max(day, 1), hour, minute, second)) * 10**9
-    except ValueError:
-        return 0

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,7 @@ from kappacore.staging.options import Options, as_path
 from kappacore.staging.progress import Progress, display
 from kappacore.staging.target.manifest import read_manifest, same_time
 from kappacore.staging.target.paths import MANIFEST, UNFINISHED, is_bookkeeping
-from kappacore.staging.waiting import map_waiting
+from kappacore.staging.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -155,12 +153,11 @@ def problems_in(
         return found
 
     starts = range(0, len(items), _BATCH)
-    with ThreadPoolExecutor(workers, "kappacore-check") as pool:
-        # Reading contents keeps threads busy; asking for sizes does only where it is waiting.
-        each = (
-            pool.map if contents else partial(map_waiting, threads=workers, name="kappacore-check")
-        )
-        for found in each(check, starts):
+    # Reading contents keeps threads busy; asking for sizes does only where it is waiting.
+    waiting = Waiting(workers, "kappacore-check")
+    waiting.found = contents
+    with closing(waiting):
+        for found in waiting.map(check, starts):
             tick()
             yield from found
 

@@ -14,6 +14,7 @@ import json
 import os
 import stat
 import threading
+from itertools import islice
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ import xxhash
 
 from kappacore.errors import StagingError
 from kappacore.machine.system import opened
+from kappacore.staging.copying.worker import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -76,19 +78,13 @@ def is_unchanged(path: str, expected: FileRecord | Entry) -> bool:
     return same_size and same_time(found.st_mtime_ns, expected.mtime_ns)
 
 
-def line_of(path: str, record: FileRecord) -> str:
-    """Return the line of a file."""
-    digest = f'"{record.digest}"' if record.digest else "null"
-    return f"[{_quoted(path)},{record.size},{record.mtime_ns},{digest}]\n"
-
-
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write a manifest to a new file; its summary is completed."""
     files = manifest.files
     hasher = xxhash.xxh3_128()
     with path.open("xb") as file:
-        for start in range(0, len(names := list(files)), 4096):
-            block = "".join(line_of(name, files[name]) for name in names[start : start + 4096])
+        names = iter(files.items())
+        while block := "".join(lines_of(islice(names, 4096))):
             hasher.update(block.encode("ascii"))
             file.write(block.encode("ascii"))
         tail = "".join(f"[{_quoted(folder)}]\n" for folder in manifest.folders).encode("ascii")
@@ -115,11 +111,19 @@ class Journal:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o600)
         self._lock = threading.Lock()
-        self._append("\n")  # ends a line torn by a kill
+        self.end_line()
+
+    def end_line(self) -> None:
+        """End a line that was torn by a kill."""
+        self._append("\n")
 
     def write(self, done: Iterable[tuple[str, FileRecord]]) -> None:
         """Record that these files are complete."""
-        self._append("".join(line_of(path, record) for path, record in done))
+        self._append("".join(lines_of(done)))
+
+    def fileno(self) -> int:
+        """Return its descriptor, which worker processes append to."""
+        return self._fd
 
     def close(self) -> None:
         """Close the file."""

@@ -26,13 +26,13 @@ KAPPADATA_END = "autocopy_end.txt"
 
 _MARKS = (MANIFEST, UNFINISHED, KAPPADATA_START, KAPPADATA_END)
 _OF_DISKS = ("lost+found", ".snapshot", "@eaDir")  # ext4, NetApp, Synology
-_NOT_DATA = frozenset({*_MARKS, *_OF_DISKS})
+NOT_DATA = frozenset({*_MARKS, *_OF_DISKS})
 _SUFFIXES = (".kappacore-lock", ".kappacore-holder", ".kappacore-work")
 
 
 def is_bookkeeping(name: str) -> bool:
     """Return whether a file or folder of that name belongs to staging, KappaData or the disk."""
-    return name in _NOT_DATA or (name.startswith(".") and name.endswith(_SUFFIXES))
+    return name in NOT_DATA or (name[0] == "." and name.endswith(_SUFFIXES))
 
 
 def is_marked(folder: str | os.PathLike[str]) -> bool:

@@ -151,11 +151,9 @@ class WorkFolder:
         """
         disk = os.statvfs(self.paths.work)
         block = disk.f_frsize
-        count, needed = 0, -kept
-        for entry in entries:
-            count += 1
-            needed += (1 if entry.is_folder else -(-entry.room // block)) * block
-        needed += count * _LINES
+        blocks = [1 if entry.size < 0 else -(-entry.room // block) for entry in entries]
+        count = len(blocks)
+        needed = sum(blocks) * block + count * _LINES - kept
         free = disk.f_bavail * block
         if needed > free:
             raise NotEnoughSpaceError(

@@ -71,8 +71,8 @@ def test_a_file_that_comes_when_the_source_was_just_listed_is_seen_by_the_next_c
     os.utime(source)  # so that it is listed again
     scan = FolderSource.scan
 
-    def then_added(self):
-        found = scan(self)
+    def then_added(self, *given):
+        found = scan(self, *given)
         (source / "new.jpg").write_bytes(b"new")
         return found
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +22,12 @@ from kappacore.errors import StagingError, StagingTimeoutError
 from kappacore.staging import check_staged
 from kappacore.staging.copying import processes, transfer, worker
 from kappacore.staging.copying.processes import Workers
-from kappacore.staging.target.manifest import read_manifest
+from kappacore.staging.options import Options
+from kappacore.staging.sources import folder
+from kappacore.staging.sources.base import parent_of
+from kappacore.staging.sources.find import open_source
+from kappacore.staging.sources.folder import FolderSource
+from kappacore.staging.target.manifest import read_journal, read_manifest
 from kappacore.staging.target.paths import MANIFEST
 from support.staging import left_beside, make_tree, pack, tree_of
 
@@ -106,6 +116,34 @@ def test_where_storage_waits_threads_copy(tmp_path, monkeypatch):
     assert len(tree_of(tmp_path / "t")) == 600
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_where_listing_waited_processes_start_once_the_first_files_do_not(
+    tmp_path, monkeypatch, waits
+):
+    source = make_tree(tmp_path / "s", {f"{number}": b"x" for number in range(600)})
+    counts = counted(monkeypatch)
+    started = []
+    start = Workers.start
+
+    def noted(self):
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(Workers, "start", noted)
+    monkeypatch.setattr(FolderSource, "waits", True)
+    monkeypatch.setattr("kappacore.staging.waiting.Watch.waits", lambda *_: waits)
+    kappacore.stage(source, tmp_path / "t")
+    assert len(tree_of(tmp_path / "t")) == 600
+    assert bool(started) == bool(sum(counts)) == (not waits)
+
+
+def test_what_is_not_shown_is_not_imported(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    source = make_tree(tmp_path / "s", {"a": b"x"})
+    kappacore.stage(source, tmp_path / "t", progress=False)
+    kappacore.stage(source, tmp_path / "u")
+
+
 def counted(monkeypatch) -> list[int]:
     """Return a list that grows by the number of files that processes copy."""
     counts: list[int] = []
@@ -113,7 +151,7 @@ def counted(monkeypatch) -> list[int]:
 
     def wrapped(self, batches):
         for outcome in copy(self, batches):
-            counts.append(len(outcome.digests) if outcome else 0)
+            counts.append(outcome.copied if outcome else 0)
             yield outcome
 
     monkeypatch.setattr(Workers, "copy", wrapped)
@@ -171,19 +209,117 @@ def test_a_worker_copies_nothing_that_is_not_plainly_right(tmp_path):
     make_tree(target, {"there": b"mine"})
     os.mkfifo(source / "pipe")
     (source / "there").write_bytes(b"12345")
-    make = worker.Worker
+    journal = tmp_path / "journal"
 
-    def copied(name: bytes, size: int, digest=None) -> int:
-        file = (name, size, 10**18, 0o644, None, None)
-        return len(make(digest).copy([(os.fsencode(source), os.fsencode(target), [file])]))
+    def copied(name: str, size: int, digest=None) -> int:
+        with journal.open("ab") as file:
+            copier = worker.Worker("utf-8", digest)
+            copier.take(str(target), file.fileno(), {})
+            group = (str(source), "", [name], [size], [10**18], [0o644], [None], [None])
+            return copier.copy([group])[0]
 
-    assert copied(b"a", 5) == 1
+    assert copied("a", 5) == 1
     for digest in (None, lambda data: data):
-        assert copied(b"b", 6, digest) == 0  # it has become shorter
-        assert copied(b"pipe", 5, digest) == 0
-        assert copied(b"gone", 5, digest) == 0
-        assert copied(b"there", 5, digest) == 0
+        assert copied("b", 6, digest) == 0  # it has become shorter
+        assert copied("pipe", 5, digest) == 0
+        assert copied("gone", 5, digest) == 0
+        assert copied("there", 5, digest) == 0
     assert tree_of(target) == {"a": b"12345", "there": b"mine"}
+    assert read_journal(journal) == {"a": (5, 10**18, None)}
+
+
+def test_processes_list_what_is_plain_and_the_rest_is_looked_at_here(tmp_path, monkeypatch):
+    files = {f"{number % 9}/{number}": os.urandom(number) for number in range(700)}
+    files.update({f"{number}/below/{number}": b"below" for number in range(9)})
+    source = make_tree(
+        tmp_path / "s", {**files, "7/.hidden": b"x", "8/@eaDir/1": b"no", "ä/\udcff": b""}
+    )
+    (source / "6" / "link").symlink_to("../1/1")
+    (source / "5" / "up").symlink_to("../0")
+    with (source / "4" / "sparse").open("wb") as file:
+        file.truncate(1 << 20)
+    expected = sorted(open_source(source, Options()).scan())
+    calls = []
+    look = FolderSource._list
+    monkeypatch.setattr(FolderSource, "_list", lambda *a: calls.append(a[1][0]) or look(*a))
+    monkeypatch.setattr(folder, "_MANY", 5)
+    with closing(Workers(2, with_digest=False)) as workers:
+        found = open_source(source, Options()).scan(workers)
+    assert sorted(found) == expected
+    at_top = sorted(path for path in calls if "/" not in path)
+    assert at_top == ["", "4", "7", "8"]  # those with a hole, a dot, and what is no data
+    places = {entry.path: place for place, entry in enumerate(found)}
+    assert all(places[parent_of(path)] < place for path, place in places.items() if "/" in path)
+
+
+@pytest.mark.parametrize("bad", ["pipe", "dangling", "loop"])
+def test_what_processes_cannot_list_is_the_same_error(tmp_path, monkeypatch, bad):
+    source = make_tree(tmp_path / "s", {f"{number % 9}/{number}": b"" for number in range(99)})
+    if bad == "pipe":
+        os.mkfifo(source / "5" / bad)
+    else:
+        (source / "5" / bad).symlink_to("nothing" if bad == "dangling" else "..")
+    messages = []
+    for many in (1000, 5):
+        monkeypatch.setattr(folder, "_MANY", many)
+        with pytest.raises(StagingError) as error:
+            kappacore.stage(source, tmp_path / "t")
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+    assert left_beside(tmp_path / "t") == []
+
+
+def test_descriptors_are_sent_again_where_too_many_are_on_their_way(tmp_path, monkeypatch):
+    """As with hundreds of archives, where the user is not root."""
+    (tmp_path / "zips").mkdir()
+    for number in range(205):
+        pack(tmp_path / "zips" / f"{number}.zip", {"1": b"one", "2": b"two"})
+    monkeypatch.setattr(transfer, "road", "processes")
+    send, refusals = socket.send_fds, iter([True, True, False, True])
+
+    def refusing(*given):
+        if next(refusals, False):
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+        return send(*given)
+
+    monkeypatch.setattr(socket, "send_fds", refusing)
+    counts = counted(monkeypatch)
+    kappacore.stage(tmp_path / "zips", tmp_path / "t", workers=2)
+    assert sum(counts) == len(tree_of(tmp_path / "t")) == 410
+    monkeypatch.setattr(processes, "_PATIENCE", 0.01)
+    refusals = iter([True] * 100)
+    kappacore.stage(tmp_path / "zips", tmp_path / "u", workers=2)
+    assert len(tree_of(tmp_path / "u")) == 410
+
+
+@pytest.mark.slow
+def test_a_file_costs_few_system_calls_and_its_parent_none(tmp_path, monkeypatch):
+    """Two opened, copied, its time set, and closed; listed twice, and its size looked at."""
+    if shutil.which("strace") is None:
+        pytest.skip("there is no strace")
+    source = make_tree(tmp_path / "s", {f"{number % 10}/{number}": b"x" for number in range(2000)})
+    script = (
+        "import sys, kappacore\n"
+        "from kappacore.staging.copying import transfer\n"
+        "from kappacore.staging.waiting import Watch\n"
+        "transfer.road = 'processes'\n"
+        "Watch.waits = lambda *_: False  # strace makes everybody wait\n"
+        "kappacore.stage(*sys.argv[1:], workers=2, progress=False)\n"
+    )
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-o", str(trace), sys.executable, "-c", script]
+    done = subprocess.run([*command, str(source), str(tmp_path / "t")], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"strace does not work here: {done.stderr[:100]!r}")
+    by_process: dict[str, list[str]] = {}
+    for line in trace.read_text(errors="replace").splitlines():
+        pid, _, call = line.partition(" ")
+        if "resumed" not in call:
+            by_process.setdefault(pid, []).append(call)
+    parent, *workers = by_process.values()
+    assert sum(map(len, workers)) < 10.5 * 2000  # 9 each, and those to start them
+    of_files = [call for call in parent if re.search(r'/\d/\d+"', call)]
+    assert len(of_files) < 1000  # the first that are listed
 
 
 # A copy that prints the pids of its workers and then takes long: each batch waits.

@@ -1,0 +1,89 @@
+"""Plain headers of tar files are read quickly, and exactly as by tarfile."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import tarfile
+
+import pytest
+
+from kappacore.staging.sources import tar_headers
+from kappacore.staging.sources.tar_headers import Headers
+
+FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+NAMES = ["a/1.jpg", "a/empty", "Ä/日本.txt", f"{'deep/' * 25}x", f"{'n' * 120}.bin", "b.txt"]
+
+
+def make_tar(form: int) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=form) as archive:
+        for number, name in enumerate(["a", *NAMES]):
+            member = tarfile.TarInfo(name)
+            member.mode, member.uname = 0o640, "somebody"
+            member.mtime = 1_600_000_000 + number + (0.25 if number % 2 else 0)
+            member.type = tarfile.DIRTYPE if name == "a" else tarfile.REGTYPE
+            member.size = 0 if name in ("a", "a/empty") else 512 * number
+            try:
+                archive.addfile(member, io.BytesIO(b"x" * member.size))
+            except ValueError:  # the oldest format has no room for it
+                assert form == tarfile.USTAR_FORMAT
+    return file.getvalue()
+
+
+def refused(why: object) -> None:
+    raise ValueError(why)
+
+
+def read(data: bytes, monkeypatch: pytest.MonkeyPatch, *, quickly: bool) -> tuple[list[tuple], int]:
+    """Return what is read of the members, and how many of them tarfile read."""
+    calls = []
+    next_ = tarfile.TarFile.next
+    found: list[tuple] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile.TarFile, "next", lambda self: calls.append(1) or next_(self))
+        if not quickly:
+            patch.setattr(tar_headers, "_plain_member", lambda _: None)
+        try:
+            headers = Headers(io.BytesIO(data), lambda _: None, refused)
+            while (member := headers.next()) is not None:
+                what = member.name, member.size, member.mtime, member.mode, member.type
+                found.append((*what, member.linkname, member.offset_data, headers.offset))
+            found.append(("end", headers.offset))
+        except Exception as error:
+            found.append((type(error), str(error)))
+    return found, len(calls)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_they_are_read_as_by_tarfile(monkeypatch, form):
+    data = make_tar(form)
+    found, calls = read(data, monkeypatch, quickly=True)
+    by_tarfile, all_calls = read(data, monkeypatch, quickly=False)
+    assert found == by_tarfile
+    assert len(found) > 4
+    assert calls < all_calls - 2
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_is_damaged_is_never_read_differently(monkeypatch, form):
+    """KAPPACORE_FUZZ=20000 tries that many."""
+    data = make_tar(form)
+    blocks = range(0, len(data) - 1024, 512)
+    for seed in range(int(os.environ.get("KAPPACORE_FUZZ", "200"))):
+        chance = random.Random(seed)
+        broken = bytearray(data)
+        start = chance.choice(blocks)
+        for _ in range(chance.choice([1, 1, 2, 5])):
+            value = chance.choice([*b"\0\xff 05x79./", seed % 256])
+            broken[start + chance.randrange(512)] = value
+        if seed % 2:  # with a checksum that is right
+            broken[start + 148 : start + 156] = b" " * 8
+            total = sum(broken[start : start + 512])
+            broken[start + 148 : start + 156] = b"%06o\0 " % total
+        if seed % 7 == 0:
+            del broken[chance.randrange(len(broken)) :]
+        content = bytes(broken)
+        found, _ = read(content, monkeypatch, quickly=True)
+        assert found == read(content, monkeypatch, quickly=False)[0], seed
