@@ -20,7 +20,7 @@ from kappa_redis.embedded import find_program
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "Node",
@@ -140,28 +140,57 @@ def _start_node(folder: Path, program: Path | None, options: dict[str, str]) -> 
 
 
 @contextlib.contextmanager
-def start_cluster(nodes: int = 3, **options: str) -> Iterator[list[Node]]:
-    """Run a cluster whose nodes share the slots evenly."""
+def start_cluster(
+    nodes: int = 3, program: Path | None = None, *, replicas: int = 0, **options: str
+) -> Iterator[list[Node]]:
+    """Run a cluster whose nodes share the slots evenly.
+
+    Args:
+        nodes: how many of them hold slots; they come first.
+        program: the servers' program; default the one of the wheel.
+        replicas: how many each of them has.
+        **options: further options of the servers.
+    """
     settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", **options}
+    settings["repl-diskless-sync-delay"] = "0"
     with contextlib.ExitStack() as stack:
-        running = [stack.enter_context(start_node(None, **settings)) for _ in range(nodes)]
+        running = [
+            stack.enter_context(start_node(program, **settings))
+            for _ in range(nodes * (1 + replicas))
+        ]
         for number, node in enumerate(running):
             first, last = _SLOTS * number // nodes, _SLOTS * (number + 1) // nodes - 1
             with node.client() as client:
-                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+                if number < nodes:
+                    client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", running[0].port)
-        deadline = time.monotonic() + _START
-        while not all(_is_whole(node, nodes) for node in running):
-            if time.monotonic() > deadline:
-                raise RuntimeError("the nodes do not meet")
-            time.sleep(0.05)
+        _wait(lambda: all(_is_whole(node, len(running)) for node in running))
+        for number, node in enumerate(running[nodes:]):
+            with running[number % nodes].client() as primary, node.client() as client:
+                name = primary.execute_command("CLUSTER", "MYID")
+                _wait(lambda name=name, client=client: _follows(client, name))
         yield running
+
+
+def _wait(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _START
+    while not done():
+        if time.monotonic() > deadline:
+            raise RuntimeError("the nodes do not meet")
+        time.sleep(0.05)
 
 
 def _is_whole(node: Node, nodes: int) -> bool:
     with node.client() as client:
         info = client.execute_command("CLUSTER INFO")
         return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+
+
+def _follows(client: Any, primary: bytes) -> bool:
+    """Have a node follow another one; return whether it does."""
+    with contextlib.suppress(redis.ResponseError):  # it does not know the other one yet
+        client.execute_command("CLUSTER", "REPLICATE", primary)
+    return bool(client.info("replication").get("master_link_status") == "up")
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import redis
+
 from kappa_redis import embedded, inspection
 from kappa_redis.address import read_address
 from kappa_redis.claims import Claims
@@ -27,12 +29,13 @@ from kappacore.plugin_api import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from kappa_redis.connections import Command
     from kappa_redis.credentials import Login
     from kappa_redis.namespace import Group
+    from kappa_redis.seeds import Place
     from kappacore.plugin_api import Buffer, Claimant
 
 log = logging.getLogger("kappacore.cache")
@@ -41,6 +44,8 @@ _BATCH_KEYS, _BATCH_BYTES = 512, 32 << 20  # of one request or reply
 _FIRST_BATCH = 32  # keys, until the size of a value is known
 _LARGEST = 512 << 20  # bytes; the server's limit on one value
 _OWN_KEYS = 2  # the last ones: of the engine, see Session
+_ASK_AGAIN = 0.5  # seconds until a cluster is asked again after it failed
+_NO_HEADER = "the node of the Redis cluster that holds the cache's header does not answer"
 _ATTEMPTS = 3  # at values that others clear meanwhile
 
 
@@ -53,8 +58,9 @@ class RedisBackend(CacheBackend):
         url: ``"redis://host:6379/0"``, ``"rediss://…"`` for TLS, or ``"unix:///path/of/socket"``
             (``"valkey://…"`` and ``"valkeys://…"`` are the same as the first two); default
             ``$KAPPA_REDIS_URL``, else a private server that is started here and ends with this
-            process.
-        cluster: Whether ``url`` names a node of a cluster.
+            process. Of a cluster it may name several nodes, of which one must answer: a list, or
+            ``"redis://node1:6379,node2:6379"``.
+        cluster: Whether ``url`` names nodes of a cluster.
         username: Who logs in.
         password: Of that user, or of the server.
         password_file: File that holds the password. It is read at each connection, so that the
@@ -75,6 +81,11 @@ class RedisBackend(CacheBackend):
             else 1.5.
         connect_timeout: Seconds to wait for a connection; default as the URL says
             (``?socket_connect_timeout=3``), else 1.
+        address_remap: Where the nodes of a cluster are that others name as they know them, which
+            are behind NAT or a tunnel: ``{"10.0.0.5:6379": "cache.example.org:7001"}``, or as
+            ``"10.0.0.5:6379=cache.example.org:7001,…"``, which may also stand in the URL
+            (``?address_remap=…``), or a module's function that takes and returns a pair of host and
+            port.
         prefix: What the names of all keys begin with.
         keep: Seconds that entries stay at least after their last use.
 
@@ -91,7 +102,7 @@ class RedisBackend(CacheBackend):
         namespace: str,
         length: int,
         *,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         cluster: bool = False,
         username: str | None = None,
         password: str | None = None,
@@ -107,6 +118,7 @@ class RedisBackend(CacheBackend):
         max_bytes: float | str | None = None,
         timeout: float | None = None,
         connect_timeout: float | None = None,
+        address_remap: Mapping[str, str] | str | Callable[[Place], Place] | None = None,
         prefix: str = PREFIX,
         keep: float = 0.0,
     ) -> None:
@@ -131,7 +143,10 @@ class RedisBackend(CacheBackend):
             tls_verify=tls_verify,
             timeout=timeout,
             connect_timeout=connect_timeout,
+            address_remap=address_remap,
         )
+        if address.cluster:  # whose failing nodes are left alone one by one
+            self.retry_after = _ASK_AGAIN
         self._ttl = _milliseconds(ttl, keep)
         self._namespace = RedisNamespace(address, prefix, namespace, self._ttl)
         self._claims = Claims(self._namespace)
@@ -140,6 +155,8 @@ class RedisBackend(CacheBackend):
         self._renewed = bytearray(length)
         self._period_ends = 0.0
         self._last_info: BackendInfo | None = None
+        self._header_key = length - _OWN_KEYS
+        self._header: Buffer | None = None  # as it was last read
         self._private_server = embedded.use(address.url)  # runs as long as it is held
 
     # ---- values
@@ -154,7 +171,26 @@ class RedisBackend(CacheBackend):
             if self._typical:
                 batch = max(1, min(_BATCH_KEYS, _BATCH_BYTES // self._typical))
             found += self._read(keys[len(found) : len(found) + batch])
+        if keys and keys[-1] == self._header_key:
+            found[-1] = self._found_header(found[-1])
         return found
+
+    def _found_header(self, found: Buffer | None) -> Buffer | None:
+        """Return the engine's header, as it was last read if the node that holds it fails.
+
+        Were it absent, the engine would take the namespace for a cleared one, and store all samples
+        anew.
+        """
+        if found is None and self._loses_header():
+            if self._header is None:
+                raise redis.ConnectionError(_NO_HEADER)
+            return self._header
+        self._header = found
+        return found
+
+    def _loses_header(self) -> bool:
+        namespace = self._namespace
+        return namespace.server.is_lost(namespace.layout.claim(self._header_key))
 
     def _read(self, keys: Sequence[int]) -> list[Buffer | None]:
         """Look up a batch; again those keys whose generation has changed."""
@@ -214,6 +250,8 @@ class RedisBackend(CacheBackend):
         return self.put_many([(key, value)])[0]
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
+        if items and items[-1][0] == self._header_key and self._loses_header():
+            raise redis.ConnectionError(_NO_HEADER)
         return [stored for batch in _batches(items) for stored in self._write(batch)]
 
     def _write(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
