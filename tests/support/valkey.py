@@ -169,6 +169,7 @@ def start_cluster(
             with running[number % nodes].client() as primary, node.client() as client:
                 name = primary.execute_command("CLUSTER", "MYID")
                 _wait(lambda name=name, client=client: _follows(client, name))
+        _wait(lambda: all(_knows(node, len(running)) for node in running))
         yield running
 
 
@@ -184,6 +185,13 @@ def _is_whole(node: Node, nodes: int) -> bool:
     with node.client() as client:
         info = client.execute_command("CLUSTER INFO")
         return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+
+
+def _knows(node: Node, nodes: int) -> bool:
+    """Return whether a node has heard which slots each node holds or copies."""
+    with node.client() as client:
+        ranges = client.execute_command("CLUSTER", "SLOTS")
+        return sum(len(members) for _, _, *members in ranges) == nodes
 
 
 def _follows(client: Any, primary: bytes) -> bool:
