@@ -275,9 +275,8 @@ class _Cluster(Server):
             redis.RedisError: If nothing is known, and no node answers.
         """
         topology = self._topology
-        if topology.primaries and not (
-            self._outdated or not topology.primaries.isdisjoint(self._lost_until)
-        ):
+        changing = self._outdated or any(node in self._lost_until for node in topology.primaries)
+        if topology.primaries and not changing:
             return
         # Others go on with what is known.
         if self._lock.acquire(blocking=not topology.primaries):
