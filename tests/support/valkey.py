@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
@@ -20,7 +20,7 @@ from kappa_redis.embedded import find_program
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "Node",
@@ -29,7 +29,9 @@ __all__ = [
     "free_port",
     "programs",
     "start_cluster",
+    "start_guarded",
     "start_node",
+    "wait_until",
 ]
 
 _START = 30.0  # seconds
@@ -60,20 +62,7 @@ class Node:
 
     def start(self) -> None:
         """Start it, with what it last saved, or empty."""
-        options = {
-            "port": str(self.port),
-            "bind": "127.0.0.1",
-            "unixsocket": str(self.folder / "socket"),
-            "dir": str(self.folder),
-            "save": "",
-            "loglevel": "warning",
-            **self.options,
-        }
-        words = [
-            word
-            for name, value in options.items()
-            for word in (f"--{name}", *(value.split() or [""]))
-        ]
+        words = self._sentinel() if "sentinel" in self.options else self._server()
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([str(self.program), *words], stdout=log, stderr=log)
         deadline = time.monotonic() + _START
@@ -84,6 +73,38 @@ class Node:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.01)
+
+    def _sentinel(self) -> list[str]:
+        """Write a sentinel's file, which it keeps up to date itself; return its arguments."""
+        file = self.folder / "conf"
+        settings = {**self.options, "port": str(self.port), "bind": "127.0.0.1"}
+        master = settings.pop("sentinel")
+        lines = [f"{name} {value}" for name, value in settings.items()]
+        lines += [
+            f"dir {self.folder}",
+            f"sentinel monitor words 127.0.0.1 {master} 1",
+            "sentinel down-after-milliseconds words 300",
+            "sentinel failover-timeout words 2000",
+        ]
+        if not file.exists():
+            file.write_text("\n".join(lines) + "\n")
+        return [str(file), "--sentinel"]
+
+    def _server(self) -> list[str]:
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "unixsocket": str(self.folder / "socket"),
+            "dir": str(self.folder),
+            "save": "",
+            "loglevel": "warning",
+            **self.options,
+        }
+        return [
+            word
+            for name, value in options.items()
+            for word in (f"--{name}", *(value.split() or [""]))
+        ]
 
     def client(self, **arguments: Any) -> Any:
         """Return a client of redis-py for it, with all rights."""
@@ -162,6 +183,49 @@ def _is_whole(node: Node, nodes: int) -> bool:
     with node.client() as client:
         info = client.execute_command("CLUSTER INFO")
         return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+
+
+class Guarded(NamedTuple):
+    """A master, its replica, and a sentinel that watches over them."""
+
+    master: Node
+    replica: Node
+    sentinel: Node
+    url: str
+
+    def named(self) -> int:
+        """Return the port of the server that the sentinel names as the master."""
+        with self.sentinel.client() as client:
+            return int(client.sentinel_get_master_addr_by_name("words")[1])
+
+
+@contextlib.contextmanager
+def start_guarded(program: Path | None = None, **options: str) -> Iterator[Guarded]:
+    """Run a service of the name ``words``; the sentinel takes over after a few tenths of a second.
+
+    Args:
+        program: the servers' program; default the one of the wheel.
+        **options: further options of the sentinel.
+    """
+    at_once = {"repl-diskless-sync-delay": "0"}
+    with start_node(program, **at_once) as master, start_node(program, **at_once) as replica:
+        with replica.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", master.port)
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up")
+        with start_node(program, sentinel=str(master.port), **options) as sentinel:
+            with sentinel.client() as client:
+                wait_until(lambda: len(client.sentinel_slaves("words")) == 1)
+            yield Guarded(master, replica, sentinel, f"sentinel://127.0.0.1:{sentinel.port}/words")
+
+
+def wait_until(done: Callable[[], bool]) -> float:
+    """Wait until something is so; return how many seconds that took."""
+    start = time.monotonic()
+    while not done():
+        if time.monotonic() - start > _START:
+            raise TimeoutError("what was waited for did not happen")
+        time.sleep(0.02)
+    return time.monotonic() - start
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

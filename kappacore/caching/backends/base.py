@@ -142,6 +142,9 @@ class CacheBackend(ABC):
     verify_always: bool = False
     #: True if several threads may call one instance at the same time.
     thread_safe: ClassVar[bool] = False
+    #: Seconds that the engine leaves the backend alone after it raised; None: 5. May be set on the
+    #: instance; shorter where a try costs next to nothing, as one that asks who has taken over.
+    retry_after: float | None = None
 
     @abstractmethod
     def __init__(self, namespace: str, length: int, **options: Any) -> None: ...

@@ -302,13 +302,15 @@ class BackendClient:
         )
         if self._strict or misused:
             raise error
-        self._down_until = time.monotonic() + _RETRY_AFTER
+        own = None if self.backend is None else self.backend.retry_after
+        pause = _RETRY_AFTER if own is None else own
+        self._down_until = time.monotonic() + pause
         self.counters.add(backend_errors=1)
         if self.counters.first_to("report-failure"):
             warn(
                 f"The cache backend {self.name!r} failed: {_describe(error)}. "
                 f"Samples are read from the source meanwhile; it is tried again every "
-                f"{_RETRY_AFTER:.0f} s. strict=True would raise instead.",
+                f"{pause:g} s. strict=True would raise instead.",
                 CacheWarning,
             )
         log.info("cache backend %r failed", self.name, exc_info=error)

@@ -41,6 +41,7 @@ _BATCH_KEYS, _BATCH_BYTES = 512, 32 << 20  # of one request or reply
 _FIRST_BATCH = 32  # keys, until the size of a value is known
 _LARGEST = 512 << 20  # bytes; the server's limit on one value
 _OWN_KEYS = 2  # the last ones: of the engine, see Session
+_ASK_AGAIN = 0.5  # seconds until sentinels are asked again for a master that answers
 _ATTEMPTS = 3  # at values that others clear meanwhile
 
 
@@ -51,7 +52,8 @@ class RedisBackend(CacheBackend):
         namespace: See :class:`kappacore.CacheBackend`.
         length: Number of keys.
         url: ``"redis://host:6379/0"``, ``"rediss://…"`` for TLS, or ``"unix:///path/of/socket"``
-            (``"valkey://…"`` and ``"valkeys://…"`` are the same as the first two); default
+            (``"valkey://…"`` and ``"valkeys://…"`` are the same as the first two), or
+            ``"sentinel://host:26379,other:26379/service"`` (``"sentinels://…"`` for TLS); default
             ``$KAPPA_REDIS_URL``, else a private server that is started here and ends with this
             process.
         cluster: Whether ``url`` names a node of a cluster.
@@ -75,6 +77,8 @@ class RedisBackend(CacheBackend):
             else 1.5.
         connect_timeout: Seconds to wait for a connection; default as the URL says
             (``?socket_connect_timeout=3``), else 1.
+        sentinel_username: Who logs in at the sentinels.
+        sentinel_password: Of that user; ``username`` and ``password`` are for the server.
         prefix: What the names of all keys begin with.
         keep: Seconds that entries stay at least after their last use.
 
@@ -107,6 +111,8 @@ class RedisBackend(CacheBackend):
         max_bytes: float | str | None = None,
         timeout: float | None = None,
         connect_timeout: float | None = None,
+        sentinel_username: str | None = None,
+        sentinel_password: str | None = None,
         prefix: str = PREFIX,
         keep: float = 0.0,
     ) -> None:
@@ -131,7 +137,11 @@ class RedisBackend(CacheBackend):
             tls_verify=tls_verify,
             timeout=timeout,
             connect_timeout=connect_timeout,
+            sentinel_username=sentinel_username,
+            sentinel_password=sentinel_password,
         )
+        if address.sentinels is not None:
+            self.retry_after = _ASK_AGAIN
         self._ttl = _milliseconds(ttl, keep)
         self._namespace = RedisNamespace(address, prefix, namespace, self._ttl)
         self._claims = Claims(self._namespace)

@@ -9,7 +9,7 @@ import socket
 import ssl
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionError
@@ -19,6 +19,7 @@ from kappa_redis.address import Address, read_address
 from kappa_redis.connections import open_server
 from kappa_redis.credentials import NoCredentialsError
 from kappa_redis.namespace import WRITES, Layout, RedisNamespace, check_prefix
+from kappa_redis.sentinels import MisusedSentinelsError
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks
 
@@ -32,6 +33,7 @@ PREFIX = "kappa:"
 _ADDRESS_OPTIONS = inspect.signature(read_address).parameters.keys() - {"url"}
 #: Options that do not belong in what is shown, and redis-py's names, which a URL may have.
 _SECRETS = {"username": "username", "password": "password", "tls_key_password": "ssl_password"}
+_SENTINEL_SECRETS = {"sentinel_username": "username", "sentinel_password": "password"}
 _PROBE = "kappa-redis-probe"  # not one of the engine's namespaces, whose names have more parts
 _PROBE_TTL = 1000  # milliseconds
 _LOGIN_FAILURES = ("Authentication required", "invalid username-password", "AUTH")
@@ -88,6 +90,9 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
     secrets = {name: address.arguments.get(argument) for name, argument in _SECRETS.items()}
     if address.provider is not None:
         secrets["username"] = address.provider.username
+    if address.sentinels is not None:
+        for name, argument in _SENTINEL_SECRETS.items():
+            secrets[name] = address.sentinels.arguments.get(argument)
     given = {name: value for name, value in secrets.items() if value}
     if given:
         prepared.update(url=_without_credentials(url), **given)
@@ -166,7 +171,9 @@ def _raise_if_final(error: Exception, address: Address) -> None:
     # By the text, too: redis-py wraps errors that it meets while it connects to a cluster.
     text = str(error)
     where = f"The Redis server {address.url}"
-    if isinstance(error, redis.AuthenticationError) or any(
+    if isinstance(error, MisusedSentinelsError):
+        advice = f"The address {address.url} cannot be used: {text}"
+    elif isinstance(error, redis.AuthenticationError) or any(
         word in text for word in _LOGIN_FAILURES
     ):
         advice = (
@@ -194,6 +201,11 @@ def _raise_if_final(error: Exception, address: Address) -> None:
         )
     elif isinstance(error, redis.InvalidResponse):
         advice = f"{where} does not answer as Redis does ({text}). Give the right host and port."
+    elif "unknown command" in text and address.sentinels is None:
+        advice = (
+            f"{where} does not keep samples ({text}). If it is a sentinel, give "
+            f"url='sentinel://host:port/service', with the name by which it knows the server."
+        )
     # redis-py 5 leaves the names in the text.
     elif isinstance(error, MovedError | ClusterCrossSlotError) or text.startswith(_CLUSTER_ERRORS):
         advice = f"{where} is part of a cluster. Give cluster=True."
@@ -206,16 +218,22 @@ def _raise_if_misaddressed(error: Exception, address: Address) -> None:
     """Raise if no server can ever answer at this address; return if it is down for now."""
     if issubclass(address.connection_class, redis.UnixDomainSocketConnection):
         return
-    host, port = address.arguments["host"], address.arguments["port"]
-    try:
-        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as unknown:
-        if isinstance(unknown, UnicodeError) or unknown.errno in _UNKNOWN_HOST:
+    watched = address.sentinels
+    hosts = (
+        [(address.arguments["host"], address.arguments["port"])]
+        if watched is None
+        else watched.hosts
+    )
+    unresolved = [_why_unresolved(*each) for each in hosts]
+    if all(unresolved):
+        if all(map(_is_unknown, unresolved)):
             raise InvalidOptionError(
-                f"The Redis server {address.url} does not exist: the host {host!r} is unknown "
-                f"({unknown}). Give the right host in url=."
+                f"The Redis server {address.url} does not exist: the host {hosts[0][0]!r} is "
+                f"unknown ({unresolved[0]}). Give the right host in url=."
             ) from None
-        return  # the name cannot be resolved now
+        return  # a name cannot be resolved now
+    if watched is not None:
+        return
     text = str(error)
     with_tls = address.connection_class is redis.SSLConnection
     # Without TLS a server waits for the rest of a handshake; with it, it hangs up.
@@ -225,6 +243,20 @@ def _raise_if_misaddressed(error: Exception, address: Address) -> None:
         raise InvalidOptionError(
             f"The Redis server {address.url} has {has}. Begin url= with {scheme}://."
         ) from None
+
+
+def _why_unresolved(host: str, port: int) -> Exception | None:
+    """Return why there is no address of that name; None if there is one."""
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        return error
+    return None
+
+
+def _is_unknown(error: Exception | None) -> bool:
+    """Return whether a name exists nowhere, now and later."""
+    return isinstance(error, UnicodeError) or getattr(error, "errno", None) in _UNKNOWN_HOST
 
 
 def _answers(address: Address, with_tls: bool) -> bool:
@@ -246,7 +278,11 @@ def _answers(address: Address, with_tls: bool) -> bool:
 
 def _without_credentials(url: str) -> str:
     """Return a URL without user and password, and otherwise unchanged."""
-    parts = urlsplit(url)
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in _SECRETS.values()]
-    rest = f"?{urlencode(query)}" if query else ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{rest}"
+    # Not urlsplit, which takes no list of sentinels that has an IPv6 address.
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    authority, slash, path = place.partition("/")
+    secret = {*_SECRETS.values(), *_SENTINEL_SECRETS}
+    kept = [(name, value) for name, value in parse_qsl(query) if name not in secret]
+    options = f"?{urlencode(kept)}" if kept else ""
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}{options}"

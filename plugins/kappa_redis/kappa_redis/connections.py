@@ -14,7 +14,14 @@ import redis
 from redis.cluster import RedisCluster
 from redis.connection import SSLConnection
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import MovedError, RedisClusterException, SlotNotCoveredError
+from redis.exceptions import (
+    MovedError,
+    ReadOnlyError,
+    RedisClusterException,
+    SlotNotCoveredError,
+)
+
+from kappa_redis import sentinels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,11 +43,15 @@ LOST = object()
 CLUSTER_TAGS = 32
 _NODE_PAUSE = 30.0  # seconds that a dead node is left alone while the others are used
 _MOST_THREADS = 8
+_MASTER_PAUSE = 5.0  # seconds that a dead master is left alone, while sentinels name no other
+_ASK_SENTINELS = 1.0  # seconds between questions to them
 _UNCOVERED = ""  # stands for the node of slots that no node holds
 
 
 def open_server(address: Address) -> Server:
     """Return the server at an address; it connects when the first command is sent."""
+    if address.sentinels is not None:
+        return _Master(address, sentinels.Watch(address.sentinels, address.connection_class))
     return _Cluster(address) if address.cluster else Server(address)
 
 
@@ -54,8 +65,7 @@ class Server:
     tags: tuple[str, ...] = ("",)
 
     def __init__(self, address: Address) -> None:
-        pool = redis.ConnectionPool(connection_class=address.connection_class, **address.arguments)
-        self._client = redis.Redis(connection_pool=pool)
+        self._client = _client(address)
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands at once; return their replies, including the server's errors.
@@ -73,6 +83,84 @@ class Server:
         """Close all connections."""
         self._client.close()
         self._client.connection_pool.disconnect()
+
+
+class _Master(Server):
+    """The server that sentinels name as the master, whichever that is.
+
+    They are asked about once a second, and whenever it fails or turns out to be a replica: a master
+    that only this process still knows takes nothing more. Sentinels that do not answer are no
+    reason to leave a master that does.
+
+    Args:
+        address: What is common to all servers of the service.
+        watch: Asks the sentinels.
+    """
+
+    def __init__(self, address: Address, watch: sentinels.Watch) -> None:
+        self._address = address
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._named: sentinels.Master | None = None
+        self._connected: Any = None  # redis-py's client for it
+        self._ask_at = 0.0
+        self._failed_until = 0.0
+
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        client = self._master()
+        try:
+            return _send_to_master(client, commands)
+        except (redis.ConnectionError, redis.TimeoutError):
+            other = self._master(ask=True)
+            if other is client:
+                self._failed_until = time.monotonic() + _MASTER_PAUSE
+                raise
+            return _send_to_master(other, commands)
+
+    def _master(self, *, ask: bool = False) -> Any:
+        """Return redis-py's client for the master, after a question to the sentinels if due."""
+        with self._lock:
+            now = time.monotonic()
+            if ask or now >= self._ask_at:
+                self._ask_at = now + _ASK_SENTINELS
+                self._ask()
+            if now < self._failed_until:
+                raise redis.ConnectionError(
+                    "the master failed a moment ago, and the sentinels name no other yet"
+                )
+            return self._connected
+
+    def _ask(self) -> None:
+        """Ask the sentinels, and turn to another master if they name one."""
+        try:
+            named = self._watch.ask()
+        except redis.RedisError as error:
+            if self._named is None:
+                raise
+            log.info("%s: %s; its master is used on", self._address.url, error)
+            return
+        known = self._named
+        # An older one is a sentinel's that was cut off, unless all were set up anew.
+        if known is None or (
+            named.where != known.where and (named.epoch >= known.epoch or named.agreed)
+        ):
+            if known is not None:
+                log.info("%s has a new master: %s", self._address.url, sentinels.join(named.where))
+                self._connected.connection_pool.disconnect(inuse_connections=False)
+            self._connected = _client(self._address, named.where)
+            self._failed_until = 0.0
+            self._named = named
+        elif named.where == known.where:
+            self._named = named
+
+    def clients(self) -> list[Any]:
+        return [self._master()]
+
+    def close(self) -> None:
+        self._watch.close()
+        if self._connected is not None:
+            self._connected.close()
+            self._connected.connection_pool.disconnect()
 
 
 class _Cluster(Server):
@@ -174,6 +262,33 @@ class _Cluster(Server):
                     **arguments,
                 )
             return self._connected
+
+
+def _client(address: Address, where: tuple[str, int] | None = None) -> Any:
+    """Return redis-py's client for a server, at another host and port if given."""
+    arguments = dict(address.arguments)
+    if where is not None:
+        arguments["host"], arguments["port"] = where
+    pool = redis.ConnectionPool(connection_class=address.connection_class, **arguments)
+    return redis.Redis(connection_pool=pool)
+
+
+def _send_to_master(client: Any, commands: Sequence[Command]) -> list[Any]:
+    """Send commands to what sentinels named; its errors say which server that is."""
+    try:
+        replies = send(client, commands)
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        if type(error) not in (redis.ConnectionError, redis.TimeoutError):
+            raise  # a rejected login
+        reason: Exception | str = error
+        kind: type[redis.RedisError] = type(error)
+    else:
+        if not any(isinstance(reply, ReadOnlyError) for reply in replies):
+            return replies
+        kind, reason = redis.ConnectionError, "it is a replica"
+    server = client.connection_pool.connection_kwargs
+    where = sentinels.join((server["host"], server["port"]))
+    raise kind(f"{where}, which the sentinels name as the master: {reason}")
 
 
 def send(client: Any, commands: Sequence[Command]) -> list[Any]:

@@ -55,6 +55,16 @@ def test_a_backend_that_recovers_is_used_again(cache, monkeypatch):
     assert cache.stats().hits >= 1
 
 
+def test_a_backend_may_say_when_it_is_tried_again(cache, monkeypatch):
+    monkeypatch.setattr(RecordingBackend, "retry_after", 0.01)
+    RecordingBackend.failing.add("get")
+    with pytest.warns(CacheWarning, match=r"it is tried again every 0.01 s"):
+        cache.fetch([1], load)
+    time.sleep(0.02)
+    cache.fetch([1], load)
+    assert cache.stats().backend_errors == 2
+
+
 @pytest.mark.parametrize("operation", ["get", "put", "claim", "release"])
 def test_a_strict_cache_raises_what_the_backend_raises(recording, operation):
     cache = open_cache("recording", strict=True)
