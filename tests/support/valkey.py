@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Node",
+    "SlowProxy",
     "TLSProxy",
     "certificate",
     "free_port",
@@ -290,3 +291,44 @@ class TLSProxy:
                         if not data:
                             return
                         target.sendall(data)
+
+
+class SlowProxy:
+    """Passes on what comes for a server, and what it answers, a limited number of bytes a second.
+
+    Args:
+        target: the server's port.
+        rate: bytes a second in each direction.
+    """
+
+    def __init__(self, target: int, rate: float) -> None:
+        self._target = target
+        self._rate = rate
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                inner, _ = self._listener.accept()
+            except OSError:
+                return
+            outer = socket.create_connection(("127.0.0.1", self._target))
+            for ends in ((inner, outer), (outer, inner)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 15):
+                time.sleep(len(data) / self._rate)
+                target.sendall(data)
+        for end in (source, target):  # the other direction ends, too
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        target.close()

@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from kappa_redis import sentinels, tls
 from kappa_redis.credentials import read_credentials
+from kappa_redis.pace import PACED, TooSlowError
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _EXPECTED = (
 #: Errors that can be made anew from their text alone.
 _MADE_OF_TEXT = (
     redis.AuthenticationError, redis.ConnectionError, redis.ResponseError, NoPermissionError,
+    TooSlowError,
 )  # fmt: skip
 
 
@@ -184,7 +186,7 @@ def read_address(
         ) from None
     if watched is not None:
         watched = watched.with_connection(arguments)
-    return Address(shown, cluster, kind, arguments, watched)
+    return Address(shown, cluster, PACED[kind], arguments, watched)
 
 
 def _check_seconds(seconds: object, name: str, where: str = "") -> float:

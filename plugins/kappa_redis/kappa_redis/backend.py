@@ -15,10 +15,12 @@ from kappa_redis.claims import Claims
 from kappa_redis.connect import PREFIX, find_server, prepare, visit
 from kappa_redis.connections import LOST
 from kappa_redis.namespace import RedisNamespace
+from kappa_redis.pace import SlowValues, TooSlowError
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import (
     BackendInfo,
     CacheBackend,
+    FailedKeysError,
     Scope,
     dataset_of,
     format_size,
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kappacore.cache")
 
-_BATCH_KEYS, _BATCH_BYTES = 512, 32 << 20  # of one request or reply
+_BATCH_KEYS, _BATCH_BYTES = 512, 8 << 20  # of one request or reply
+_SLOW_BATCH_BYTES = 1 << 20  # of one where something was too slow a while ago
 _FIRST_BATCH = 32  # keys, until the size of a value is known
 _LARGEST = 512 << 20  # bytes; the server's limit on one value
 _OWN_KEYS = 2  # the last ones: of the engine, see Session
@@ -149,6 +152,7 @@ class RedisBackend(CacheBackend):
         # A byte a key: whether its time to live was renewed in this period, a quarter of it long.
         self._renewed = bytearray(length)
         self._period_ends = 0.0
+        self._slow = SlowValues()
         self._last_info: BackendInfo | None = None
         self._private_server = embedded.use(address.url)  # runs as long as it is held
 
@@ -158,13 +162,54 @@ class RedisBackend(CacheBackend):
         return self.get_many([key])[0]
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
-        found: list[Buffer | None] = []
-        while len(found) < len(keys):
-            batch = _FIRST_BATCH
-            if self._typical:
-                batch = max(1, min(_BATCH_KEYS, _BATCH_BYTES // self._typical))
-            found += self._read(keys[len(found) : len(found) + batch])
+        found = self._look_up(keys)
+        return _without_failures(found) if self._slow else found
+
+    def _look_up(self, keys: Sequence[int]) -> list[Any]:
+        """Return the values of keys; a :class:`TooSlowError` for each that is left alone."""
+        if not self._slow:
+            return self._read_in_batches(keys)
+        sizes = self._sizes(keys) if self._slow.has_limit else [0] * len(keys)
+        found: list[Any] = list(map(self._slow.why_not, keys, sizes))
+        tried = [position for position, error in enumerate(found) if error is None]
+        values = self._read_in_batches([keys[position] for position in tried])
+        for position, value in zip(tried, values, strict=True):
+            found[position] = value
         return found
+
+    def _read_in_batches(self, keys: Sequence[int]) -> list[Any]:
+        found: list[Any] = []
+        while len(found) < len(keys):
+            batch = 1 if self._slow else _FIRST_BATCH
+            if self._typical:
+                batch = max(1, min(_BATCH_KEYS, self._batch_bytes // self._typical))
+            part = keys[len(found) : len(found) + batch]
+            try:
+                found += self._read(part)
+            except TooSlowError as error:
+                if len(part) == 1:
+                    self._slow.note(part[0], *self._sizes(part))
+                    found.append(error)
+                else:  # one at a time: one of them may be to blame
+                    for key in part:
+                        found += self._look_up([key])
+        return found
+
+    @property
+    def _batch_bytes(self) -> int:
+        return _SLOW_BATCH_BYTES if self._slow else _BATCH_BYTES
+
+    def _sizes(self, keys: Sequence[int]) -> list[int]:
+        """Return the size of each value in bytes; 0 where there is none."""
+        sizes = [0] * len(keys)
+        groups = self._namespace.group(keys)
+        names = [name for group in groups for name in group.names]
+        replies = iter(self._namespace.run([("STRLEN", name) for name in names]))
+        for group in groups:
+            for position in group.positions:
+                reply = next(replies)
+                sizes[position] = 0 if reply is LOST else reply
+        return sizes
 
     def _read(self, keys: Sequence[int]) -> list[Buffer | None]:
         """Look up a batch; again those keys whose generation has changed."""
@@ -191,8 +236,11 @@ class RedisBackend(CacheBackend):
         for key, value in zip(keys, found, strict=True):
             if value is not None:
                 self._renewed[key] = 1
-                # A large value counts at once, small ones little by little.
-                self._typical = max(len(value), (7 * self._typical + len(value)) // 8)
+                if key < len(self._renewed) - _OWN_KEYS:
+                    # A large value counts at once, small ones little by little.
+                    self._typical = max(len(value), (7 * self._typical + len(value)) // 8)
+        if self._slow:
+            self._slow.note_success(max(len(value or b"") for value in found))
         return found
 
     def _renewals(self, keys: Sequence[int], groups: Sequence[Group]) -> Iterator[Command]:
@@ -224,9 +272,15 @@ class RedisBackend(CacheBackend):
         return self.put_many([(key, value)])[0]
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
-        return [stored for batch in _batches(items) for stored in self._write(batch)]
+        stored = self._store(items)
+        return _without_failures(stored) if self._slow else stored
 
-    def _write(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
+    def _store(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[Any]:
+        """Store values; a :class:`TooSlowError` for each that is left alone."""
+        batches = _batches(items, self._batch_bytes)
+        return [stored for batch in batches for stored in self._write(batch)]
+
+    def _write(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[Any]:
         """Store a batch; again those values whose generation had just ended.
 
         A value claimed in an ended generation is dropped instead: it was loaded before the
@@ -234,9 +288,14 @@ class RedisBackend(CacheBackend):
         node.
         """
         namespace = self._namespace
-        stored = [False] * len(items)
+        stored: list[Any] = [False] * len(items)
         keys = [key for key, _ in items]
-        pending = [position for position, (_, value) in enumerate(items) if self._fits(value)]
+        pending = []
+        for position, (key, value) in enumerate(items):
+            if error := self._slow and self._slow.why_not(key, sum(map(len, value))):
+                stored[position] = error
+            elif self._fits(value):
+                pending.append(position)
         expiry = () if self._ttl is None else ("PX", self._ttl)
         for _ in range(_ATTEMPTS):
             if namespace.is_read_only:
@@ -254,17 +313,24 @@ class RedisBackend(CacheBackend):
                         stored[position] = True
                         continue
                     values.append((position, name))
-                    value = b"".join(items[position][1])
-                    commands.append(("SET", name, value, *expiry))
+                    commands.append(("SET", name, b"".join(items[position][1]), *expiry))
                 # After the values: if it has not changed, they lie where others look for them.
                 commands.append(("GET", namespace.layout.generation(group.tag)))
                 sent.append((group, values))
-            replies = iter(namespace.run(commands, refusals=True))
+            try:
+                replies = iter(namespace.run(commands, refusals=True))
+            except TooSlowError as error:
+                tried = [position for _, values in sent for position, _ in values]
+                for position in tried:
+                    stored[position] = self._write_apart(items[position], error, len(tried))
+                break
             pending = []
             stale: list[Command] = []
             for group, values in sent:
                 for position, _ in values:
                     stored[position] = namespace.took(next(replies))
+                    if self._slow:
+                        self._slow.note_success(sum(map(len, items[position][1])))
                     self._renewed[keys[position]] = stored[position]
                 if not namespace.is_current(group.tag, group.generation, next(replies)):
                     pending += [position for position, _ in values]
@@ -273,6 +339,15 @@ class RedisBackend(CacheBackend):
             if not pending:
                 break
         return stored
+
+    def _write_apart(
+        self, item: tuple[int, Sequence[Buffer]], error: TooSlowError, number: int
+    ) -> Any:
+        """Store a value that was among a number of values that were too slow together."""
+        if number > 1:
+            return self._store([item])[0]
+        self._slow.note(item[0], sum(map(len, item[1])))
+        return error
 
     def _fits(self, value: Sequence[Buffer]) -> bool:
         size = sum(map(len, value))
@@ -288,7 +363,12 @@ class RedisBackend(CacheBackend):
     # ---- claims
 
     def claim_many(self, keys: Sequence[int], ttl: float) -> list[bool]:
-        return self._claims.claim(keys, ttl)
+        if not self._slow:
+            return self._claims.claim(keys, ttl)
+        # What is left alone may be stored, and a claim on it would be refused as long as it is.
+        asked = [key for key in keys if not self._slow.leaves_alone(key)]
+        granted = dict(zip(asked, self._claims.claim(asked, ttl), strict=True))
+        return [granted.get(key, True) for key in keys]
 
     def release_many(self, keys: Sequence[int]) -> None:
         self._claims.release(keys)
@@ -301,6 +381,7 @@ class RedisBackend(CacheBackend):
     def clear(self) -> None:
         self._namespace.end_generations()
         self._last_info = None
+        self._slow.forget()
         with self._namespace.address.errors_without_secrets():
             inspection.sweep(self._namespace)
 
@@ -346,6 +427,17 @@ class RedisBackend(CacheBackend):
             return visited is not None and inspection.remove(visited)
 
 
+def _without_failures(answers: list[Any]) -> list[Any]:
+    """Return answers if there is no error among them.
+
+    Raises:
+        FailedKeysError: If there is.
+    """
+    if any(isinstance(answer, Exception) for answer in answers):
+        raise FailedKeysError(answers)
+    return answers
+
+
 def _milliseconds(ttl: float | str | None, keep: float) -> int | None:
     """Return the longer of two durations in milliseconds; None: for ever."""
     seconds = math.inf if ttl is None else parse_duration(ttl, "ttl")
@@ -359,16 +451,17 @@ def _milliseconds(ttl: float | str | None, keep: float) -> int | None:
 
 
 def _batches(
-    items: Sequence[tuple[int, Sequence[Buffer]]],
+    items: Sequence[tuple[int, Sequence[Buffer]]], limit: int
 ) -> Iterator[list[tuple[int, Sequence[Buffer]]]]:
-    """Split values into requests of bounded size."""
+    """Split values into requests of at most ``limit`` bytes, or one value each."""
     batch: list[tuple[int, Sequence[Buffer]]] = []
     size = 0
     for item in items:
-        if len(batch) == _BATCH_KEYS or size > _BATCH_BYTES:
+        added = sum(map(len, item[1]))
+        if batch and (len(batch) == _BATCH_KEYS or size + added > limit):
             yield batch
             batch, size = [], 0
         batch.append(item)
-        size += sum(map(len, item[1]))
+        size += added
     if batch:
         yield batch

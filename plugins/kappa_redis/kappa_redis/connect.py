@@ -235,7 +235,7 @@ def _raise_if_misaddressed(error: Exception, address: Address) -> None:
     if watched is not None:
         return
     text = str(error)
-    with_tls = address.connection_class is redis.SSLConnection
+    with_tls = issubclass(address.connection_class, redis.SSLConnection)
     # Without TLS a server waits for the rest of a handshake; with it, it hangs up.
     sign = ("Timeout",) if with_tls else ("closed", "reset")
     if any(word in text for word in sign) and _answers(address, not with_tls):

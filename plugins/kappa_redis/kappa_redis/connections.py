@@ -22,6 +22,7 @@ from redis.exceptions import (
 )
 
 from kappa_redis import sentinels
+from kappa_redis.pace import TooSlowError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -110,6 +111,8 @@ class _Master(Server):
         client = self._master()
         try:
             return _send_to_master(client, commands)
+        except TooSlowError:
+            raise
         except (redis.ConnectionError, redis.TimeoutError):
             other = self._master(ask=True)
             if other is client:
@@ -205,6 +208,8 @@ class _Cluster(Server):
             try:
                 found = send(client, [commands[i] for i in by_node[name]])
             except redis.RedisError as error:
+                if isinstance(error, TooSlowError):  # that is no reason to leave the node alone
+                    return error
                 self._lost_until[name] = time.monotonic() + _NODE_PAUSE
                 shown = self._address.without_secrets(error)
                 log.info("the Redis node %s is left alone for a while: %s", name, shown)
@@ -258,7 +263,7 @@ class _Cluster(Server):
                 arguments.pop("db", None)
                 self._connected = RedisCluster(
                     require_full_coverage=False,
-                    ssl=self._address.connection_class is SSLConnection,
+                    ssl=issubclass(self._address.connection_class, SSLConnection),
                     **arguments,
                 )
             return self._connected
