@@ -41,7 +41,7 @@ log = logging.getLogger("kappacore.cache")
 
 _BATCH_KEYS, _BATCH_BYTES = 512, 8 << 20  # of one request or reply
 _SLOW_BATCH_BYTES = 1 << 20  # of one where something was too slow a while ago
-_FIRST_BATCH = 32  # keys, until the size of a value is known
+_FIRST_BATCH = 8  # keys, until the size of a value is known
 _LARGEST = 512 << 20  # bytes; the server's limit on one value
 _OWN_KEYS = 2  # the last ones: of the engine, see Session
 _ASK_AGAIN = 0.5  # seconds until sentinels are asked again for a master that answers
@@ -236,12 +236,16 @@ class RedisBackend(CacheBackend):
         for key, value in zip(keys, found, strict=True):
             if value is not None:
                 self._renewed[key] = 1
-                if key < len(self._renewed) - _OWN_KEYS:
-                    # A large value counts at once, small ones little by little.
-                    self._typical = max(len(value), (7 * self._typical + len(value)) // 8)
-        if self._slow:
-            self._slow.note_success(max(len(value or b"") for value in found))
+                self._note_size(key, len(value))
         return found
+
+    def _note_size(self, key: int, size: int) -> None:
+        """Note the size of a value that came or went."""
+        if key < len(self._renewed) - _OWN_KEYS:
+            # A large value counts at once, small ones little by little.
+            self._typical = max(size, (7 * self._typical + size) // 8)
+        if self._slow:
+            self._slow.note_success(size)
 
     def _renewals(self, keys: Sequence[int], groups: Sequence[Group]) -> Iterator[Command]:
         """Yield the commands that renew the time to live of keys, once a period each."""
@@ -329,8 +333,7 @@ class RedisBackend(CacheBackend):
             for group, values in sent:
                 for position, _ in values:
                     stored[position] = namespace.took(next(replies))
-                    if self._slow:
-                        self._slow.note_success(sum(map(len, items[position][1])))
+                    self._note_size(keys[position], sum(map(len, items[position][1])))
                     self._renewed[keys[position]] = stored[position]
                 if not namespace.is_current(group.tag, group.generation, next(replies)):
                     pending += [position for position, _ in values]
