@@ -11,8 +11,9 @@ import subprocess
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Node",
+    "SlowProxy",
     "TLSProxy",
     "certificate",
     "free_port",
     "programs",
     "start_cluster",
+    "start_guarded",
     "start_node",
+    "wait_until",
 ]
 
 _START = 30.0  # seconds
@@ -60,20 +64,7 @@ class Node:
 
     def start(self) -> None:
         """Start it, with what it last saved, or empty."""
-        options = {
-            "port": str(self.port),
-            "bind": "127.0.0.1",
-            "unixsocket": str(self.folder / "socket"),
-            "dir": str(self.folder),
-            "save": "",
-            "loglevel": "warning",
-            **self.options,
-        }
-        words = [
-            word
-            for name, value in options.items()
-            for word in (f"--{name}", *(value.split() or [""]))
-        ]
+        words = self._sentinel() if "sentinel" in self.options else self._server()
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([str(self.program), *words], stdout=log, stderr=log)
         deadline = time.monotonic() + _START
@@ -84,6 +75,38 @@ class Node:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.01)
+
+    def _sentinel(self) -> list[str]:
+        """Write a sentinel's file, which it keeps up to date itself; return its arguments."""
+        file = self.folder / "conf"
+        settings = {**self.options, "port": str(self.port), "bind": "127.0.0.1"}
+        master = settings.pop("sentinel")
+        lines = [f"{name} {value}" for name, value in settings.items()]
+        lines += [
+            f"dir {self.folder}",
+            f"sentinel monitor words 127.0.0.1 {master} 1",
+            "sentinel down-after-milliseconds words 300",
+            "sentinel failover-timeout words 2000",
+        ]
+        if not file.exists():
+            file.write_text("\n".join(lines) + "\n")
+        return [str(file), "--sentinel"]
+
+    def _server(self) -> list[str]:
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "unixsocket": str(self.folder / "socket"),
+            "dir": str(self.folder),
+            "save": "",
+            "loglevel": "warning",
+            **self.options,
+        }
+        return [
+            word
+            for name, value in options.items()
+            for word in (f"--{name}", *(value.split() or [""]))
+        ]
 
     def client(self, **arguments: Any) -> Any:
         """Return a client of redis-py for it, with all rights."""
@@ -164,21 +187,13 @@ def start_cluster(
                 if number < nodes:
                     client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", running[0].port)
-        _wait(lambda: all(_is_whole(node, len(running)) for node in running))
+        wait_until(lambda: all(_is_whole(node, len(running)) for node in running))
         for number, node in enumerate(running[nodes:]):
             with running[number % nodes].client() as primary, node.client() as client:
                 name = primary.execute_command("CLUSTER", "MYID")
-                _wait(lambda name=name, client=client: _follows(client, name))
-        _wait(lambda: all(_knows(node, len(running)) for node in running))
+                wait_until(partial(_follows, client, name))
+        wait_until(lambda: all(_knows(node, len(running)) for node in running))
         yield running
-
-
-def _wait(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _START
-    while not done():
-        if time.monotonic() > deadline:
-            raise RuntimeError("the nodes do not meet")
-        time.sleep(0.05)
 
 
 def _is_whole(node: Node, nodes: int) -> bool:
@@ -199,6 +214,49 @@ def _follows(client: Any, primary: bytes) -> bool:
     with contextlib.suppress(redis.ResponseError):  # it does not know the other one yet
         client.execute_command("CLUSTER", "REPLICATE", primary)
     return bool(client.info("replication").get("master_link_status") == "up")
+
+
+class Guarded(NamedTuple):
+    """A master, its replica, and a sentinel that watches over them."""
+
+    master: Node
+    replica: Node
+    sentinel: Node
+    url: str
+
+    def named(self) -> int:
+        """Return the port of the server that the sentinel names as the master."""
+        with self.sentinel.client() as client:
+            return int(client.sentinel_get_master_addr_by_name("words")[1])
+
+
+@contextlib.contextmanager
+def start_guarded(program: Path | None = None, **options: str) -> Iterator[Guarded]:
+    """Run a service of the name ``words``; the sentinel takes over after a few tenths of a second.
+
+    Args:
+        program: the servers' program; default the one of the wheel.
+        **options: further options of the sentinel.
+    """
+    at_once = {"repl-diskless-sync-delay": "0"}
+    with start_node(program, **at_once) as master, start_node(program, **at_once) as replica:
+        with replica.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", master.port)
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up")
+        with start_node(program, sentinel=str(master.port), **options) as sentinel:
+            with sentinel.client() as client:
+                wait_until(lambda: len(client.sentinel_slaves("words")) == 1)
+            yield Guarded(master, replica, sentinel, f"sentinel://127.0.0.1:{sentinel.port}/words")
+
+
+def wait_until(done: Callable[[], bool]) -> float:
+    """Wait until something is so; return how many seconds that took."""
+    start = time.monotonic()
+    while not done():
+        if time.monotonic() - start > _START:
+            raise TimeoutError("what was waited for did not happen")
+        time.sleep(0.02)
+    return time.monotonic() - start
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -263,3 +321,44 @@ class TLSProxy:
                         if not data:
                             return
                         target.sendall(data)
+
+
+class SlowProxy:
+    """Passes on what comes for a server, and what it answers, a limited number of bytes a second.
+
+    Args:
+        target: the server's port.
+        rate: bytes a second in each direction.
+    """
+
+    def __init__(self, target: int, rate: float) -> None:
+        self._target = target
+        self._rate = rate
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                inner, _ = self._listener.accept()
+            except OSError:
+                return
+            outer = socket.create_connection(("127.0.0.1", self._target))
+            for ends in ((inner, outer), (outer, inner)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 15):
+                time.sleep(len(data) / self._rate)
+                target.sendall(data)
+        for end in (source, target):  # the other direction ends, too
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        target.close()

@@ -310,15 +310,14 @@ class Store:
         stored = self.client.put_many(items) if items else []
         if stored is None:
             return
-        good = sum(stored)
         self.counters.add(
-            stores=good,
-            refused=len(values) - good,
+            stores=stored.count(True),
+            refused=len(values) - len(items) + stored.count(False),
             bytes_stored=sum(size for size, ok in zip(sizes, stored, strict=True) if ok),
         )
         for (key, _), size, ok in zip(items, sizes, stored, strict=True):
             self._checked[key] = self._before_check
-            if not ok:
+            if ok is False:
                 self.capacity.note_refusal(size, self.info())
 
     def fails_again(self, keys: Sequence[int], name: str) -> bool:

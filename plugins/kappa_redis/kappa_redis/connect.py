@@ -9,7 +9,7 @@ import socket
 import ssl
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionError
@@ -19,6 +19,7 @@ from kappa_redis.address import Address, read_address
 from kappa_redis.connections import open_server
 from kappa_redis.credentials import NoCredentialsError
 from kappa_redis.namespace import WRITES, Layout, RedisNamespace, check_prefix
+from kappa_redis.sentinels import MisusedSentinelsError
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks
 
@@ -37,6 +38,7 @@ PREFIX = "kappa:"
 _ADDRESS_OPTIONS = inspect.signature(read_address).parameters.keys() - {"url"}
 #: Options that do not belong in what is shown, and redis-py's names, which a URL may have.
 _SECRETS = {"username": "username", "password": "password", "tls_key_password": "ssl_password"}
+_SENTINEL_SECRETS = {"sentinel_username": "username", "sentinel_password": "password"}
 _PROBE = "kappa-redis-probe"  # not one of the engine's namespaces, whose names have more parts
 _PROBE_TTL = 1000  # milliseconds
 _LOGIN_FAILURES = ("Authentication required", "invalid username-password", "AUTH")
@@ -97,6 +99,9 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
     secrets = {name: address.arguments.get(argument) for name, argument in _SECRETS.items()}
     if address.provider is not None:
         secrets["username"] = address.provider.username
+    if address.sentinels is not None:
+        for name, argument in _SENTINEL_SECRETS.items():
+            secrets[name] = address.sentinels.arguments.get(argument)
     given = {name: value for name, value in secrets.items() if value}
     if given:
         urls = [_without_credentials(each) for each in seeds.split(url)]
@@ -183,7 +188,9 @@ def _raise_if_final(error: Exception, address: Address) -> None:
     # By the text, too: redis-py wraps errors that it meets while it connects to a cluster.
     text = str(error)
     where = f"The Redis server {address.url}"
-    if isinstance(error, redis.AuthenticationError) or any(
+    if isinstance(error, MisusedSentinelsError):
+        advice = f"The address {address.url} cannot be used: {text}"
+    elif isinstance(error, redis.AuthenticationError) or any(
         word in text for word in _LOGIN_FAILURES
     ):
         advice = (
@@ -211,6 +218,11 @@ def _raise_if_final(error: Exception, address: Address) -> None:
         )
     elif isinstance(error, redis.InvalidResponse):
         advice = f"{where} does not answer as Redis does ({text}). Give the right host and port."
+    elif "unknown command" in text and address.sentinels is None:
+        advice = (
+            f"{where} does not keep samples ({text}). If it is a sentinel, give "
+            f"url='sentinel://host:port/service', with the name by which it knows the server."
+        )
     # redis-py 5 leaves the names in the text.
     elif isinstance(error, MovedError | ClusterCrossSlotError) or text.startswith(_CLUSTER_ERRORS):
         advice = f"{where} is part of a cluster. Give cluster=True."
@@ -223,7 +235,9 @@ def _raise_if_misaddressed(error: Exception, address: Address) -> None:
     """Raise if no server can ever answer at this address; return if it is down for now."""
     if issubclass(address.connection_class, redis.UnixDomainSocketConnection):
         return
-    hosts = address.nodes or ((address.arguments["host"], address.arguments["port"]),)
+    watched = address.sentinels
+    alone = (address.arguments.get("host"), address.arguments.get("port"))
+    hosts = address.nodes or (alone,) if watched is None else watched.hosts
     unresolved = [_why_unresolved(*each) for each in hosts]
     if all(unresolved):
         if all(map(_is_unknown, unresolved)):
@@ -232,8 +246,10 @@ def _raise_if_misaddressed(error: Exception, address: Address) -> None:
                 f"unknown ({unresolved[0]}). Give the right host in url=."
             ) from None
         return  # a name cannot be resolved now
+    if watched is not None:
+        return
     text = str(error)
-    with_tls = address.connection_class is redis.SSLConnection
+    with_tls = issubclass(address.connection_class, redis.SSLConnection)
     # Without TLS a server waits for the rest of a handshake; with it, it hangs up.
     sign = ("Timeout",) if with_tls else ("closed", "reset")
     if any(word in text for word in sign) and _answers(address, not with_tls):
@@ -276,7 +292,11 @@ def _answers(address: Address, with_tls: bool) -> bool:
 
 def _without_credentials(url: str) -> str:
     """Return a URL without user and password, and otherwise unchanged."""
-    parts = urlsplit(url)
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in _SECRETS.values()]
-    rest = f"?{urlencode(query)}" if query else ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{rest}"
+    # Not urlsplit, which takes no list of sentinels that has an IPv6 address.
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    authority, slash, path = place.partition("/")
+    secret = {*_SECRETS.values(), *_SENTINEL_SECRETS}
+    kept = [(name, value) for name, value in parse_qsl(query) if name not in secret]
+    options = f"?{urlencode(kept)}" if kept else ""
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}{options}"

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    ReadOnlyError,
+    TryAgainError,
+)
 
+from kappa_redis import sentinels
+from kappa_redis.pace import TooSlowError
 from kappa_redis.seeds import show
 from kappa_redis.topology import Topology, cluster_tags
 
@@ -31,6 +39,8 @@ log = logging.getLogger("kappacore.cache")
 LOST = object()
 
 _MOST_THREADS = 8
+_MASTER_PAUSE = 5.0  # seconds that a dead master is left alone, while sentinels name no other
+_ASK_SENTINELS = 1.0  # seconds between questions to them
 #: Seconds that a node which fails is left alone, at least; and that pass between questions to the
 #: others who holds its slots now.
 _PAUSE = 0.5
@@ -51,6 +61,8 @@ _OF_SEVERAL_KEYS: dict[str, tuple[str, Callable[[list[Any]], Any]]] = {
 
 def open_server(address: Address) -> Server:
     """Return the server at an address; it connects when the first command is sent."""
+    if address.sentinels is not None:
+        return _Master(address, sentinels.Watch(address.sentinels, address.connection_class))
     return _Cluster(address) if address.cluster else Server(address)
 
 
@@ -64,8 +76,7 @@ class Server:
     tags: tuple[str, ...] = ("",)
 
     def __init__(self, address: Address) -> None:
-        pool = redis.ConnectionPool(connection_class=address.connection_class, **address.arguments)
-        self._client = redis.Redis(connection_pool=pool)
+        self._client = _client(address)
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands at once; return their replies, including the server's errors.
@@ -92,6 +103,86 @@ class Server:
         """Close all connections."""
         self._client.close()
         self._client.connection_pool.disconnect()
+
+
+class _Master(Server):
+    """The server that sentinels name as the master, whichever that is.
+
+    They are asked about once a second, and whenever it fails or turns out to be a replica: a master
+    that only this process still knows takes nothing more. Sentinels that do not answer are no
+    reason to leave a master that does.
+
+    Args:
+        address: What is common to all servers of the service.
+        watch: Asks the sentinels.
+    """
+
+    def __init__(self, address: Address, watch: sentinels.Watch) -> None:
+        self._address = address
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._named: sentinels.Master | None = None
+        self._connected: Any = None  # redis-py's client for it
+        self._ask_at = 0.0
+        self._failed_until = 0.0
+
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        client = self._master()
+        try:
+            return _send_to_master(client, commands)
+        except TooSlowError:
+            raise
+        except (redis.ConnectionError, redis.TimeoutError):
+            other = self._master(ask=True)
+            if other is client:
+                self._failed_until = time.monotonic() + _MASTER_PAUSE
+                raise
+            return _send_to_master(other, commands)
+
+    def _master(self, *, ask: bool = False) -> Any:
+        """Return redis-py's client for the master, after a question to the sentinels if due."""
+        with self._lock:
+            now = time.monotonic()
+            if ask or now >= self._ask_at:
+                self._ask_at = now + _ASK_SENTINELS
+                self._ask()
+            if now < self._failed_until:
+                raise redis.ConnectionError(
+                    "the master failed a moment ago, and the sentinels name no other yet"
+                )
+            return self._connected
+
+    def _ask(self) -> None:
+        """Ask the sentinels, and turn to another master if they name one."""
+        try:
+            named = self._watch.ask()
+        except redis.RedisError as error:
+            if self._named is None:
+                raise
+            log.info("%s: %s; its master is used on", self._address.url, error)
+            return
+        known = self._named
+        # An older one is a sentinel's that was cut off, unless all were set up anew.
+        if known is None or (
+            named.where != known.where and (named.epoch >= known.epoch or named.agreed)
+        ):
+            if known is not None:
+                log.info("%s has a new master: %s", self._address.url, sentinels.join(named.where))
+                self._connected.connection_pool.disconnect(inuse_connections=False)
+            self._connected = _client(self._address, named.where)
+            self._failed_until = 0.0
+            self._named = named
+        elif named.where == known.where:
+            self._named = named
+
+    def clients(self) -> list[Any]:
+        return [self._master()]
+
+    def close(self) -> None:
+        self._watch.close()
+        if self._connected is not None:
+            self._connected.close()
+            self._connected.connection_pool.disconnect()
 
 
 class _Cluster(Server):
@@ -167,6 +258,8 @@ class _Cluster(Server):
         started = time.monotonic()
         try:
             replies = send(self._client_of(node), commands)
+        except TooSlowError:  # that is no reason to leave the node alone
+            raise
         except redis.RedisError as error:
             self._lose(node, error, time.monotonic() - started)
             return [LOST] * len(commands)
@@ -343,11 +436,7 @@ class _Cluster(Server):
     def _client_of(self, node: Place) -> Any:
         client = self._clients.get(node)
         if client is None:
-            arguments = dict(self._address.arguments)
-            arguments["host"], arguments["port"] = node
-            kind = self._address.connection_class
-            pool = redis.ConnectionPool(connection_class=kind, **arguments)
-            client = self._clients.setdefault(node, redis.Redis(connection_pool=pool))
+            client = self._clients.setdefault(node, _client(self._address, node))
         return client
 
 
@@ -357,6 +446,33 @@ def _is_of_another_type(reply: Any) -> bool:
 
 def _encode(key: Any) -> bytes:
     return key if isinstance(key, bytes) else str(key).encode()
+
+
+def _client(address: Address, where: tuple[str, int] | None = None) -> Any:
+    """Return redis-py's client for a server, at another host and port if given."""
+    arguments = dict(address.arguments)
+    if where is not None:
+        arguments["host"], arguments["port"] = where
+    pool = redis.ConnectionPool(connection_class=address.connection_class, **arguments)
+    return redis.Redis(connection_pool=pool)
+
+
+def _send_to_master(client: Any, commands: Sequence[Command]) -> list[Any]:
+    """Send commands to what sentinels named; its errors say which server that is."""
+    try:
+        replies = send(client, commands)
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        if type(error) not in (redis.ConnectionError, redis.TimeoutError):
+            raise  # a rejected login
+        reason: Exception | str = error
+        kind: type[redis.RedisError] = type(error)
+    else:
+        if not any(isinstance(reply, ReadOnlyError) for reply in replies):
+            return replies
+        kind, reason = redis.ConnectionError, "it is a replica"
+    server = client.connection_pool.connection_kwargs
+    where = sentinels.join((server["host"], server["port"]))
+    raise kind(f"{where}, which the sentinels name as the master: {reason}")
 
 
 def send(client: Any, commands: Sequence[Command]) -> list[Any]:
