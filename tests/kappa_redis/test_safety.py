@@ -79,7 +79,7 @@ def test_clear_leaves_only_what_others_are_loading(alone):
     backend.put_many([(key, [b"value"]) for key in range(2500)])
     backend.claim_many([2999], 60)
     with alone.client() as client:  # by a writer that is late
-        client.set("kappa:swept:v:0123456789ab:7", "orphan")
+        client.set(backend._namespace.layout.value(7, "0" * 21), "orphan")
     backend.clear()
     assert names_on(alone) == {"kappa:swept:c:2999"}
     backend.close()

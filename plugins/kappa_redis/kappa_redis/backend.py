@@ -133,7 +133,8 @@ class RedisBackend(CacheBackend):
             connect_timeout=connect_timeout,
         )
         self._ttl = _milliseconds(ttl, keep)
-        self._namespace = RedisNamespace(address, prefix, namespace, self._ttl)
+        self._namespace = RedisNamespace(address, prefix, namespace, self._ttl, length)
+        self._length = length
         self._claims = Claims(self._namespace)
         self._typical = 0  # bytes of a value
         # A byte a key: whether its time to live was renewed in this period, a quarter of it long.
@@ -299,7 +300,7 @@ class RedisBackend(CacheBackend):
         if namespace.is_read_only and self._last_info is not None:
             return self._last_info  # nothing is stored now, and the engine asks at each refusal
         with namespace.address.errors_without_secrets():
-            info = inspection.survey(namespace, namespace.name)[namespace.name]
+            info = inspection.survey(namespace, {namespace.name: self._length})[namespace.name]
         if namespace.may_only_read:  # however much room there is
             info = replace(info, capacity=None)
         self._last_info = replace(info, full=info.full or namespace.refused)
@@ -324,7 +325,7 @@ class RedisBackend(CacheBackend):
         with visit("", options) as visited:
             if visited is None:
                 return []
-            infos = inspection.survey(visited)
+            infos = inspection.survey(visited, inspection.listed(visited))
             return [
                 replace(info, dataset=dataset_of(name, partial(inspection.peek, visited, name)))
                 for name, info in sorted(infos.items())
