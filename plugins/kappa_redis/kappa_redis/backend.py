@@ -300,7 +300,8 @@ class RedisBackend(CacheBackend):
         if namespace.is_read_only and self._last_info is not None:
             return self._last_info  # nothing is stored now, and the engine asks at each refusal
         with namespace.address.errors_without_secrets():
-            info = inspection.survey(namespace, {namespace.name: self._length})[namespace.name]
+            lengths = {namespace.name: self._length}
+            info = inspection.survey(namespace, lengths, inspection.COUNTED)[namespace.name]
         if namespace.may_only_read:  # however much room there is
             info = replace(info, capacity=None)
         self._last_info = replace(info, full=info.full or namespace.refused)
@@ -325,7 +326,9 @@ class RedisBackend(CacheBackend):
         with visit("", options) as visited:
             if visited is None:
                 return []
-            infos = inspection.survey(visited, inspection.listed(visited))
+            infos = inspection.survey(
+                visited, inspection.listed(visited), inspection.COUNTED_IN_ALL
+            )
             return [
                 replace(info, dataset=dataset_of(name, partial(inspection.peek, visited, name)))
                 for name, info in sorted(infos.items())

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from kappa_redis.namespace import RedisNamespace
 
 _PAGE = 1000  # keys per request
-_COUNTED = 200_000  # keys of a namespace that are looked for; of more, as many drawn ones
+#: Keys that are looked for in one namespace and in each of all; of more, as many drawn ones.
+COUNTED, COUNTED_IN_ALL = 200_000, 20_000
 _MEASURED, _PAGES_MEASURED = 200, 5  # values whose size is asked for; pages to find them in
 _OVERHEAD = 130  # bytes that the server needs for a key, about
 
@@ -55,7 +56,9 @@ def listed(namespace: RedisNamespace) -> dict[str, int]:
     }
 
 
-def survey(namespace: RedisNamespace, lengths: dict[str, int]) -> dict[str, BackendInfo]:
+def survey(
+    namespace: RedisNamespace, lengths: dict[str, int], counted: int
+) -> dict[str, BackendInfo]:
     """Return how full namespaces are; those that were cleared or have expired are left out.
 
     The namespace that asks is never left out. Keys on nodes of a cluster that do not answer are not
@@ -64,8 +67,10 @@ def survey(namespace: RedisNamespace, lengths: dict[str, int]) -> dict[str, Back
     Args:
         namespace: Any namespace of the server.
         lengths: The names of those to look at, and how many keys each may hold.
+        counted: How many keys of each to look for, at most. If there are more, the number of
+            entries is an estimate.
     """
-    found = {name: _look(namespace, name, length) for name, length in lengths.items()}
+    found = {name: _look(namespace, name, length, counted) for name, length in lengths.items()}
     used, capacity, policy = _memory(namespace.server.clients())
     full = bool(capacity) and used >= (capacity or 0)
     return {
@@ -85,7 +90,7 @@ def survey(namespace: RedisNamespace, lengths: dict[str, int]) -> dict[str, Back
     }
 
 
-def _look(namespace: RedisNamespace, name: str, length: int) -> _Found | None:
+def _look(namespace: RedisNamespace, name: str, length: int, counted: int) -> _Found | None:
     """Count the values of a namespace; None if it has no generation."""
     server = namespace.server
     layout = Layout(namespace.prefix, name, server.tags)
@@ -98,8 +103,8 @@ def _look(namespace: RedisNamespace, name: str, length: int) -> _Found | None:
     if not stems:
         return None
     keys: Sequence[int] = range(length)
-    if length > _COUNTED:
-        keys = random.Random(0).sample(keys, _COUNTED)  # noqa: S311 - no secret
+    if length > counted:
+        keys = random.Random(0).sample(keys, counted)  # noqa: S311 - no secret
     found = _Found()
     pages = -(-len(keys) // _PAGE)
     for number in range(pages):
