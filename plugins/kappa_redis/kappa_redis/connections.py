@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import redis
 from redis.cluster import RedisCluster
@@ -36,6 +38,8 @@ LOST = object()
 CLUSTER_TAGS = 32
 _NODE_PAUSE = 30.0  # seconds that a dead node is left alone while the others are used
 _MOST_THREADS = 8
+#: By redis-py's pool, its connections that nobody uses now.
+_idle: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 _UNCOVERED = ""  # stands for the node of slots that no node holds
 
 
@@ -71,8 +75,7 @@ class Server:
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
-        self._client.connection_pool.disconnect()
+        disconnect(self._client)
 
 
 class _Cluster(Server):
@@ -177,16 +180,54 @@ class _Cluster(Server):
 
 
 def send(client: Any, commands: Sequence[Command]) -> list[Any]:
-    """Send commands in one piece; the replies include the server's errors."""
-    if len(commands) == 1:
-        try:
-            return [client.execute_command(*commands[0])]
-        except redis.ResponseError as error:
-            return [error]
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    return list(pipeline.execute(raise_on_error=False))
+    """Send commands in one piece; return the replies as they come, the server's errors included.
+
+    redis-py's own way from a command to a connection takes longer than a small value from the
+    server. So connections are made by its pool, and kept here.
+    """
+    if not commands:
+        return []
+    pool = client.connection_pool
+    idle = _idle.setdefault(pool, [])
+    kept = True
+    try:
+        connection = idle.pop()
+    except IndexError:
+        kept, connection = False, pool.make_connection()
+    try:
+        if kept:  # which the server may have closed meanwhile
+            with suppress(redis.ConnectionError):
+                return _exchange(connection, commands)
+        replies: list[Any] = connection.retry.call_with_retry(
+            lambda: _exchange(connection, commands), lambda _: None
+        )
+    finally:
+        idle.append(connection)  # if it is closed now, it connects when it is used again
+    return replies
+
+
+def _exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    try:
+        connection.send_packed_command(connection.pack_commands(commands))
+        return [_read_reply(connection) for _ in commands]
+    except BaseException:  # an interrupt, too: replies may be on their way
+        connection.disconnect()
+        raise
+
+
+def _read_reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+def disconnect(client: Any) -> None:
+    """Close all connections of one of redis-py's clients."""
+    for connection in _idle.pop(client.connection_pool, []):
+        connection.disconnect()
+    client.close()
+    client.connection_pool.disconnect()
 
 
 @cache
@@ -200,3 +241,7 @@ def cluster_tags() -> tuple[str, ...]:
             number += 1
         tags.append(f"{{k{part}-{number}}}")
     return tuple(tags)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's

@@ -51,7 +51,7 @@ def listed(namespace: RedisNamespace) -> dict[str, int]:
         raise redis.ConnectionError("a node of the Redis cluster does not answer")
     return {
         name.decode("ascii", "replace"): int(length)
-        for name, length in fields.items()
+        for name, length in zip(fields[::2], fields[1::2], strict=True)
         if length.isdigit()
     }
 

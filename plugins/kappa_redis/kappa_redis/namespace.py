@@ -262,7 +262,8 @@ class RedisNamespace:
         # Read once: another thread may find that a generation has ended.
         known = {tag: self._generations[tag] for tag in by_tag}
         unknown = [tag for tag, generation in known.items() if generation is None]
-        known.update(self._begin(unknown))
+        if unknown:
+            known.update(self._begin(unknown))
         groups = []
         for tag, generation in known.items():
             if generation is not None:
