@@ -123,6 +123,8 @@ def test_what_is_used_stays_and_the_rest_goes(alone):
         time.sleep(0.05)
     assert backend.get_many([0, 1]) == [b"value", None]
     time.sleep(1.3)  # the generation lives twice as long
+    assert names_on(alone) == {"kappa:namespaces"}
+    assert list(RedisBackend.namespaces(url=alone.url)) == []
     assert names_on(alone) == set()
     assert backend.get(0) is None
     assert backend.put(0, [b"again"])

@@ -71,6 +71,9 @@ def survey(
             entries is an estimate.
     """
     found = {name: _look(namespace, name, length, counted) for name, length in lengths.items()}
+    gone = [name for name, each in found.items() if each is None and name != namespace.name]
+    if gone:  # they have expired; who still uses one of them lists it again
+        namespace.server.run([("HDEL", namespace.layout.index, *gone)])
     used, capacity, policy = _memory(namespace.server.clients())
     full = bool(capacity) and used >= (capacity or 0)
     return {
