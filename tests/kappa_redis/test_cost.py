@@ -21,10 +21,14 @@ def alone(request):
 
 
 def calls(node):
-    """Return how often each command was called."""
+    """Return how often each command was called, but for those that open or inspect."""
     with node.client() as client:
         stats = client.info("commandstats")
-    return {name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()}
+    return {
+        name.removeprefix("cmdstat_"): each["calls"]
+        for name, each in stats.items()
+        if not name.startswith(("cmdstat_client", "cmdstat_info"))
+    }
 
 
 def test_only_clearing_looks_at_foreign_keys(alone, capsys):
@@ -74,3 +78,72 @@ def test_a_user_who_may_not_list_may_do_the_rest(alone):
         ds.clear()
     with alone.client() as client:
         assert client.dbsize() == 0
+
+
+@pytest.fixture
+def counted(alone):
+    """A cache of (bytes, int) whose namespace is proved, and what was sent since it was asked."""
+    samples = [(bytes(1000), idx) for idx in range(300)]
+    before = {}
+
+    def spent():
+        now = calls(alone)
+        more = {name: count - before.get(name, 0) for name, count in now.items()}
+        before.update(now)
+        return {name: count for name, count in more.items() if count}
+
+    with kappacore.CachedDataset(samples, "redis", url=alone.url, namespace="counted") as ds:
+        assert ds[0] == samples[0]
+        trips = Trips(ds._cache._open().client.backend._namespace.server)
+        spent()
+        yield ds, trips, spent
+
+
+class Trips:
+    """Counts what is sent to a server at once."""
+
+    def __init__(self, server):
+        self.number = 0
+        run = server.run
+
+        def counting(commands):
+            self.number += 1
+            return run(commands)
+
+        server.run = counting
+
+
+def test_a_miss_takes_three_requests_and_renews_nothing(counted):
+    ds, trips, spent = counted
+    assert ds[1] == ds.dataset[1]
+    assert trips.number == 3
+    assert spent() == {"mget": 1, "set": 2, "type": 1, "get": 1, "unlink": 1}
+    trips.number = 0
+    assert ds[100:164] == ds.dataset[100:164]
+    assert trips.number <= 4  # the first batch of unknown size is a small one
+    assert "pexpire" not in spent()
+
+
+def test_a_hit_takes_one_request_and_renews_what_was_found_with_the_next(counted, alone):
+    ds, trips, spent = counted
+    ds.prefill(progress=False)
+    with kappacore.CachedDataset(ds.dataset, "redis", url=alone.url, namespace="counted") as other:
+        assert other[5] == ds.dataset[5]
+        spent()
+        other[6], other[7]
+        assert spent() == {"mget": 2, "pexpire": 2}
+    assert spent() == {"pexpire": 1}
+    assert ds[5] == ds.dataset[5]
+    assert spent() == {"mget": 1}  # it has stored that itself
+
+
+def test_waiting_for_others_asks_more_and_more_rarely(node):
+    with kappacore.CachedDataset(["a", "b"], "redis", url=node.url, namespace="waiting") as ds:
+        assert ds[0] == "a"
+        other = RedisBackend(ds._cache.identity.namespace, 4, url=node.url)
+        assert other.claim_many([1], 3.0) == [True]
+        before = calls(node)
+        assert ds[1] == "b"  # after 3 s, when the claim has ended
+        assert sum(calls(node).values()) - sum(before.values()) < 300
+        other.close()
+        ds.clear()

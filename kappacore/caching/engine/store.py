@@ -412,6 +412,10 @@ class Store:
         self._checked[key] = self._before_check
         return bool(stored and stored[0])
 
+    def generation(self) -> object:
+        """Return what changes when the namespace is cleared, as last seen; None if unknown."""
+        return self.client.generation()
+
     def put_header(self, pieces: Sequence[Buffer]) -> bool:
         """Store the header of the namespace; return False if that fails.
 

@@ -166,6 +166,7 @@ class RedisNamespace:
         self.layout = Layout(prefix, name, self._server.tags)
         # The generation of each tag that its values were last seen in; None: not known.
         self._generations: list[str | None] = [None] * len(self._server.tags)
+        self._begun: set[int] = set()  # tags
         self._read_only_until = 0.0
         self.refused = False
         #: Whether this user has no right to write, as far as is known.
@@ -183,6 +184,11 @@ class RedisNamespace:
                 f"The Redis cache {self.name!r} was closed. Open a new one to use it."
             )
         return self._server
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._server is None
 
     def close(self) -> None:
         """Close the connections; idempotent."""
@@ -295,7 +301,8 @@ class RedisNamespace:
         replies = self.run([*commands, *self.listing()], refusals=True)
         words: dict[int, str | None] = {}
         for tag, begun, found in zip(tags, replies[::2], replies[1::2], strict=False):
-            self.took(begun)
+            if self.took(begun) and begun is not None and begun is not LOST:
+                self._begun.add(tag)
             words[tag] = None if found is LOST else self._remember(tag, found)
         return words
 
@@ -315,6 +322,17 @@ class RedisNamespace:
             word = None
         self._generations[tag] = word
         return word
+
+    @property
+    def generations(self) -> tuple[str | None, ...]:
+        """The generation of each tag, as the last request has found it; None: not known."""
+        return tuple(self._generations)
+
+    def has_just_begun(self, tag: int) -> bool:
+        """Return once whether this process has begun the generation of a tag."""
+        begun = tag in self._begun
+        self._begun.discard(tag)
+        return begun
 
     def is_current(self, tag: int, generation: str, found: Any) -> bool:
         """Remember the generation found; return whether it is the one that was used."""
