@@ -125,7 +125,7 @@ def test_a_miss_takes_three_requests_and_renews_nothing(counted):
 
 
 def test_a_hit_takes_one_request_and_renews_what_was_found_with_the_next(counted, alone):
-    ds, trips, spent = counted
+    ds, _, spent = counted
     ds.prefill(progress=False)
     with kappacore.CachedDataset(ds.dataset, "redis", url=alone.url, namespace="counted") as other:
         assert other[5] == ds.dataset[5]
@@ -147,3 +147,28 @@ def test_waiting_for_others_asks_more_and_more_rarely(node):
         assert sum(calls(node).values()) - sum(before.values()) < 300
         other.close()
         ds.clear()
+
+
+@pytest.mark.slow
+def test_a_value_takes_little_more_memory_than_a_plain_key(alone):
+    number, size = 4000, 100
+    samples = [idx.to_bytes(4, "big") * (size // 4) for idx in range(number)]
+    with alone.client() as client:
+
+        def used(fill):
+            before = client.info("memory")["used_memory"]
+            fill()
+            return client.info("memory")["used_memory"] - before
+
+        def plain():
+            pipeline = client.pipeline(transaction=False)
+            for idx, sample in enumerate(samples):
+                pipeline.set(f"k:{idx}", sample, px=10**8)
+            pipeline.execute()
+
+        expected = used(plain)
+        client.flushall()
+        with kappacore.CachedDataset(
+            samples, "redis", url=alone.url, namespace="imagenet-1k-train"
+        ) as ds:
+            assert (used(lambda: ds.prefill(progress=False)) - expected) / number <= 60
