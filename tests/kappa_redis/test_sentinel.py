@@ -73,7 +73,7 @@ def test_the_cache_follows_the_master(program):
             assert hits(ds) == 0
             assert hits(ds) == LENGTH
             with guarded.replica.client() as client:
-                wait_until(lambda: client.dbsize() == LENGTH + 2)  # the header and the generation
+                wait_until(lambda: client.dbsize() == LENGTH + 3)  # header, generation, index
             assert kill_master(guarded, ds) < FOLLOWED
             guarded.master.start()  # as a master, until the sentinel sees it
             ds.clear()
@@ -81,7 +81,7 @@ def test_the_cache_follows_the_master(program):
             with guarded.master.client() as client:
                 assert "cmdstat_set" not in client.info("commandstats")
             with guarded.replica.client() as client:
-                assert client.dbsize() == LENGTH + 2
+                assert client.dbsize() == LENGTH + 3
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_workers_follow_the_master(context):
         hits(ds, loader)
         assert hits(ds, loader) == LENGTH
         with guarded.replica.client() as client:
-            wait_until(lambda: client.dbsize() == LENGTH + 2)
+            wait_until(lambda: client.dbsize() == LENGTH + 3)
         assert kill_master(guarded, ds, loader) < FOLLOWED
         del loader  # ends its workers
 

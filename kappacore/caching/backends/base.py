@@ -269,6 +269,14 @@ class CacheBackend(ABC):
             f"clear(). Define it, or use another backend."
         )
 
+    def generation(self) -> object:
+        """Return what changes whenever anybody clears the namespace; None if that is not known.
+
+        As the last look-up has found it: nothing is asked for. It spares the engine a look, at each
+        miss, whether the namespace was cleared.
+        """
+        return None
+
     def close(self) -> None:  # noqa: B027 - optional
         """Release all resources. May be called more than once."""
 

@@ -252,6 +252,11 @@ class BackendClient:
         known: BackendInfo = info
         return known
 
+    def generation(self) -> object:
+        """Return what changes when the namespace is cleared, as last seen; None if unknown."""
+        generation = self._guard("generation")
+        return None if generation is _FAILED else generation
+
     def clear(self) -> None:
         """Remove all entries; a failure is raised, because the caller relies on it."""
         try:

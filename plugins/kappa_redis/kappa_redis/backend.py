@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -158,13 +159,17 @@ class RedisBackend(CacheBackend):
         if address.cluster or address.sentinels is not None:  # which say who has taken over
             self.retry_after = _ASK_AGAIN
         self._ttl = _milliseconds(ttl, keep)
-        self._namespace = RedisNamespace(address, prefix, namespace, self._ttl)
+        self._namespace = RedisNamespace(address, prefix, namespace, self._ttl, length)
+        self._length = length
         self._claims = Claims(self._namespace)
         self._typical = 0  # bytes of a value
         # A byte a key: whether its time to live was renewed in this period, a quarter of it long.
         self._renewed = bytearray(length)
+        self._renewed_tags: set[int] = set()  # likewise, those whose generation was renewed
         self._period_ends = 0.0
         self._slow = SlowValues()
+        self._due: list[Command] = []  # what renews values that were found
+        self._own: set[int] = set()  # keys of the engine that have values, as far as is known
         self._last_info: BackendInfo | None = None
         self._header_key = length - _OWN_KEYS
         self._header: Buffer | None = None  # as it was last read
@@ -254,12 +259,13 @@ class RedisBackend(CacheBackend):
             commands: list[Command] = [
                 ("MGET", namespace.layout.generation(group.tag), *group.names) for group in groups
             ]
-            commands += self._renewals(keys, groups)
+            commands += self._renewals(groups)
             pending = []
             for group, reply in zip(groups, namespace.run(commands), strict=False):
                 if reply is LOST:
                     continue
                 if namespace.is_current(group.tag, group.generation, reply[0]):
+                    self._note_found(keys, group, reply[1:])
                     for position, value in zip(group.positions, reply[1:], strict=True):
                         found[position] = value
                 else:
@@ -268,7 +274,6 @@ class RedisBackend(CacheBackend):
                 break
         for key, value in zip(keys, found, strict=True):
             if value is not None:
-                self._renewed[key] = 1
                 self._note_size(key, len(value))
         return found
 
@@ -280,30 +285,42 @@ class RedisBackend(CacheBackend):
         if self._slow:
             self._slow.note_success(size)
 
-    def _renewals(self, keys: Sequence[int], groups: Sequence[Group]) -> Iterator[Command]:
-        """Yield the commands that renew the time to live of keys, once a period each."""
+    def _note_found(
+        self, keys: Sequence[int], group: Group, values: Sequence[Buffer | None]
+    ) -> None:
+        """Note which values are to be renewed: those that were found, once a period each."""
         if self._ttl is None or self._namespace.may_only_read:
             return
+        renewed = self._renewed
+        for position, name, value in zip(group.positions, group.names, values, strict=True):
+            key = keys[position]
+            if not renewed[key] and value is not None:
+                renewed[key] = 1
+                self._due.append(("PEXPIRE", name, self._ttl))
+                if key >= len(renewed) - _OWN_KEYS:
+                    self._own.add(key)
+
+    def _renewals(self, groups: Sequence[Group]) -> list[Command]:
+        """Return the commands that renew what was found by earlier requests, and generations."""
+        namespace = self._namespace
+        if self._ttl is None or namespace.may_only_read:
+            return []
         if time.monotonic() > self._period_ends:
             self._period_ends = time.monotonic() + self._ttl / 4000
             self._renewed = bytearray(len(self._renewed))
-        namespace = self._namespace
-        for tag, _, positions, names in groups:
-            due = [
-                name
-                for position, name in zip(positions, names, strict=True)
-                if not self._renewed[keys[position]]
-            ]
-            if due:
-                yield "PEXPIRE", namespace.layout.generation(tag), 2 * self._ttl
-            for name in due:
-                yield "PEXPIRE", name, self._ttl
-        # The engine's own entries identify the others' dataset, and must not expire before them.
-        for key in range(max(0, len(self._renewed) - _OWN_KEYS), len(self._renewed)):
-            if not self._renewed[key]:
-                self._renewed[key] = 1
-                for group in namespace.group([key]):
-                    yield "PEXPIRE", *group.names, self._ttl
+            self._renewed_tags = set()
+            # The engine's own entries identify the others' dataset, and must not expire before
+            # them, though they are hardly ever read.
+            for group in namespace.group(own := sorted(self._own)):
+                self._note_found(own, group, [b""] * len(group.names))
+        due, self._due = self._due, []
+        for tag, *_ in groups:
+            if tag not in self._renewed_tags:
+                self._renewed_tags.add(tag)
+                if not namespace.has_just_begun(tag):
+                    due.append(("PEXPIRE", namespace.layout.generation(tag), 2 * self._ttl))
+                    due += namespace.listing()
+        return due
 
     def put(self, key: int, value: Sequence[Buffer]) -> bool:
         return self.put_many([(key, value)])[0]
@@ -344,7 +361,7 @@ class RedisBackend(CacheBackend):
                 for position in set(pending).difference(*(group.positions for group in groups)):
                     stored[position] = True
             commands: list[Command] = []
-            sent: list[tuple[Group, list[tuple[int, str]]]] = []
+            sent: list[tuple[Group, list[tuple[int, str]], list[int]]] = []
             for group in groups:
                 values = []
                 for position, name in zip(group.positions, group.names, strict=True):
@@ -355,24 +372,33 @@ class RedisBackend(CacheBackend):
                     commands.append(("SET", name, b"".join(items[position][1]), *expiry))
                 # After the values: if it has not changed, they lie where others look for them.
                 commands.append(("GET", namespace.layout.generation(group.tag)))
-                sent.append((group, values))
+                # After the value, which shows to everybody who might claim it next.
+                held = self._claims.held([keys[position] for position, _ in values])
+                commands += [("UNLINK", *map(namespace.layout.claim, held))] if held else []
+                sent.append((group, values, held))
             try:
                 replies = iter(namespace.run(commands, refusals=True))
             except TooSlowError as error:
-                tried = [position for _, values in sent for position, _ in values]
+                tried = [position for _, values, _ in sent for position, _ in values]
                 for position in tried:
                     stored[position] = self._write_apart(items[position], error, len(tried))
                 break
             pending = []
             stale: list[Command] = []
-            for group, values in sent:
+            for group, values, held in sent:
                 for position, _ in values:
                     stored[position] = namespace.took(next(replies))
                     self._note_size(keys[position], sum(map(len, items[position][1])))
                     self._renewed[keys[position]] = stored[position]
+                    if stored[position] and keys[position] >= len(self._renewed) - _OWN_KEYS:
+                        self._own.add(keys[position])
                 if not namespace.is_current(group.tag, group.generation, next(replies)):
                     pending += [position for position, _ in values]
                     stale += [("UNLINK", name) for _, name in values]
+                elif held:
+                    self._claims.forget(held)
+                if held:
+                    next(replies)
             namespace.run(stale)
             if not pending:
                 break
@@ -423,18 +449,26 @@ class RedisBackend(CacheBackend):
         with self._namespace.address.errors_without_secrets():
             inspection.sweep(self._namespace)
 
+    def generation(self) -> object:
+        return self._namespace.generations
+
     def info(self) -> BackendInfo:
         namespace = self._namespace
         if namespace.is_read_only and self._last_info is not None:
             return self._last_info  # nothing is stored now, and the engine asks at each refusal
         with namespace.address.errors_without_secrets():
-            info = inspection.survey(namespace, namespace.name)[namespace.name]
+            lengths = {namespace.name: self._length}
+            info = inspection.survey(namespace, lengths, inspection.COUNTED)[namespace.name]
         if namespace.may_only_read:  # however much room there is
             info = replace(info, capacity=None)
         self._last_info = replace(info, full=info.full or namespace.refused)
         return self._last_info
 
     def close(self) -> None:
+        if self._due and not self._namespace.is_closed:
+            with suppress(redis.RedisError):  # a server that is down has them as they are
+                self._namespace.run(self._due)
+            self._due = []
         self._namespace.close()
         self._private_server = None
 
@@ -453,7 +487,9 @@ class RedisBackend(CacheBackend):
         with visit("", options) as visited:
             if visited is None:
                 return []
-            infos = inspection.survey(visited)
+            infos = inspection.survey(
+                visited, inspection.listed(visited), inspection.COUNTED_IN_ALL
+            )
             return [
                 replace(info, dataset=dataset_of(name, partial(inspection.peek, visited, name)))
                 for name, info in sorted(infos.items())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import redis
 from redis.crc import key_slot
@@ -57,6 +59,8 @@ _OF_SEVERAL_KEYS: dict[str, tuple[str, Callable[[list[Any]], Any]]] = {
     "EXISTS": ("EXISTS", sum),
     "UNLINK": ("UNLINK", sum),
 }
+#: By redis-py's pool, its connections that nobody uses now.
+_idle: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
 
 def open_server(address: Address) -> Server:
@@ -101,8 +105,7 @@ class Server:
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
-        self._client.connection_pool.disconnect()
+        disconnect(self._client)
 
 
 class _Master(Server):
@@ -168,7 +171,7 @@ class _Master(Server):
         ):
             if known is not None:
                 log.info("%s has a new master: %s", self._address.url, sentinels.join(named.where))
-                self._connected.connection_pool.disconnect(inuse_connections=False)
+                disconnect(self._connected)
             self._connected = _client(self._address, named.where)
             self._failed_until = 0.0
             self._named = named
@@ -181,8 +184,7 @@ class _Master(Server):
     def close(self) -> None:
         self._watch.close()
         if self._connected is not None:
-            self._connected.close()
-            self._connected.connection_pool.disconnect()
+            disconnect(self._connected)
 
 
 class _Cluster(Server):
@@ -211,6 +213,8 @@ class _Cluster(Server):
         return self._topology.nodes
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
+        if not commands:
+            return []
         self._find_holders()
         slots = [key_slot(_encode(command[1])) for command in commands]
         replies: list[Any] = [LOST] * len(commands)
@@ -430,8 +434,7 @@ class _Cluster(Server):
     def close(self) -> None:
         self._threads.shutdown(wait=False)
         for client in list(self._clients.values()):
-            client.close()
-            client.connection_pool.disconnect()
+            disconnect(client)
 
     def _client_of(self, node: Place) -> Any:
         client = self._clients.get(node)
@@ -476,13 +479,55 @@ def _send_to_master(client: Any, commands: Sequence[Command]) -> list[Any]:
 
 
 def send(client: Any, commands: Sequence[Command]) -> list[Any]:
-    """Send commands in one piece; the replies include the server's errors."""
-    if len(commands) == 1:
-        try:
-            return [client.execute_command(*commands[0])]
-        except redis.ResponseError as error:
-            return [error]
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    return list(pipeline.execute(raise_on_error=False))
+    """Send commands in one piece; return the replies as they come, the server's errors included.
+
+    redis-py's own way from a command to a connection takes longer than a small value from the
+    server. So connections are made by its pool, and kept here.
+    """
+    if not commands:
+        return []
+    pool = client.connection_pool
+    idle = _idle.setdefault(pool, [])
+    kept = True
+    try:
+        connection = idle.pop()
+    except IndexError:
+        kept, connection = False, pool.make_connection()
+    try:
+        if kept:  # which the server may have closed meanwhile
+            with suppress(redis.ConnectionError):
+                return _exchange(connection, commands)
+        replies: list[Any] = connection.retry.call_with_retry(
+            lambda: _exchange(connection, commands), lambda _: None
+        )
+    finally:
+        idle.append(connection)  # if it is closed now, it connects when it is used again
+    return replies
+
+
+def _exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    try:
+        connection.send_packed_command(connection.pack_commands(commands))
+        return [_read_reply(connection) for _ in commands]
+    except BaseException:  # an interrupt, too: replies may be on their way
+        connection.disconnect()
+        raise
+
+
+def _read_reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+def disconnect(client: Any) -> None:
+    """Close all connections of one of redis-py's clients."""
+    for connection in _idle.pop(client.connection_pool, []):
+        connection.disconnect()
+    client.close()
+    client.connection_pool.disconnect()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's
