@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -162,21 +163,36 @@ def _start_node(folder: Path, program: Path | None, options: dict[str, str]) -> 
 
 
 @contextlib.contextmanager
-def start_cluster(nodes: int = 3, **options: str) -> Iterator[list[Node]]:
-    """Run a cluster whose nodes share the slots evenly."""
+def start_cluster(
+    nodes: int = 3, program: Path | None = None, *, replicas: int = 0, **options: str
+) -> Iterator[list[Node]]:
+    """Run a cluster whose nodes share the slots evenly.
+
+    Args:
+        nodes: how many of them hold slots; they come first.
+        program: the servers' program; default the one of the wheel.
+        replicas: how many each of them has.
+        **options: further options of the servers.
+    """
     settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", **options}
+    settings["repl-diskless-sync-delay"] = "0"
     with contextlib.ExitStack() as stack:
-        running = [stack.enter_context(start_node(None, **settings)) for _ in range(nodes)]
+        running = [
+            stack.enter_context(start_node(program, **settings))
+            for _ in range(nodes * (1 + replicas))
+        ]
         for number, node in enumerate(running):
             first, last = _SLOTS * number // nodes, _SLOTS * (number + 1) // nodes - 1
             with node.client() as client:
-                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+                if number < nodes:
+                    client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", running[0].port)
-        deadline = time.monotonic() + _START
-        while not all(_is_whole(node, nodes) for node in running):
-            if time.monotonic() > deadline:
-                raise RuntimeError("the nodes do not meet")
-            time.sleep(0.05)
+        wait_until(lambda: all(_is_whole(node, len(running)) for node in running))
+        for number, node in enumerate(running[nodes:]):
+            with running[number % nodes].client() as primary, node.client() as client:
+                name = primary.execute_command("CLUSTER", "MYID")
+                wait_until(partial(_follows, client, name))
+        wait_until(lambda: all(_knows(node, len(running)) for node in running))
         yield running
 
 
@@ -184,6 +200,20 @@ def _is_whole(node: Node, nodes: int) -> bool:
     with node.client() as client:
         info = client.execute_command("CLUSTER INFO")
         return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+
+
+def _knows(node: Node, nodes: int) -> bool:
+    """Return whether a node has heard which slots each node holds or copies."""
+    with node.client() as client:
+        ranges = client.execute_command("CLUSTER", "SLOTS")
+        return sum(len(members) for _, _, *members in ranges) == nodes
+
+
+def _follows(client: Any, primary: bytes) -> bool:
+    """Have a node follow another one; return whether it does."""
+    with contextlib.suppress(redis.ResponseError):  # it does not know the other one yet
+        client.execute_command("CLUSTER", "REPLICATE", primary)
+    return bool(client.info("replication").get("master_link_status") == "up")
 
 
 class Guarded(NamedTuple):

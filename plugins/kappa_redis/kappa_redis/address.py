@@ -16,7 +16,7 @@ from redis.connection import AbstractConnection, parse_url
 from redis.exceptions import NoPermissionError, RedisClusterException
 from redis.retry import Retry
 
-from kappa_redis import sentinels, tls
+from kappa_redis import seeds, sentinels, tls
 from kappa_redis.credentials import read_credentials
 from kappa_redis.pace import PACED, TooSlowError
 from kappacore.errors import InvalidOptionError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kappa_redis.credentials import AskedCredentials, Login
+    from kappa_redis.seeds import Place, Remap
     from kappa_redis.sentinels import Sentinels
 
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}  # for redis-py
@@ -54,6 +55,8 @@ class Address:
         cluster: Whether it is a node of a cluster.
         connection_class: redis-py's class of connection.
         arguments: What redis-py opens connections with, credentials included.
+        nodes: Where nodes of a cluster are; empty without one.
+        remap: Says how a node of a cluster is reached whose address another node has told.
         sentinels: Who says where the server is; None if the arguments do.
     """
 
@@ -61,6 +64,8 @@ class Address:
     cluster: bool
     connection_class: type[AbstractConnection]
     arguments: dict[str, Any] = field(repr=False)
+    nodes: tuple[Place, ...] = ()
+    remap: Remap = field(default=seeds.as_told, repr=False)
     sentinels: Sentinels | None = None
 
     @property
@@ -114,13 +119,18 @@ def read_address(
     connect_timeout: float | None = None,
     sentinel_username: str | None = None,
     sentinel_password: str | None = None,
+    address_remap: object = None,
 ) -> Address:
     """Turn options into an address; see :class:`kappa_redis.backend.RedisBackend`.
 
     Raises:
         InvalidOptionError: If an option cannot be used; the message repeats no credentials.
     """
+    url, *others = seeds.split(url)
     arguments, watched = _parse(url, sentinel_username, sentinel_password)
+    nodes = [_parse_other(other, arguments) for other in others]
+    remap = arguments.pop("address_remap", None)
+    remap = remap if address_remap is None else address_remap
     for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
         in_url = f"socket_{name}"
         if seconds is not None:
@@ -159,6 +169,12 @@ def read_address(
             f"url={shown!r} names the database {database}, but a cluster has only database 0. "
             f"Leave it out, and use prefix= to keep apart from others."
         )
+    if not cluster and (nodes or remap is not None):
+        what = f"url= names {1 + len(nodes)} servers" if nodes else "address_remap= was given"
+        raise InvalidOptionError(
+            f"{what}, which is for the nodes of one cluster. Give cluster=True, or leave all but "
+            f"the URL of one server out."
+        )
     read_credentials(arguments, username, password, password_file, credentials)
     arguments.update(
         socket_read_size=_READ_SIZE,
@@ -186,7 +202,16 @@ def read_address(
         ) from None
     if watched is not None:
         watched = watched.with_connection(arguments)
-    return Address(shown, cluster, PACED[kind], arguments, watched)
+    known = dict.fromkeys([(arguments["host"], arguments["port"]), *nodes] if cluster else [])
+    return Address(
+        shown,
+        cluster,
+        PACED[kind],
+        arguments,
+        sentinels=watched,
+        nodes=tuple(known),
+        remap=seeds.read_remap(remap),
+    )
 
 
 def _check_seconds(seconds: object, name: str, where: str = "") -> float:
@@ -198,6 +223,13 @@ def _check_seconds(seconds: object, name: str, where: str = "") -> float:
     ):
         raise InvalidOptionError(f"{name}={seconds!r}{where} is not a positive number of seconds.")
     return seconds
+
+
+def _parse_other(url: object, first: dict[str, Any]) -> Place:
+    """Return where a further node of a cluster is; the rest is as the first URL says."""
+    arguments, _ = _parse(url, None, None)
+    seeds.check_alike(first, arguments)
+    return arguments.get("host", "localhost"), arguments.get("port", 6379)
 
 
 def _parse(

@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import redis
+
 from kappa_redis import embedded, inspection
 from kappa_redis.address import read_address
 from kappa_redis.claims import Claims
@@ -29,12 +31,13 @@ from kappacore.plugin_api import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from kappa_redis.connections import Command
     from kappa_redis.credentials import Login
     from kappa_redis.namespace import Group
+    from kappa_redis.seeds import Place
     from kappacore.plugin_api import Buffer, Claimant
 
 log = logging.getLogger("kappacore.cache")
@@ -44,7 +47,8 @@ _SLOW_BATCH_BYTES = 1 << 20  # of one where something was too slow a while ago
 _FIRST_BATCH = 8  # keys, until the size of a value is known
 _LARGEST = 512 << 20  # bytes; the server's limit on one value
 _OWN_KEYS = 2  # the last ones: of the engine, see Session
-_ASK_AGAIN = 0.5  # seconds until sentinels are asked again for a master that answers
+_ASK_AGAIN = 0.5  # seconds until a cluster, or sentinels, are asked again after a failure
+_NO_HEADER = "the node of the Redis cluster that holds the cache's header does not answer"
 _ATTEMPTS = 3  # at values that others clear meanwhile
 
 
@@ -58,8 +62,9 @@ class RedisBackend(CacheBackend):
             (``"valkey://…"`` and ``"valkeys://…"`` are the same as the first two), or
             ``"sentinel://host:26379,other:26379/service"`` (``"sentinels://…"`` for TLS); default
             ``$KAPPA_REDIS_URL``, else a private server that is started here and ends with this
-            process.
-        cluster: Whether ``url`` names a node of a cluster.
+            process. Of a cluster it may name several nodes, of which one must answer: a list, or
+            ``"redis://node1:6379,node2:6379"``.
+        cluster: Whether ``url`` names nodes of a cluster.
         username: Who logs in.
         password: Of that user, or of the server.
         password_file: File that holds the password. It is read at each connection, so that the
@@ -82,6 +87,11 @@ class RedisBackend(CacheBackend):
             (``?socket_connect_timeout=3``), else 1.
         sentinel_username: Who logs in at the sentinels.
         sentinel_password: Of that user; ``username`` and ``password`` are for the server.
+        address_remap: Where the nodes of a cluster are that others name as they know them, which
+            are behind NAT or a tunnel: ``{"10.0.0.5:6379": "cache.example.org:7001"}``, or as
+            ``"10.0.0.5:6379=cache.example.org:7001,…"``, which may also stand in the URL
+            (``?address_remap=…``), or a module's function that takes and returns a pair of host and
+            port.
         prefix: What the names of all keys begin with.
         keep: Seconds that entries stay at least after their last use.
 
@@ -98,7 +108,7 @@ class RedisBackend(CacheBackend):
         namespace: str,
         length: int,
         *,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         cluster: bool = False,
         username: str | None = None,
         password: str | None = None,
@@ -116,6 +126,7 @@ class RedisBackend(CacheBackend):
         connect_timeout: float | None = None,
         sentinel_username: str | None = None,
         sentinel_password: str | None = None,
+        address_remap: Mapping[str, str] | str | Callable[[Place], Place] | None = None,
         prefix: str = PREFIX,
         keep: float = 0.0,
     ) -> None:
@@ -142,8 +153,9 @@ class RedisBackend(CacheBackend):
             connect_timeout=connect_timeout,
             sentinel_username=sentinel_username,
             sentinel_password=sentinel_password,
+            address_remap=address_remap,
         )
-        if address.sentinels is not None:
+        if address.cluster or address.sentinels is not None:  # which say who has taken over
             self.retry_after = _ASK_AGAIN
         self._ttl = _milliseconds(ttl, keep)
         self._namespace = RedisNamespace(address, prefix, namespace, self._ttl)
@@ -154,6 +166,8 @@ class RedisBackend(CacheBackend):
         self._period_ends = 0.0
         self._slow = SlowValues()
         self._last_info: BackendInfo | None = None
+        self._header_key = length - _OWN_KEYS
+        self._header: Buffer | None = None  # as it was last read
         self._private_server = embedded.use(address.url)  # runs as long as it is held
 
     # ---- values
@@ -163,6 +177,8 @@ class RedisBackend(CacheBackend):
 
     def get_many(self, keys: Sequence[int]) -> list[Buffer | None]:
         found = self._look_up(keys)
+        if keys and keys[-1] == self._header_key and not isinstance(found[-1], Exception):
+            found[-1] = self._found_header(found[-1])
         return _without_failures(found) if self._slow else found
 
     def _look_up(self, keys: Sequence[int]) -> list[Any]:
@@ -210,6 +226,23 @@ class RedisBackend(CacheBackend):
                 reply = next(replies)
                 sizes[position] = 0 if reply is LOST else reply
         return sizes
+
+    def _found_header(self, found: Buffer | None) -> Buffer | None:
+        """Return the engine's header, as it was last read if the node that holds it fails.
+
+        Were it absent, the engine would take the namespace for a cleared one, and store all samples
+        anew.
+        """
+        if found is None and self._loses_header():
+            if self._header is None:
+                raise redis.ConnectionError(_NO_HEADER)
+            return self._header
+        self._header = found
+        return found
+
+    def _loses_header(self) -> bool:
+        namespace = self._namespace
+        return namespace.server.is_lost(namespace.layout.claim(self._header_key))
 
     def _read(self, keys: Sequence[int]) -> list[Buffer | None]:
         """Look up a batch; again those keys whose generation has changed."""
@@ -276,6 +309,8 @@ class RedisBackend(CacheBackend):
         return self.put_many([(key, value)])[0]
 
     def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool]:
+        if items and items[-1][0] == self._header_key and self._loses_header():
+            raise redis.ConnectionError(_NO_HEADER)
         stored = self._store(items)
         return _without_failures(stored) if self._slow else stored
 

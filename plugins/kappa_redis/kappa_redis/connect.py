@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 import redis
 from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionError
 
-from kappa_redis import embedded
+from kappa_redis import embedded, seeds
 from kappa_redis.address import Address, read_address
 from kappa_redis.connections import open_server
 from kappa_redis.credentials import NoCredentialsError
@@ -24,7 +24,12 @@ from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from kappa_redis.seeds import Place
+
+    #: One address, or those of several nodes of a cluster.
+    Url = str | Sequence[str]
 
 log = logging.getLogger("kappacore.cache")
 
@@ -42,14 +47,15 @@ _CLUSTER_ERRORS = ("MOVED ", "CROSSSLOT ")
 _UNKNOWN_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
-def find_server(url: str | None, max_bytes: float | str | None = None) -> str:
+def find_server(url: Url | None, max_bytes: float | str | None = None) -> Url:
     """Return the server's address: the one given, the environment's, or a private server's.
 
     Raises:
         InvalidOptionError: If several ranks would each start a private server, or a limit is given
             for a server that runs already.
     """
-    url = url or os.environ.get(ENVIRONMENT) or None
+    if url is None or url == "":
+        url = os.environ.get(ENVIRONMENT) or None
     if url is not None:
         if max_bytes is not None and url != embedded.running_url():
             raise InvalidOptionError(
@@ -76,7 +82,7 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
         InvalidOptionError: If an option cannot be used, or the server refuses this user.
     """
     prepared = dict(options)
-    url = find_server(options.get("url"), prepared.pop("max_bytes", None))
+    url: Any = find_server(options.get("url"), prepared.pop("max_bytes", None))
     address = _address(url, options)
     if address.provider is not None:
         try:
@@ -85,7 +91,10 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
             raise InvalidOptionError(
                 f"There is no password for the Redis server {address.url}: {error}."
             ) from error
-    _probe(address, check_prefix(options.get("prefix", PREFIX)))
+    nodes = _probe(address, check_prefix(options.get("prefix", PREFIX)))
+    if nodes:  # workers begin with all of them, as the first may be dead by then
+        scheme = address.url.partition("://")[0]
+        url = [*seeds.split(url), *(f"{scheme}://{seeds.show(node)}" for node in nodes)]
     prepared["url"] = url
     secrets = {name: address.arguments.get(argument) for name, argument in _SECRETS.items()}
     if address.provider is not None:
@@ -95,7 +104,8 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
             secrets[name] = address.sentinels.arguments.get(argument)
     given = {name: value for name, value in secrets.items() if value}
     if given:
-        prepared.update(url=_without_credentials(url), **given)
+        urls = [_without_credentials(each) for each in seeds.split(url)]
+        prepared.update(url=urls if len(urls) > 1 else urls[0], **given)
     return prepared
 
 
@@ -115,12 +125,17 @@ def visit(name: str, options: dict[str, Any]) -> Iterator[RedisNamespace | None]
         yield namespace
 
 
-def _address(url: str, options: dict[str, Any]) -> Address:
+def _address(url: Url, options: dict[str, Any]) -> Address:
     return read_address(url, **{name: options[name] for name in options.keys() & _ADDRESS_OPTIONS})
 
 
-def _probe(address: Address, prefix: str) -> None:
-    """Try each command once. A server that is down is not an error: it may come back."""
+def _probe(address: Address, prefix: str) -> list[Place]:
+    """Try each command once. A server that is down is not an error: it may come back.
+
+    Returns:
+        Where further nodes of a cluster are, besides those of the address.
+    """
+    nodes: list[Place] = []
     try:
         with closing(open_server(address)) as server, address.errors_without_secrets():
             layout = Layout(prefix, _PROBE, server.tags)
@@ -139,11 +154,12 @@ def _probe(address: Address, prefix: str) -> None:
                 ("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1, "TYPE", "string"),
             ]
             replies = server.run(commands)
+            nodes = [node for node in server.nodes if node not in address.nodes]
     except (redis.RedisError, UnicodeError) as error:  # the latter of a name that is none
         _raise_if_final(error, address)
         _raise_if_misaddressed(error, address)
         log.info("the Redis server %s cannot be reached now: %s", address.url, error)
-        return
+        return nodes
     lacking = [
         str(command[0])
         for command, reply in zip(commands, replies, strict=True)
@@ -164,6 +180,7 @@ def _probe(address: Address, prefix: str) -> None:
     for reply in replies:
         if isinstance(reply, Exception) and not isinstance(reply, NoPermissionError):
             _raise_if_final(address.without_secrets(reply), address)
+    return nodes
 
 
 def _raise_if_final(error: Exception, address: Address) -> None:
@@ -189,10 +206,10 @@ def _raise_if_final(error: Exception, address: Address) -> None:
             f"TLS with the Redis server {address.url} fails: {text}. Give the authority that "
             f"signed its certificate as tls_ca=, or use redis:// if it has no TLS."
         )
-    elif address.cluster and "Cluster mode is not enabled" in text:
+    elif address.cluster and "cluster support disabled" in text:
         advice = (
             f"cluster=True was given, but the Redis server {address.url} is not part of a cluster "
-            f"(or this user may not run CLUSTER SLOTS). Leave cluster= out."
+            f"({text}). Leave cluster= out."
         )
     elif "DB index is out of range" in text or "invalid DB index" in text:
         advice = (
@@ -219,11 +236,8 @@ def _raise_if_misaddressed(error: Exception, address: Address) -> None:
     if issubclass(address.connection_class, redis.UnixDomainSocketConnection):
         return
     watched = address.sentinels
-    hosts = (
-        [(address.arguments["host"], address.arguments["port"])]
-        if watched is None
-        else watched.hosts
-    )
+    alone = (address.arguments.get("host"), address.arguments.get("port"))
+    hosts = address.nodes or (alone,) if watched is None else watched.hosts
     unresolved = [_why_unresolved(*each) for each in hosts]
     if all(unresolved):
         if all(map(_is_unknown, unresolved)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from kappa_redis.connections import send
+from kappa_redis.connections import LOST
 from kappa_redis.namespace import Layout, parse
 from kappacore.plugin_api import BackendInfo
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Iterator
 
+    from kappa_redis.connections import Server
     from kappa_redis.namespace import RedisNamespace
 
     #: Names of keys, their parts, and whether each is a current generation or a value of it.
@@ -53,8 +54,8 @@ def survey(namespace: RedisNamespace, name: str | None = None) -> dict[str, Back
     answering = []
     for client in clients:
         try:
-            for page in _pages(client, pattern, prefix):
-                _add_page(client, page, found)
+            for page in _pages(namespace, client, pattern):
+                _add_page(namespace.server, page, found)
             answering.append(client)
         except (redis.ConnectionError, redis.TimeoutError):  # noqa: PERF203 - a few nodes
             if not answering and client is clients[-1]:
@@ -92,7 +93,7 @@ def _advice(policy: str) -> str:
     )
 
 
-def _add_page(client: Any, page: Page, found: dict[str, _Found]) -> None:
+def _add_page(server: Server, page: Page, found: dict[str, _Found]) -> None:
     """Add one page of keys to ``found``."""
     values = []
     for name, parts, is_current in page:
@@ -102,28 +103,28 @@ def _add_page(client: Any, page: Page, found: dict[str, _Found]) -> None:
                 each.entries += 1
                 values.append((name, each))
     sample = [(name, each) for name, each in values if each.measured < _MEASURED]
-    sizes = _ask(client, [("STRLEN", name) for name, _ in sample])
-    left = _ask(client, [("PTTL", name) for name, _ in sample])
+    sizes = _ask(server, [("STRLEN", name) for name, _ in sample])
+    left = _ask(server, [("PTTL", name) for name, _ in sample])
     for (name, each), size, milliseconds in zip(sample, sizes, left, strict=True):
         each.measured += 1
         each.bytes += (size or 0) + len(name) + _OVERHEAD
-        each.left = max(each.left, math.inf if milliseconds == -1 else milliseconds / 1000)
+        each.left = max(each.left, math.inf if milliseconds == -1 else (milliseconds or 0) / 1000)
 
 
 def sweep(namespace: RedisNamespace) -> None:
     """Remove the values of generations that have ended."""
     for client in namespace.server.clients():
-        for page in _pages(client, namespace.layout.pattern, namespace.prefix):
+        for page in _pages(namespace, client, namespace.layout.pattern):
             ended = [name for name, parts, current in page if parts["generation"] and not current]
-            _unlink(client, ended)
+            _unlink(namespace.server, ended)
 
 
 def remove(namespace: RedisNamespace) -> bool:
     """Remove all keys of a namespace, whoever uses it; return whether there were any."""
     found = False
     for client in namespace.server.clients():
-        for page in _pages(client, namespace.layout.pattern, namespace.prefix):
-            _unlink(client, [name for name, _, _ in page])
+        for page in _pages(namespace, client, namespace.layout.pattern):
+            _unlink(namespace.server, [name for name, _, _ in page])
             found = found or not all(parts["claim"] for _, parts, _ in page)
     return found
 
@@ -139,8 +140,9 @@ def peek(namespace: RedisNamespace, name: str, key: int) -> bytes | None:
     return found if isinstance(found, bytes) else None
 
 
-def _pages(client: Any, pattern: str, prefix: str) -> Iterator[Page]:
-    """Yield our keys, a page at a time; each key that exists throughout comes at least once."""
+def _pages(namespace: RedisNamespace, client: Any, pattern: str) -> Iterator[Page]:
+    """Yield our keys on a node, a page at a time; each that stays there comes at least once."""
+    prefix = namespace.prefix
     cursor = None
     while cursor != 0:
         # Strings alone: what is of another type is not ours, whatever its name.
@@ -148,7 +150,7 @@ def _pages(client: Any, pattern: str, prefix: str) -> Iterator[Page]:
         page = [(name, parts) for name in names if (parts := parse(prefix, name))]
         tags = list(dict.fromkeys(parts.group("namespace", "tag") for _, parts in page))
         # Read after the page, so that a value of another generation has ended for good.
-        found = _ask(client, [("GET", f"{prefix}{name}:{tag}g") for name, tag in tags])
+        found = _ask(namespace.server, [("GET", f"{prefix}{name}:{tag}g") for name, tag in tags])
         current = dict(zip(tags, found, strict=True))
         yield [
             (name, parts, _is_current(parts, current[parts.group("namespace", "tag")]))
@@ -162,20 +164,24 @@ def _is_current(parts: re.Match[str], generation: bytes | None) -> bool:
     return (parts["generation"] or "").encode() in (b"", generation)
 
 
-def _ask(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
-    """Send commands of one key each; None where the key is of a type that is not ours."""
-    replies = send(client, commands)
+def _ask(server: Server, commands: list[tuple[Any, ...]]) -> list[Any]:
+    """Send commands of one key each, to where it is: a page was read before its slot has moved.
+
+    Returns:
+        The replies; None where the key is of a type that is not ours, or its node does not answer.
+    """
+    replies = server.run(commands)
     for position, reply in enumerate(replies):
         if isinstance(reply, Exception):
             if not str(reply).startswith("WRONGTYPE"):
                 raise reply
             replies[position] = None
-    return replies
+    return [None if reply is LOST else reply for reply in replies]
 
 
-def _unlink(client: Any, names: list[bytes]) -> None:
+def _unlink(server: Server, names: list[bytes]) -> None:
     # One name a command: in a cluster a page has keys of many slots.
-    _ask(client, [("UNLINK", name) for name in names])
+    _ask(server, [("UNLINK", name) for name in names])
 
 
 def _memory(clients: list[Any]) -> tuple[int, int | None, str]:
