@@ -245,7 +245,13 @@ def start_guarded(program: Path | None = None, **options: str) -> Iterator[Guard
             wait_until(lambda: client.info("replication")["master_link_status"] == "up")
         with start_node(program, sentinel=str(master.port), **options) as sentinel:
             with sentinel.client() as client:
-                wait_until(lambda: len(client.sentinel_slaves("words")) == 1)
+                # Until the sentinel has asked the replica, it would not choose it.
+                wait_until(
+                    lambda: (
+                        [each["master-link-status"] for each in client.sentinel_slaves("words")]
+                        == ["ok"]
+                    )
+                )
             yield Guarded(master, replica, sentinel, f"sentinel://127.0.0.1:{sentinel.port}/words")
 
 

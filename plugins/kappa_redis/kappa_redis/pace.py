@@ -37,8 +37,11 @@ class _Paced:
     def __init__(self, inner: Any, timeout: float) -> None:
         self._inner = inner
         self._timeout = timeout
+        # Used for every request, so to be found sooner than by __getattr__.
+        self.fileno = inner.fileno
+        self.pending = getattr(inner, "pending", int)  # of TLS alone; int() is 0
         # Of the request that is sent or answered now.
-        self._began = 0.0
+        self._began = time.monotonic()
         self._sent = self._received = 0
 
     def __getattr__(self, name: str) -> Any:
