@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import redis
+from redis.cluster import ClusterParser  # type: ignore[attr-defined]
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -355,12 +356,14 @@ class _Cluster(Server):
         log.info("the Redis node %s is left alone for a while: %s", show(node), error)
 
     def _tell(self, slots: set[int]) -> None:
-        """Raise why the nodes that hold slots fail, unless that was done."""
-        for slot in slots:
-            node = self._topology.holder(slot)
-            error = None if node is None else self._untold.pop(node, None)
-            if node is None or error is None:
+        """Raise why nodes that hold slots fail, unless that was done."""
+        holders = [holder for slot in slots if (holder := self._topology.holder(slot)) is not None]
+        for node in holders:
+            error = self._untold.pop(node, None)
+            if error is None:
                 continue
+            for other in holders:  # that one of them fails is told once
+                self._untold.pop(other, None)
             if type(error) in (redis.ConnectionError, redis.TimeoutError):
                 raise type(error)(f"the node {show(node)} of the Redis cluster fails: {error}")
             raise error
@@ -439,7 +442,9 @@ class _Cluster(Server):
     def _client_of(self, node: Place) -> Any:
         client = self._clients.get(node)
         if client is None:
-            client = self._clients.setdefault(node, _client(self._address, node))
+            # Redis-py 5 knows MOVED and the like in the replies of a cluster's nodes alone.
+            client = _client(self._address, node, parser_class=ClusterParser)
+            client = self._clients.setdefault(node, client)
         return client
 
 
@@ -451,9 +456,11 @@ def _encode(key: Any) -> bytes:
     return key if isinstance(key, bytes) else str(key).encode()
 
 
-def _client(address: Address, where: tuple[str, int] | None = None) -> Any:
+def _client(
+    address: Address, where: tuple[str, int] | None = None, **further: type[ClusterParser]
+) -> Any:
     """Return redis-py's client for a server, at another host and port if given."""
-    arguments = dict(address.arguments)
+    arguments = {**address.arguments, **further}
     if where is not None:
         arguments["host"], arguments["port"] = where
     pool = redis.ConnectionPool(connection_class=address.connection_class, **arguments)
