@@ -98,8 +98,13 @@ def test_no_node_holds_more_than_a_quarter_above_its_part(nodes):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The cache backend 'redis' failed")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
-def test_reads_of_the_source_stop_soon_after_a_replica_has_taken_over(program, number):
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("valkey", signal.SIGKILL), ("valkey", signal.SIGSTOP), ("redis", signal.SIGKILL)],
+    ids=["valkey-killed", "valkey-hung", "redis-killed"],
+)
+def test_reads_of_the_source_stop_soon_after_a_replica_has_taken_over(kind, number):
+    program = programs().get(kind) or pytest.skip(f"{kind} is not installed")
     with (
         start_cluster(3, program, replicas=1, **{"cluster-node-timeout": "1000"}) as nodes,
         open_dataset(nodes[1].url, timeout=0.5) as ds,

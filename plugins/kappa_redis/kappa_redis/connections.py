@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import redis
-from redis.cluster import ClusterParser  # type: ignore[attr-defined]
+from redis.connection import DefaultParser
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -442,10 +442,21 @@ class _Cluster(Server):
     def _client_of(self, node: Place) -> Any:
         client = self._clients.get(node)
         if client is None:
-            # Redis-py 5 knows MOVED and the like in the replies of a cluster's nodes alone.
-            client = _client(self._address, node, parser_class=ClusterParser)
+            client = _client(self._address, node, parser_class=_Parser)
             client = self._clients.setdefault(node, client)
         return client
+
+
+class _Parser(DefaultParser):  # type: ignore[valid-type,misc]
+    """Knows the errors of a cluster's nodes, as redis-py 5 does not by itself."""
+
+    EXCEPTION_CLASSES = {  # noqa: RUF012 - as redis-py's
+        **DefaultParser.EXCEPTION_CLASSES,
+        "ASK": AskError,
+        "MOVED": MovedError,
+        "TRYAGAIN": TryAgainError,
+        "CLUSTERDOWN": ClusterDownError,
+    }
 
 
 def _is_of_another_type(reply: Any) -> bool:
@@ -456,9 +467,7 @@ def _encode(key: Any) -> bytes:
     return key if isinstance(key, bytes) else str(key).encode()
 
 
-def _client(
-    address: Address, where: tuple[str, int] | None = None, **further: type[ClusterParser]
-) -> Any:
+def _client(address: Address, where: tuple[str, int] | None = None, **further: Any) -> Any:
     """Return redis-py's client for a server, at another host and port if given."""
     arguments = {**address.arguments, **further}
     if where is not None:
