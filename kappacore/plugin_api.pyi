@@ -5,6 +5,7 @@ from ._progress import progress_bar as progress_bar
 from .caching.backends.base import BackendInfo as BackendInfo
 from .caching.backends.base import Buffer as Buffer
 from .caching.backends.base import CacheBackend as CacheBackend
+from .caching.backends.base import FailedKeysError as FailedKeysError
 from .caching.backends.base import Located as Located
 from .caching.identity.header import dataset_of as dataset_of
 from .caching.identity.namespace import count_ranks as count_ranks

@@ -15,7 +15,7 @@ __all__ = ["Wait"]
 log = logging.getLogger("kappacore.cache")
 
 SAY_AFTER, SAY_EVERY = 5.0, 60.0  # seconds
-_PAUSE_LEAST, _PAUSE_MOST = 0.0001, 0.05  # seconds
+_PAUSE_LEAST, PAUSE_MOST = 0.0001, 0.05  # seconds
 _SHARE = 4  # a pause is at most this part of what was waited already, so it adds little to it
 
 
@@ -24,10 +24,12 @@ class Wait:
 
     Args:
         describe: Says what for, and who does it; called when there is something to say.
+        longest: Seconds of the longest pause.
     """
 
-    def __init__(self, describe: Callable[[], str]) -> None:
+    def __init__(self, describe: Callable[[], str], longest: float = PAUSE_MOST) -> None:
         self._describe = describe
+        self._longest = longest
         self._since = time.monotonic()
         self._say_at = self._since + SAY_AFTER
 
@@ -38,7 +40,7 @@ class Wait:
         if now >= self._say_at:
             self._say_at = now + SAY_EVERY
             _say(f"Still waiting, for {waited:.0f} s now: {self._describe()}.")
-        time.sleep(min(max(waited / _SHARE, _PAUSE_LEAST), _PAUSE_MOST))
+        time.sleep(min(max(waited / _SHARE, _PAUSE_LEAST), self._longest))
 
 
 def _say(text: str) -> None:

@@ -32,7 +32,7 @@ def test_a_claim_without_end_is_void(backends, node):
     first, second = backends
     assert first.claim_many([1, 2, 3], 30) == [True, True, True]
     with node.client() as client:
-        names = sorted(client.scan_iter(first._namespace.layout.pattern + "c:*"))
+        names = sorted(client.scan_iter(f"kappa:{first._namespace.name}:c:*"))
         client.persist(names[0])
         client.pexpire(names[1], 40_000)
     assert second.claim_many([1, 2, 3], 30) == [False, False, False]

@@ -138,7 +138,7 @@ def test_entries_whose_record_was_lost_are_served_to_nobody(alone):
     with kappacore.CachedDataset(WORDS, "redis", **options) as ds:
         assert list(ds) == WORDS
     with alone.client() as client:
-        (record,) = client.scan_iter("kappa:words.*:v:*:3")
+        (record,) = client.scan_iter("kappa:*:v:*:3")
         client.delete(record)
         with kappacore.CachedDataset(["uno", "due", "tre"], "redis", **options) as ds:
             assert list(ds) == ["uno", "due", "tre"]

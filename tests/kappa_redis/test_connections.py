@@ -80,7 +80,7 @@ class TestCluster(Functional, ClaimTests):
 
 def test_a_user_of_a_cluster_needs_no_more_than_the_documentation_says(cluster):
     for node in cluster:
-        allow(node, f"{RIGHTS} +cluster|slots +command")
+        allow(node, f"{RIGHTS} +cluster|slots +asking")
     options = {"username": "training", "password": "pass", "prefix": "team:"}
     url = cluster[0].url
     with kappacore.CachedDataset(

@@ -79,7 +79,7 @@ def test_a_named_cache_reads_the_source_until_its_server_answers(tiers):
             ds.prefill(progress=False)
             assert ds[:] == ds.dataset.all()
             with node.client() as client:
-                assert client.dbsize() == LENGTH + 2  # the header and the generation
+                assert client.dbsize() == LENGTH + 3  # the header, the generation and the index
             if not tiers:
                 before = ds.stats()
                 assert ds[:] == ds.dataset.all()

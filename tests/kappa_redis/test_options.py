@@ -147,7 +147,8 @@ def test_a_password_shows_nowhere_but_in_what_workers_get(guarded, caplog, tmp_p
             assert not [text for text in shown if PASSWORD in text]
             assert list(pickle.loads(pickle.dumps(ds))) == WORDS
             with guarded.client() as client:
-                stored = b"".join(client.get(name) or b"" for name in client.scan_iter("kappa:*"))
+                names = client.scan_iter("kappa:*", _type="string")
+                stored = b"".join(client.get(name) or b"" for name in names)
             assert PASSWORD.encode() not in stored
     assert PASSWORD not in caplog.text
 

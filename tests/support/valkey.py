@@ -11,8 +11,9 @@ import subprocess
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
@@ -20,16 +21,19 @@ from kappa_redis.embedded import find_program
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "Node",
+    "SlowProxy",
     "TLSProxy",
     "certificate",
     "free_port",
     "programs",
     "start_cluster",
+    "start_guarded",
     "start_node",
+    "wait_until",
 ]
 
 _START = 30.0  # seconds
@@ -60,20 +64,7 @@ class Node:
 
     def start(self) -> None:
         """Start it, with what it last saved, or empty."""
-        options = {
-            "port": str(self.port),
-            "bind": "127.0.0.1",
-            "unixsocket": str(self.folder / "socket"),
-            "dir": str(self.folder),
-            "save": "",
-            "loglevel": "warning",
-            **self.options,
-        }
-        words = [
-            word
-            for name, value in options.items()
-            for word in (f"--{name}", *(value.split() or [""]))
-        ]
+        words = self._sentinel() if "sentinel" in self.options else self._server()
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([str(self.program), *words], stdout=log, stderr=log)
         deadline = time.monotonic() + _START
@@ -84,6 +75,38 @@ class Node:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.01)
+
+    def _sentinel(self) -> list[str]:
+        """Write a sentinel's file, which it keeps up to date itself; return its arguments."""
+        file = self.folder / "conf"
+        settings = {**self.options, "port": str(self.port), "bind": "127.0.0.1"}
+        master = settings.pop("sentinel")
+        lines = [f"{name} {value}" for name, value in settings.items()]
+        lines += [
+            f"dir {self.folder}",
+            f"sentinel monitor words 127.0.0.1 {master} 1",
+            "sentinel down-after-milliseconds words 300",
+            "sentinel failover-timeout words 2000",
+        ]
+        if not file.exists():
+            file.write_text("\n".join(lines) + "\n")
+        return [str(file), "--sentinel"]
+
+    def _server(self) -> list[str]:
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "unixsocket": str(self.folder / "socket"),
+            "dir": str(self.folder),
+            "save": "",
+            "loglevel": "warning",
+            **self.options,
+        }
+        return [
+            word
+            for name, value in options.items()
+            for word in (f"--{name}", *(value.split() or [""]))
+        ]
 
     def client(self, **arguments: Any) -> Any:
         """Return a client of redis-py for it, with all rights."""
@@ -140,21 +163,36 @@ def _start_node(folder: Path, program: Path | None, options: dict[str, str]) -> 
 
 
 @contextlib.contextmanager
-def start_cluster(nodes: int = 3, **options: str) -> Iterator[list[Node]]:
-    """Run a cluster whose nodes share the slots evenly."""
+def start_cluster(
+    nodes: int = 3, program: Path | None = None, *, replicas: int = 0, **options: str
+) -> Iterator[list[Node]]:
+    """Run a cluster whose nodes share the slots evenly.
+
+    Args:
+        nodes: how many of them hold slots; they come first.
+        program: the servers' program; default the one of the wheel.
+        replicas: how many each of them has.
+        **options: further options of the servers.
+    """
     settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", **options}
+    settings["repl-diskless-sync-delay"] = "0"
     with contextlib.ExitStack() as stack:
-        running = [stack.enter_context(start_node(None, **settings)) for _ in range(nodes)]
+        running = [
+            stack.enter_context(start_node(program, **settings))
+            for _ in range(nodes * (1 + replicas))
+        ]
         for number, node in enumerate(running):
             first, last = _SLOTS * number // nodes, _SLOTS * (number + 1) // nodes - 1
             with node.client() as client:
-                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+                if number < nodes:
+                    client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", running[0].port)
-        deadline = time.monotonic() + _START
-        while not all(_is_whole(node, nodes) for node in running):
-            if time.monotonic() > deadline:
-                raise RuntimeError("the nodes do not meet")
-            time.sleep(0.05)
+        wait_until(lambda: all(_is_whole(node, len(running)) for node in running))
+        for number, node in enumerate(running[nodes:]):
+            with running[number % nodes].client() as primary, node.client() as client:
+                name = primary.execute_command("CLUSTER", "MYID")
+                wait_until(partial(_follows, client, name))
+        wait_until(lambda: all(_knows(node, len(running)) for node in running))
         yield running
 
 
@@ -162,6 +200,69 @@ def _is_whole(node: Node, nodes: int) -> bool:
     with node.client() as client:
         info = client.execute_command("CLUSTER INFO")
         return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == nodes
+
+
+def _knows(node: Node, nodes: int) -> bool:
+    """Return whether a node has heard which slots each node holds or copies."""
+    with node.client() as client:
+        ranges = client.execute_command("CLUSTER", "SLOTS")
+        return sum(len(members) for _, _, *members in ranges) == nodes
+
+
+def _follows(client: Any, primary: bytes) -> bool:
+    """Have a node follow another one; return whether it does."""
+    with contextlib.suppress(redis.ResponseError):  # it does not know the other one yet
+        client.execute_command("CLUSTER", "REPLICATE", primary)
+    return bool(client.info("replication").get("master_link_status") == "up")
+
+
+class Guarded(NamedTuple):
+    """A master, its replica, and a sentinel that watches over them."""
+
+    master: Node
+    replica: Node
+    sentinel: Node
+    url: str
+
+    def named(self) -> int:
+        """Return the port of the server that the sentinel names as the master."""
+        with self.sentinel.client() as client:
+            return int(client.sentinel_get_master_addr_by_name("words")[1])
+
+
+@contextlib.contextmanager
+def start_guarded(program: Path | None = None, **options: str) -> Iterator[Guarded]:
+    """Run a service of the name ``words``; the sentinel takes over after a few tenths of a second.
+
+    Args:
+        program: the servers' program; default the one of the wheel.
+        **options: further options of the sentinel.
+    """
+    at_once = {"repl-diskless-sync-delay": "0"}
+    with start_node(program, **at_once) as master, start_node(program, **at_once) as replica:
+        with replica.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", master.port)
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up")
+        with start_node(program, sentinel=str(master.port), **options) as sentinel:
+            with sentinel.client() as client:
+                # Until the sentinel has asked the replica, it would not choose it.
+                wait_until(
+                    lambda: (
+                        [each["master-link-status"] for each in client.sentinel_slaves("words")]
+                        == ["ok"]
+                    )
+                )
+            yield Guarded(master, replica, sentinel, f"sentinel://127.0.0.1:{sentinel.port}/words")
+
+
+def wait_until(done: Callable[[], bool]) -> float:
+    """Wait until something is so; return how many seconds that took."""
+    start = time.monotonic()
+    while not done():
+        if time.monotonic() - start > _START:
+            raise TimeoutError("what was waited for did not happen")
+        time.sleep(0.02)
+    return time.monotonic() - start
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -226,3 +327,44 @@ class TLSProxy:
                         if not data:
                             return
                         target.sendall(data)
+
+
+class SlowProxy:
+    """Passes on what comes for a server, and what it answers, a limited number of bytes a second.
+
+    Args:
+        target: the server's port.
+        rate: bytes a second in each direction.
+    """
+
+    def __init__(self, target: int, rate: float) -> None:
+        self._target = target
+        self._rate = rate
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                inner, _ = self._listener.accept()
+            except OSError:
+                return
+            outer = socket.create_connection(("127.0.0.1", self._target))
+            for ends in ((inner, outer), (outer, inner)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 15):
+                time.sleep(len(data) / self._rate)
+                target.sendall(data)
+        for end in (source, target):  # the other direction ends, too
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        target.close()

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kappacore.errors import BrokenPluginError
+from kappacore.errors import BrokenPluginError, CacheError
 from kappacore.plugins.options import GIVEN, check_options
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "BackendInfo",
     "Buffer",
     "CacheBackend",
+    "FailedKeysError",
     "Located",
     "Scope",
     "backend_class",
@@ -98,6 +99,25 @@ class Located:
         return self.size() if callable(self.size) else self.size
 
 
+class FailedKeysError(CacheError):
+    """A backend failed for some keys alone. Those are counted, and read from their source.
+
+    Args:
+        answers: What the method that raises this would return, with an exception in place of each
+            answer that could not be given.
+    """
+
+    def __init__(self, answers: list[Any]) -> None:
+        super().__init__(answers)
+        self.answers = answers
+        self.reasons = [answer for answer in answers if isinstance(answer, Exception)]
+        if not self.reasons:
+            raise TypeError("a FailedKeysError needs an exception among its answers")
+
+    def __str__(self) -> str:
+        return f"{len(self.reasons)} keys failed, the first one with {self.reasons[0]!r}"
+
+
 class CacheBackend(ABC):
     """Stores bytes under the integer keys ``0 … length - 1`` of one namespace.
 
@@ -108,7 +128,8 @@ class CacheBackend(ABC):
 
     What a method raises ends no run: the source is read, and the backend tried again later. Errors
     of :mod:`kappacore.errors` say what only the user can mend, and are raised, a ``StorageError``
-    only where the cache is made. The engine cannot interrupt a call, so give it a time-out.
+    only where the cache is made. A :class:`FailedKeysError` says that the backend failed for some
+    keys alone. The engine cannot interrupt a call, so give it a time-out.
 
     A backend whose ``__init__`` has a parameter ``keep`` removes its entries itself: ``keep`` is
     the number of seconds that they stay after their last user (``0``: not at all, ``inf``: until
@@ -144,6 +165,9 @@ class CacheBackend(ABC):
     verify_always: bool = False
     #: True if several threads may call one instance at the same time.
     thread_safe: ClassVar[bool] = False
+    #: Seconds that the engine leaves the backend alone after it raised; None: 5. May be set on the
+    #: instance; shorter where a try costs next to nothing, as one that asks who has taken over.
+    retry_after: float | None = None
 
     @abstractmethod
     def __init__(self, namespace: str, length: int, **options: Any) -> None: ...
@@ -282,6 +306,14 @@ class CacheBackend(ABC):
             f"The cache backend {type(self).__name__} cannot be cleared: it does not define "
             f"clear(). Define it, or use another backend."
         )
+
+    def generation(self) -> object:
+        """Return what changes whenever anybody clears the namespace; None if that is not known.
+
+        As the last look-up has found it: nothing is asked for. It spares the engine a look, at each
+        miss, whether the namespace was cleared.
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027 - optional
         """Release all resources. May be called more than once."""

@@ -21,9 +21,10 @@ from kappacore.caching.codec.layout import (
     HEADER_SIZE,
     INT64_MAX,
     INT64_MIN,
-    MAGIC,
+    SHORT_HEADER_SIZE,
     SIGNATURE,
     TREE,
+    read_short_header,
     seal_bytes,
 )
 from kappacore.caching.codec.locating import locate_array, locate_image
@@ -119,7 +120,8 @@ class Codec:
             key: The key that it was stored under.
             namespace: The namespace that it was stored in.
             verify: False skips the digest over the whole value. Key, namespace and everything
-                that memory safety depends on are checked either way.
+                that memory safety depends on are checked either way. So is the digest of a value
+                with a short header, which covers key and namespace as well.
             copy: True gives independent values: arrays and tensors are writable, and those of
                 one sample share one allocation. False leaves large data where it is: arrays are
                 read-only views, bytes and bytearrays read-only memoryviews; tensors, which torch
@@ -153,32 +155,42 @@ class Codec:
         except TypeError:  # not contiguous, or not of single numbers
             view = memoryview(view.tobytes())
         size = len(view)
-        if size < HEADER_SIZE:
-            raise _corrupt(key, namespace, f"{size} bytes are shorter than a header")
-        signature, address, digest, total, kind, structure_size, number, array_bytes = (
-            _unpack_header(view)
-        )
-        if signature != SIGNATURE:
+        signature = 0
+        if size >= HEADER_SIZE:
+            signature, address, digest, total, kind, structure_size, number, array_bytes = (
+                _unpack_header(view)
+            )
+        if signature == SIGNATURE:
+            start = HEADER_SIZE
+            if address != xxh3_64_intdigest(namespace.encode(), key):
+                raise _corrupt(key, namespace, "it belongs to another key or namespace")
+            if total != size:
+                raise _corrupt(key, namespace, f"it has {size} bytes instead of {total}")
+            if verify and digest != xxh3_64_intdigest(view[DIGESTED_FROM:]):
+                raise _corrupt(key, namespace, "its digest differs")
+        elif signature & 0xFFFFFFFF == SIGNATURE & 0xFFFFFFFF:
             raise _corrupt(key, namespace, _why_not_read(signature))
-        if address != xxh3_64_intdigest(namespace.encode(), key):
-            raise _corrupt(key, namespace, "it belongs to another key or namespace")
-        if total != size:
-            raise _corrupt(key, namespace, f"it has {size} bytes instead of {total}")
-        if verify and digest != xxh3_64_intdigest(view[DIGESTED_FROM:]):
-            raise _corrupt(key, namespace, "its digest differs")
+        else:
+            start, digest = SHORT_HEADER_SIZE, None  # which is always checked
+            try:
+                kind, structure_size, number, array_bytes = read_short_header(view, key, namespace)
+            except ValueError as error:
+                raise _corrupt(key, namespace, str(error)) from None
         if not (copy or view.readonly):
             view = view.toreadonly()
         if kind != TREE:
-            data = view[HEADER_SIZE:].tobytes() if copy else view[HEADER_SIZE:]
+            data = view[start:].tobytes() if copy else view[start:]
             if kind == BYTES_AND_INT:
                 return (data, number)
             if kind == BYTES:
                 return data
             raise _corrupt(key, namespace, f"there is no kind {kind} of value")
         try:
-            return read_tree(view, structure_size, array_bytes, copy, self._types, unsafe, own)
+            return read_tree(
+                view, start, structure_size, array_bytes, copy, self._types, unsafe, own
+            )
         except (*READ_ERRORS, MissingDependencyError) as error:
-            intact = digest == xxh3_64_intdigest(view[DIGESTED_FROM:])
+            intact = digest in (None, xxh3_64_intdigest(view[DIGESTED_FROM:]))
             if intact and isinstance(error, MissingDependencyError):
                 raise
             if intact and isinstance(error, DecoderError):
@@ -315,10 +327,7 @@ def _restore(is_default: bool, types: list[Reference]) -> Codec:
 
 
 def _why_not_read(signature: int) -> str:
-    magic, version = (signature & 0xFFFFFFFF).to_bytes(4, "little"), signature >> 32
-    if magic == MAGIC:
-        return f"it has version {version} of the format, and {FORMAT_VERSION} is read here"
-    return "it does not begin like a stored value"
+    return f"it has version {signature >> 32} of the format, and {FORMAT_VERSION} is read here"
 
 
 def _corrupt(key: int, namespace: str, reason: str) -> CorruptValueError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kappacore.caching.codec.layout import HEADER, HEADER_SIZE, aligned
+from kappacore.caching.codec.layout import HEADER, HEADER_SIZE, SIGNATURE, aligned
 from kappacore.locations import Layout
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def locate_image(image: Any, view: memoryview) -> tuple[Layout, int, int] | None
         palette = image.palette.mode, bytes(image.getpalette(image.palette.mode) or ())
     width, height = image.size
     shape = (height, width, len(mode.bands))
-    _, _, _, _, _, structure_size, _, array_bytes = HEADER.unpack_from(view)
+    signature, _, _, _, _, structure_size, _, array_bytes = HEADER.unpack_from(view)
+    if signature != SIGNATURE:  # a short header: nothing that lies in this machine's memory
+        return None
     pixels = aligned(aligned(HEADER_SIZE + structure_size) + array_bytes)
     size = height * width * len(mode.bands) * np.dtype(mode.typestr).itemsize
     return Layout("image", mode.typestr, shape, None, image.mode, palette), pixels, size

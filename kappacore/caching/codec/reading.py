@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from kappacore.caching.codec.layout import HEADER_SIZE, MAX_DEPTH, MAX_NDIM, Operand, aligned
+from kappacore.caching.codec.layout import MAX_DEPTH, MAX_NDIM, Operand, aligned
 from kappacore.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ ARRAY_ALIGNMENT = 16
 
 def read_tree(
     view: memoryview,
+    begin: int,
     structure_size: int,
     array_bytes: int,
     copy: bool,
@@ -76,6 +77,7 @@ def read_tree(
 
     Args:
         view: The stored value.
+        begin: Where its structure begins: behind the header.
         structure_size: The size of its structure.
         array_bytes: The size of its arrays.
         copy: Whether the value is independent of ``view``.
@@ -83,13 +85,13 @@ def read_tree(
         unsafe: Without ``copy``, whether tensors are views as well, though they can be written.
         own: With ``copy``, whether ``view`` is the value's own, so that nothing large is copied.
     """
-    end = HEADER_SIZE + structure_size
+    end = begin + structure_size
     start = aligned(end)
     size = len(view)
     if end > size or (array_bytes and start + array_bytes > size):
         raise ValueError("it is shorter than its header says")
     if array_bytes and structure_size <= SMALL_STRUCTURE and start + array_bytes == size:
-        alone = _array_alone(view[HEADER_SIZE:end].tobytes(), array_bytes)
+        alone = _array_alone(view[begin:end].tobytes(), array_bytes)
         if alone is not None:
             dtype, shape, anywhere, of_copy, of_view = alone
             array = np.ndarray(shape, dtype, view, start)
@@ -100,7 +102,7 @@ def read_tree(
                 return array if of_copy is None else of_copy(array)
             if anywhere or array.flags.aligned:
                 return array if of_view is None else of_view(array)
-    reader = Reader(view, view[HEADER_SIZE:end], start, array_bytes, copy, types, unsafe, own)
+    reader = Reader(view, view[begin:end], start, array_bytes, copy, types, unsafe, own)
     value = reader.read()
     reader.finish()
     return value

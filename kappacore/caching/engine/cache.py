@@ -199,7 +199,7 @@ class SampleCache:
     ) -> dict[int, Any]:
         """Return samples that the store does not have."""
         samples: dict[int, Any] = {}
-        if not opened.claims.loads_here() and opened.proof.renew(load):
+        if not opened.claims.loads_here() and opened.proof.renew(load, looked_up=not corrupt):
             opened.column.forget()
             if not opened.store.ready:
                 return self._read_past(opened, missing + corrupt, load)

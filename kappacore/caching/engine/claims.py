@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kappacore._warn import warn
 from kappacore.errors import CacheWarning
 from kappacore.machine.claims import Load, open_claims
-from kappacore.machine.waiting import Wait
+from kappacore.machine.waiting import PAUSE_MOST, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +32,9 @@ T = TypeVar("T")
 #: Seconds after which the claims of a stopped process are void, and claims among machines that
 #: nobody has renewed.
 CLAIM_TTL = 5.0
+
+#: Seconds of the longest pause between two questions whether a claim of another machine has ended.
+_NETWORK_PAUSE = 0.5
 
 #: Seconds that a claim may last of which nobody knows whose it is.
 DOUBT_AFTER = 30.0
@@ -75,7 +78,7 @@ class ClaimWait(Wait):
         self._claims = claims
         self._keys = list(keys)
         # Not of self: a circle would keep the cache open until it is collected.
-        super().__init__(partial(claims.describe, self._keys, what))
+        super().__init__(partial(claims.describe, self._keys, what), claims.longest_pause)
         self._doubt_at = time.monotonic() + DOUBT_AFTER
 
     def pause(self, keys: Sequence[int] | None = None) -> None:
@@ -266,6 +269,11 @@ class Claims:
                 machine.release_many(progress.claimed, load)
             elif self._client.has_loads:
                 self._client.release_many(progress.claimed, load)
+
+    @property
+    def longest_pause(self) -> float:
+        """Seconds of the longest pause between two questions whether others' claims have ended."""
+        return _NETWORK_PAUSE if self._client.scope == "network" else PAUSE_MOST
 
     def close(self) -> None:
         """Close the file of the machine's claims, once no thread uses it any more."""

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kappacore._warn import warn
-from kappacore.caching.backends.base import BackendInfo, CacheBackend, backend_class, takes_keep
+from kappacore.caching.backends.base import (
+    BackendInfo,
+    CacheBackend,
+    FailedKeysError,
+    backend_class,
+    takes_keep,
+)
 from kappacore.caching.engine.cleanup import LastUserCleanup
 from kappacore.caching.stats import Counters
 from kappacore.errors import (
@@ -156,6 +162,9 @@ class BackendClient:
             with self._lock:
                 backend = self.backend
                 found = (self._open() if backend is None else backend).get(key)
+        except FailedKeysError as error:
+            self._note_failed_keys(error)
+            return None
         except Exception as error:
             self._fail(error)
             return None
@@ -169,6 +178,7 @@ class BackendClient:
         if found is _FAILED:
             return [None] * len(keys)
         if not _FOUND.issuperset(map(type, found)):
+            found = [None if value is _FAILED else value for value in found]
             self._check_found("get_many", found)
         return found
 
@@ -195,14 +205,14 @@ class BackendClient:
             )
         return located
 
-    def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool] | None:
-        """Store values; None if the backend fails."""
-        stored: list[bool] = self._guard_many("put_many", items)
+    def put_many(self, items: Sequence[tuple[int, Sequence[Buffer]]]) -> list[bool | None] | None:
+        """Store values; None if the backend fails, and for each value that it fails for alone."""
+        stored: list[Any] = self._guard_many("put_many", items)
         if stored is _FAILED:
             return None
-        if not all(isinstance(answer, bool) for answer in stored):
+        if not all(answer is _FAILED or isinstance(answer, bool) for answer in stored):
             raise self._wrong("put", stored, "True (stored) or False (no room) for each value")
-        return stored
+        return [None if answer is _FAILED else answer for answer in stored]
 
     def begin_load(self) -> Load | None:
         """Begin a load, which the backend's claims end with; None if it fails or cannot."""
@@ -241,6 +251,11 @@ class BackendClient:
             raise self._wrong("info", info, "a BackendInfo, or None if nothing is known")
         known: BackendInfo = info
         return known
+
+    def generation(self) -> object:
+        """Return what changes when the namespace is cleared, as last seen; None if unknown."""
+        generation = self._guard("generation")
+        return None if generation is _FAILED else generation
 
     def clear(self) -> None:
         """Remove all entries; a failure is raised, because the caller relies on it."""
@@ -285,9 +300,30 @@ class BackendClient:
             with self._lock:
                 backend = self._open() if self.backend is None else self.backend
                 return getattr(backend, method)(*arguments)
+        except FailedKeysError as error:
+            return self._note_failed_keys(error)
         except Exception as error:
             self._fail(error)
             return _FAILED
+
+    def _note_failed_keys(self, error: FailedKeysError) -> list[Any]:
+        """Count the keys that the backend failed for alone.
+
+        Returns:
+            The answers, ``_FAILED`` in place of those that were not given.
+        """
+        reason = error.reasons[0]
+        if self._strict:
+            raise reason
+        self.counters.add(backend_errors=len(error.reasons))
+        if self.counters.first_to("report-failed-keys"):
+            warn(
+                f"The cache backend {self.name!r} failed for a sample: {_describe(reason)}. "
+                f"It is read from the source, as all that it fails for. strict=True would raise "
+                f"instead.",
+                CacheWarning,
+            )
+        return [_FAILED if isinstance(each, Exception) else each for each in error.answers]
 
     def _wrong(self, asked: str, answer: object, expected: str) -> BrokenPluginError:
         return BrokenPluginError(
@@ -302,13 +338,15 @@ class BackendClient:
         )
         if self._strict or misused:
             raise error
-        self._down_until = time.monotonic() + _RETRY_AFTER
+        own = None if self.backend is None else self.backend.retry_after
+        pause = _RETRY_AFTER if own is None else own
+        self._down_until = time.monotonic() + pause
         self.counters.add(backend_errors=1)
         if self.counters.first_to("report-failure"):
             warn(
                 f"The cache backend {self.name!r} failed: {_describe(error)}. "
                 f"Samples are read from the source meanwhile; it is tried again every "
-                f"{_RETRY_AFTER:.0f} s. strict=True would raise instead.",
+                f"{pause:g} s. strict=True would raise instead.",
                 CacheWarning,
             )
         log.info("cache backend %r failed", self.name, exc_info=error)

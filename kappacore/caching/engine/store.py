@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kappacore._warn import warn
+from kappacore.caching.codec.layout import shorten
 from kappacore.caching.engine.capacity import CapacityTracker
 from kappacore.caching.engine.located import Absence, LocatedValues
 from kappacore.errors import CacheWarning, CorruptValueError, UncacheableValueError
@@ -249,11 +250,13 @@ class Store:
 
     def _encode(self, key: int, sample: Any, name: str) -> list[Buffer]:
         try:
-            return self.codec.encode(sample, key, name)
+            pieces = self.codec.encode(sample, key, name)
         except UncacheableValueError as error:
             raise UncacheableValueError(
                 f"Sample {key} of {self.identity.description['dataset']}: {error}"
             ) from error
+        # A server's memory is for all machines, and no value is located there.
+        return shorten(pieces, key, name) if self.client.scope == "network" else pieces
 
     def detach(self, key: int, sample: Any, *, wanted: bool = True) -> tuple[Sequence[Buffer], Any]:
         """Return a sample of the source, which may use its memory again, as what nobody changes.
@@ -310,15 +313,14 @@ class Store:
         stored = self.client.put_many(items) if items else []
         if stored is None:
             return
-        good = sum(stored)
         self.counters.add(
-            stores=good,
-            refused=len(values) - good,
+            stores=stored.count(True),
+            refused=len(values) - len(items) + stored.count(False),
             bytes_stored=sum(size for size, ok in zip(sizes, stored, strict=True) if ok),
         )
         for (key, _), size, ok in zip(items, sizes, stored, strict=True):
             self._checked[key] = self._before_check
-            if not ok:
+            if ok is False:
                 self.capacity.note_refusal(size, self.info())
 
     def fails_again(self, keys: Sequence[int], name: str) -> bool:
@@ -411,6 +413,10 @@ class Store:
         stored = self.client.put_many([(key, self.codec.encode(values, key, self.digest_name))])
         self._checked[key] = self._before_check
         return bool(stored and stored[0])
+
+    def generation(self) -> object:
+        """Return what changes when the namespace is cleared, as last seen; None if unknown."""
+        return self.client.generation()
 
     def put_header(self, pieces: Sequence[Buffer]) -> bool:
         """Store the header of the namespace; return False if that fails.

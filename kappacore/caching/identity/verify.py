@@ -63,6 +63,7 @@ class Entries(Protocol):
     def has_failed(self) -> bool: ...
     def get_buffers(self, keys: Sequence[int]) -> list[Buffer | None]: ...
     def put_header(self, pieces: Sequence[Buffer]) -> bool: ...
+    def generation(self) -> object: ...
     def adopt(self, stamp: str) -> None: ...
     def forget(self) -> None: ...
 
@@ -103,6 +104,7 @@ class NamespaceProof:
     header: NamespaceHeader | None = field(default=None, init=False)
     _attached: bool = field(default=False, init=False)
     _kept: bool = field(default=True, init=False)  # whether the backend has the header
+    _generation: object = field(default=None, init=False)  # that the header was seen in
 
     @property
     def looking_here(self) -> bool:
@@ -153,13 +155,20 @@ class NamespaceProof:
             self._noting(lambda noted: self._establish(load, known, noted, None))
         return True
 
-    def renew(self, load: Load) -> bool:
+    def renew(self, load: Load, *, looked_up: bool = False) -> bool:
         """Look at a miss whether the namespace was cleared meanwhile, and start over if it was.
+
+        Args:
+            load: Reads samples from the source.
+            looked_up: Whether a key was looked up just now, and found absent. The backend may then
+                know that nobody has cleared the namespace.
 
         Returns:
             Whether it was.
         """
         before = self.header
+        if before is not None and looked_up and self._is_same_generation():
+            return False
         if before is not None and self._is_current(before)[0]:
             return False  # as nearly always: without waiting for other threads
         return self._alone(lambda: self._renew(load))
@@ -269,10 +278,18 @@ class NamespaceProof:
         entries.adopt(header.stamp)
         return header
 
+    def _is_same_generation(self) -> bool:
+        """Return whether the backend knows that the header is where it was last seen."""
+        return self._generation is not None and self._generation == self.entries.generation()
+
     def _find(self) -> tuple[NamespaceHeader | None, bool]:
         """Return the header, or None and whether it is there but damaged."""
         codec, identity, key = self.entries.codec, self.entries.identity, self.entries.length
+        self._generation = None
+        before = self.entries.generation()
         buffer = self.entries.get_buffers([key])[0]
+        if buffer is not None and before == self.entries.generation():
+            self._generation = before
         if buffer is None:
             return None, False
         try:
@@ -284,7 +301,11 @@ class NamespaceProof:
 
     def _write(self, header: NamespaceHeader) -> None:
         codec, identity, key = self.entries.codec, self.entries.identity, self.entries.length
+        self._generation = None
+        before = self.entries.generation()
         self._kept = self.entries.put_header(header.encode(codec, key, identity.namespace))
+        if self._kept and before == self.entries.generation():
+            self._generation = before
 
     def _prove(self, header: NamespaceHeader, source: Source) -> NamespaceHeader:
         """Compare all digests of a header with the source; sign it if it has none."""

@@ -16,14 +16,17 @@ from redis.connection import AbstractConnection, parse_url
 from redis.exceptions import NoPermissionError, RedisClusterException
 from redis.retry import Retry
 
-from kappa_redis import tls
+from kappa_redis import seeds, sentinels, tls
 from kappa_redis.credentials import read_credentials
+from kappa_redis.pace import PACED, TooSlowError
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kappa_redis.credentials import AskedCredentials, Login
+    from kappa_redis.seeds import Place, Remap
+    from kappa_redis.sentinels import Sentinels
 
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}  # for redis-py
 _READ_SIZE = 1 << 20  # bytes per read of the socket; values are large
@@ -32,12 +35,14 @@ _RETRIES = 2  # of a lost connection, not of a server that does not answer
 _BACKOFF = {"base": 0.01, "cap": 0.1}  # seconds
 _EXPECTED = (
     "expected redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/of/the/socket "
-    "(valkey:// and valkeys:// are the same as the first two), with special characters of a "
-    "password percent-encoded, or the password as password=…"
+    "(valkey:// and valkeys:// are the same as the first two), or "
+    "sentinel://host:26379,other:26379/service (sentinels:// with TLS), with special characters of "
+    "a password percent-encoded, or the password as password=…"
 )
 #: Errors that can be made anew from their text alone.
 _MADE_OF_TEXT = (
     redis.AuthenticationError, redis.ConnectionError, redis.ResponseError, NoPermissionError,
+    TooSlowError,
 )  # fmt: skip
 
 
@@ -50,12 +55,18 @@ class Address:
         cluster: Whether it is a node of a cluster.
         connection_class: redis-py's class of connection.
         arguments: What redis-py opens connections with, credentials included.
+        nodes: Where nodes of a cluster are; empty without one.
+        remap: Says how a node of a cluster is reached whose address another node has told.
+        sentinels: Who says where the server is; None if the arguments do.
     """
 
     url: str
     cluster: bool
     connection_class: type[AbstractConnection]
     arguments: dict[str, Any] = field(repr=False)
+    nodes: tuple[Place, ...] = ()
+    remap: Remap = field(default=seeds.as_told, repr=False)
+    sentinels: Sentinels | None = None
 
     @property
     def provider(self) -> AskedCredentials | None:
@@ -73,20 +84,23 @@ class Address:
     def without_secrets(self, error: Exception) -> Exception:
         """Return an error of redis-py's that may be shown and logged."""
         text = shown = str(error)
-        username, password = (
-            (self.arguments.get("username"), self.arguments.get("password"))
-            if self.provider is None
-            else self.provider.last
-        )
-        if password:
-            shown = shown.replace(password, "***")
-        if username:
-            shown = re.sub(rf"\b{re.escape(username)}\b", "***", shown)
+        logins = [_login(self.arguments) if self.provider is None else self.provider.last]
+        if self.sentinels is not None:
+            logins.append(_login(self.sentinels.arguments))
+        for username, password in logins:
+            if password:
+                shown = shown.replace(password, "***")
+            if username:
+                shown = re.sub(rf"\b{re.escape(username)}\b", "***", shown)
         if shown == text and isinstance(error, redis.RedisError):
             return error
         if type(error) in _MADE_OF_TEXT:
             return type(error)(shown)
         return redis.RedisError(f"{type(error).__name__}: {shown}")
+
+
+def _login(arguments: dict[str, Any]) -> tuple[str | None, str | None]:
+    return arguments.get("username"), arguments.get("password")
 
 
 def read_address(
@@ -103,13 +117,20 @@ def read_address(
     tls_key_password: str | None = None,
     timeout: float | None = None,
     connect_timeout: float | None = None,
+    sentinel_username: str | None = None,
+    sentinel_password: str | None = None,
+    address_remap: object = None,
 ) -> Address:
     """Turn options into an address; see :class:`kappa_redis.backend.RedisBackend`.
 
     Raises:
         InvalidOptionError: If an option cannot be used; the message repeats no credentials.
     """
-    arguments = _parse(url)
+    url, *others = seeds.split(url)
+    arguments, watched = _parse(url, sentinel_username, sentinel_password)
+    nodes = [_parse_other(other, arguments) for other in others]
+    remap = arguments.pop("address_remap", None)
+    remap = remap if address_remap is None else address_remap
     for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
         in_url = f"socket_{name}"
         if seconds is not None:
@@ -127,17 +148,32 @@ def read_address(
         port = arguments.setdefault("port", 6379)
         arguments["socket_keepalive"] = True
         scheme = "rediss" if kind is redis.SSLConnection else "redis"
-        shown = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        shown = f"{scheme}://{sentinels.join((host, port))}"
+        if watched is not None:
+            del arguments["host"], arguments["port"]  # of a sentinel
+            scheme = "sentinels" if kind is redis.SSLConnection else "sentinel"
+            shown = f"{scheme}://{watched.shown}"
         shown += f"/{database}" if database else ""
     if cluster and kind is redis.UnixDomainSocketConnection:
         raise InvalidOptionError(
             f"cluster=True needs a node's host and port, but url={shown!r} is a socket of one "
             f"server. Give url='redis://node:6379'."
         )
+    if cluster and watched is not None:
+        raise InvalidOptionError(
+            f"cluster=True was given, but url={shown!r} names sentinels, which watch over one "
+            f"server. Leave cluster= out, or give url='redis://node:6379'."
+        )
     if cluster and database:
         raise InvalidOptionError(
             f"url={shown!r} names the database {database}, but a cluster has only database 0. "
             f"Leave it out, and use prefix= to keep apart from others."
+        )
+    if not cluster and (nodes or remap is not None):
+        what = f"url= names {1 + len(nodes)} servers" if nodes else "address_remap= was given"
+        raise InvalidOptionError(
+            f"{what}, which is for the nodes of one cluster. Give cluster=True, or leave all but "
+            f"the URL of one server out."
         )
     read_credentials(arguments, username, password, password_file, credentials)
     arguments.update(
@@ -164,7 +200,18 @@ def read_address(
             f"url= names the server {shown!r}, and after the question mark something that "
             f"redis-py does not know; {_EXPECTED}."
         ) from None
-    return Address(shown, cluster, kind, arguments)
+    if watched is not None:
+        watched = watched.with_connection(arguments)
+    known = dict.fromkeys([(arguments["host"], arguments["port"]), *nodes] if cluster else [])
+    return Address(
+        shown,
+        cluster,
+        PACED[kind],
+        arguments,
+        sentinels=watched,
+        nodes=tuple(known),
+        remap=seeds.read_remap(remap),
+    )
 
 
 def _check_seconds(seconds: object, name: str, where: str = "") -> float:
@@ -178,14 +225,27 @@ def _check_seconds(seconds: object, name: str, where: str = "") -> float:
     return seconds
 
 
-def _parse(url: object) -> dict[str, Any]:
+def _parse_other(url: object, first: dict[str, Any]) -> Place:
+    """Return where a further node of a cluster is; the rest is as the first URL says."""
+    arguments, _ = _parse(url, None, None)
+    seeds.check_alike(first, arguments)
+    return arguments.get("host", "localhost"), arguments.get("port", 6379)
+
+
+def _parse(
+    url: object, sentinel_username: str | None, sentinel_password: str | None
+) -> tuple[dict[str, Any], Sentinels | None]:
     """Take a URL apart. An invalid one is not repeated: it may hold a password."""
     if not isinstance(url, str):
         raise InvalidOptionError(
             f"url= is a {type(url).__name__}, not the address of a Redis server; {_EXPECTED}."
         )
     parsed: dict[str, Any] | None = None
+    watched = None
     with suppress(ValueError):
+        found = sentinels.split(url, sentinel_username, sentinel_password)
+        if found is not None:
+            url, watched = found
         scheme, colon, rest = url.partition(":")
         url = f"{_SCHEMES.get(scheme, scheme)}{colon}{rest}"
         parsed = parse_url(url)  # type: ignore[no-untyped-call]
@@ -193,4 +253,15 @@ def _parse(url: object) -> dict[str, Any]:
         parsed.get("connection_class") is redis.UnixDomainSocketConnection and "path" not in parsed
     ):
         raise InvalidOptionError(f"url= is not the address of a Redis server; {_EXPECTED}.")
-    return parsed
+    if watched is not None and not watched.service:
+        raise InvalidOptionError(
+            "url= names sentinels, and no service. Give "
+            "url='sentinel://host:26379,other:26379/service', with the name by which they know "
+            "the server."
+        )
+    if watched is None and (sentinel_username is not None or sentinel_password is not None):
+        raise InvalidOptionError(
+            "A sentinel_ option was given, but url= names no sentinels. Begin it with sentinel://, "
+            "or leave the option out."
+        )
+    return parsed, watched

@@ -86,9 +86,10 @@ class Claims:
             The keys of this instance's.
         """
         name, mine = self._namespace.layout.claim, []
+        asked: list[Command] = [(what, name(key)) for key in keys for what in ("GET", "PTTL")]
+        replies = self._namespace.run(asked)
         commands: list[Command] = []
-        found = self._send(keys, "GET")
-        for key, claim, left in zip(keys, found, self._send(keys, "PTTL"), strict=True):
+        for key, claim, left in zip(keys, replies[::2], replies[1::2], strict=True):
             ttl, _ = _read(claim)
             if self._is_mine(claim):
                 mine.append(key)
@@ -106,6 +107,20 @@ class Claims:
         """Give back those of ``keys`` that this instance has claimed."""
         held = [key for key in keys if self._held.pop(key, None) is not None]
         self._send(self._mine(held), "UNLINK")
+
+    def held(self, keys: Sequence[int]) -> list[int]:
+        """Return those of ``keys`` that this instance has claimed.
+
+        Whoever stores their values may remove the claims at the same time without a look at the
+        token. Should one have expired, and passed to another process, the next one who asks for it
+        finds the value.
+        """
+        return [key for key in keys if key in self._held]
+
+    def forget(self, keys: Sequence[int]) -> None:
+        """Forget claims that were removed."""
+        for key in keys:
+            self._held.pop(key, None)
 
     def is_late(self, key: int, generation: str) -> bool:
         """Return whether a value was loaded in a generation that has ended; once for each value."""

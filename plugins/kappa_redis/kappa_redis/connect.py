@@ -9,21 +9,27 @@ import socket
 import ssl
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionError
 
-from kappa_redis import embedded
+from kappa_redis import embedded, seeds
 from kappa_redis.address import Address, read_address
 from kappa_redis.connections import open_server
 from kappa_redis.credentials import NoCredentialsError
 from kappa_redis.namespace import WRITES, Layout, RedisNamespace, check_prefix
+from kappa_redis.sentinels import MisusedSentinelsError
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from kappa_redis.seeds import Place
+
+    #: One address, or those of several nodes of a cluster.
+    Url = str | Sequence[str]
 
 log = logging.getLogger("kappacore.cache")
 
@@ -32,6 +38,7 @@ PREFIX = "kappa:"
 _ADDRESS_OPTIONS = inspect.signature(read_address).parameters.keys() - {"url"}
 #: Options that do not belong in what is shown, and redis-py's names, which a URL may have.
 _SECRETS = {"username": "username", "password": "password", "tls_key_password": "ssl_password"}
+_SENTINEL_SECRETS = {"sentinel_username": "username", "sentinel_password": "password"}
 _PROBE = "kappa-redis-probe"  # not one of the engine's namespaces, whose names have more parts
 _PROBE_TTL = 1000  # milliseconds
 _LOGIN_FAILURES = ("Authentication required", "invalid username-password", "AUTH")
@@ -40,14 +47,15 @@ _CLUSTER_ERRORS = ("MOVED ", "CROSSSLOT ")
 _UNKNOWN_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
-def find_server(url: str | None, max_bytes: float | str | None = None) -> str:
+def find_server(url: Url | None, max_bytes: float | str | None = None) -> Url:
     """Return the server's address: the one given, the environment's, or a private server's.
 
     Raises:
         InvalidOptionError: If several ranks would each start a private server, or a limit is given
             for a server that runs already.
     """
-    url = url or os.environ.get(ENVIRONMENT) or None
+    if url is None or url == "":
+        url = os.environ.get(ENVIRONMENT) or None
     if url is not None:
         if max_bytes is not None and url != embedded.running_url():
             raise InvalidOptionError(
@@ -74,7 +82,7 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
         InvalidOptionError: If an option cannot be used, or the server refuses this user.
     """
     prepared = dict(options)
-    url = find_server(options.get("url"), prepared.pop("max_bytes", None))
+    url: Any = find_server(options.get("url"), prepared.pop("max_bytes", None))
     address = _address(url, options)
     if address.provider is not None:
         try:
@@ -83,14 +91,21 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
             raise InvalidOptionError(
                 f"There is no password for the Redis server {address.url}: {error}."
             ) from error
-    _probe(address, check_prefix(options.get("prefix", PREFIX)))
+    nodes = _probe(address, check_prefix(options.get("prefix", PREFIX)))
+    if nodes:  # workers begin with all of them, as the first may be dead by then
+        scheme = address.url.partition("://")[0]
+        url = [*seeds.split(url), *(f"{scheme}://{seeds.show(node)}" for node in nodes)]
     prepared["url"] = url
     secrets = {name: address.arguments.get(argument) for name, argument in _SECRETS.items()}
     if address.provider is not None:
         secrets["username"] = address.provider.username
+    if address.sentinels is not None:
+        for name, argument in _SENTINEL_SECRETS.items():
+            secrets[name] = address.sentinels.arguments.get(argument)
     given = {name: value for name, value in secrets.items() if value}
     if given:
-        prepared.update(url=_without_credentials(url), **given)
+        urls = [_without_credentials(each) for each in seeds.split(url)]
+        prepared.update(url=urls if len(urls) > 1 else urls[0], **given)
     return prepared
 
 
@@ -117,12 +132,17 @@ def visit(name: str, options: dict[str, Any]) -> Iterator[RedisNamespace]:
         yield namespace
 
 
-def _address(url: str, options: dict[str, Any]) -> Address:
+def _address(url: Url, options: dict[str, Any]) -> Address:
     return read_address(url, **{name: options[name] for name in options.keys() & _ADDRESS_OPTIONS})
 
 
-def _probe(address: Address, prefix: str) -> None:
-    """Try each command once. A server that is down is not an error: it may come back."""
+def _probe(address: Address, prefix: str) -> list[Place]:
+    """Try each command once. A server that is down is not an error: it may come back.
+
+    Returns:
+        Where further nodes of a cluster are, besides those of the address.
+    """
+    nodes: list[Place] = []
     try:
         with closing(open_server(address)) as server, address.errors_without_secrets():
             layout = Layout(prefix, _PROBE, server.tags)
@@ -141,11 +161,12 @@ def _probe(address: Address, prefix: str) -> None:
                 ("SCAN", 0, "MATCH", layout.pattern, "COUNT", 1, "TYPE", "string"),
             ]
             replies = server.run(commands)
+            nodes = [node for node in server.nodes if node not in address.nodes]
     except (redis.RedisError, UnicodeError) as error:  # the latter of a name that is none
         _raise_if_final(error, address)
         _raise_if_misaddressed(error, address)
         log.info("the Redis server %s cannot be reached now: %s", address.url, error)
-        return
+        return nodes
     lacking = [
         str(command[0])
         for command, reply in zip(commands, replies, strict=True)
@@ -166,6 +187,7 @@ def _probe(address: Address, prefix: str) -> None:
     for reply in replies:
         if isinstance(reply, Exception) and not isinstance(reply, NoPermissionError):
             _raise_if_final(address.without_secrets(reply), address)
+    return nodes
 
 
 def _raise_if_final(error: Exception, address: Address) -> None:
@@ -173,7 +195,9 @@ def _raise_if_final(error: Exception, address: Address) -> None:
     # By the text, too: redis-py wraps errors that it meets while it connects to a cluster.
     text = str(error)
     where = f"The Redis server {address.url}"
-    if isinstance(error, redis.AuthenticationError) or any(
+    if isinstance(error, MisusedSentinelsError):
+        advice = f"The address {address.url} cannot be used: {text}"
+    elif isinstance(error, redis.AuthenticationError) or any(
         word in text for word in _LOGIN_FAILURES
     ):
         advice = (
@@ -189,10 +213,10 @@ def _raise_if_final(error: Exception, address: Address) -> None:
             f"TLS with the Redis server {address.url} fails: {text}. Give the authority that "
             f"signed its certificate as tls_ca=, or use redis:// if it has no TLS."
         )
-    elif address.cluster and "Cluster mode is not enabled" in text:
+    elif address.cluster and "cluster support disabled" in text:
         advice = (
             f"cluster=True was given, but the Redis server {address.url} is not part of a cluster "
-            f"(or this user may not run CLUSTER SLOTS). Leave cluster= out."
+            f"({text}). Leave cluster= out."
         )
     elif "DB index is out of range" in text or "invalid DB index" in text:
         advice = (
@@ -201,6 +225,11 @@ def _raise_if_final(error: Exception, address: Address) -> None:
         )
     elif isinstance(error, redis.InvalidResponse):
         advice = f"{where} does not answer as Redis does ({text}). Give the right host and port."
+    elif "unknown command" in text and address.sentinels is None:
+        advice = (
+            f"{where} does not keep samples ({text}). If it is a sentinel, give "
+            f"url='sentinel://host:port/service', with the name by which it knows the server."
+        )
     # redis-py 5 leaves the names in the text.
     elif isinstance(error, MovedError | ClusterCrossSlotError) or text.startswith(_CLUSTER_ERRORS):
         advice = f"{where} is part of a cluster. Give cluster=True."
@@ -213,18 +242,21 @@ def _raise_if_misaddressed(error: Exception, address: Address) -> None:
     """Raise if no server can ever answer at this address; return if it is down for now."""
     if issubclass(address.connection_class, redis.UnixDomainSocketConnection):
         return
-    host, port = address.arguments["host"], address.arguments["port"]
-    try:
-        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as unknown:
-        if isinstance(unknown, UnicodeError) or unknown.errno in _UNKNOWN_HOST:
+    watched = address.sentinels
+    alone = (address.arguments.get("host"), address.arguments.get("port"))
+    hosts = address.nodes or (alone,) if watched is None else watched.hosts
+    unresolved = [_why_unresolved(*each) for each in hosts]
+    if all(unresolved):
+        if all(map(_is_unknown, unresolved)):
             raise InvalidOptionError(
-                f"The Redis server {address.url} does not exist: the host {host!r} is unknown "
-                f"({unknown}). Give the right host in url=."
+                f"The Redis server {address.url} does not exist: the host {hosts[0][0]!r} is "
+                f"unknown ({unresolved[0]}). Give the right host in url=."
             ) from None
-        return  # the name cannot be resolved now
+        return  # a name cannot be resolved now
+    if watched is not None:
+        return
     text = str(error)
-    with_tls = address.connection_class is redis.SSLConnection
+    with_tls = issubclass(address.connection_class, redis.SSLConnection)
     # Without TLS a server waits for the rest of a handshake; with it, it hangs up.
     sign = ("Timeout",) if with_tls else ("closed", "reset")
     if any(word in text for word in sign) and _answers(address, not with_tls):
@@ -232,6 +264,20 @@ def _raise_if_misaddressed(error: Exception, address: Address) -> None:
         raise InvalidOptionError(
             f"The Redis server {address.url} has {has}. Begin url= with {scheme}://."
         ) from None
+
+
+def _why_unresolved(host: str, port: int) -> Exception | None:
+    """Return why there is no address of that name; None if there is one."""
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        return error
+    return None
+
+
+def _is_unknown(error: Exception | None) -> bool:
+    """Return whether a name exists nowhere, now and later."""
+    return isinstance(error, UnicodeError) or getattr(error, "errno", None) in _UNKNOWN_HOST
 
 
 def _answers(address: Address, with_tls: bool) -> bool:
@@ -253,7 +299,11 @@ def _answers(address: Address, with_tls: bool) -> bool:
 
 def _without_credentials(url: str) -> str:
     """Return a URL without user and password, and otherwise unchanged."""
-    parts = urlsplit(url)
-    query = [(k, v) for k, v in parse_qsl(parts.query) if k not in _SECRETS.values()]
-    rest = f"?{urlencode(query)}" if query else ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{rest}"
+    # Not urlsplit, which takes no list of sentinels that has an IPv6 address.
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    authority, slash, path = place.partition("/")
+    secret = {*_SECRETS.values(), *_SENTINEL_SECRETS}
+    kept = [(name, value) for name, value in parse_qsl(query) if name not in secret]
+    options = f"?{urlencode(kept)}" if kept else ""
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}{options}"

@@ -171,10 +171,10 @@ def running_url() -> str | None:
     return None if server is None else server.url
 
 
-def is_private(url: str | None) -> bool:
+def is_private(url: object) -> bool:
     """Return whether ``url`` is a private server's, of this process or another of the user's."""
     parent = quote(str(user_folder("redis", make=False)))
-    return url is not None and url.startswith(f"unix://{parent}/")
+    return isinstance(url, str) and url.startswith(f"unix://{parent}/")
 
 
 def use(url: str) -> PrivateServer | None:

@@ -13,7 +13,8 @@ import time
 from typing import Any
 
 _WORD = re.compile(r"[0-9a-f]{21}")
-_TIME = 11  # digits: milliseconds since 1970; the others cannot be guessed
+_TIME = 11  # digits: milliseconds since 1970; the others are drawn, and cannot be guessed
+DRAWN_FROM = _TIME
 
 #: The last word that is known to have ended, by the server's address and the key of the generation.
 #: All caches of the process know it, those made later too, and its forked workers.

@@ -1,30 +1,37 @@
-"""Inspecting a server: how full namespaces are, and what clearing them left behind."""
+"""Inspecting a server: how full namespaces are, and what clearing them left behind.
+
+What a namespace holds is counted by asking for its own keys, however many others the server has.
+Only clearing looks at all keys, as it also finds what nobody else can find any more.
+"""
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
+from redis.exceptions import AskError, NoPermissionError, TryAgainError
 
-from kappa_redis.connections import send
-from kappa_redis.namespace import Layout, parse
+from kappa_redis.connections import LOST, send
+from kappa_redis.generations import parse_word
+from kappa_redis.namespace import Layout, drawn_part
 from kappacore.plugin_api import BackendInfo
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterator
+    from collections.abc import Callable, Sequence
 
+    from kappa_redis.connections import Command, Server
     from kappa_redis.namespace import RedisNamespace
 
-    #: Names of keys, their parts, and whether each is a current generation or a value of it.
-    Page = list[tuple[bytes, re.Match[str], bool]]
-
-_PAGE = 1000  # keys per SCAN request
-_MEASURED = 200  # values whose size is measured; the others are assumed to be like them
-_OVERHEAD = 100  # bytes that the server needs for a key, about
+_PAGE = 1000  # keys per request
+#: Keys that are looked for in one namespace and in each of all; of more, as many drawn ones.
+COUNTED, COUNTED_IN_ALL = 200_000, 20_000
+_MEASURED, _PAGES_MEASURED = 200, 5  # values whose size is asked for; pages to find them in
+_OVERHEAD = 130  # bytes that the server needs for a key, about
 
 
 @dataclass
@@ -37,33 +44,41 @@ class _Found:
     left: float = 0.0  # seconds until the last entry expires
 
 
-def survey(namespace: RedisNamespace, name: str | None = None) -> dict[str, BackendInfo]:
-    """Scan all keys of a server; return how full each namespace is.
+def listed(namespace: RedisNamespace) -> dict[str, int]:
+    """Return the namespaces of a server, and how many keys each may hold."""
+    [fields] = namespace.run([("HGETALL", namespace.layout.index)])
+    if fields is LOST:
+        raise redis.ConnectionError("a node of the Redis cluster does not answer")
+    return {
+        name.decode("ascii", "replace"): int(length)
+        for name, length in zip(fields[::2], fields[1::2], strict=True)
+        if length.isdigit()
+    }
 
-    Nodes of a cluster that do not answer are left out, as long as another one does.
+
+def survey(
+    namespace: RedisNamespace, lengths: dict[str, int], counted: int
+) -> dict[str, BackendInfo]:
+    """Return how full namespaces are; those that were cleared or have expired are left out.
+
+    The namespace that asks is never left out. Keys on nodes of a cluster that do not answer are not
+    counted.
 
     Args:
         namespace: Any namespace of the server.
-        name: Scan the namespace of this name only, which need not exist.
+        lengths: The names of those to look at, and how many keys each may hold.
+        counted: How many keys of each to look for, at most. If there are more, the number of
+            entries is an estimate.
     """
-    prefix = namespace.prefix
-    found: dict[str, _Found] = {} if name is None else {name: _Found()}
-    pattern = f"{prefix}*" if name is None else f"{prefix}{name}:*"
-    clients = namespace.server.clients()
-    answering = []
-    for client in clients:
-        try:
-            for page in _pages(client, pattern, prefix):
-                _add_page(client, page, found)
-            answering.append(client)
-        except (redis.ConnectionError, redis.TimeoutError):  # noqa: PERF203 - a few nodes
-            if not answering and client is clients[-1]:
-                raise
-    used, capacity, policy = _memory(answering)
+    found = {name: _look(namespace, name, length, counted) for name, length in lengths.items()}
+    gone = [name for name, each in found.items() if each is None and name != namespace.name]
+    if gone:  # they have expired; who still uses one of them lists it again
+        namespace.server.run([("HDEL", namespace.layout.index, *gone)])
+    used, capacity, policy = _memory(namespace.server.clients())
     full = bool(capacity) and used >= (capacity or 0)
     return {
-        found_name: BackendInfo(
-            namespace=found_name,
+        name: BackendInfo(
+            namespace=name,
             entries=each.entries,
             bytes=(size := each.bytes * each.entries // max(1, each.measured)),
             capacity=None if capacity is None else max(capacity, size),
@@ -72,8 +87,66 @@ def survey(namespace: RedisNamespace, name: str | None = None) -> dict[str, Back
             kept_until=time.time() + each.left if each.entries else None,
             advice=_advice(policy) if capacity else "",
         )
-        for found_name, each in found.items()
+        for name, each in found.items()
+        if each is not None or name == namespace.name
+        for each in [each or _Found()]
     }
+
+
+def _look(namespace: RedisNamespace, name: str, length: int, counted: int) -> _Found | None:
+    """Count the values of a namespace; None if it has no generation."""
+    server = namespace.server
+    layout = Layout(namespace.prefix, name, server.tags)
+    words = _ask(server, [("GET", layout.generation(tag)) for tag in range(len(server.tags))])
+    stems = {
+        tag: layout.values(tag, word.decode())
+        for tag, word in enumerate(words)
+        if _part_in_names(word) is not None
+    }
+    if not stems:
+        return None
+    keys: Sequence[int] = range(length)
+    if length > counted:
+        keys = random.Random(0).sample(keys, counted)  # noqa: S311 - no secret
+    found = _Found()
+    pages = -(-len(keys) // _PAGE)
+    for number in range(pages):
+        by_tag: dict[int, list[str]] = {}
+        for key in keys[number::pages]:  # from all over the namespace, so that any is typical
+            tag = layout.tag(key)
+            if tag in stems:
+                by_tag.setdefault(tag, []).append(f"{stems[tag]}{key}")
+        present = _count(server, list(by_tag.values()))
+        if present and number < _PAGES_MEASURED and found.measured < _MEASURED:
+            _measure(server, [each for names in by_tag.values() for each in names], found)
+        found.entries += present
+    found.entries = round(found.entries * length / max(1, len(keys)))
+    return found
+
+
+def _count(server: Server, names: list[list[str]]) -> int:
+    """Return how many keys there are, of names that are grouped by their tag."""
+    try:
+        return sum(filter(None, _ask(server, [("EXISTS", *each) for each in names])))
+    except NoPermissionError:  # of a user with the fewest rights
+        return len(_sizes(server, [name for each in names for name in each]))
+
+
+def _measure(server: Server, names: list[str], found: _Found) -> None:
+    """Add the sizes of some values, of those there are, to what was found."""
+    there = _sizes(server, names)[: _MEASURED - found.measured]
+    left = _ask(server, [("PTTL", name) for name, _ in there])
+    for (name, size), milliseconds in zip(there, left, strict=True):
+        if milliseconds is not None:
+            found.measured += 1
+            found.bytes += size + len(name) + _OVERHEAD
+            found.left = max(found.left, math.inf if milliseconds == -1 else milliseconds / 1000)
+
+
+def _sizes(server: Server, names: list[str]) -> list[tuple[str, int]]:
+    """Return those of the keys that there are, and the sizes of their values."""
+    sizes = _ask(server, [("STRLEN", name) for name in names])
+    return [(name, size) for name, size in zip(names, sizes, strict=True) if size]
 
 
 def _advice(policy: str) -> str:
@@ -92,79 +165,114 @@ def _advice(policy: str) -> str:
     )
 
 
-def _add_page(client: Any, page: Page, found: dict[str, _Found]) -> None:
-    """Add one page of keys to ``found``."""
-    values = []
-    for name, parts, is_current in page:
-        if is_current:
-            each = found.setdefault(parts["namespace"], _Found())
-            if parts["generation"]:
-                each.entries += 1
-                values.append((name, each))
-    sample = [(name, each) for name, each in values if each.measured < _MEASURED]
-    sizes = _ask(client, [("STRLEN", name) for name, _ in sample])
-    left = _ask(client, [("PTTL", name) for name, _ in sample])
-    for (name, each), size, milliseconds in zip(sample, sizes, left, strict=True):
-        each.measured += 1
-        each.bytes += (size or 0) + len(name) + _OVERHEAD
-        each.left = max(each.left, math.inf if milliseconds == -1 else milliseconds / 1000)
-
-
 def sweep(namespace: RedisNamespace) -> None:
     """Remove the values of generations that have ended."""
-    for client in namespace.server.clients():
-        for page in _pages(client, namespace.layout.pattern, namespace.prefix):
-            ended = [name for name, parts, current in page if parts["generation"] and not current]
-            _unlink(client, ended)
+    layout, server = namespace.layout, namespace.server
+    numbers = {tag: number for number, tag in enumerate(server.tags)}
+
+    def has_ended(parts: re.Match[str]) -> bool:
+        # Asked after the value was seen, so that another generation has ended for good. One that
+        # has not is left to whoever ends it.
+        [word] = namespace.run([("GET", layout.generation(numbers[parts["tag"]]))])
+        return word is not LOST and parts["word"] != _part_in_names(word)
+
+    for client in server.clients():
+        _remove(server, client, layout, has_ended)
 
 
 def remove(namespace: RedisNamespace) -> bool:
-    """Remove all keys of a namespace, whoever uses it; return whether there were any."""
-    found = False
-    for client in namespace.server.clients():
-        for page in _pages(client, namespace.layout.pattern, namespace.prefix):
-            _unlink(client, [name for name, _, _ in page])
-            found = found or not all(parts["claim"] for _, parts, _ in page)
+    """Remove all keys of a namespace, whoever uses it; return whether there were any.
+
+    Claims stay with those who are loading, whose values are late then.
+    """
+    layout, server = namespace.layout, namespace.server
+    names = [layout.generation(tag) for tag in range(len(server.tags))]
+    unlist = ("HDEL", layout.index, namespace.name)
+    removed = namespace.run([*(("UNLINK", name) for name in names), unlist])
+    found = any(reply == 1 for reply in removed)
+
+    def is_any(_: re.Match[str]) -> bool:
+        nonlocal found
+        found = True
+        return True
+
+    for client in server.clients():
+        _remove(server, client, layout, is_any)
     return found
+
+
+def _remove(
+    server: Server, client: Any, layout: Layout, choose: Callable[[re.Match[str]], bool]
+) -> None:
+    """Look at all keys of a server, and remove those values of a namespace that are chosen.
+
+    Args:
+        server: The server, or the cluster that it is a node of.
+        client: The server itself.
+        layout: The names of the namespace's keys.
+        choose: Called once for all values of one tag and generation; returns whether to remove
+            them.
+    """
+    chosen: dict[bytes, bool] = {}
+    cursor = 0
+    commands: list[Command] = []
+    while True:
+        # Strings alone: what is of another type is not ours, whatever its name.
+        page = ("SCAN", cursor, "MATCH", layout.pattern, "COUNT", _PAGE, "TYPE", "string")
+        *_, (cursor, names) = _checked(_send_on(server, client, [*commands, page]))
+        by_stem: dict[bytes, list[bytes]] = {}
+        for name in names:
+            stem, _, key = name.rpartition(b":")
+            if key.isdigit():
+                by_stem.setdefault(stem, []).append(name)
+        for stem in by_stem.keys() - chosen.keys():
+            parts = layout.stem.fullmatch(stem.decode("ascii", "replace"))
+            chosen[stem] = parts is not None and choose(parts)
+        # The names of one command have the same tag, as a cluster demands.
+        commands = [("UNLINK", *some) for stem, some in by_stem.items() if chosen[stem]]
+        if not int(cursor):
+            _checked(_send_on(server, client, commands))
+            return
+
+
+def _send_on(server: Server, client: Any, commands: Sequence[Command]) -> list[Any]:
+    """Send commands to a node; again those whose keys have moved, to where they are now."""
+    replies = send(client, commands)
+    moved = [i for i, each in enumerate(replies) if isinstance(each, AskError | TryAgainError)]
+    for position, reply in zip(moved, server.run([commands[i] for i in moved]), strict=True):
+        replies[position] = reply
+    return replies
 
 
 def peek(namespace: RedisNamespace, name: str, key: int) -> bytes | None:
     """Return a value of any namespace, without renewing it or beginning a generation."""
     layout = Layout(namespace.prefix, name, namespace.server.tags)
     generation = namespace.run([("GET", layout.generation(layout.tag(key)))])[0]
-    if not isinstance(generation, bytes):
+    if _part_in_names(generation) is None:
         return None
-    value = layout.value(key, generation.decode("ascii", "replace"))
+    value = layout.value(key, generation.decode())
     found = namespace.run([("GET", value)])[0]
     return found if isinstance(found, bytes) else None
 
 
-def _pages(client: Any, pattern: str, prefix: str) -> Iterator[Page]:
-    """Yield our keys, a page at a time; each key that exists throughout comes at least once."""
-    cursor = None
-    while cursor != 0:
-        # Strings alone: what is of another type is not ours, whatever its name.
-        cursor, names = client.scan(cursor or 0, match=pattern, count=_PAGE, _type="string")
-        page = [(name, parts) for name in names if (parts := parse(prefix, name))]
-        tags = list(dict.fromkeys(parts.group("namespace", "tag") for _, parts in page))
-        # Read after the page, so that a value of another generation has ended for good.
-        found = _ask(client, [("GET", f"{prefix}{name}:{tag}g") for name, tag in tags])
-        current = dict(zip(tags, found, strict=True))
-        yield [
-            (name, parts, _is_current(parts, current[parts.group("namespace", "tag")]))
-            for name, parts in page
-        ]
+def _part_in_names(word: Any) -> str | None:
+    """Return the part of a generation's word that names of values have; None if there is none."""
+    return drawn_part(word.decode()) if isinstance(word, bytes) and parse_word(word) else None
 
 
-def _is_current(parts: re.Match[str], generation: bytes | None) -> bool:
-    if generation is None or parts["claim"]:
-        return False  # it was cleared, or is not a namespace
-    return (parts["generation"] or "").encode() in (b"", generation)
+def _ask(server: Server, commands: Sequence[Command]) -> list[Any]:
+    """Send commands; None where the key is of a type that is not ours, or its node is lost."""
+    try:
+        replies = server.run(commands)
+    except (redis.ConnectionError, redis.TimeoutError):
+        if len(server.tags) == 1:
+            raise
+        replies = server.run(commands)  # by the other nodes of the cluster
+    return [None if reply is LOST else reply for reply in _checked(replies)]
 
 
-def _ask(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
-    """Send commands of one key each; None where the key is of a type that is not ours."""
-    replies = send(client, commands)
+def _checked(replies: list[Any]) -> list[Any]:
+    """Raise what is an error among replies; None for keys of a type that is not ours."""
     for position, reply in enumerate(replies):
         if isinstance(reply, Exception):
             if not str(reply).startswith("WRONGTYPE"):
@@ -173,20 +281,24 @@ def _ask(client: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
     return replies
 
 
-def _unlink(client: Any, names: list[bytes]) -> None:
-    # One name a command: in a cluster a page has keys of many slots.
-    _ask(client, [("UNLINK", name) for name in names])
-
-
 def _memory(clients: list[Any]) -> tuple[int, int | None, str]:
-    """Return the memory used, its limit (None if unknown), and the eviction policy."""
+    """Return the memory used, its limit (None if unknown), and the eviction policy.
+
+    Nodes of a cluster that do not answer are left out, as long as another one does.
+    """
     used = limit = 0
     policy = ""
+    lost = 0
     for client in clients:
         try:
             memory: dict[str, Any] = client.info("memory")
         except redis.ResponseError:  # a user with few rights may not ask
             return 0, None, ""
+        except (redis.ConnectionError, redis.TimeoutError):
+            lost += 1
+            if lost == len(clients):
+                raise
+            continue
         used += memory.get("used_memory", 0)
         limit += memory.get("maxmemory", 0)
         policy = memory.get("maxmemory_policy", "")

@@ -1,26 +1,34 @@
 """One namespace on a server: its names, its generations, and commands sent within it.
 
-Each key's name is ``<prefix><namespace>:<tag>`` followed by one of::
+The name of each key is the prefix, followed by one of::
 
-    g                          the generation: a word that clearing removes
-    v:<generation>:<key>       a value
-    c:<key>                    a claim: the token of the process that is loading that value
+    namespaces                     a hash: all namespaces, and how many keys each may hold
+    <namespace>:<tag>g             the generation: a word that clearing removes
+    <namespace>:<tag>c:<key>       a claim: the token of the process that is loading a value
+    <short>:<tag>v:<word>:<key>    a value
+
+A server keeps the name of a key beside its value. As there are millions of values, their names hold
+a short digest of the namespace's name, and the part of the generation's word that was drawn. Should
+those of two namespaces be the same, clearing one of them costs the other its values.
 
 A single server has one empty tag, a cluster a fixed number of them, spread evenly over its slots.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
 import re
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 
 from kappa_redis.connections import LOST, open_server
-from kappa_redis.generations import end, has_ended, new_word, parse_word
+from kappa_redis.generations import DRAWN_FROM, end, has_ended, new_word, parse_word
 from kappacore.errors import CacheClosedError, InvalidOptionError, StorageError
 
 if TYPE_CHECKING:
@@ -33,14 +41,14 @@ log = logging.getLogger("kappacore.cache")
 
 #: The commands that a user who may only read does not need.
 WRITES = {"SET", "PEXPIRE", "UNLINK"}
+#: Those without which namespaces are not listed, and otherwise work.
+LISTS = {"HSET", "HDEL"}
 _READ_ONLY = 30.0  # seconds without writing after the server had no room
 # Errors of a server that stores nothing more but can still be read.
 _REFUSALS = ("MISCONF", "NOREPLICAS")
 _PREFIX = re.compile(r"[A-Za-z0-9:._/-]{0,64}")
-_REST = re.compile(
-    r"(?P<namespace>[a-z0-9._-]{1,100}):(?P<tag>(?:\{k[0-9a-z-]+\})?)"
-    r"(?:g|(?P<claim>c):\d+|v:(?P<generation>[0-9a-f]+):\d+)"
-)
+_SHORT = 5  # characters of 6 bits: the digest of a namespace's name
+_WORD = 6  # likewise: of a generation's word
 
 
 class Layout:
@@ -53,9 +61,18 @@ class Layout:
     """
 
     def __init__(self, prefix: str, namespace: str, tags: tuple[str, ...]) -> None:
+        short = f"{prefix}{_base64(hashlib.sha256(namespace.encode()).digest())[:_SHORT]}"
         self._heads = [f"{prefix}{namespace}:{tag}" for tag in tags]
-        #: Matches all names of the namespace; neither part contains a special character of SCAN.
-        self.pattern = f"{prefix}{namespace}:*"
+        self._short_heads = [f"{short}:{tag}v:" for tag in tags]
+        #: The name of the hash of all namespaces.
+        self.index = f"{prefix}namespaces"
+        #: Matches the names of all values; it holds no special character of SCAN's.
+        self.pattern = f"{short}:*"
+        #: Matches what stands before the last colon of a value's name.
+        self.stem = re.compile(
+            f"{re.escape(short)}:(?P<tag>{'|'.join(map(re.escape, tags))})"
+            f"v:(?P<word>[A-Za-z0-9_-]{{{_WORD}}})"
+        )
 
     def generation(self, tag: int) -> str:
         """Return the name of a tag's generation."""
@@ -65,24 +82,27 @@ class Layout:
         """Return the tag of a key, as a position in ``tags``."""
         return key % len(self._heads)
 
+    def values(self, tag: int, generation: str) -> str:
+        """Return what the names of a tag's values begin with; the key follows."""
+        return f"{self._short_heads[tag]}{drawn_part(generation)}:"
+
     def value(self, key: int, generation: str) -> str:
         """Return the name of a value."""
-        return f"{self._heads[key % len(self._heads)]}v:{generation}:{key}"
+        return f"{self.values(self.tag(key), generation)}{key}"
 
     def claim(self, key: int) -> str:
         """Return the name of the claim on a value."""
-        return f"{self._heads[key % len(self._heads)]}c:{key}"
+        return f"{self._heads[self.tag(key)]}c:{key}"
 
 
-def parse(prefix: str, name: bytes) -> re.Match[str] | None:
-    """Take the name of a key apart; None if it is not one of ours.
+@lru_cache(maxsize=256)
+def drawn_part(generation: str) -> str:
+    """Return that part of a generation's word that the names of its values have."""
+    return _base64(bytes.fromhex(generation[DRAWN_FROM:]))[:_WORD]
 
-    Returns:
-        Groups ``namespace``, ``tag`` (braces included; empty on a single server), ``generation``
-        (of a value, else None) and ``claim`` (None for other keys).
-    """
-    text = name.decode("ascii", "replace")
-    return _REST.fullmatch(text, len(prefix)) if text.startswith(prefix) else None
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode("ascii")
 
 
 def check_prefix(prefix: object) -> str:
@@ -123,13 +143,22 @@ class RedisNamespace:
         prefix: What the names of all keys begin with.
         name: The namespace's name.
         ttl: Milliseconds that values live after their last use; None: for ever.
+        length: Number of keys; None for one that only visits.
 
     Raises:
         InvalidOptionError: If no name can begin with ``prefix``.
     """
 
-    def __init__(self, address: Address, prefix: str, name: str, ttl: int | None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        prefix: str,
+        name: str,
+        ttl: int | None,
+        length: int | None = None,
+    ) -> None:
         self.address = address
+        self.length = length
         self.prefix = check_prefix(prefix)
         self.name = name
         self.ttl = ttl
@@ -137,6 +166,7 @@ class RedisNamespace:
         self.layout = Layout(prefix, name, self._server.tags)
         # The generation of each tag that its values were last seen in; None: not known.
         self._generations: list[str | None] = [None] * len(self._server.tags)
+        self._begun: set[int] = set()  # tags
         self._read_only_until = 0.0
         self.refused = False
         #: Whether this user has no right to write, as far as is known.
@@ -154,6 +184,11 @@ class RedisNamespace:
                 f"The Redis cache {self.name!r} was closed. Open a new one to use it."
             )
         return self._server
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._server is None
 
     def close(self) -> None:
         """Close the connections; idempotent."""
@@ -180,9 +215,11 @@ class RedisNamespace:
             replies = self.server.run(commands)
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, Exception) and not (refusals and _is_refusal(reply)):
-                if isinstance(reply, NoPermissionError) and command[0] in WRITES:
-                    self.may_only_read = True
-                    if refusals:
+                if isinstance(reply, NoPermissionError):
+                    if command[0] in LISTS:
+                        continue
+                    self.may_only_read = self.may_only_read or command[0] in WRITES
+                    if refusals and command[0] in WRITES:
                         continue
                 if str(reply).startswith("WRONGTYPE"):
                     raise self._foreign(command[1], "is of another type")
@@ -231,17 +268,15 @@ class RedisNamespace:
         # Read once: another thread may find that a generation has ended.
         known = {tag: self._generations[tag] for tag in by_tag}
         unknown = [tag for tag, generation in known.items() if generation is None]
-        known.update(self._begin(unknown))
-        return [
-            Group(
-                tag,
-                generation,
-                by_tag[tag],
-                [self.layout.value(keys[position], generation) for position in by_tag[tag]],
-            )
-            for tag, generation in known.items()
-            if generation is not None
-        ]
+        if unknown:
+            known.update(self._begin(unknown))
+        groups = []
+        for tag, generation in known.items():
+            if generation is not None:
+                stem = self.layout.values(tag, generation)
+                names = [f"{stem}{keys[position]}" for position in by_tag[tag]]
+                groups.append(Group(tag, generation, by_tag[tag], names))
+        return groups
 
     def _begin(self, tags: Sequence[int]) -> dict[int, str | None]:
         """Return the generation of each tag, begun if there is none; None where none could be."""
@@ -263,12 +298,19 @@ class RedisNamespace:
             name = self.layout.generation(tag)
             commands.append(("SET", name, new_word(self.address.url, name), "NX", *expiry))
             commands.append(("GET", name))
-        replies = self.run(commands, refusals=True)
+        replies = self.run([*commands, *self.listing()], refusals=True)
         words: dict[int, str | None] = {}
-        for tag, begun, found in zip(tags, replies[::2], replies[1::2], strict=True):
-            self.took(begun)
+        for tag, begun, found in zip(tags, replies[::2], replies[1::2], strict=False):
+            if self.took(begun) and begun is not None and begun is not LOST:
+                self._begun.add(tag)
             words[tag] = None if found is LOST else self._remember(tag, found)
         return words
+
+    def listing(self) -> list[Command]:
+        """Return the command that lists the namespace among all others."""
+        if self.length is None:
+            return []
+        return [("HSET", self.layout.index, self.name, self.length)]
 
     def _remember(self, tag: int, found: bytes | None) -> str | None:
         """Remember what was found as a tag's generation; return it unless it has ended."""
@@ -280,6 +322,17 @@ class RedisNamespace:
             word = None
         self._generations[tag] = word
         return word
+
+    @property
+    def generations(self) -> tuple[str | None, ...]:
+        """The generation of each tag, as the last request has found it; None: not known."""
+        return tuple(self._generations)
+
+    def has_just_begun(self, tag: int) -> bool:
+        """Return once whether this process has begun the generation of a tag."""
+        begun = tag in self._begun
+        self._begun.discard(tag)
+        return begun
 
     def is_current(self, tag: int, generation: str, found: Any) -> bool:
         """Remember the generation found; return whether it is the one that was used."""
@@ -301,9 +354,10 @@ class RedisNamespace:
         words = [
             None if each is LOST else self._remember(tag, each) for tag, each in enumerate(found)
         ]
-        replies = self.run([("UNLINK", name) for name in names])
+        unlist = ("HDEL", self.layout.index, self.name)
+        replies = self.run([*(("UNLINK", name) for name in names), unlist])
         self._generations = [None] * len(names)
-        for name, word, reply in zip(names, words, replies, strict=True):
+        for name, word, reply in zip(names, words, replies, strict=False):
             if word is not None and reply is not LOST:
                 end(self.address.url, name, word)
         if LOST in replies:

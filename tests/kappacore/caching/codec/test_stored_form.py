@@ -15,6 +15,7 @@ import torch
 import xxhash
 
 from kappacore.caching.codec import FORMAT_VERSION, default_codec
+from kappacore.caching.codec.layout import shorten
 from kappacore.errors import CorruptValueError, UncacheableValueError
 from support.codec_values import assert_identical, corpus
 
@@ -268,3 +269,39 @@ def test_sets_in_sets_are_ordered_once_each() -> None:
 def test_a_set_with_what_cannot_be_kept_is_refused_by_its_path() -> None:
     with pytest.raises(UncacheableValueError, match=r'sample\["a"\]{an element}\[1\] cannot'):
         encode({"a": {(1, object())}})
+
+
+SHORT = [
+    b"",
+    b"abc",
+    (b"abc", -1),
+    (b"abc", (1 << 55) - 1),
+    [1, "two", 3.0],
+    {"image": np.arange(12, dtype="<u2").reshape(3, 4), "data": bytes(100)},
+]
+
+
+@pytest.mark.parametrize("value", SHORT)
+def test_a_short_header_protects_as_much_as_the_long_one(value: object) -> None:
+    stored = b"".join(shorten(default_codec().encode(value, 7, "ns"), 7, "ns"))
+    assert len(stored) <= max(len(encode(value)) - 48, 128 + 100)
+    assert_identical(decode(stored), value)
+    assert_identical(decode(bytearray(stored), copy="own"), value)
+    decode(stored, copy=False)
+    for key, namespace in ((8, "ns"), (7, "sn")):
+        with pytest.raises(CorruptValueError, match="another key or namespace"):
+            default_codec().decode(stored, key, namespace, verify=False)
+    for position in range(len(stored)):
+        damaged = bytearray(stored)
+        damaged[position] ^= 1
+        refuse(bytes(damaged), "digest differs|does not begin like")
+    for size in range(len(stored)):
+        refuse(stored[:size], "digest differs|shorter than a header")
+
+
+def test_what_a_short_header_has_no_room_for_keeps_the_long_one() -> None:
+    pieces = default_codec().encode((b"abc", 1 << 55), 7, "ns")
+    assert shorten(pieces, 7, "ns") is pieces
+    assert shorten([b"of another codec"], 7, "ns") == [b"of another codec"]
+    arrays = default_codec().encode(np.zeros(10), 7, "ns")
+    assert len(b"".join(shorten(arrays, 7, "ns"))) % 64 == 80 % 64  # they lie as before

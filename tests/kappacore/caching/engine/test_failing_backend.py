@@ -13,7 +13,7 @@ import warnings
 import pytest
 
 import kappacore
-from kappacore.caching.backends.base import CacheBackend
+from kappacore.caching.backends.base import CacheBackend, FailedKeysError
 from kappacore.caching.engine import claims, client
 from kappacore.errors import BrokenPluginError, CacheClosedError, CacheWarning
 from kappacore.machine import waiting
@@ -55,6 +55,16 @@ def test_a_backend_that_recovers_is_used_again(cache, monkeypatch):
     assert cache.stats().hits >= 1
 
 
+def test_a_backend_may_say_when_it_is_tried_again(cache, monkeypatch):
+    monkeypatch.setattr(RecordingBackend, "retry_after", 0.01)
+    RecordingBackend.failing.add("get")
+    with pytest.warns(CacheWarning, match=r"it is tried again every 0.01 s"):
+        cache.fetch([1], load)
+    time.sleep(0.02)
+    cache.fetch([1], load)
+    assert cache.stats().backend_errors == 2
+
+
 @pytest.mark.parametrize("operation", ["get", "put", "claim", "release"])
 def test_a_strict_cache_raises_what_the_backend_raises(recording, operation):
     cache = open_cache("recording", strict=True)
@@ -65,6 +75,40 @@ def test_a_strict_cache_raises_what_the_backend_raises(recording, operation):
         cache.fetch_one(3, load)
     recording.failing.clear()
     cache.close()
+
+
+class Partial(RecordingBackend):
+    """Fails for key 1 alone."""
+
+    def get_many(self, keys):
+        return self.answer(keys, super().get_many(keys))
+
+    def put_many(self, items):
+        return self.answer([key for key, _ in items], super().put_many(items))
+
+    def answer(self, keys, answers):
+        if 1 not in keys:
+            return answers
+        self.values.pop(1, None)
+        answers[keys.index(1)] = TimeoutError("too slow")
+        raise FailedKeysError(answers)
+
+
+def test_keys_that_a_backend_fails_for_take_no_others_with_them(recording):
+    kappacore.register_cache_backend("partial", Partial)
+    try:
+        cache = open_cache("partial")
+        with pytest.warns(CacheWarning, match=r"for a sample: TimeoutError: too slow. It is read"):
+            cache.fetch([1, 2], load)
+        assert cache.fetch([1, 2], load) == [[1, b"x" * 50], [2, b"x" * 50]]
+        stats = cache.stats()
+        assert (stats.hits, stats.source_reads, stats.stores, stats.refused) == (1, 3, 1, 0)
+        assert stats.backend_errors >= 4
+        cache.close()
+        with pytest.raises(TimeoutError, match="too slow"):
+            open_cache("partial", strict=True).fetch([1, 2], load)
+    finally:
+        kappacore.plugins.unregister_cache_backend("partial")
 
 
 def test_a_failure_to_clear_is_raised_since_the_caller_relies_on_it(cache):

@@ -1,0 +1,137 @@
+"""Large values over a slow network: time-outs grow with them, and one takes no other with it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+
+import kappacore
+from kappa_redis import pace
+from kappacore.errors import CacheWarning
+from support.valkey import SlowProxy, programs, start_node
+
+MB = 1 << 20
+TIMEOUT = 0.2
+SLOWLY = r"failed for a sample: TooSlowError: .* of a request took \d.\d s, which is slower than"
+
+
+class Source:
+    """Samples of given sizes."""
+
+    def __init__(self, *sizes):
+        self.sizes = sizes
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def __getitem__(self, idx):
+        return bytes([idx]) * self.sizes[idx]
+
+
+def open_dataset(url, *sizes, **options):
+    options = {"namespace": f"large{len(sizes)}", "timeout": TIMEOUT, "check": False, **options}
+    return kappacore.CachedDataset(Source(*sizes), "redis", url=url, **options)
+
+
+def read(ds):
+    """Read all samples in one batch, compare them, and return what that did."""
+    before = ds.stats()
+    keys = list(range(len(ds)))
+    assert ds.__getitems__(keys) == [ds.dataset[key] for key in keys]
+    return ds.stats() - before
+
+
+@pytest.fixture
+def slowly():
+    """Reaches a server at a number of bytes a second."""
+    opened = []
+
+    def reach(server, rate):
+        opened.append(SlowProxy(server.port, rate))
+        return opened[-1].url
+
+    yield reach
+    for proxy in opened:
+        proxy.close()
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def server(request):
+    if request.param not in programs():
+        pytest.skip("no redis-server is installed")
+    return request.getfixturevalue({"valkey": "node", "redis": "redis_node"}[request.param])
+
+
+def test_large_values_have_more_time(server, slowly):
+    with open_dataset(slowly(server, 8e6), 2 * MB, 100, timeout=0.1) as ds:
+        assert read(ds).stores == 2  # which takes a quarter of a second
+        assert read(ds).hits == 2
+        assert ds.stats().backend_errors == 0
+        ds.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stored", [False, True], ids=["write", "read"])
+def test_a_value_that_is_too_slow_takes_no_other_with_it(server, slowly, stored):
+    sizes = (100, 2 * MB, 100, 1000)
+    if stored:
+        with open_dataset(server.url, *sizes) as ds:
+            read(ds)
+    with open_dataset(slowly(server, 2e6), *sizes) as ds:
+        with pytest.warns(CacheWarning, match=SLOWLY):
+            stats = read(ds)
+        assert (stats.hits, stats.source_reads) == ((3, 1) if stored else (0, 4))
+        assert stats.backend_errors == (2 if stored else 1)  # it is not stored again
+        assert stats.refused == 0
+        started = time.monotonic()
+        stats = read(ds)
+        assert (stats.hits, stats.source_reads) == (3, 1)
+        assert time.monotonic() - started < 0.1  # it is not tried again
+        assert "operations of the backend failed" in ds.explain()
+        ds.clear()
+        assert read(ds).backend_errors == 1  # but after clearing it is
+        ds.clear()
+
+
+@pytest.mark.slow
+def test_values_of_a_size_are_left_alone_after_two_in_a_row(node, slowly, monkeypatch):
+    sizes = (2 * MB,) * 6 + (1000,)
+    with open_dataset(node.url, *sizes) as ds:
+        assert read(ds).stores == 7
+    with open_dataset(slowly(node, 2e6), *sizes) as ds:
+        started = time.monotonic()
+        with pytest.warns(CacheWarning, match=SLOWLY):
+            stats = read(ds)
+        assert (stats.hits, stats.source_reads) == (1, 6)
+        assert time.monotonic() - started < 5  # and not 7 times 0.7 s
+        monkeypatch.setattr(pace, "_LEFT_ALONE", 0)
+        started = time.monotonic()
+        assert read(ds).hits == 1
+        assert time.monotonic() - started < 0.1
+        ds.clear()
+
+
+@pytest.mark.slow
+def test_strict_raises_what_was_too_slow(node, slowly):
+    with (
+        open_dataset(slowly(node, 2e6), 2 * MB, strict=True) as ds,
+        pytest.raises(pace.TooSlowError, match=r"after timeout=0.2 s"),
+    ):
+        ds[0]
+
+
+def test_a_server_that_hangs_while_a_large_value_is_sent_is_left_alone():
+    with start_node() as node, open_dataset(node.url, 8 * MB, 100, 100) as ds:
+        assert ds[1] == ds.dataset[1]
+        timer = threading.Timer(0, node.send, [signal.SIGSTOP])
+        timer.start()
+        timer.join()
+        started = time.monotonic()
+        with pytest.warns(CacheWarning, match=r"'redis' failed: Timeout"):
+            assert ds[0] == ds.dataset[0]
+        assert ds[2] == ds.dataset[2]
+        assert time.monotonic() - started < 4 * TIMEOUT
+        node.send(signal.SIGCONT)
