@@ -63,8 +63,8 @@ def readers_of(dataset: Any, old: Any, url: str) -> Readers:
     def mget_and_decode() -> None:
         for batch in batches(len(names)):
             values = client.mget([names[idx] for idx in batch])
-            for idx, value in zip(batch, values, strict=True):
-                codec.decode(value, idx, identity)
+            for place, idx in enumerate(batch):  # a batch is needed as a whole
+                values[place] = codec.decode(values[place], idx, identity)
 
     def one_by_one() -> None:
         for idx in range(len(names)):

@@ -172,3 +172,13 @@ def test_a_value_takes_little_more_memory_than_a_plain_key(alone):
             samples, "redis", url=alone.url, namespace="imagenet-1k-train"
         ) as ds:
             assert (used(lambda: ds.prefill(progress=False)) - expected) / number <= 60
+
+
+def test_a_server_without_room_for_the_list_is_read(alone):
+    writing, reading = (RedisBackend("full", 10, url=alone.url) for _ in range(2))
+    assert writing.put(1, [b"value"])
+    with alone.client() as client:
+        client.config_set("maxmemory", "1")
+    assert reading.get_many([1, 2]) == [b"value", None]
+    writing.close()
+    reading.close()

@@ -214,9 +214,10 @@ class RedisNamespace:
         with self.address.errors_without_secrets():
             replies = self.server.run(commands)
         for command, reply in zip(commands, replies, strict=True):
-            if isinstance(reply, Exception) and not (refusals and _is_refusal(reply)):
+            lists = command[0] in LISTS
+            if isinstance(reply, Exception) and not ((refusals or lists) and _is_refusal(reply)):
                 if isinstance(reply, NoPermissionError):
-                    if command[0] in LISTS:
+                    if lists:
                         continue
                     self.may_only_read = self.may_only_read or command[0] in WRITES
                     if refusals and command[0] in WRITES:
