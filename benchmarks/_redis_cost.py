@@ -167,14 +167,14 @@ def show_reads(title: str, found: dict[str, tuple[float, float]], length: int) -
 def compare_memory(title: str, node: Node, old: Callable[[Any], Any], theirs: Node) -> None:
     """Compare the memory that a value takes beside its own bytes."""
     print(f"\n{title}: bytes of the server's memory for a key, beside the value's own")
-    for size, number in ((100, 20_000), (10_000, 4_000)):
+    for size, number in ((100, 10_000), (10_000, 2_000)):
         source = Bytes(number, size)
 
         def used(
             node: Node, fill: Callable[[], object], size: int = size, n: int = number
         ) -> float:
             with node.client() as client:
-                client.flushall()
+                client.execute_command("FLUSHALL", "SYNC")
                 before = client.info("memory")["used_memory"]
                 fill()
                 spent: float = (client.info("memory")["used_memory"] - before) / n - size

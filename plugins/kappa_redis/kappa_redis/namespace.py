@@ -43,6 +43,8 @@ log = logging.getLogger("kappacore.cache")
 WRITES = {"SET", "PEXPIRE", "UNLINK"}
 #: Those without which namespaces are not listed, and otherwise work.
 LISTS = {"HSET", "HDEL"}
+#: Those that a server may refuse without harm to what was asked with them.
+_MINOR = {*LISTS, "PEXPIRE"}
 _READ_ONLY = 30.0  # seconds without writing after the server had no room
 # Errors of a server that stores nothing more but can still be read.
 _REFUSALS = ("MISCONF", "NOREPLICAS")
@@ -214,10 +216,11 @@ class RedisNamespace:
         with self.address.errors_without_secrets():
             replies = self.server.run(commands)
         for command, reply in zip(commands, replies, strict=True):
-            lists = command[0] in LISTS
-            if isinstance(reply, Exception) and not ((refusals or lists) and _is_refusal(reply)):
+            if isinstance(reply, Exception) and not (
+                (refusals or command[0] in _MINOR) and _is_refusal(reply)
+            ):
                 if isinstance(reply, NoPermissionError):
-                    if lists:
+                    if command[0] in LISTS:
                         continue
                     self.may_only_read = self.may_only_read or command[0] in WRITES
                     if refusals and command[0] in WRITES:
