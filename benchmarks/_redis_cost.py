@@ -1,0 +1,246 @@
+"""What a cache on a server costs: readers' time and CPU, memory a key, clearing and opening."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+import kappacore
+from benchmarks._samples import Bytes, BytesAndIndex
+from benchmarks._timing import BATCH, shortest
+from kappa_redis.backend import RedisBackend
+from kappacore.sizes import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.valkey import Node
+
+    Readers = dict[str, Callable[[], object]]
+
+FOREIGN = 1_000_000
+SIZES = {10_000: 512, 100_000: 256, 1_000_000: 64}  # bytes of a sample: samples
+READERS = (1, 4)
+_TTL = 3 * 86_400_000  # milliseconds
+_LONGEST = 300.0  # seconds of all rounds together
+
+
+def batches(length: int) -> list[list[int]]:
+    return [list(range(start, min(start + BATCH, length))) for start in range(0, length, BATCH)]
+
+
+def opened(source: Any, url: str, namespace: str) -> Any:
+    return kappacore.CachedDataset(source, "redis", url=url, namespace=namespace, check=False)
+
+
+def readers_of(dataset: Any, old: Any, url: str) -> Readers:
+    """Return what reads all samples once: ours, the same values by redis-py, and KappaData."""
+    dataset[0]  # from here on this process knows the header that values are stored under
+    opened = dataset._cache._open()
+    namespace, codec = opened.client.backend._namespace, dataset._cache.codec
+    identity = opened.store.digest_name
+    [group] = namespace.group(range(len(dataset)))
+    names = group.names
+    client: Any = redis.Redis.from_url(url, socket_read_size=1 << 20, protocol=2)
+
+    def get() -> None:
+        for name in names:
+            client.get(name)
+
+    def get_and_decode() -> None:
+        for idx, name in enumerate(names):
+            codec.decode(client.get(name), idx, identity)
+
+    def mget() -> None:
+        for batch in batches(len(names)):
+            client.mget([names[idx] for idx in batch])
+
+    def mget_and_decode() -> None:
+        for batch in batches(len(names)):
+            values = client.mget([names[idx] for idx in batch])
+            for place, idx in enumerate(batch):  # a batch is needed as a whole
+                values[place] = codec.decode(values[place], idx, identity)
+
+    def one_by_one() -> None:
+        for idx in range(len(names)):
+            dataset[idx]
+
+    def by_batches() -> None:
+        for batch in batches(len(names)):
+            dataset.__getitems__(batch)
+
+    readers: Readers = {
+        "GET": get,
+        "GET and decoding": get_and_decode,
+        "redis, one by one": one_by_one,
+        "MGET": mget,
+        "MGET and decoding": mget_and_decode,
+        "redis, batches": by_batches,
+    }
+    if old is not None:
+        readers["KappaData 0.0.8"] = lambda: [old[idx] for idx in range(len(names))]
+    return readers
+
+
+def read_together(
+    make: Callable[[], Readers], processes: int, rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Return the time of each reader when that many processes read, and the CPU time of all.
+
+    The processes begin each round of each reader together; the best round counts.
+
+    Args:
+        make: Called in each process, and returns the readers.
+        processes: The number of processes.
+        rounds: The number of rounds.
+    """
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(processes), context.Queue()
+
+    def run() -> None:
+        times: dict[str, list[tuple[float, float, float]]] = {}
+        readers = make()
+        for read in readers.values():
+            read()
+        for _ in range(rounds):
+            for name, read in readers.items():
+                barrier.wait()
+                started, cpu = time.monotonic(), time.process_time()
+                read()
+                spent = started, time.monotonic(), time.process_time() - cpu
+                times.setdefault(name, []).append(spent)
+        results.put(times)
+
+    started = [context.Process(target=run) for _ in range(processes)]
+    for process in started:
+        process.start()
+    found = [results.get(timeout=_LONGEST) for _ in started]
+    for process in started:
+        process.join()
+    best = {}
+    for name in found[0]:
+        by_round = list(zip(*(each[name] for each in found), strict=True))
+        best[name] = min(
+            (
+                max(end for _, end, _ in each) - min(start for start, _, _ in each),
+                sum(cpu for _, _, cpu in each),
+            )
+            for each in by_round
+        )
+    return best
+
+
+def compare_reads(title: str, node: Node, old: Callable[[Any], Any], rounds: int) -> None:
+    """Compare reads of all sizes.
+
+    Args:
+        title: The server.
+        node: The server.
+        old: Returns KappaData's cache of a dataset, filled; None without it.
+        rounds: The number of rounds.
+    """
+    for size, length in SIZES.items():
+        source = BytesAndIndex(length, size)
+        with opened(source, node.url, f"reads-{size}") as dataset:
+            dataset.prefill(progress=False)
+            theirs = old(source)
+            for processes in READERS:
+                make = partial(readers_of, dataset, theirs, node.url)
+                found = read_together(make, processes, rounds)
+                show_reads(f"{title}, {format_size(size)}, {processes} readers", found, length)
+            dataset.clear()
+
+
+def show_reads(title: str, found: dict[str, tuple[float, float]], length: int) -> None:
+    print(f"\n{title}: µs a sample, and µs of CPU of all readers together")
+    for name, (seconds, cpu) in found.items():
+        first = found["MGET and decoding" if "MGET" in name or "batches" in name else "GET"][0]
+        ratio = f"{first / seconds:7.2f} of the rate of its peer"
+        print(f"  {name:20}{seconds / length * 1e6:10.1f}{cpu / length * 1e6:10.1f}{ratio}")
+
+
+def compare_memory(title: str, node: Node, old: Callable[[Any], Any], theirs: Node) -> None:
+    """Compare the memory that a value takes beside its own bytes."""
+    print(f"\n{title}: bytes of the server's memory for a key, beside the value's own")
+    for size, number in ((100, 10_000), (10_000, 2_000)):
+        source = Bytes(number, size)
+
+        def used(
+            node: Node, fill: Callable[[], object], size: int = size, n: int = number
+        ) -> float:
+            with node.client() as client:
+                client.execute_command("FLUSHALL", "SYNC")
+                before = client.info("memory")["used_memory"]
+                fill()
+                spent: float = (client.info("memory")["used_memory"] - before) / n - size
+                return spent
+
+        def plain(source: Bytes = source) -> None:
+            with node.client() as client:
+                fill_plainly(client, len(source), source.data)
+
+        def ours(source: Bytes = source) -> None:
+            with opened(source, node.url, "memory") as dataset:
+                dataset.prefill(progress=False)
+
+        found = {"a plain key with a ttl": used(node, plain), "redis": used(node, ours)}
+        if old(Bytes(1, 1)) is not None:
+            found["KappaData 0.0.8 (no ttl)"] = used(theirs, partial(old, source))
+        for name, each in found.items():
+            print(f"  {f'{name}, values of {size}':44}{each:8.0f}")
+
+
+def fill_plainly(client: Any, number: int, value: bytes) -> None:
+    for start in range(0, number, 500):
+        pipeline = client.pipeline(transaction=False)
+        for idx in range(start, min(number, start + 500)):
+            pipeline.set(f"plain:{idx}", value, px=_TTL)
+        pipeline.execute()
+
+
+def scan_and_unlink(client: Any) -> None:
+    names: list[bytes] = []
+    for name in client.scan_iter(match="plain:*", count=1000):
+        names.append(name)
+        if len(names) == 1000:
+            client.unlink(*names)
+            names = []
+    if names:
+        client.unlink(*names)
+
+
+def compare_clearing(title: str, node: Node, keys: int, rounds: int) -> None:
+    """Compare clearing with the plain way, and measure opening beside many keys."""
+    value = os.urandom(100)
+    backend = RedisBackend("cleared", keys, url=node.url)
+    with node.client() as client:
+        client.flushall()
+        seconds = {"clear": float("inf"), "SCAN and UNLINK of thousands": float("inf")}
+        for _ in range(rounds):
+            backend.put_many([(key, [value]) for key in range(keys)])
+            seconds["clear"] = min(seconds["clear"], shortest(backend.clear, 1))
+            fill_plainly(client, keys, value)
+            plain = shortest(lambda: scan_and_unlink(client), 1)
+            name = "SCAN and UNLINK of thousands"
+            seconds[name] = min(seconds[name], plain)
+        backend.close()
+        ratio = seconds["clear"] / seconds["SCAN and UNLINK of thousands"]
+        print(f"\n{title}: {keys} keys, in seconds; clearing takes {ratio:.2f} of the plain way")
+        source = Bytes(keys, 100)
+        with opened(source, node.url, "opened") as dataset:
+            dataset.prefill(progress=False)
+        client.execute_command("DEBUG", "POPULATE", FOREIGN, "foreign", 10)
+        there = {"url": node.url}
+        seconds["opening"] = shortest(lambda: opened(source, node.url, "opened").close(), rounds)
+        with opened(source, node.url, "opened") as dataset:
+            seconds["explain"] = shortest(dataset.explain, rounds)
+        seconds["ls"] = shortest(lambda: list(RedisBackend.namespaces(**there)), rounds)
+        for name, each in seconds.items():
+            beside = "" if "SCAN" in name or name == "clear" else f" beside {FOREIGN} foreign keys"
+            print(f"  {name + beside:44}{each:10.3f}")
+        client.flushall()
