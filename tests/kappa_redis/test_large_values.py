@@ -10,7 +10,9 @@ import pytest
 
 import kappacore
 from kappa_redis import pace
+from kappa_redis.backend import RedisBackend
 from kappacore.errors import CacheWarning
+from kappacore.plugin_api import FailedKeysError
 from support.valkey import SlowProxy, programs, start_node
 
 MB = 1 << 20
@@ -94,6 +96,35 @@ def test_a_value_that_is_too_slow_takes_no_other_with_it(server, slowly, stored)
         ds.clear()
         assert read(ds).backend_errors == 1  # but after clearing it is
         ds.clear()
+
+
+@pytest.mark.slow
+def test_a_value_that_is_too_slow_takes_no_node_of_a_cluster_with_it(cluster, slowly):
+    remap = {
+        f"127.0.0.1:{node.port}": slowly(node, 2e6).removeprefix("redis://") for node in cluster
+    }
+    sizes = (2 * MB, *[100] * 20)
+    options = {"cluster": True, "address_remap": remap}
+    with open_dataset(cluster[0].url, *sizes, **options) as ds:
+        with pytest.warns(CacheWarning, match=SLOWLY):
+            assert read(ds).backend_errors == 1
+        assert read(ds).hits == 20
+        ds.clear()
+
+
+@pytest.mark.slow
+def test_what_was_loaded_before_a_clear_is_not_stored_with_the_rest_of_a_slow_batch(node, slowly):
+    slow = RedisBackend("late", 10, url=slowly(node, 2e6), timeout=TIMEOUT)
+    other = RedisBackend("late", 10, url=node.url)
+    assert slow.claim_many([0], 5) == [True]
+    other.clear()
+    assert slow.get(1) is None
+    with pytest.raises(FailedKeysError, match="1 keys failed, the first one with TooSlowError"):
+        slow.put_many([(0, [b"outdated"]), (1, [bytes(2 * MB)]), (2, [b"new"])])
+    assert other.get_many([0, 2]) == [None, b"new"]  # 1 may arrive yet
+    other.clear()
+    for backend in (slow, other):
+        backend.close()
 
 
 @pytest.mark.slow

@@ -115,7 +115,10 @@ class FailedKeysError(CacheError):
             raise TypeError("a FailedKeysError needs an exception among its answers")
 
     def __str__(self) -> str:
-        return f"{len(self.reasons)} keys failed, the first one with {self.reasons[0]!r}"
+        first = self.reasons[0]
+        return (
+            f"{len(self.reasons)} keys failed, the first one with {type(first).__name__}: {first}"
+        )
 
 
 class CacheBackend(ABC):
