@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KappaError as error:
         print(f"kappacore: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130  # as a shell reports it
     except BrokenPipeError:  # `kappacore plugins | head`
         give_up_output()
         return 1
