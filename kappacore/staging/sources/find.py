@@ -80,7 +80,7 @@ def open_source(path: Path, options: Options) -> Source:
     Raises:
         StagingError: If it cannot be staged, or is itself incomplete.
     """
-    limits, exclusion = options.limits, Exclusion(options.exclude)
+    limits, exclusion = options.limits, Exclusion(options.exclude, options.part)
     if path.is_dir():
         names = {KAPPADATA_START, KAPPADATA_END, UNFINISHED} & set(os.listdir(path))  # noqa: PTH208
         if UNFINISHED in names or names == {KAPPADATA_START}:

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from kappacore.errors import UnsafeArchiveError
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, clean_parts
 from kappacore.staging.sources.base import Entry, Extent, Stream
 from kappacore.staging.sources.tar_links import Link, Links
 from kappacore.staging.sources.unpacking import open_unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from kappacore.staging.sources.exclude import Exclusion
@@ -53,15 +54,14 @@ class TarSource(Archive):
         members: dict[str, Entry | Link] = {}
         linked = 0  # bytes that links stand for
         for path, member in self._headers():
-            found: Entry | Link | None
-            if member.islnk():
-                found = members.get(self._inside(member))
-                if found is None or (isinstance(found, Entry) and found.is_folder):
-                    self._refuse_member(path, "is a link to no file before it")
-                linked += found.size if isinstance(found, Entry) else 0
-                found = found._replace(path=path) if isinstance(found, Entry) else found
-            else:
-                found = self._entry(path, member)
+            try:
+                found = self._entry(path, member, members)
+            except UnsafeArchiveError:
+                if not self._leaves_out(path):
+                    raise
+                continue
+            if member.islnk() and isinstance(found, Entry):
+                linked += found.size
             self.check_size(member.offset_data + linked, len(members))
             before = members.pop(path, None)  # of two with one name the last counts
             if isinstance(before, Entry) and before.is_folder != _is_folder(found):
@@ -70,7 +70,7 @@ class TarSource(Archive):
         self.file.seek(0)
         files = [entry for entry in members.values() if isinstance(entry, Entry)]
         if len(files) < len(members):
-            for entry in Links(members, self._refuse_member).files():
+            for entry in Links(members, self._refuse_member, self._leaves_out).files():
                 linked += max(0, entry.size)
                 self.check_size(linked, len(files))
                 files.append(entry)
@@ -88,7 +88,6 @@ class TarSource(Archive):
                 self.check_size(member.offset_data + member.size, count)
                 if member.type == _LABEL:
                     continue
-                self._check(member)
                 yield "/".join(clean_parts(self.path, member.name)), member
             self._check_end(archive.offset)
 
@@ -96,7 +95,15 @@ class TarSource(Archive):
         found = (path for path, _ in self._headers())
         return islice(found, _QUICK) if self.ordered else found
 
-    def _entry(self, path: str, member: tarfile.TarInfo) -> Entry | Link:
+    def _entry(
+        self, path: str, member: tarfile.TarInfo, before: Mapping[str, Entry | Link]
+    ) -> Entry | Link:
+        self._check(member)
+        if member.islnk():
+            found = before.get(self._inside(member))
+            if found is None or _is_folder(found):
+                self._refuse_member(path, "is a link to no file before it")
+            return found._replace(path=path) if isinstance(found, Entry) else found
         if member.isdir():
             return Entry(path, -1, 0, self.mode)
         time = min(max(int(member.mtime * 10**9), 0), _LATEST)
