@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LABEL = b"V"  # the type of a name for the whole archive
 _QUICK = 1000  # members of a compressed file that are soon unpacked
 _LONGEST_HEADER = 1 << 20  # bytes of names and attributes; tarfile reads them into memory
-_LATEST = 253_402_300_799 * 10**9  # nanoseconds: the end of the year 9999
+_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799  # seconds: the years 1 and 9999
 
 
 class TarSource(Archive):
@@ -106,7 +106,7 @@ class TarSource(Archive):
             return found._replace(path=path) if isinstance(found, Entry) else found
         if member.isdir():
             return Entry(path, -1, 0, self.mode)
-        time = min(max(int(member.mtime * 10**9), 0), _LATEST)
+        time = int(min(max(member.mtime, _EARLIEST), _LATEST) * 10**9)
         mode = self._permissions(member.mode)
         entry = Entry(path, member.size, time, mode, where=member.offset_data)
         return Link(member.linkname, entry) if member.issym() else entry

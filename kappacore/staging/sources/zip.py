@@ -244,7 +244,7 @@ def _time_of(member: zipfile.ZipInfo) -> int:
     """Return a member's time of modification in ns: its extended timestamp, else its date."""
     for tag, data in _extras(member):
         if tag == _TIMES and len(data) >= 5 and data[0] & 1:
-            return max(0, int(struct.unpack_from("<i", data, 1)[0])) * 10**9
+            return int(struct.unpack_from("<i", data, 1)[0]) * 10**9
     year, month, day, hour, minute, second = member.date_time
     try:
         return calendar.timegm((year, max(month, 1), max(day, 1), hour, minute, second)) * 10**9
