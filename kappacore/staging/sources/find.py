@@ -53,7 +53,8 @@ _NOT_READ = {
     b"PK\7\x08PK": _SPLIT,
 }
 _DISC = 32769, b"CD001"  # the mark of a disc image, and where it is
-_END_OF_ZIP = struct.Struct("<4s2H")  # and the numbers of this part, and of the directory's first
+# The end of a zip file: numbers of this part and of the directory's first; the comment's length.
+_END_OF_ZIP = struct.Struct("<4s2H12xH")
 _LONGEST_END = 22 + (1 << 16)  # bytes, with its comment
 
 
@@ -158,7 +159,9 @@ def _is_part(file: BinaryIO) -> bool:
     end = tail.rfind(b"PK\5\6")
     if end < 0 or end + _END_OF_ZIP.size > len(tail):
         return False
-    _, part, first = _END_OF_ZIP.unpack_from(tail, end)
+    _, part, first, comment = _END_OF_ZIP.unpack_from(tail, end)
+    if end + _END_OF_ZIP.size + comment != len(tail):  # it is something in the comment
+        return False
     return (part, first) not in ((0, 0), (0xFFFF, 0xFFFF))  # zip64 has them elsewhere
 
 

@@ -413,3 +413,5 @@ def test_the_last_part_of_a_split_zip_file(tmp_path):
     source.write_bytes(data)
     with pytest.raises(StagingError, match=r"a part of a split zip .*zip -s 0"):
         kappacore.stage(source, tmp_path / "t")
+    source.write_bytes(data + b"more")  # then it is not the end
+    assert kappacore.stage(source, tmp_path / "t").copied
