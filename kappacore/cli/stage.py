@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kappacore.cli.parsers import add_command
@@ -102,16 +103,18 @@ def _stage(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from kappacore.staging.options import as_path, checked_relative
     from kappacore.staging.target.check import check_staged
 
-    target = os.path.join(args.target, args.relative or "")  # noqa: PTH118
+    target = as_path(args.target, "target") / checked_relative(args.relative)
     report = check_staged(target, workers=args.workers, progress=False if args.quiet else None)
     print(_as_json(report) if args.json else _report_text(report))
     return 0 if report.ok else 1
 
 
 def _log(line: str) -> None:
-    print(f"kappacore: {line}", file=sys.stderr)
+    with suppress(OSError):  # a message that nobody can read must not stop a copy
+        print(f"kappacore: {line}", file=sys.stderr)
 
 
 def _as_json(result: StageResult | CheckReport) -> str:

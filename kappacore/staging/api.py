@@ -79,7 +79,8 @@ def stage(
             contents if there are digests, and copy what differs or is missing.
         limits: The most an archive may contain.
         exclude: Patterns of files and folders to leave out, such as ``"*.tmp"`` (a name, at every
-            level) or ``"train/masks"`` (a path). Each call should give the same.
+            level) or ``"train/masks"`` (a path in the whole dataset, also where a part is staged).
+            Each call should give the same.
 
     Returns:
         What was done; it is path-like, with the path of the dataset.
@@ -98,6 +99,8 @@ def stage(
         train = kappacore.stage("/global/imagenet", "/local/imagenet", relative="train")
         dataset = kappacore.load_dataset("imagefolder", root=train)
     """
+    part = checked_relative(relative)
+    part = part.with_name(without_suffix(part.name)) if part.name else part
     options = Options(
         verify,
         workers,
@@ -107,9 +110,8 @@ def stage(
         recheck,
         limits or ArchiveLimits(),
         as_patterns(exclude),
+        part.as_posix(),
     )
-    part = checked_relative(relative)
-    part = part.with_name(without_suffix(part.name)) if part.name else part
     wanted = as_path(source, "source") / part
     folder = Path(os.path.realpath(as_path(target, "target") / part))
     started = time.monotonic()

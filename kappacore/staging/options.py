@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kappacore.errors import InvalidOptionError
 from kappacore.staging.sources.archive_safety import ArchiveLimits
+from kappacore.staging.sources.exclude import parts_of_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,7 @@ class Options:
     recheck: bool = False
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
     exclude: tuple[str, ...] = ()
+    part: str = ""  # of the dataset, which the patterns are of
 
     def __post_init__(self) -> None:
         checks = {
@@ -98,7 +100,10 @@ def as_patterns(exclude: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def _is_pattern(value: object) -> bool:
-    return isinstance(value, str) and value.strip("/") != "" and "\0" not in value
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    parts = parts_of_path(value)
+    return parts != [] and ".." not in parts
 
 
 def as_path(value: str | os.PathLike[str], option: str) -> Path:

@@ -226,6 +226,8 @@ class _Copy:
         if state.status is not Status.MISSING:
             check_way(target, self.files, known.files)
         kept = self.work.complete_files(self.files, self.folders, with_digest=options.with_digest)
+        if options.recheck:
+            self._recheck_kept(kept)
         with closing(Journal(paths.journal)) as journal:
             progress = Progress(len(self.files), self.size)
             transfer = Transfer(
@@ -257,6 +259,17 @@ class _Copy:
             kept_bytes=there,
             sync_seconds=seconds,
         )
+
+    def _recheck_kept(self, kept: dict[str, FileRecord]) -> None:
+        """Remove what an earlier try left and that is not, or no more, what the source has."""
+        known = {path: record for path, record in kept.items() if record.digest}
+        damaged = {
+            problem.path for problem in problems_in(self.paths.tree, known, self.options.threads)
+        }
+        versions = Versions(self.source, self.about, self.files, self.paths.tree, self.options)
+        for path in damaged | versions.other_contents(known, known):
+            (self.paths.tree / path).unlink()
+            del kept[path]
 
     def _copy(
         self, transfer: Transfer, kept: dict[str, FileRecord], present: dict[str, FileRecord]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from kappacore.staging.sources.base import Entry, Source
 
 
+_ROUNDING = 1000  # nanoseconds: tarfile reads times as floating-point numbers
+
+
 class Versions:
     """Compares the files of a source with those of a target.
 
@@ -87,9 +90,10 @@ class Versions:
 def looks_like(entry: Entry, record: FileRecord, *, exactly: bool) -> bool:
     """Return whether a record may be of this version of a file, by size, time and CRC.
 
-    Not ``exactly``: its time may have been cut to seconds on the way, as in archives.
+    Not ``exactly``: its time may have been cut to seconds on the way, as in archives, or rounded.
     """
     one, other = entry.mtime_ns, record.mtime_ns
-    cut = not exactly and 0 in (one % 10**9, other % 10**9) and same_time(one, other)
+    is_cut = 0 in (one % 10**9, other % 10**9) and same_time(one, other)
+    cut = not exactly and (is_cut or abs(one - other) < _ROUNDING)
     same = entry.size == record.size and (one == other or cut)
     return same and has_same_crc(entry, record) is not False

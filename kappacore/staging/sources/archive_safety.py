@@ -105,11 +105,13 @@ class Archive(Source):
         files = []
         with self._damage_explained():
             for entry in self._members():
+                if self._leaves_out(entry.path):
+                    continue
                 path = names.add(entry.path, entry.is_folder)
                 if not (entry.is_folder or names.are_bookkeeping(path)):
                     files.append(entry if path == entry.path else entry._replace(path=path))
-        found = [Entry(path, -1, 0, self.mode) for path in sorted(names.folders)] + files
-        return [entry for entry in found if not self._exclusion.covers(entry.path)]
+        folders = sorted(path for path in names.folders if not names.are_bookkeeping(path))
+        return [Entry(path, -1, 0, self.mode) for path in folders] + files
 
     def outline(self, levels: int) -> Iterator[str]:
         with self._damage_explained():
@@ -122,6 +124,12 @@ class Archive(Source):
     def _names(self) -> Iterator[str]:
         """Yield the names of members, as far as they are quickly read."""
         return (entry.path for entry in self._members())
+
+    def _leaves_out(self, name: str) -> bool:
+        """Return whether a member is excluded. Then it may be anything, as in a folder."""
+        if not self._exclusion:
+            return False
+        return self._exclusion.covers("/".join(clean_parts(self.path, name)))
 
     def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
         same = self.path.exists() and stamp_of(self.path, self.kind) == self._stamp

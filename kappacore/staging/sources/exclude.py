@@ -20,13 +20,16 @@ class Exclusion:
 
     Args:
         patterns: The patterns, such as ``"*.tmp"`` or ``"train/*/masks"``.
+        part: The part of the dataset that the paths are in; ``""`` is all of it.
     """
 
-    def __init__(self, patterns: Iterable[str]):
+    def __init__(self, patterns: Iterable[str], part: str = ""):
+        self._patterns = tuple(patterns)
+        self._part = parts_of_path(part)
         self._names: list[str] = []
         self._paths: list[list[str]] = []
-        for pattern in patterns:
-            parts = pattern.strip("/").split("/")
+        for pattern in self._patterns:
+            parts = parts_of_path(pattern)
             if "/" in pattern.rstrip("/"):
                 self._paths.append(parts)
             else:
@@ -36,13 +39,17 @@ class Exclusion:
     def __bool__(self) -> bool:
         return bool(self._names or self._paths)
 
+    def within(self, folder: str) -> Exclusion:
+        """Return what is excluded in a folder, for the paths below it."""
+        return Exclusion(self._patterns, "/".join([*self._part, folder]))
+
     def names(self, path: str) -> bool:
         """Return whether a pattern matches a path itself."""
         if not (self._names or self._paths):
             return False
         parts = path.split("/")
         return any(fnmatchcase(parts[-1], name) for name in self._names) or any(
-            _match(parts, pattern) for pattern in self._paths
+            _match([*self._part, *parts], pattern) for pattern in self._paths
         )
 
     def covers(self, path: str) -> bool:
@@ -53,6 +60,11 @@ class Exclusion:
         if folder and folder not in self._known:
             self._known[folder] = self.covers(folder)
         return (folder != "" and self._known[folder]) or self.names(path)
+
+
+def parts_of_path(path: str) -> list[str]:
+    """Return the names in a path or pattern."""
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def _match(parts: list[str], pattern: list[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import tarfile
 import zipfile
 from contextlib import suppress
@@ -34,16 +35,27 @@ _PACKINGS = {  # by the first bytes of the file: its packing, its name, and what
     b"BZh": ("bz2", "bzip2", "bunzip2"),
     b"\xfd7zXZ\0": ("xz", "xz", "unxz"),
     b"\x28\xb5\x2f\xfd": ("zst", "zstd", "unzstd"),
+    b"\x50\x2a\x4d\x18": ("zst", "zstd", "unzstd"),  # a frame to be skipped, as pzstd begins with
 }
+_SPLIT = "a part of a split zip file (zip -s 0 joins them)"
 _NOT_READ = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"Rar!\x1a\x07": "a rar archive",
     b"\x1f\x9d": "compressed by compress (.Z)",
     b"\x04\x22\x4d\x18": "compressed by lz4",
+    b"\x5d\0\0": "compressed by lzma (.lzma)",
     b"LZIP": "compressed by lzip",
     b"hsqs": "a squashfs image",
     b"!<arch>\n": "an ar archive",
+    b"070701": "a cpio archive",
+    b"070707": "a cpio archive",
+    b"MSCF": "a cabinet (.cab)",
+    b"PK\7\x08PK": _SPLIT,
 }
+_DISC = 32769, b"CD001"  # the mark of a disc image, and where it is
+# The end of a zip file: numbers of this part and of the directory's first; the comment's length.
+_END_OF_ZIP = struct.Struct("<4s2H12xH")
+_LONGEST_END = 22 + (1 << 16)  # bytes, with its comment
 
 
 def find_source(path: Path) -> Path | None:
@@ -80,7 +92,7 @@ def open_source(path: Path, options: Options) -> Source:
     Raises:
         StagingError: If it cannot be staged, or is itself incomplete.
     """
-    limits, exclusion = options.limits, Exclusion(options.exclude)
+    limits, exclusion = options.limits, Exclusion(options.exclude, options.part)
     if path.is_dir():
         names = {KAPPADATA_START, KAPPADATA_END, UNFINISHED} & set(os.listdir(path))  # noqa: PTH208
         if UNFINISHED in names or names == {KAPPADATA_START}:
@@ -131,13 +143,35 @@ def _is_one_file(file: BinaryIO, packing: str) -> bool:
     return False
 
 
+def _is_zero(file: BinaryIO) -> bool:
+    """Return whether the rest of a file is zeros."""
+    while block := file.read(1 << 20):
+        if block.strip(b"\0"):
+            return False
+    return True
+
+
+def _is_part(file: BinaryIO) -> bool:
+    """Return whether a zip file is the last part of several."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _LONGEST_END))
+    tail = file.read()
+    end = tail.rfind(b"PK\5\6")
+    if end < 0 or end + _END_OF_ZIP.size > len(tail):
+        return False
+    _, part, first, comment = _END_OF_ZIP.unpack_from(tail, end)
+    if end + _END_OF_ZIP.size + comment != len(tail):  # it is something in the comment
+        return False
+    return (part, first) not in ((0, 0), (0xFFFF, 0xFFFF))  # zip64 has them elsewhere
+
+
 def _kind_of_file(path: Path) -> str:
     if not path.is_file():
         return "neither a file nor a folder"
     with path.open("rb") as file:
-        head = file.read(512)
+        head = file.read(tarfile.BLOCKSIZE)
         if head.startswith((b"PK\3\4", b"PK\5\6")):
-            return "zip"
+            return _SPLIT if _is_part(file) else "zip"
         for first, (packing, name, command) in _PACKINGS.items():
             if head.startswith(first):
                 check_unpacker(packing, path)
@@ -158,10 +192,14 @@ def _kind_of_file(path: Path) -> str:
         with suppress(*BROKEN):
             file.seek(0)
             if zipfile.is_zipfile(file):  # with something before it
-                return "zip"
+                return _SPLIT if _is_part(file) else "zip"
+        file.seek(_DISC[0])
+        if file.read(len(_DISC[1])) == _DISC[1]:
+            return "a disc image (.iso)"
         with suppress(*BROKEN):
             file.seek(0)
-            if head:
+            if head.strip(b"\0") or (head and _is_zero(file)):  # zeros: it has no member
+                file.seek(0)
                 tarfile.open(fileobj=file, mode="r:").close()  # of before 1988, without a mark
                 return "tar"
     return "not a known kind of archive"

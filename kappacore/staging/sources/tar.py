@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from kappacore.errors import UnsafeArchiveError
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, CleanNames
 from kappacore.staging.sources.base import Entry, Extent, Stream
 from kappacore.staging.sources.tar_headers import Headers
@@ -19,14 +20,14 @@ from kappacore.staging.sources.tar_links import Link, Links
 from kappacore.staging.sources.unpacking import open_unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from kappacore.staging.sources.exclude import Exclusion
 
 _LABEL = b"V"  # the type of a name for the whole archive
 _QUICK = 1000  # members of a compressed file that are soon unpacked
-_LATEST = 253_402_300_799 * 10**9  # nanoseconds: the end of the year 9999
+_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799  # seconds: the years 1 and 9999
 
 
 class TarSource(Archive):
@@ -53,15 +54,14 @@ class TarSource(Archive):
         members: dict[str, Entry | Link] = {}
         linked = 0  # bytes that links stand for
         for path, member in self._headers():
-            found: Entry | Link | None
-            if member.islnk():
-                found = members.get(self._inside(member))
-                if found is None or (isinstance(found, Entry) and found.is_folder):
-                    self._refuse_member(path, "is a link to no file before it")
-                linked += found.size if isinstance(found, Entry) else 0
-                found = found._replace(path=path) if isinstance(found, Entry) else found
-            else:
-                found = self._entry(path, member)
+            try:
+                found = self._entry(path, member, members)
+            except UnsafeArchiveError:
+                if not self._leaves_out(path):
+                    raise
+                continue
+            if member.islnk() and isinstance(found, Entry):
+                linked += found.size
             self.check_size(member.offset_data + linked, len(members))
             before = members.pop(path, None)  # of two with one name the last counts
             if isinstance(before, Entry) and before.is_folder != _is_folder(found):
@@ -70,7 +70,7 @@ class TarSource(Archive):
         self.file.seek(0)
         files = [entry for entry in members.values() if isinstance(entry, Entry)]
         if len(files) < len(members):
-            for entry in Links(members, self._refuse_member).files():
+            for entry in Links(members, self._refuse_member, self._leaves_out).files():
                 linked += max(0, entry.size)
                 self.check_size(linked, len(files))
                 files.append(entry)
@@ -86,7 +86,6 @@ class TarSource(Archive):
             self.check_size(member.offset_data + member.size, count)
             if member.type == _LABEL:
                 continue
-            self._check(member)
             yield self._names_in.clean(member.name), member
         self._check_end(headers)
 
@@ -94,10 +93,18 @@ class TarSource(Archive):
         found = (path for path, _ in self._headers())
         return islice(found, _QUICK) if self.ordered else found
 
-    def _entry(self, path: str, member: tarfile.TarInfo) -> Entry | Link:
+    def _entry(
+        self, path: str, member: tarfile.TarInfo, before: Mapping[str, Entry | Link]
+    ) -> Entry | Link:
+        self._check(member)
+        if member.islnk():
+            found = before.get(self._inside(member))
+            if found is None or _is_folder(found):
+                self._refuse_member(path, "is a link to no file before it")
+            return found._replace(path=path) if isinstance(found, Entry) else found
         if member.isdir():
             return Entry(path, -1, 0, self.mode)
-        time = min(max(int(member.mtime * 10**9), 0), _LATEST)
+        time = int(min(max(member.mtime, _EARLIEST), _LATEST) * 10**9)
         mode = self._permissions(member.mode)
         entry = Entry(path, member.size, time, mode, where=member.offset_data)
         return Link(member.linkname, entry) if member.issym() else entry

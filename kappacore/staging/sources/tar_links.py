@@ -31,11 +31,18 @@ class Links:
     Args:
         members: All members by clean path: files, folders and links.
         refuse: Called with the path of a link and what is wrong with it; it raises.
+        leaves_out: Tells whether a path is excluded.
     """
 
-    def __init__(self, members: Mapping[str, Entry | Link], refuse: Callable[[str, str], None]):
+    def __init__(
+        self,
+        members: Mapping[str, Entry | Link],
+        refuse: Callable[[str, str], None],
+        leaves_out: Callable[[str], bool],
+    ):
         self._members = members
         self._refuse = refuse
+        self._leaves_out = leaves_out
         self._below: dict[str, dict[str, None]] = {"": {}}  # the names in each folder, in order
         self._copies = 0
         for path in members:
@@ -48,6 +55,8 @@ class Links:
             UnsafeArchiveError: If a link leads out of the archive, to nothing, or in a circle.
         """
         for path, member in self._members.items():
+            if self._leaves_out(path):
+                continue
             above = parent_of(path)
             while above:
                 if isinstance(self._members.get(above), Link):
@@ -67,6 +76,8 @@ class Links:
 
     def _copy(self, link: str, to: str, source: str, within: tuple[str, ...]) -> Iterator[Entry]:
         """Yield what is at a path of the archive, as if it were at another one."""
+        if self._leaves_out(to):
+            return
         source = self._resolved(link, source)
         member = self._members.get(source)
         if isinstance(member, Entry) and not member.is_folder:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kappacore.errors import StagingError
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, MemberNames
 from kappacore.staging.sources.base import Entry, Extent, Packed, Source, visible_names
-from kappacore.staging.sources.exclude import Exclusion
 from kappacore.staging.sources.unpacking import check_unpacker
 from kappacore.staging.sources.zip_directory import Member, read_directory
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kappacore.staging.sources.base import Lister
+    from kappacore.staging.sources.exclude import Exclusion
 
 _PACKINGS = {0: None, 8: "deflate", 12: "bz2", 14: "lzma", 93: "zst"}  # by number
 _OTHER_METHODS = {6: " (implode)", 9: " (Deflate64)", 95: " (xz)", 96: " (JPEG)", 98: " (PPMd)"}
@@ -62,6 +62,8 @@ class ZipSource(Archive):
         stops = self._stops(members, end)
         checked = set()
         for member in members:
+            if self._leaves_out(member.name):
+                continue
             if self._is_folder(member):
                 yield Entry(member.name, -1, 0, self.mode)
                 continue
@@ -160,8 +162,9 @@ class ZipsSource(Source):
         self.mode = path.stat().st_mode & 0o777
         self._limits = limits
         self._exclusion = exclusion
-        all_of_it = Exclusion(())
-        self._zips = [ZipSource(file, limits, all_of_it) for file in zips]
+        self._zips = [
+            ZipSource(file, limits, exclusion.within(file.name[: -len(".zip")])) for file in zips
+        ]
 
     def scan(self, lister: Lister | None = None) -> list[Entry]:  # noqa: ARG002
         names = MemberNames(self.path, similar=self._limits.similar_names)

@@ -192,7 +192,7 @@ def _extras(extra: bytes, *, strictly: bool = False) -> Iterator[tuple[int, byte
 def _time_in(data: bytes) -> int | None:
     """Return the time of modification in ns of an extended timestamp, if it has one."""
     if len(data) >= 5 and data[0] & 1:
-        return max(0, int.from_bytes(data[1:5], "little", signed=True)) * 10**9
+        return int.from_bytes(data[1:5], "little", signed=True) * 10**9
     return None
 
 

@@ -34,6 +34,7 @@ _FORMAT = "kappacore-manifest"
 _VERSION = 1
 _TAIL = 1 << 16  # more than the last line ever needs
 _EARLIEST, _LATEST = -(1 << 31) * 10**9, ((1 << 31) - 1) * 10**9  # nanoseconds: 1901 and 2038
+_NO_JSON = (ValueError, RecursionError)  # the latter: brackets in brackets, thousands of them
 _CLOCK = 2_000_000_000  # nanoseconds: the coarsest resolution of times in file systems
 
 
@@ -175,7 +176,7 @@ def read_lines(data: bytes) -> Manifest:
     for line in data.splitlines():
         try:
             fields = json.loads(line)
-        except ValueError:
+        except _NO_JSON:
             continue
         match fields:
             case [str(path), int(size), int(mtime_ns), (str() | None) as digest]:
@@ -198,7 +199,7 @@ def _summary_in(data: bytes, path: Path) -> dict[str, Any] | None:
         return None
     try:
         summary = json.loads(data[:-1].rpartition(b"\n")[2])
-    except ValueError:
+    except _NO_JSON:
         return None
     if not isinstance(summary, dict) or summary.get("format") != _FORMAT:
         return None

@@ -197,7 +197,7 @@ class WorkFolder:
     def _state(self) -> object:
         try:
             return json.loads(self.paths.state.read_text(encoding="ascii"))
-        except (OSError, ValueError):  # killed while it was made, or not staging's
+        except (OSError, ValueError, RecursionError):  # killed while it was made, or not staging's
             return None
 
 

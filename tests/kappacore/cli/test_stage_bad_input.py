@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -224,3 +225,40 @@ def test_sizes_may_have_units(tmp_path):
     limits = kappacore.staging.ArchiveLimits(max_bytes="1KiB")
     with pytest.raises(StagingError, match="more than 1024"):
         kappacore.stage(source, tmp_path / "u", limits=limits)
+
+
+def test_ctrl_c_at_any_moment_is_code_130(tmp_path):
+    """Also while a copy is checked, and while Python still imports."""
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    kappacore.stage(source, target, verify="hash")
+    script = (
+        "import os, signal, sys\n"
+        "moment = sys.argv.pop(1)\n"
+        "def hook(event, args):\n"
+        "    if event in ('open', 'import') and str(args[0]).endswith(moment):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.addaudithook(hook)\n"
+        "from kappacore.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    for moment in ("1.jpg", "kappacore.staging.target.check"):
+        call = [sys.executable, "-c", script, moment, "stage", "--check", str(target)]
+        done = subprocess.run(call, capture_output=True, text=True)
+        fails(done, code=130)
+
+
+def test_messages_that_nobody_can_read_stop_no_copy(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*STAGE, source, target], stdout=subprocess.PIPE, stderr=full)
+    assert done.returncode == 0
+    assert tree_of(target) == SMALL
+
+
+def test_a_manifest_that_is_nested_too_deep(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    target.mkdir()
+    (target / ".kappacore-manifest").write_bytes(b"[" * 100_000 + b"\n")
+    done = run_stage(source, target)
+    assert done.returncode == 0, done.stderr
+    fails(run_stage("--check", target, "--relative", "../s"), "leads out of the dataset", code=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import pytest
 
@@ -115,8 +116,43 @@ def test_all_of_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "patterns", [3, "", ["*.tmp", ""], ["/"], [b"*.tmp"], "a\0b", {"a": 1, 2: 3}]
+    "patterns",
+    [3, "", ["*.tmp", ""], ["/"], [b"*.tmp"], "a\0b", {"a": 1, 2: 3}, ".", "a/../b", "./"],
 )
 def test_what_is_no_pattern(tmp_path, patterns):
     with pytest.raises(InvalidOptionError, match="exclude="):
         kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t", exclude=patterns)
+
+
+@pytest.mark.parametrize("kind", ["zip", "zips"])
+def test_what_is_excluded_in_a_zip_file_may_be_anything(tmp_path, kind):
+    source = tmp_path / "s" / "train.zip"
+    source.parent.mkdir()
+    with zipfile.ZipFile(source, "w") as archive:
+        for name, mode in (("1.jpg", 0o100644), ("bad/link", 0o120777), ("BAD/c", 0o100644)):
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, b"1")
+    given = source if kind == "zip" else source.parent
+    result = kappacore.stage(given, tmp_path / "t", exclude=["bad", "BAD"])
+    assert list(tree_of(result.path).values()) == [b"1"]
+
+
+def test_paths_are_those_of_the_whole_also_where_a_part_is_staged(tmp_path):
+    """Else the whole, staged by the same call, would have other files."""
+    source, target = make_tree(tmp_path / "s", FILES), tmp_path / "t"
+    given = ["train/masks", "/val/2.jpg", "*.tmp"]
+    part = kappacore.stage(source, target, relative="train", exclude=given)
+    assert tree_of(part.path) == {"a/1.jpg": b"1"}
+    assert not kappacore.stage(source, target, relative="train", exclude=given).copied
+    kappacore.stage(source, target, exclude=given)
+    assert set(tree_of(target)) == {"train/a/1.jpg", "val/masks/2.png", "[x]/3.jpg"}
+
+
+@pytest.mark.parametrize(
+    "pattern", ["./train/masks", "train//masks/", "train/./masks", "/train/masks"]
+)
+def test_spellings_of_a_path(tmp_path, pattern):
+    source = make_tree(tmp_path / "s", FILES)
+    result = kappacore.stage(source, tmp_path / "t", exclude=pattern)
+    assert result.files == len(FILES) - 1

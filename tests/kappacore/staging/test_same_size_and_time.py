@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -235,3 +236,31 @@ def test_a_part_from_elsewhere_is_not_taken_for_a_part_of_the_whole(tmp_path):
     result = kappacore.stage(source, target)
     assert tree_of(target) == SMALL
     assert result.copied_files == 3  # that file, and those that are not in the part
+
+
+def test_recheck_reads_what_an_earlier_try_left_of_a_folder(tmp_path):
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    stopped(source, target, verify="hash")
+    info = (source / "labels.csv").stat()
+    (source / "labels.csv").write_bytes(OTHER["labels.csv"])
+    os.utime(source / "labels.csv", ns=(info.st_atime_ns, info.st_mtime_ns))
+    flipped = StagePaths(target).tree / "train/a/1.jpg"
+    info = flipped.stat()
+    flipped.write_bytes(b"ONE" * 1000)
+    os.utime(flipped, ns=(info.st_atime_ns, info.st_mtime_ns))
+    result = kappacore.stage(source, target, verify="hash", recheck=True)
+    assert tree_of(target) == OTHER
+    assert check_staged(target).ok
+    assert result.kept_bytes > 0
+
+
+@pytest.mark.parametrize("format_", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_folder_and_a_tar_file_of_it_are_the_same(tmp_path, format_):
+    """Times in tar files are cut to seconds, or rounded by what reads them."""
+    source, target = make_tree(tmp_path / "s", {"1": b"one", "2": b"two"}), tmp_path / "t"
+    os.utime(source / "1", ns=(0, 1_700_000_000_987_654_321))
+    os.utime(source / "2", ns=(0, 1_000_000_000_123_456_789))
+    kappacore.stage(source, target)
+    with tarfile.open(tmp_path / "s.tar", "w", format=format_) as archive:
+        archive.add(source, ".")
+    assert not kappacore.stage(tmp_path / "s.tar", target).copied

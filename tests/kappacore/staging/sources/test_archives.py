@@ -10,6 +10,7 @@ import os
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 import zlib
 
@@ -19,6 +20,8 @@ import kappacore
 from kappacore.errors import MissingDependencyError, StagingError, UnsafeArchiveError
 from kappacore.staging import check_staged
 from kappacore.staging.copying.digests import CHUNK
+from kappacore.staging.target.manifest import same_time
+from kappacore.staging.target.paths import MANIFEST
 from support.staging import SMALL, make_tree, pack, tree_of, zstd
 
 KINDS = [
@@ -340,3 +343,75 @@ def test_what_would_take_too_much_memory_to_unpack(tmp_path):
     source.write_bytes(data[: at - 1] + b"\x2c" + data[at:])  # options that exclude each other
     with pytest.raises(StagingError, match=r"'1\.jpg' of .* is damaged: its compressed bytes"):
         kappacore.stage(source, tmp_path / "u")
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz"])
+def test_folders_of_disks_are_not_even_made(tmp_path, suffix):
+    """An image folder would take one for a class without images."""
+    files = {"train/@eaDir/a/1.jpg": b"1", ".snapshot/2": b"2", "train/a/3.jpg": b"3"}
+    target = kappacore.stage(pack(tmp_path / f"a.{suffix}", files), tmp_path / "t").path
+    assert sorted(path.name for path in target.rglob("*")) == [MANIFEST, "3.jpg", "a", "train"]
+
+
+@pytest.mark.parametrize("time", [-100_000_000, 0, 32_503_680_000])
+def test_times_before_1970_and_in_the_year_3000_are_kept(tmp_path, time):
+    for format_ in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        source = tmp_path / f"{format_}.tar"
+        with tarfile.open(source, "w", format=format_) as archive:
+            member = tarfile.TarInfo("1")
+            member.mtime = time
+            archive.addfile(member)
+        target = kappacore.stage(source, tmp_path / f"t{format_}").path
+        assert same_time((target / "1").stat().st_mtime_ns, time * 10**9)
+        assert not kappacore.stage(source, target, recheck=True).copied
+    if time < 1 << 31:
+        extra = struct.pack("<HHBi", 0x5455, 5, 1, time)
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            info = zipfile.ZipInfo("1")
+            info.extra = extra
+            archive.writestr(info, b"")
+        target = kappacore.stage(tmp_path / "a.zip", tmp_path / "t").path
+        assert (target / "1").stat().st_mtime_ns == time * 10**9
+
+
+def test_a_time_that_no_clock_has(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", pax_headers={"mtime": "1e400"}) as archive:
+        archive.addfile(tarfile.TarInfo("1"))
+    assert kappacore.stage(tmp_path / "a.tar", tmp_path / "t").files == 1
+
+
+def test_a_zstd_file_of_frames_that_pzstd_marks(tmp_path):
+    """A frame that is skipped tells the length of the next one, so threads find it."""
+    packed = zstd(pack(tmp_path / "a.tar").read_bytes())
+    mark = b"\x50\x2a\x4d\x18" + struct.pack("<II", 4, len(packed))
+    (tmp_path / "a.tar.zst").write_bytes(mark + packed + mark + zstd(bytes(512)))
+    assert tree_of(kappacore.stage(tmp_path / "a.tar.zst", tmp_path / "t").path) == SMALL
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (bytes(32768) + b"\1CD001" + b"x" * 4000, "a disc image"),
+        (bytes(1080) + b"\x53\xef" + b"x" * 4000, "not a known kind"),
+        (b"070701" + b"0" * 600, "a cpio archive"),
+        (b"\x5d\0\0\x80\0" + b"x" * 600, "compressed by lzma"),
+        (b"MSCF" + bytes(600), "a cabinet"),
+        (b"PK\7\x08PK\3\4" + bytes(600), "a part of a split zip"),
+    ],
+)
+def test_what_is_not_read_is_not_taken_for_a_damaged_tar_file(tmp_path, content, what):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(StagingError, match=f"is {what}.* unpacked to a folder first"):
+        kappacore.stage(tmp_path / "a", tmp_path / "t")
+
+
+def test_the_last_part_of_a_split_zip_file(tmp_path):
+    source = pack(tmp_path / "a.zip")
+    data = bytearray(source.read_bytes())
+    end = data.rindex(b"PK\5\6")
+    data[end + 4 : end + 8] = b"\2\0\2\0"  # numbers of this part and of the directory's first
+    source.write_bytes(data)
+    with pytest.raises(StagingError, match=r"a part of a split zip .*zip -s 0"):
+        kappacore.stage(source, tmp_path / "t")
+    source.write_bytes(data + b"more")  # then it is not the end
+    assert kappacore.stage(source, tmp_path / "t").copied

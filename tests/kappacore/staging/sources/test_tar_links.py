@@ -186,3 +186,23 @@ def test_names_that_differ_in_case_only_are_an_option(tmp_path):
     assert done.returncode == 0, done.stderr
     with pytest.raises(StagingError):
         kappacore.stage(pack(tmp_path / "b.tar", ("1", b""), ("2", SOFT, "3")), tmp_path / "v")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_excluded_may_be_anything(tmp_path, suffix):
+    """As in a folder."""
+    source = pack(
+        tmp_path / f"a.{suffix}",
+        ("1", b"one"),
+        ("bad/nowhere", SOFT, "nowhere"),
+        ("bad/out", SOFT, "/etc/passwd"),
+        ("bad/hard", HARD, "../x"),
+        ("bad/pipe", tarfile.FIFOTYPE, ""),
+        ("bad/c", b"c"),
+        ("bad/C", b"C"),
+        ("2", SOFT, "bad/c"),
+    )
+    result = kappacore.stage(source, tmp_path / "t", exclude="bad")
+    assert tree_of(result.path) == {"1": b"one", "2": b"c"}
+    with pytest.raises(UnsafeArchiveError):
+        kappacore.stage(source, tmp_path / "u", exclude="bad/c")
