@@ -547,8 +547,11 @@ def cache(dataset: Any, backend: BackendChoice = "auto", **options: Any) -> Any:
 
     Args:
         dataset: A ``KDDataset`` (its items are cached) or any map-style dataset (its samples are).
-        backend: See :class:`CachedDataset`.
-        **options: Those of :class:`CacheWrapper` or :class:`CachedDataset`, and the backend's.
+        backend: A backend's name, or ``kappacore.backend(name, **options)``; ``"auto"`` is
+            ``shared`` if it is installed, else ``memory``.
+        **options: Those of :class:`CacheWrapper` or :class:`CachedDataset`, such as ``items``,
+            ``namespace`` and ``keep``, and the backend's: ``kappacore plugins BACKEND`` shows
+            these.
     """
     kind = CacheWrapper if isinstance(dataset, KDDataset) else CachedDataset
     return kind(dataset, backend, **options)
