@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import BatchSampler
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from kappacore.loading.draw import Draw
 
 __all__ = ["Loader"]
+
+_one_begins = threading.Lock()
 
 log = logging.getLogger("kappacore.loading")
 
@@ -357,12 +359,13 @@ class Loader:
         if given is None:
             order = draw_order(length, self.shuffle, self.seed, self._epoch)
             return global_batches(order, share, self._start)
-        inside = getattr(self.batch_sampler, "sampler", None)  # of torch's BatchSampler
-        for chooser in (self.sampler, self.batch_sampler, inside):
-            set_epoch = getattr(chooser, "set_epoch", None)
-            if set_epoch is not None:
-                set_epoch(self._epoch)
-        return given_batches(given, length, share.rank, share.world_size, self._start)
+        return given_batches(
+            _From(self._epoch, given, self.sampler, self.batch_sampler),
+            length,
+            share.rank,
+            share.world_size,
+            self._start,
+        )
 
     def _share(self) -> Share:
         rank, world_size = find_rank(*self._given_rank)
@@ -404,7 +407,10 @@ class Loader:
                 left of it, there is none.
         """
         epoch = as_integer(epoch, "epoch", least=0)
-        if epoch != self._epoch or self._progress is not None:
+        progress = self._progress
+        if progress is not None and not progress.begun and epoch == self._epoch:
+            return  # an iterator that gave nothing begins no epoch, and may be the one that is used
+        if epoch != self._epoch or progress is not None:
             self._start = 0
         self._epoch, self._progress, self._over = epoch, None, False
 
@@ -515,3 +521,33 @@ class Loader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _From:
+    """The batches that samplers choose in an epoch, from its beginning.
+
+    The epoch is set as the first batch is asked for, not before: several iterators of a Loader
+    may wait, and samplers count what they begin. What a state of the sampler's own says is left
+    out, as the Loader's position counts from the beginning.
+    """
+
+    def __init__(self, epoch: int, batches: Iterable[Sequence[int]], *choosers: Any) -> None:
+        self._epoch, self._batches = epoch, batches
+        inside = [getattr(each, "sampler", None) for each in choosers]  # of torch's BatchSampler
+        self._choosers = [*choosers, *inside]
+
+    def _begin(self) -> None:
+        for chooser in self._choosers:
+            restart = getattr(chooser, "restart", None) or getattr(chooser, "set_epoch", None)
+            if restart is not None:
+                restart(self._epoch)
+
+    def __len__(self) -> int:
+        return len(self._batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        with _one_begins:
+            self._begin()
+            batches = iter(self._batches)
+            first = list(islice(batches, 1))
+        yield from chain(first, batches)

@@ -7,6 +7,7 @@ batches of all ranks together, has the same size.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -122,11 +123,11 @@ def given_batches(
         start: The position to begin at.
     """
     end = 0
-    try:
-        count = len(batches)  # type: ignore[arg-type]
-    except TypeError:
-        count = None
+    count = None
     for batch_number, batch in enumerate(batches, 1):
+        if batch_number == 1:  # not before: it may depend on the epoch, which is set as it begins
+            with contextlib.suppress(TypeError):
+                count = len(batches)  # type: ignore[arg-type]
         indices = check_indices(list(batch), length, "Loader")
         first, number = end, len(indices)
         end += number * world_size

@@ -113,7 +113,15 @@ class EpochSampler(Sampler[T], Generic[T]):
         """
         number = as_integer(epoch, "epoch", least=0)
         if self._place.begun or number != self._place.epoch:
-            self._place = Place(number)
+            self.restart(number)
+
+    def restart(self, epoch: int) -> None:
+        """Let the next iteration be this epoch from its beginning, even if a state was loaded.
+
+        Args:
+            epoch: From 0.
+        """
+        self._place = Place(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, for :meth:`load_state_dict`; plain data."""

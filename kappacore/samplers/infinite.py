@@ -68,7 +68,11 @@ class InfiniteSampler(EpochSampler[int]):
         """
         number = as_integer(epoch, "epoch", least=0)
         if self._place.begun or number != self.epoch:
-            self._place = Place(number, number * self.length)
+            self.restart(number)
+
+    def restart(self, epoch: int) -> None:
+        """Let the next iteration begin with this epoch, even if a state was loaded."""
+        self._place = Place(epoch, epoch * self.length)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, for ``load_state_dict``; plain data."""

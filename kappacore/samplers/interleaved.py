@@ -149,8 +149,17 @@ class InterleavedSampler(Sampler[list[int]]):
         return length // self.batch_size if self.drop_last else -(-length // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration begin with this epoch of the main dataset."""
-        updates = as_integer(epoch, "epoch", least=0) * self.updates_per_epoch
+        """Let the next iteration begin with this epoch of the main dataset.
+
+        After :meth:`load_state_dict`, the state's own epoch goes on where the state was saved.
+        """
+        number = as_integer(epoch, "epoch", least=0)
+        if self._begun or number != self._done[0] // self.updates_per_epoch:
+            self.restart(number)
+
+    def restart(self, epoch: int) -> None:
+        """Let the next iteration begin with this epoch, even if a state of it was loaded."""
+        updates = epoch * self.updates_per_epoch
         self._done = updates, self._number_due(np.array([updates]))  # what was due was read
         self._begun = False
 

@@ -214,6 +214,14 @@ def test_reading_ahead_keeps_the_seeds_of_the_samples():
     assert all(map(torch.equal, found, expected))
 
 
+def test_iterators_that_wait_keep_their_epoch_with_a_sampler_too():
+    sampler = DistributedSampler(range(8), rank=0, world_size=1)
+    loader = kappacore.Loader(Numbers(8), "index", 4, sampler=sampler, prefetch=0)
+    both = [iter(loader), iter(loader)]  # of epoch 0, as none has begun
+    for each in both:
+        assert torch.cat(list(each)).tolist() == sampler.indices(0).tolist()
+
+
 # ---- states
 
 
@@ -316,6 +324,41 @@ def test_a_sampler_goes_on_too():
     other = kappacore.Loader(Numbers(9), "index", 2, sampler=range(9))
     other.load_state_dict(loader.state_dict())
     assert torch.cat(list(other)).tolist() == [*range(2, 9)]
+
+
+def test_a_samplers_own_state_does_not_skip_a_second_time():
+    def make():
+        sampler = DistributedSampler(range(8), rank=0, world_size=1)
+        return sampler, kappacore.Loader(Numbers(8), "index", 2, sampler=sampler)
+
+    sampler, loader = make()
+    iterator = iter(loader)
+    next(iterator)
+    states = sampler.state_dict(), loader.state_dict()
+    rest = torch.cat(list(iterator)).tolist()
+    sampler, loader = make()
+    sampler.load_state_dict(states[0])
+    loader.load_state_dict(states[1])
+    assert torch.cat(list(loader)).tolist() == rest
+
+
+def test_an_iterator_that_gave_nothing_does_not_lose_the_place():
+    def make():
+        return kappacore.Loader(Numbers(8), "index", 2, shuffle=True)
+
+    first = make()
+    iterator = iter(first)
+    next(iterator)
+    resumed = make()
+    resumed.load_state_dict(first.state_dict())
+    waiting = iter(resumed)
+    resumed.set_epoch(0)
+    assert next(iter(resumed)).tolist() == next(iterator).tolist()
+    resumed.load_state_dict({**first.state_dict(), "position": 2})
+    waiting = iter(resumed)
+    resumed.set_epoch(0)
+    next(waiting)
+    assert resumed.state_dict()["position"] == 4
 
 
 @pytest.mark.parametrize(

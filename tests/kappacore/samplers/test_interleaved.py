@@ -218,3 +218,20 @@ def test_the_loader_takes_it_and_resumes():
                 next(taken)
             resumed.load_state_dict(loading.state_dict())
             assert batches(resumed) == expected[done:]
+
+
+def test_the_epoch_of_a_loaded_state_goes_on_where_it_was_saved():
+    """Trainers set the epoch after they load the state."""
+
+    def make():
+        return InterleavedSampler(
+            Numbers(16), 4, [Interleaved(Numbers(6), every_n_epochs=1)], epochs=3
+        )
+
+    whole = list(make())
+    for done, epoch in ((3, 0), (5, 1), (8, 1)):  # in an epoch, in an evaluation, in an epoch
+        sampler, resumed = make(), make()
+        list(islice(sampler, done))
+        resumed.load_state_dict(sampler.state_dict())
+        resumed.set_epoch(epoch)
+        assert list(resumed) == whole[done:]
