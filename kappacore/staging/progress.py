@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -78,12 +77,11 @@ def display(
         yield lambda: show(progress.now())
         show(progress.now())
         return
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    if not (is_terminal if show is None else show):  # tqdm takes a tenth of a second to import
+    if show is False:  # tqdm takes a tenth of a second to import
         yield lambda: None
         return
     start = progress.now()
-    with progress_bar(name, start.total_bytes, "B", show=True, done=start.bytes) as bar:
+    with progress_bar(name, start.total_bytes, "B", show=show, done=start.bytes) as bar:
 
         def update() -> None:
             now = progress.now()
