@@ -149,7 +149,10 @@ def test_torchrun(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    # Once in fifty runs a thread of gloo's lets go of a tensor after Python is gone, and aborts
+    # (pytorch#179291); all is over by then, as the output shows.
+    aborted = "terminate called without an active exception" in done.stderr
+    assert done.returncode == 0 or aborted, done.stdout + done.stderr
     trained = re.findall(r"epoch (\d), rank (\d): (\d+) samples", done.stdout)
     assert sorted(trained) == [(e, r, "20") for e in "01" for r in "01"]
     assert "40 reads of 40 files, by both ranks" in done.stdout
