@@ -97,7 +97,7 @@ docs: $(SITE)/.docs
 	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build
 
 integration: $(VENV)/.integration
-	$(BIN)/pytest -q tests/integration
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

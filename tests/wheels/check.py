@@ -59,6 +59,7 @@ def main() -> None:
         for project in [ROOT, *(ROOT / "plugins" / name for name in plugins)]:
             # The build's own environment is that of the tests, which has what a build needs.
             build = [sys.executable, "-m", "build", "--no-isolation"]
+            build += [] if sys.argv[1:] else ["--wheel"]
             run(*build, "--outdir", dist, project, cwd=work)
         venv.create(work / "venv")
         python = work / "venv" / "bin" / "python"

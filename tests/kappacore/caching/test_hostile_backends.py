@@ -150,10 +150,14 @@ def test_a_method_that_takes_long_is_waited_for(tmp_path, method):
     assert (stats.backend_errors, stats.stores) == (0, LENGTH)
 
 
-@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("method", "how", "after"),
-    [("__init__", "raises", 0), ("get_many", "raises", 2), ("get", "corrupt", 2)],
+    ("method", "how", "after", "context"),
+    [
+        ("__init__", "raises", 0, "fork"),
+        ("get_many", "raises", 2, "fork"),
+        ("get", "corrupt", 2, "fork"),
+        pytest.param("__init__", "raises", 0, "spawn", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:The cache backend")
 def test_workers_too_read_on(tmp_path, method, how, after, context):

@@ -170,6 +170,6 @@ def test_the_first_backend_of_the_page_for_authors_passes(tmp_path):
     backend, suite = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[:2]
     (tmp_path / "folder.py").write_text(backend)
     (tmp_path / "test_folder.py").write_text("import folder\n" + suite)
-    results = run_pytest(tmp_path, "test_folder.py", "-k", "not forkserver")
-    assert len(results) > 40
+    results = run_pytest(tmp_path, "test_folder.py", "-k", "not slow")
+    assert len(results) > 30
     assert {name: what for name, what in results.items() if what and what[:8] != "skipped "} == {}
