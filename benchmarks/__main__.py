@@ -1,6 +1,6 @@
 """Run benchmarks, each in a process of its own, and write their results to one JSON file.
 
-    python -m benchmarks                   # all, small: five minutes on two cores
+    python -m benchmarks                   # all, small: some minutes
     python -m benchmarks loader shared     # these; results of others in the file stay
     python -m benchmarks --full            # all sizes and rounds: allow an hour, and 25 GB of disk
 

@@ -291,7 +291,7 @@ def print_next() -> None:
         "\nThree commands to try next:\n"
         "  make demo ROOT=/path/to/imagefolder      # the same with your own images\n"
         f"  {commands}/kappacore plugins     # what is installed\n"
-        "  make bench     # other caches and loaders beside it; five minutes"
+        "  make bench     # other caches and loaders beside it; some minutes"
     )
 
 
