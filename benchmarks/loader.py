@@ -201,41 +201,21 @@ def images(ds: Any, source: Images, batch_size: int, rounds: int, device: str, p
         print("  " + "\n  ".join(loader.explain().splitlines()))
 
 
-def mixed(ds: Any, batch_size: int, rounds: int, device: str) -> None:
-    """Images of eight heights, one after another."""
+def ragged(ds: Any, item: str, what: str, batch_size: int, rounds: int, device: str) -> None:
+    """Values of different lengths, one after another in one tensor."""
 
     def jagged(samples: list[np.ndarray[Any, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
         lengths = torch.tensor([len(sample) for sample in samples])
         return torch.from_numpy(np.concatenate(samples)), lengths.cumsum(0)
 
-    mode = kappacore.ModeWrapper(ds, "mixed")
-    items = {"mixed": {"ragged": "jagged"}}
-    with kappacore.Loader(
-        ds, "mixed", batch_size, shuffle=True, device=device, items=items
-    ) as loader:
+    mode = kappacore.ModeWrapper(ds, item)
+    items = {item: {"ragged": "jagged"}}
+    with kappacore.Loader(ds, item, batch_size, shuffle=True, device=device, items=items) as loader:
         epochs: dict[str, Callable[[], None]] = {"Loader": partial(drain, loader, device)}
         for workers in WORKERS:
             name = f"DataLoader, {workers} workers"
             epochs[name] = through_dataloader(mode, batch_size, workers, device, jagged)
-        title = f"{len(ds)} images of 8 heights, 256 at most, in batches of {batch_size}, {device}"
-        report(title, len(ds), best_of(epochs, rounds))
-
-
-def boxes(ds: Any, batch_size: int, rounds: int, device: str) -> None:
-    def jagged(samples: list[np.ndarray[Any, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-        lengths = torch.tensor([len(sample) for sample in samples])
-        return torch.from_numpy(np.concatenate(samples)), lengths.cumsum(0)
-
-    mode = kappacore.ModeWrapper(ds, "boxes")
-    items = {"boxes": {"ragged": "jagged"}}
-    with kappacore.Loader(
-        ds, "boxes", batch_size, shuffle=True, device=device, items=items
-    ) as loader:
-        epochs: dict[str, Callable[[], None]] = {"Loader": partial(drain, loader, device)}
-        for workers in WORKERS:
-            name = f"DataLoader, {workers} workers"
-            epochs[name] = through_dataloader(mode, batch_size, workers, device, jagged)
-        title = f"{len(ds)} samples of 1 to 20 boxes in batches of {batch_size}, {device}"
+        title = f"{len(ds)} {what} in batches of {batch_size}, {device}"
         report(title, len(ds), best_of(epochs, rounds))
 
 
@@ -449,7 +429,7 @@ def main() -> None:
     if not arguments.brief:
         _, ds = cached(256, "mixed")
         with ds:
-            mixed(ds, 256, rounds, device)
+            ragged(ds, "mixed", "images of 8 heights, 256 at most,", 256, rounds, device)
         del ds
     source, ds = cached(32, "x boxes")
     with ds:
@@ -457,7 +437,8 @@ def main() -> None:
         if arguments.brief:
             return
         images(ds, source, 256, rounds, device, peers=False)
-        boxes(kappacore.KDSubset(ds, range(min(len(ds), 16_384))), 512, rounds, device)
+        part = kappacore.KDSubset(ds, range(min(len(ds), 16_384)))
+        ragged(part, "boxes", "samples of 1 to 20 boxes", 512, rounds, device)
         overhead(kappacore.KDSubset(ds, range(500)), rounds, device)
     filling(1 if small else 3, 0.001)
     if many:
