@@ -92,7 +92,7 @@ class Mix:
             )
         self.lengths = lengths
         number = sum(lengths) if length is None else as_integer(length, "length", least=1)
-        self.counts = apportion(shares / shares.sum(), number)
+        self.counts = apportion(shares / shares.sum() * number, number)
 
     def draw(self, generator: np.random.Generator) -> IntArray:
         """Return indices into the datasets, one after another, in a random order."""

@@ -163,14 +163,17 @@ def sort_distinct(samples: IntArray, length: int) -> IntArray:
     return np.flatnonzero(mask)
 
 
-def apportion(shares: Any, number: int) -> IntArray:
-    """Return how many of ``number`` each part has, by largest remainder.
+def apportion(exact: Any, number: int) -> IntArray:
+    """Round sizes to integers that sum to ``number``, by largest remainder.
 
     Args:
-        shares: The fraction of each part; they sum to 1.
+        exact: The exact sizes, of shape ``(P,)``; they sum to about ``number``.
         number: What is shared out.
+
+    Returns:
+        The sizes, of shape ``(P,)``.
     """
-    exact = np.round(shares * number, 6)
+    exact = np.round(exact, 6)
     sizes: IntArray = np.floor(exact).astype(np.int64)
     by_remainder = np.argsort(sizes - exact, kind="stable")
     sizes[by_remainder[: number - sizes.sum()]] += 1

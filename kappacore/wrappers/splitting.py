@@ -62,7 +62,7 @@ def train_test_split(
     if stratified:
         labels = read_labels(dataset, label, "train_test_split")
         groups = group_by_class(labels[shuffled])
-        sizes = _apportion(groups.counts, fraction, size)
+        sizes = apportion(groups.counts * fraction, size)
         samples = shuffled[groups.take(np.zeros_like(sizes), sizes)]
     else:
         samples = shuffled[:size]
@@ -280,7 +280,7 @@ def _assign(
     if groups is not None:
         return _assign_groups(_read_groups(dataset, groups, owner), labels, shares, seed)
     number = len(dataset)
-    sizes = apportion(shares, number)
+    sizes = apportion(shares * number, number)
     shuffled = permutation(number, seed)
     parts = np.empty(number, np.int64)
     if labels is None:
@@ -290,7 +290,7 @@ def _assign(
     first = np.zeros_like(classes.counts)
     for part, size in enumerate(sizes):
         left = classes.counts - first
-        last = first + _apportion(left, size / max(left.sum(), 1), size)
+        last = first + apportion(left * (size / max(left.sum(), 1)), size)
         parts[shuffled[classes.take(first, last)]] = part
         first = last
     return parts
@@ -319,12 +319,3 @@ def _assign_groups(groups: IntArray, labels: Any, shares: Any, seed: int | None)
         lacks[part, columns] -= has
         chosen[group] = part
     return chosen[groups]
-
-
-def _apportion(counts: IntArray, fraction: float, size: int) -> IntArray:
-    """Return about ``fraction`` of each count, by largest remainder, summing to ``size``."""
-    exact = np.round(counts * fraction, 6)
-    parts = np.floor(exact).astype(np.int64)
-    by_remainder = np.argsort(parts - exact, kind="stable")
-    parts[by_remainder[: size - parts.sum()]] += 1
-    return parts
