@@ -47,7 +47,7 @@ def gather(location: BatchLocation, values: Sequence[Any], out: Any = None) -> S
     Args:
         location: Where the values lie.
         values: The values of the rows that are missing there.
-        out: As for :func:`kappacore.datasets.batches.read_batch`.
+        out: As for :meth:`Item.get_stacked`.
 
     Raises:
         NotUniformError: The values differ in type, shape or dtype, or are no numbers.

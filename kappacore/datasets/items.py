@@ -83,11 +83,15 @@ class Item(ABC):
 
         Args:
             indices: (N,) int64; may repeat.
-            out: As for :func:`kappacore.datasets.batches.read_batch`.
-            ctxs: The ctx of each sample.
+            out: A NumPy array or CPU tensor to fill, of shape ``(N, ...)`` and the values' dtype.
+            ctxs: The ctx of each sample. A cache calls what is below it without.
+
+        Returns:
+            ``out`` if given; else an array of shape ``(N, ...)``, of images ``(N, H, W, C)``; a
+            tensor where values are tensors.
 
         Raises:
-            NotUniformError: They cannot be stacked.
+            NotUniformError: They cannot be stacked; the message names two that differ.
             InvalidOptionError: ``out`` does not fit.
         """
         location = self.locate_batch(indices)

@@ -284,7 +284,7 @@ def stack_values(values: Sequence[Any], out: Any = None) -> Stacked:
 
     Args:
         values: At least one value.
-        out: As for :func:`kappacore.datasets.batches.read_batch`.
+        out: As for :meth:`Item.get_stacked`.
 
     Raises:
         NotUniformError: They differ in type, shape or dtype, or are no numbers.

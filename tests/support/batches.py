@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kappacore.datasets import KDDataset
-
-__all__ = ["UNIFORM", "Items", "equal", "expected"]
+from kappacore.datasets import KDDataset, find_item
+from kappacore.datasets.indexing import check_indices
 
 
 def _numbers(idx: int, shape: tuple[int, ...], dtype: str = "|u1") -> np.ndarray[Any, Any]:
@@ -92,6 +91,27 @@ def _method(make: Any) -> Any:
 
 for _name, _make in {**UNIFORM, **RAGGED}.items():
     setattr(Items, f"getitem_{_name}", _method(_make))
+
+
+def read_batch(
+    dataset: KDDataset, name: str, indices: Any, out: Any = None, ctxs: Any = None
+) -> Any:
+    """Return an item of a batch, stacked."""
+    return find_item(dataset, name).get_stacked(_array(dataset, indices), out, ctxs)
+
+
+def read_ragged(dataset: KDDataset, name: str, indices: Any) -> Any:
+    """Return an item of a batch, its values one after another."""
+    return find_item(dataset, name).get_ragged(_array(dataset, indices))
+
+
+def locate_batch(dataset: KDDataset, name: str, indices: Any) -> Any:
+    """Return where an item of a batch lies in a cache's memory."""
+    return find_item(dataset, name).locate_batch(_array(dataset, indices))
+
+
+def _array(dataset: KDDataset, indices: Any) -> Any:
+    return check_indices(indices, len(dataset), type(dataset).__name__)
 
 
 def expected(values: list[Any]) -> Any:

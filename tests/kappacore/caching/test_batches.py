@@ -19,10 +19,18 @@ from kappacore.caching import CacheWrapper
 from kappacore.caching.codec import Codec
 from kappacore.caching.engine.store import Store
 from kappacore.datasets import KDConcatDataset, KDDataset, KDSubset, find_item
-from kappacore.datasets.batches import locate_batch, read_batch, read_ragged
 from kappacore.errors import InvalidOptionError, NotUniformError
 from kappacore.wrappers import RepeatWrapper, ShuffleWrapper
-from support.batches import RAGGED, UNIFORM, Items, equal, expected
+from support.batches import (
+    RAGGED,
+    UNIFORM,
+    Items,
+    equal,
+    expected,
+    locate_batch,
+    read_batch,
+    read_ragged,
+)
 
 LENGTH = 12
 BATCH = np.array([3, 0, 3, 11, 7, 7, 1])

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from kappacore.datasets import KDConcatDataset, KDDataset, KDSubset, KDWrapper, as_kd, find_item
-from kappacore.datasets.batches import read_batch, read_ragged
 from kappacore.errors import InvalidItemError, InvalidOptionError, NotUniformError
 from kappacore.wrappers import (
     LabelSmoothingWrapper,
@@ -16,7 +15,7 @@ from kappacore.wrappers import (
     RepeatWrapper,
     TransformWrapper,
 )
-from support.batches import equal
+from support.batches import equal, read_batch, read_ragged
 
 
 class Base(KDDataset):
