@@ -284,11 +284,7 @@ def unlock_file(file: io.FileIO) -> None:
     if file.closed:  # as it is in a forked child
         return
     try:
-        # Closing alone may not free it: a mapping or another process may have the same lock open.
-        fcntl.flock(file, fcntl.LOCK_UN)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:  # then there is none to free
-            raise
+        _free(file)
     finally:
         file.close()
 
@@ -297,13 +293,18 @@ def unlock(fd: int) -> None:
     """Free a lock and close its descriptor."""
     _locks.discard(fd)
     try:
-        # Closing alone may not free it: a mapping or another process may have the same lock open.
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        _free(fd)
+    finally:
+        os.close(fd)
+
+
+def _free(lock: int | io.FileIO) -> None:
+    """Free a lock; closing alone may not: a mapping or a process may have the same one open."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_UN)
     except OSError as error:
         if error.errno not in _NO_LOCKS:  # then there is none to free
             raise
-    finally:
-        os.close(fd)
 
 
 def _close_inherited() -> None:
