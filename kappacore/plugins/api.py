@@ -85,19 +85,12 @@ def register_wrapper(
 @overload
 def register_wrapper(name: str, target: T, *, override: bool = False) -> T: ...
 def register_wrapper(name: str, target: Any = None, *, override: bool = False) -> Any:
-    """Register a dataset wrapper in this program; see :func:`register_cache_backend`.
+    """Register a dataset wrapper in this program, as :func:`register_cache_backend` does a backend.
 
     Args:
         name: How it is chosen.
         target: A callable ``(dataset, **options)``, or ``"package.module:attribute"``.
         override: Replace a plugin that has the name already.
-
-    Returns:
-        ``target``, or a decorator.
-
-    Raises:
-        PluginConflictError: If another plugin has the name.
-        InvalidOptionError: If the name or target cannot be used.
     """
     return register("wrapper", name, target, override=override)
 
@@ -109,19 +102,12 @@ def register_source(
 @overload
 def register_source(name: str, target: T, *, override: bool = False) -> T: ...
 def register_source(name: str, target: Any = None, *, override: bool = False) -> Any:
-    """Register a source dataset in this program; see :func:`register_cache_backend`.
+    """Register a source dataset in this program, as :func:`register_cache_backend` does a backend.
 
     Args:
         name: How it is chosen.
         target: A callable ``(**options)``, or ``"package.module:attribute"``.
         override: Replace a plugin that has the name already.
-
-    Returns:
-        ``target``, or a decorator.
-
-    Raises:
-        PluginConflictError: If another plugin has the name.
-        InvalidOptionError: If the name or target cannot be used.
     """
     return register("source", name, target, override=override)
 
@@ -133,19 +119,12 @@ def register_device(
 @overload
 def register_device(name: str, target: T, *, override: bool = False) -> T: ...
 def register_device(name: str, target: Any = None, *, override: bool = False) -> Any:
-    """Register a device in this program; see :func:`register_cache_backend`.
+    """Register a device in this program, as :func:`register_cache_backend` does a backend.
 
     Args:
         name: How it is chosen: ``Loader(device="name:1")``.
         target: A :class:`kappacore.plugin_api.Device` class, or ``"package.module:attribute"``.
         override: Replace a plugin that has the name already.
-
-    Returns:
-        ``target``, or a decorator.
-
-    Raises:
-        PluginConflictError: If another plugin has the name.
-        InvalidOptionError: If the name or target cannot be used.
     """
     return register("device", name, target, override=override)
 
@@ -163,36 +142,15 @@ def unregister_cache_backend(name: str) -> None:
 
 
 def unregister_wrapper(name: str) -> None:
-    """Remove a wrapper registered in code.
-
-    Args:
-        name: How it is chosen.
-
-    Raises:
-        UnknownPluginError: None of that name was registered in code.
-    """
+    """Remove a wrapper registered in code; see :func:`unregister_cache_backend`."""
     unregister("wrapper", name)
 
 
 def unregister_source(name: str) -> None:
-    """Remove a source registered in code.
-
-    Args:
-        name: How it is chosen.
-
-    Raises:
-        UnknownPluginError: None of that name was registered in code.
-    """
+    """Remove a source registered in code; see :func:`unregister_cache_backend`."""
     unregister("source", name)
 
 
 def unregister_device(name: str) -> None:
-    """Remove a device registered in code.
-
-    Args:
-        name: How it is chosen.
-
-    Raises:
-        UnknownPluginError: None of that name was registered in code.
-    """
+    """Remove a device registered in code; see :func:`unregister_cache_backend`."""
     unregister("device", name)
