@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
 
+from kappacore.caching.cached_item import CachedItem
 from kappacore.caching.codec import Codec, default_codec
 from kappacore.caching.engine.tiers import tier_stats
 from kappacore.caching.explain import explain_cache
@@ -19,7 +20,6 @@ from kappacore.caching.factory import (
     sample_fingerprint,
     samples_need_no_proof,
 )
-from kappacore.caching.identity.following import ItemLoad
 from kappacore.caching.prefill import prefill
 from kappacore.caching.repeats import warn_of_repeats
 from kappacore.caching.stats import CacheStats
@@ -36,22 +36,16 @@ from kappacore.datasets.indexing import (
 )
 from kappacore.datasets.own_generators import warn_of_generators
 from kappacore.datasets.stack import PassThrough, shallow_copy
-from kappacore.datasets.stacking import write_out
-from kappacore.errors import InvalidOptionError, KappaError, UnknownItemError
+from kappacore.errors import InvalidOptionError, UnknownItemError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    import numpy as np
     from typing_extensions import Never
 
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.engine.tiers import TieredCache
     from kappacore.caching.factory import BackendChoice
-    from kappacore.datasets.indexing import IntArray
-    from kappacore.datasets.items import Ctx
-    from kappacore.datasets.stacking import Stacked
-    from kappacore.locations import BatchLocation
 
 
 class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
@@ -381,7 +375,7 @@ class CacheWrapper(KDWrapper):
                 **unknown,
             )
             for name, item in items.items()
-            if isinstance(item, _CachedItem)
+            if isinstance(item, CachedItem)
         )
 
     def explain(self) -> str:
@@ -442,104 +436,8 @@ class CacheWrapper(KDWrapper):
             return own
         item = self.dataset._kd_item(name)
         if name in self._caches and item is not None:
-            return _CachedItem(self.dataset, name, item, *self._caches[name], self._watch)
+            return CachedItem(self.dataset, name, item, *self._caches[name], self._watch)
         return item
-
-
-class _CachedItem(Item):
-    """An item read through a cache."""
-
-    def __init__(
-        self,
-        dataset: KDDataset,
-        name: str,
-        item: Item,
-        cache: SampleCache | TieredCache,
-        raw: bool,
-        watch: Watch,
-    ) -> None:
-        self._item = item
-        self._watch = watch
-        self.cache = cache
-        self.load = ItemLoad(dataset, name, item, raw)
-        self.has_raw = raw
-        self.raw_format = item.raw_format if raw else None
-        self.reads_samples = item.reads_samples
-
-    def get(self, idx: int, ctx: Ctx | None = None) -> Any:
-        cache, watch = self.cache, self._watch
-        idx = check_index(idx, cache.length, "a cached item")
-        if watch.sees_more or len(watch.dataset) != cache.length:
-            watch.check((idx,))
-        value = cache.fetch_one(idx, self.load)
-        return self._decode(idx, value, ctx) if self.has_raw else value
-
-    def get_batch(
-        self, indices: Sequence[int], ctxs: Sequence[Ctx | None] | None = None
-    ) -> list[Any]:
-        indices = check_batch(indices, self.cache.length, "a cached item")
-        self._watch.check(indices)
-        values = self.cache.fetch(indices, self.load)
-        if not self.has_raw:
-            return values
-        each = [None] * len(values) if ctxs is None else ctxs
-        return [
-            self._decode(idx, value, ctx)
-            for idx, value, ctx in zip(indices, values, each, strict=True)
-        ]
-
-    def get_stacked(
-        self, indices: IntArray, out: Any = None, ctxs: Sequence[Ctx | None] | None = None
-    ) -> Stacked:
-        if not self.has_raw and len(indices):
-            numbers = self.cache.pick_column(indices)
-            if numbers is not None:
-                return numbers if out is None else write_out(numbers, out)
-        return super().get_stacked(indices, out, ctxs)
-
-    def how_stacked(self) -> tuple[bool, str]:
-        if self.has_raw:
-            return False, (
-                "sample by sample, as the cache keeps the stored form, which is decoded after it; "
-                "form='decoded' keeps values"
-            )
-        return self.cache.how_located()
-
-    def locate_batch(self, indices: IntArray, *, raw: bool = False) -> BatchLocation | None:
-        if raw != self.has_raw:
-            return None
-        self._watch.check(indices)
-        return self.cache.locate(indices, self.load)
-
-    def _decode(self, idx: int, value: Any, ctx: Ctx | None) -> Any:
-        try:
-            return self._item.decode(value, ctx)
-        except KappaError:  # raised on purpose: the source may handle it
-            return self._item.get(idx, ctx)
-        except Exception:
-            self._item.get(idx, ctx)  # raises the same, but knows what is read: the file's name
-            raise
-
-    def get_all(self) -> Sequence[Any] | np.ndarray[Any, Any] | None:
-        column = self._item.get_all()
-        if column is not None or self.has_raw or self.reads_samples or not self.cache.length:
-            return column
-        self._watch.check()
-        return self.cache.column(self.load)
-
-    def get_raw_batch(self, indices: Sequence[int]) -> list[Any]:
-        indices = check_batch(indices, self.cache.length, "a cached item")
-        self._watch.check(indices)
-        return self.cache.fetch(indices, self.load)
-
-    def in_batches(self, raw: bool = False) -> bool:
-        return raw or not self.has_raw
-
-    def decode(self, raw: Any, ctx: Ctx | None = None) -> Any:
-        return self._item.decode(raw, ctx)
-
-    def fingerprint(self, raw: bool = False) -> str | None:
-        return self._item.fingerprint(raw)
 
 
 def cache(dataset: Any, backend: BackendChoice = "auto", **options: Any) -> Any:

@@ -8,57 +8,22 @@ something else: the value stays the same.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kappacore.caching.identity.determinism import random_states_restored
 from kappacore.datasets.ctx import SampleCtx
-from kappacore.datasets.items import Item, find_item
+from kappacore.datasets.items import find_item
 from kappacore.errors import DependsOnCtxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kappacore.datasets import KDDataset
+    from kappacore.datasets.items import Item
 
 # What another item leaves may be drawn: one that flips half of the samples leaves the same eight
 # times in 1 of 256 samples.
 _ATTEMPTS = 8
-
-
-@dataclass(frozen=True)
-class ItemLoad:
-    """Reads the values of an item for a cache: alone, without a ctx, as single reads give them.
-
-    Args:
-        dataset: The dataset that has the item.
-        name: The item's name.
-        item: The item.
-        raw: Whether to read the stored values.
-    """
-
-    dataset: KDDataset
-    name: str
-    item: Item
-    raw: bool = False
-
-    def __call__(self, indices: list[int]) -> Iterable[Any]:
-        """Return the values at ``indices``; a declared batch form is used for several."""
-        if self.item.in_batches(self.raw):
-            item = self.item
-            return item.get_raw_batch(indices) if self.raw else item.get_batch(indices)
-        if len(indices) == 1:
-            return [self.single(indices[0])]
-        return (self.single(idx) for idx in indices)
-
-    def single(self, idx: int) -> Any:
-        """Read one value."""
-        return self.item.get_raw_batch([idx])[0] if self.raw else self.item.get(idx)
-
-    def look(self, indices: Iterable[int], digest: Callable[[Any, int], str]) -> None:
-        """Raise if the item follows another one; see :func:`looks_at_ctx`."""
-        if not self.raw:
-            looks_at_ctx(self.dataset, self.name, indices, digest)
 
 
 def looks_at_ctx(
