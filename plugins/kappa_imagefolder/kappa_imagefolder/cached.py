@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from kappa_imagefolder.dataset import INSTEAD, ImageFolder, ImagesAndClasses
+from kappa_imagefolder.attributes import INSTEAD
+from kappa_imagefolder.dataset import ImageFolder
 from kappa_imagefolder.errors import FixedAttributeError
+from kappa_imagefolder.images_and_classes import ImagesAndClasses
 from kappa_imagefolder.options import check_transform
 from kappacore.caching import CacheWrapper
 from kappacore.errors import UnknownOptionError

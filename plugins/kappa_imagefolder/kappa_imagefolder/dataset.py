@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kappa_imagefolder import options
+from kappa_imagefolder.attributes import check_followed
 from kappa_imagefolder.errors import (
-    FixedAttributeError,
     ImageError,
     ImageMemoryError,
     UnreadableImageError,
 )
-from kappa_imagefolder.files.listing import LazySequence, PackedPaths, Samples, Targets
+from kappa_imagefolder.files.listing import PackedPaths, Samples, Targets
 from kappa_imagefolder.files.open_folder import CHECKS, listing_of, open_folder
 from kappa_imagefolder.files.scan import (
     CLASS_ORDERS,
@@ -31,123 +31,17 @@ from kappa_imagefolder.identity import FINGERPRINTS, files_digest
 from kappa_imagefolder.images.loaders import FileLoader
 from kappa_imagefolder.images.pillow import is_of_file
 from kappa_imagefolder.images.reading import measure_file, read_file
-from kappacore.errors import DatasetTypeError, InvalidOptionError
-from kappacore.plugin_api import KDDataset, check_batch, check_index, find_item, overriding_getitem
+from kappa_imagefolder.images_and_classes import ImagesAndClasses
+from kappacore.errors import InvalidOptionError
+from kappacore.plugin_api import find_item
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kappacore.plugin_api import Ctx, Item
 
 E = TypeVar("E", bound=ImageError)
-
-
-#: The items that follow an attribute, which is fixed once a cache has asked what identifies them.
-_FOLLOWED_BY = {
-    "loader": {"x", "raw x"},
-    "transform": {"x"},
-    "target_transform": {"class", "y"},
-    "samples": {"x", "raw x", "class", "y", "path"},
-    "root": {"x", "raw x", "path"},
-}
-
-#: What to do where a cache would not follow.
-INSTEAD = {
-    "loader": "for values that change, put a TransformWrapper above it",
-    "transform": "or put a TransformWrapper above it",
-    "target_transform": "or put a TransformWrapper(…, item='class') above it",
-    "samples": "or choose samples above it with a KDSubset, or override make_dataset",
-    "root": "or open the other folder and make a cache above that",
-}
-
-_FIXED = {
-    "imgs": "it is another name of samples: set samples",
-    "targets": "it follows from samples: set samples, or change labels with target_transform, "
-    "kappacore.wrappers.RemapClassesWrapper or an overridden make_dataset",
-    "transforms": "it follows from transform and target_transform: set these",
-    "extensions": "the files are listed already: pass extensions= when you open the folder",
-    "n_classes": "it is the number of classes: set classes",
-    "find_classes": "the classes are listed already: override it in a subclass, or pass classes=",
-    "make_dataset": "the files are listed already: override it in a subclass, or set samples",
-    "index_path": "the files are listed already: pass index= when you open the folder",
-}
-
-
-@dataclass(frozen=True)
-class BothTransforms:
-    """Image and label → both transformed."""
-
-    transform: Callable[[Any], Any] | None = None
-    target_transform: Callable[[Any], Any] | None = None
-
-    def __call__(self, image: Any, label: Any) -> tuple[Any, Any]:
-        """Transform both."""
-        if self.transform is not None:
-            image = self.transform(image)
-        if self.target_transform is not None:
-            label = self.target_transform(label)
-        return image, label
-
-
-class ImagesAndClasses(KDDataset):
-    """A ``KDDataset`` with the items ``x`` and ``class``, indexed like torchvision's datasets."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _FIXED:
-            if isinstance(value, (list, LazySequence)) and value == getattr(self, name, None):
-                return  # as a subclass for torchvision does once it has set samples
-            raise FixedAttributeError(
-                f"{name} of {type(self).__name__} cannot be set, because reading would not follow "
-                f"it; {_FIXED[name]}"
-            )
-        super().__setattr__(name, value)
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        for base in cls.__bases__:
-            if base.__module__.startswith("torchvision.") and base.__name__.endswith("Wrapper"):
-                raise DatasetTypeError(
-                    f"wrap_dataset_for_transforms_v2 is for torchvision's own datasets, and "
-                    f"{cls.__bases__[-1].__name__} needs no wrapping: transforms of "
-                    f"torchvision.transforms.v2 take its images as they are, as transform="
-                )
-
-    transform: Callable[[Any], Any] | None
-    target_transform: Callable[[Any], Any] | None
-
-    @property
-    def transforms(self) -> BothTransforms | None:
-        """``transform`` and ``target_transform`` as one function of both, as in torchvision."""
-        if self.transform is None and self.target_transform is None:
-            return None
-        return BothTransforms(self.transform, self.target_transform)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:  # type: ignore[override]
-        """Return ``(x, class)`` of one image; negative indices count from the end."""
-        idx = check_index(index, len(self), type(self).__name__, "integers")
-        return self._item("x").get(idx), self._item("class").get(idx)
-
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
-        """Return ``(x, class)`` of each image in a batch.
-
-        Where a subclass overrides ``__getitem__`` alone, it reads them one by one.
-        """
-        idxs = check_batch(indices, len(self), type(self).__name__)
-        getitem = overriding_getitem(self, ImagesAndClasses)
-        if getitem is not None:
-            return [getitem(self, idx) for idx in idxs]
-        images = self._item("x").get_batch(idxs)
-        labels = self._item("class").get_batch(idxs)
-        return list(zip(images, labels, strict=True))
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        """Iterate over all ``(x, class)``; an IndexError from a transform does not end it early."""
-        return map(self.__getitem__, range(len(self)))
-
-    def _item(self, name: str) -> Item:
-        """Return an item, also where a subclass defines it."""
-        return find_item(self, name)
 
 
 class ImageFolder(ImagesAndClasses):
@@ -435,12 +329,7 @@ class ImageFolder(ImagesAndClasses):
         return {**self.__dict__, "_items": {}, "_targets": None}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _FOLLOWED_BY and _FOLLOWED_BY[name] & self.__dict__.get("_identified", set()):
-            raise FixedAttributeError(
-                f"{name} of {type(self).__name__} can no longer be set: a cache has been opened "
-                f"above it, and what is kept there would not follow. Set {name} first and then "
-                f"make the cache; {INSTEAD[name]}"
-            )
+        check_followed(self, name, vars(self).get("_identified", set()))
         super().__setattr__(name, value)
 
     # ---- item x
