@@ -78,18 +78,15 @@ def allocate(fd: int, size: int) -> None:
 
 
 @contextmanager
-def opened(
-    path: str | os.PathLike[str], flags: int, mode: int = 0o600, folder: int | None = None
-) -> Iterator[int]:
+def opened(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> Iterator[int]:
     """Open a file or folder as a descriptor.
 
     Args:
         path: The file or folder.
         flags: Those of :func:`os.open`; descriptors are never inherited.
         mode: The permissions of a new file.
-        folder: A descriptor of the folder that a relative path begins at.
     """
-    fd = os.open(path, flags, mode, dir_fd=folder)
+    fd = os.open(path, flags, mode)
     try:
         yield fd
     finally:

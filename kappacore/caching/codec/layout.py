@@ -76,14 +76,13 @@ def seal(
     key: int,
     namespace: str,
     *,
-    number: int = 0,
     array_bytes: int = 0,
 ) -> list[Buffer]:
     """Return the pieces of one value: a head (header, structure and padding) and the buffers."""
     size = HEADER_SIZE + len(structure)
     tail = padding(size) if buffers else b""
     total = size + len(tail) + sum(map(len, buffers))
-    body = _FIELDS.pack(total, kind, len(structure), number, array_bytes) + structure + tail
+    body = _FIELDS.pack(total, kind, len(structure), 0, array_bytes) + structure + tail
     digest = xxh3_64(body)
     for buffer in buffers:
         digest.update(buffer)
