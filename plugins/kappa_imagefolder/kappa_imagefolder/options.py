@@ -81,8 +81,7 @@ def choose_loader(
     """
     check_choice("decode", decode, KINDS)
     check_choice("jpeg_decoder", jpeg, JPEG_DECODERS)
-    if not isinstance(exif, bool):
-        raise InvalidOptionError(f"exif must be True or False, got {exif!r}")
+    check_flag("exif", exif)
     limits = {
         "size_hint must be a number of pixels of the shorter side": size_hint,
         "max_pixels must be a number of pixels": pixels,

@@ -32,7 +32,7 @@ from kappa_imagefolder.files.index_file import (
     write_index_file,
 )
 from kappa_imagefolder.files.listing import Listing, OpenFolder, pack
-from kappa_imagefolder.files.scan import folder_times, is_hidden, scan
+from kappa_imagefolder.files.scan import folder_times, is_hidden, scan, shorten
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -98,15 +98,14 @@ def open_folder(
     else:
         folder = _by_index(root, rules, classes, index, index_check, progress)
     if folder.empty and not allow_empty:
-        shown = ", ".join(map(repr, folder.empty[:10]))
-        more = f" and {len(folder.empty) - 10} more" if len(folder.empty) > 10 else ""
         wanted = f" (files ending with {', '.join(rules.extensions)})" if rules.extensions else ""
         hint = ""
         if not rules.ignore_hidden and any(map(is_hidden, folder.empty)):
             hint = "ignore_hidden=True (to leave out hidden files and folders) or "
         raise EmptyClassError(
             f"{len(folder.empty)} of the {len(folder.classes[1])} classes in {root!r} have no "
-            f"image: {shown}{more}{wanted}. Remove these folders, or pass {hint}allow_empty=True"
+            f"image: {shorten(folder.empty)}{wanted}. Remove these folders, or pass "
+            f"{hint}allow_empty=True"
         )
     return folder
 

@@ -168,18 +168,19 @@ def given_classes(
     if more:
         hidden = "; ignore_hidden=True leaves out hidden ones" if any(map(is_hidden, more)) else ""
         parts.append(
-            f"it has {_some(more)}, which classes= does not name (leave folders out with an "
+            f"it has {shorten(more)}, which classes= does not name (leave folders out with an "
             f"overridden find_classes or a ClassFilterWrapper{hidden})"
         )
     if fewer:
-        parts.append(f"it lacks {_some(fewer)} (allow_empty=True accepts that)")
+        parts.append(f"it lacks {shorten(fewer)} (allow_empty=True accepts that)")
     raise ClassesDifferError(
         f"the classes of {directory!r} are not the {len(given)} given, so the numbers of classes "
         f"would differ: {'; '.join(parts)}"
     )
 
 
-def _some(names: list[str]) -> str:
+def shorten(names: list[str]) -> str:
+    """Return the first ten names as text, and how many more there are."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(map(repr, names[:10])) + more
 
