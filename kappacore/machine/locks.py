@@ -233,6 +233,10 @@ def keep_from_children(lock: int | io.FileIO) -> None:
 def own_lock(owner: object, fd: int) -> Finalize:
     """Close a lock's descriptor with its owner, and in every child that is forked meanwhile.
 
+    Args:
+        owner: Any object.
+        fd: A descriptor that holds a lock.
+
     Returns:
         A function that closes it earlier; further calls do nothing.
     """

@@ -186,7 +186,13 @@ def find_all(choice: str) -> list[PluginInfo]:
 
 
 def ref(kind: str, choice: str, options: Mapping[str, Any]) -> PluginRef:
-    """Return the plugin that ``choice`` names, with options."""
+    """Return the plugin that ``choice`` names, with options.
+
+    Args:
+        kind: One of `KINDS`.
+        choice: A name, an alias, or ``"distribution:name"``.
+        options: Its options.
+    """
     return ref_of(find(kind, choice), options)
 
 
