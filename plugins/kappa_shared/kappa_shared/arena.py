@@ -68,7 +68,6 @@ from kappacore.plugin_api import locked as locked_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-    from typing import Any
 
     from kappa_shared.budget import Budget
     from kappacore.plugin_api import Buffer, Load

@@ -57,7 +57,7 @@ _ORDER = 0x01020304
 _START = struct.Struct("=8sIIQQ")  # magic, version, order, length, digest of the namespace
 _HEADER = 4096
 # Words of the header. NEXT differs from GENERATION while the arena is being cleared.
-GENERATION, CURSOR, CAPACITY, FULL, OWNERS, BOOT, NEXT = range(8, 15)
+GENERATION, CURSOR, CAPACITY, FULL, _UNUSED, BOOT, NEXT = range(8, 15)
 ALIGN = 64  # of values; the first one lies at 64
 _OFFSET_BITS = 46
 _TAG_MASK = 2**18 - 1
@@ -248,7 +248,6 @@ def inspect(folder: Path) -> BackendInfo:
         facts.update(entries=0, bytes=memory_taken(folder), capacity=None, full=False)
         return BackendInfo(**facts, dataset="? (another version's, or half made)")
     data = data_path(folder, index.words[GENERATION])
-
     base = base_of(index.words[GENERATION])
 
     def get(key: int) -> bytes | None:
