@@ -17,9 +17,8 @@ from kappacore.caching.factory import (
     is_raw,
     open_cache,
     refuse_random,
-    sample_fingerprint,
-    samples_need_no_proof,
 )
+from kappacore.caching.identity.samples import sample_fingerprint, samples_need_no_proof
 from kappacore.caching.prefill import prefill
 from kappacore.caching.repeats import warn_of_repeats
 from kappacore.caching.stats import CacheStats
