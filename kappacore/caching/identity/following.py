@@ -180,6 +180,17 @@ def _read_others(others: dict[str, Item], idx: int, ctx: _WatchedCtx) -> dict[An
 _ALL = object()  # stands for every key
 
 
+def _noting(name: str, key: object = None) -> Any:
+    """Return a method of a ctx that notes what it reads: its first argument, or ``key``."""
+    method = getattr(SampleCtx, name)
+
+    def read(self: _WatchedCtx, *arguments: Any) -> Any:
+        self.watched.add(arguments[0] if key is None else key)
+        return method(self, *arguments)
+
+    return read
+
+
 class _WatchedCtx(SampleCtx):
     """A ctx that notes which of its keys are read."""
 
@@ -187,42 +198,13 @@ class _WatchedCtx(SampleCtx):
         super().__init__()
         self.watched: set[Any] = set()
 
-    def __getitem__(self, key: str) -> Any:
-        self.watched.add(key)
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        self.watched.add(key)
-        return super().__contains__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.watched.add(key)
-        return super().get(key, default)
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        self.watched.add(key)
-        return super().setdefault(key, default)
-
-    def pop(self, key: str, *default: Any) -> Any:
-        self.watched.add(key)
-        return super().pop(key, *default)
-
-    def __iter__(self) -> Any:
-        self.watched.add(_ALL)
-        return super().__iter__()
-
-    def __len__(self) -> int:
-        self.watched.add(_ALL)
-        return super().__len__()
-
-    def keys(self) -> Any:
-        self.watched.add(_ALL)
-        return super().keys()
-
-    def values(self) -> Any:
-        self.watched.add(_ALL)
-        return super().values()
-
-    def items(self) -> Any:
-        self.watched.add(_ALL)
-        return super().items()
+    __getitem__ = _noting("__getitem__")
+    __contains__ = _noting("__contains__")
+    get = _noting("get")
+    setdefault = _noting("setdefault")
+    pop = _noting("pop")
+    __iter__ = _noting("__iter__", _ALL)
+    __len__ = _noting("__len__", _ALL)
+    keys = _noting("keys", _ALL)
+    values = _noting("values", _ALL)
+    items = _noting("items", _ALL)
