@@ -90,7 +90,7 @@ def check_staged(
     root = Path(os.path.realpath(as_path(target, "target")))
     threads = Options(workers=workers).threads
     try:
-        unfinished = (root / UNFINISHED).exists()
+        unfinished = os.path.lexists(root / UNFINISHED)
         found = read_manifest(root / MANIFEST)
     except OSError as error:
         raise StagingError(
