@@ -25,6 +25,14 @@ _LIMITS: dict[str, tuple[type, str]] = {
     "max_bytes": (str, "unpacked bytes of an archive, at most, such as 64GiB"),
     "max_members": (int, "files and folders of an archive, at most; default 50,000,000"),
 }
+#: What only copying takes, and how it is written.
+_OF_COPYING = {
+    "source": "SRC",
+    **{
+        name: f"--{name.replace('_', '-')}"
+        for name in ("verify", "timeout", "recheck", "exclude", *_LIMITS, "similar_names")
+    },
+}
 
 
 def add_stage(subparsers: Subparsers) -> None:
@@ -52,8 +60,11 @@ def add_stage(subparsers: Subparsers) -> None:
     add("target", metavar="DST", help="the folder for it on the local disk")
     add("--relative", metavar="PART", help="stage SRC/PART to DST/PART only")
     add(
-        "--verify", choices=["none", "size", "hash", "reread"], default="size",
-        help="hash: store digests of what was read; reread: and compare the disk with them",
+        "--verify", choices=["none", "size", "hash", "reread"],
+        help=(
+            "size (default): compare sizes; hash: and store digests of what was read; reread: and "
+            "compare the disk with them"
+        ),
     )  # fmt: skip
     add("--workers", type=int, metavar="N", help="number of processes or threads")
     add("--timeout", type=float, metavar="SECONDS", help="how long to wait for another process")
@@ -75,9 +86,15 @@ def add_stage(subparsers: Subparsers) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.source is None and not args.check:
-        args.usage("SRC is missing (only --check goes without)")
-    return _check(args) if args.check else _stage(args)
+    if not args.check:
+        if args.source is None:
+            args.usage("SRC is missing (only --check goes without)")
+        return _stage(args)
+    for name, written in _OF_COPYING.items():
+        given = getattr(args, name)
+        if given is not None and given is not False:
+            args.usage(f"{written} does not go with --check, which only looks at DST")
+    return _check(args)
 
 
 def _stage(args: argparse.Namespace) -> int:
@@ -89,7 +106,7 @@ def _stage(args: argparse.Namespace) -> int:
         args.source,
         args.target,
         relative=args.relative,
-        verify=args.verify,
+        verify=args.verify or "size",
         workers=args.workers,
         progress=False if args.quiet else None,
         log=None if args.quiet else _log,
