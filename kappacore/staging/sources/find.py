@@ -34,7 +34,8 @@ _PACKINGS = {  # by the first bytes of the file: its packing, its name, and what
     b"BZh": ("bz2", "bzip2", "bunzip2"),
     b"\xfd7zXZ\0": ("xz", "xz", "unxz"),
     b"\x28\xb5\x2f\xfd": ("zst", "zstd", "unzstd"),
-    b"\x50\x2a\x4d\x18": ("zst", "zstd", "unzstd"),  # a frame to be skipped, as pzstd begins with
+    # A frame to be skipped, as pzstd begins with.
+    **{bytes((0x50 + kind, 0x2A, 0x4D, 0x18)): ("zst", "zstd", "unzstd") for kind in range(16)},
 }
 _SPLIT = "a part of a split zip file (zip -s 0 joins them)"
 _NOT_READ = {

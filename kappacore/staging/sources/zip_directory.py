@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kappacore.staging.sources.base import native
 from kappacore.staging.sources.zip_end import END, END64, LOCATOR64, find_end
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _members_in(data: bytes) -> Iterator[Member]:
             raise _PeculiarError
         changed = _plain_time(extra) if extra else None
         yield Member(
-            raw.decode("utf-8") if flags & UTF8 else _old_name(raw, system),
+            native(raw.decode("utf-8")) if flags & UTF8 else _old_name(raw, system),
             raw, start, packed, unpacked, crc, method, flags,
             _mode_of(attributes, system, unpacked),
             _dos_time(date, time) if changed is None else changed,
@@ -213,7 +214,7 @@ def _name_of(info: zipfile.ZipInfo, raw: bytes) -> str:
     Without the UTF-8 flag, an extra field may hold the name in UTF-8.
     """
     if info.flag_bits & UTF8:
-        return info.orig_filename
+        return native(info.orig_filename)
     for tag, data in _extras(info.extra):
         if tag == _UNICODE_NAME and data[:5] == struct.pack("<BI", 1, zlib.crc32(raw)):
             return os.fsdecode(data[5:])
@@ -227,7 +228,7 @@ def _old_name(raw: bytes, system: int) -> str:
     """
     if raw.isascii():
         return raw.decode("ascii")
-    return os.fsdecode(raw) if system == _UNIX else raw.decode("cp437")
+    return os.fsdecode(raw) if system == _UNIX else native(raw.decode("cp437"))
 
 
 @lru_cache(1024)
