@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from kappacore._printable import printable
 from kappacore.sizes import format_size
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def progress_bar(
         done: Number of units that are done already.
         leave: Whether the bar stays on the terminal.
     """
+    name = printable(name)
     if show is None and (total is None or not _is_terminal()):
         return _Lines(name, total, unit, done)
     from tqdm import tqdm

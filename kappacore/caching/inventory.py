@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kappacore import plugins
+from kappacore._printable import printable
 from kappacore.caching.backends.base import BackendInfo, CacheBackend, backend_class
 from kappacore.errors import (
     BrokenPluginError,
@@ -165,17 +166,17 @@ def as_table(found: Iterable[Found]) -> str:
 
 def as_lines(ref: PluginRef, info: BackendInfo) -> str:
     """Return all that is known of a namespace as text, a line for each fact."""
-    _, dataset, entries, size, users, used, kept, _ = _row(ref, info)
+    namespace, dataset, entries, size, users, used, kept, _ = _row(ref, info)
     limit = "no limit" if info.capacity is None else f"limit {format_size(info.capacity)}"
     lines = {
-        "namespace": info.namespace,
+        "namespace": namespace,
         "dataset": dataset,
         "entries": entries,
         "size": f"{size}, {limit}" + (", full" if info.full else ""),
         "users": users,
         "last use": used + _date(info.last_used),
         "kept": kept + _date(info.kept_until),
-        "where": info.where,
+        "where": printable(info.where),
         "backend": ref.name,
         **({"advice": info.advice} if info.advice else {}),
     }
@@ -195,8 +196,8 @@ def _row(ref: PluginRef, info: BackendInfo) -> tuple[str, ...]:
     else:
         kept = f"{_duration(info.kept_until - now)} more" if info.kept_until > now else "no"
     return (
-        info.namespace,
-        info.dataset or "?",
+        printable(info.namespace),
+        printable(info.dataset or "?"),
         str(_entries(info)),
         format_size(info.bytes),
         "?" if info.users is None else str(info.users),

@@ -6,20 +6,20 @@ imported when it runs. Results go to standard output, all else to standard error
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import TYPE_CHECKING
 
 import kappacore
 from kappacore.cli.cache import add_cache
 from kappacore.cli.new_plugin import add_new_plugin
-from kappacore.cli.parsers import HelpFormatter, format_examples
+from kappacore.cli.parsers import HelpFormatter, Parser, format_examples
 from kappacore.cli.plugins import add_plugins
 from kappacore.cli.stage import add_stage
-from kappacore.cli.streams import give_up_output, prepare_streams
+from kappacore.cli.streams import complain, give_up_output, prepare_streams
 from kappacore.errors import InvalidOptionError, KappaError, UnknownOptionError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
 _DESCRIPTION = "A plugin framework for PyTorch datasets that makes slow data fast."
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.usage(str(error))
         raise  # which it never comes to: the parser exits
     except KappaError as error:
-        print(f"kappacore: {error}", file=sys.stderr)
+        complain(error)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         give_up_output()
         return 1
     except OSError as error:  # a full disk, most likely that of the output
-        print(f"kappacore: {error}", file=sys.stderr)
+        complain(error)
         give_up_output()
         return 1
     return code
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
         kappacore cache ls                         the caches on this machine
         kappacore stage /global/train /local/train
     """
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="kappacore",
         description=_DESCRIPTION,
         epilog=format_examples(examples) + _EPILOG,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kappacore._progress import progress_bar
 from kappacore.cli.parsers import add_command
+from kappacore.cli.streams import complain, show
 from kappacore.errors import KappaError
 
 if TYPE_CHECKING:
@@ -139,11 +140,11 @@ def _clear(args: argparse.Namespace) -> int:
             bar.clear()
             if not ok:
                 code = 1
-                _complain(text)
+                complain(text)
             else:
                 done.append({"backend": ref.name, "namespace": info.namespace})
                 if not args.json:
-                    print(text)
+                    show(text)
             bar.update(1)
     if args.json:
         _print_json(done)
@@ -159,9 +160,9 @@ def _gc(args: argparse.Namespace) -> int:
         _print_json([{"backend": ref.name, "namespace": name} for ref, name in removed])
     else:
         for _, name in removed:
-            print(f"{name}: removed")
+            show(f"{name}: removed")
         if not removed:
-            _complain("there is nothing to remove")
+            complain("there is nothing to remove")
     return code
 
 
@@ -173,7 +174,7 @@ def _show(args: argparse.Namespace, as_text: Callable[[list[Found]], str]) -> in
     if args.json:
         _print_json([inventory.as_dict(ref, info) for ref, info in found])
     elif found:
-        print(as_text(found))
+        show(as_text(found))
     return _name_missing(args, found) or code
 
 
@@ -209,7 +210,7 @@ def _ask(
             except KappaError as error:  # noqa: PERF203 - one that fails does not hide the others
                 problems.append(str(error))
     for problem in problems:
-        _complain(problem)
+        complain(problem)
     return answers, 1 if problems else 0
 
 
@@ -221,15 +222,11 @@ def _name_missing(args: argparse.Namespace, found: list[Found]) -> int:
         name for name in args.names if not any(inventory.matches(info, name) for _, info in found)
     ]
     if missing:
-        _complain(f"there is no cache {', '.join(map(repr, missing))}")
+        complain(f"there is no cache {', '.join(map(repr, missing))}")
         return 1
     if not found:
-        _complain("there are no caches")
+        complain("there are no caches")
     return 0
-
-
-def _complain(text: str) -> None:
-    print(f"kappacore: {text}", file=sys.stderr)
 
 
 def _print_json(data: object) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from kappacore._printable import printable
 from kappacore.cli.parsers import add_command
+from kappacore.cli.streams import show
 from kappacore.errors import InvalidOptionError, PluginConflictError, PluginError
 from kappacore.plugins.info import KINDS, normalize
 from kappacore.plugins.specs import check_name
@@ -84,9 +86,10 @@ def _run(args: argparse.Namespace) -> int:
     names = names_of(args.name, args.kind)
     refuse_taken(names, args.kind)
     folder, files = write_package(names, args.kind, args.into)
-    print(f"{folder}: a {KINDS[args.kind]} that is chosen by {names.plugin!r}")
-    print("\n".join(f"    {file}" for file in files))
-    print(f"Next:\n    cd {folder}\n    python -m pip install -e . --group dev\n    pytest")
+    where = printable(str(folder))
+    show(f"{where}: a {KINDS[args.kind]} that is chosen by {names.plugin!r}")
+    show("\n".join(f"    {file}" for file in files))
+    show(f"Next:\n    cd {where}\n    python -m pip install -e . --group dev\n    pytest")
     return 0
 
 

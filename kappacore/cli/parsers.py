@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from kappacore._printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,6 +14,13 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _WIDTH = 88
+
+
+class Parser(argparse.ArgumentParser):
+    """Shows arguments, which a shell may have made of the names of files, without what acts."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kappacore._progress import progress_bar
 from kappacore.cli.parsers import add_command
+from kappacore.cli.streams import show
 from kappacore.errors import KappaError
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ def _run(args: argparse.Namespace) -> int:
             row["options"] = details.as_data()
         print(json.dumps(rows, indent=2))
     elif args.name:
-        print("\n\n".join(as_text(details) for details in shown))
+        show("\n\n".join(as_text(details) for details in shown))
     else:
-        print(_as_table(infos))
+        show(_as_table(infos))
     # Plugins that were blocked on purpose are fine, unless one is asked for.
     fine = ("ok",) if args.name else ("ok", "blocked")
     wrong = any(info.status not in fine for info in infos)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from kappacore._printable import printable
 from kappacore.cli.parsers import add_command
+from kappacore.cli.streams import complain, show
 
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +25,14 @@ _LIMITS: dict[str, tuple[type, str]] = {
     "max_ratio": (float, "unpacked bytes for each byte of an archive, at most; default 200"),
     "max_bytes": (str, "unpacked bytes of an archive, at most, such as 64GiB"),
     "max_members": (int, "files and folders of an archive, at most; default 50,000,000"),
+}
+#: What only copying takes, and how it is written.
+_OF_COPYING = {
+    "source": "SRC",
+    **{
+        name: f"--{name.replace('_', '-')}"
+        for name in ("verify", "timeout", "recheck", "exclude", *_LIMITS, "similar_names")
+    },
 }
 
 
@@ -52,8 +61,11 @@ def add_stage(subparsers: Subparsers) -> None:
     add("target", metavar="DST", help="the folder for it on the local disk")
     add("--relative", metavar="PART", help="stage SRC/PART to DST/PART only")
     add(
-        "--verify", choices=["none", "size", "hash", "reread"], default="size",
-        help="hash: store digests of what was read; reread: and compare the disk with them",
+        "--verify", choices=["none", "size", "hash", "reread"],
+        help=(
+            "size (default): compare sizes; hash: and store digests of what was read; reread: and "
+            "compare the disk with them"
+        ),
     )  # fmt: skip
     add("--workers", type=int, metavar="N", help="number of processes or threads")
     add("--timeout", type=float, metavar="SECONDS", help="how long to wait for another process")
@@ -75,9 +87,15 @@ def add_stage(subparsers: Subparsers) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.source is None and not args.check:
-        args.usage("SRC is missing (only --check goes without)")
-    return _check(args) if args.check else _stage(args)
+    if not args.check:
+        if args.source is None:
+            args.usage("SRC is missing (only --check goes without)")
+        return _stage(args)
+    for name, written in _OF_COPYING.items():
+        given = getattr(args, name)
+        if given is not None and given is not False:
+            args.usage(f"{written} does not go with --check, which only looks at DST")
+    return _check(args)
 
 
 def _stage(args: argparse.Namespace) -> int:
@@ -89,7 +107,7 @@ def _stage(args: argparse.Namespace) -> int:
         args.source,
         args.target,
         relative=args.relative,
-        verify=args.verify,
+        verify=args.verify or "size",
         workers=args.workers,
         progress=False if args.quiet else None,
         log=None if args.quiet else _log,
@@ -98,7 +116,7 @@ def _stage(args: argparse.Namespace) -> int:
         limits=ArchiveLimits(**limits, similar_names=args.similar_names),
         exclude=args.exclude,
     )
-    print(_as_json(result) if args.json else _as_text(result))
+    show(_as_json(result) if args.json else _as_text(result))
     return 0
 
 
@@ -108,13 +126,13 @@ def _check(args: argparse.Namespace) -> int:
 
     target = as_path(args.target, "target") / checked_relative(args.relative)
     report = check_staged(target, workers=args.workers, progress=False if args.quiet else None)
-    print(_as_json(report) if args.json else _report_text(report))
+    show(_as_json(report) if args.json else _report_text(report))
     return 0 if report.ok else 1
 
 
 def _log(line: str) -> None:
     with suppress(OSError):  # a message that nobody can read must not stop a copy
-        print(f"kappacore: {line}", file=sys.stderr)
+        complain(line)
 
 
 def _as_json(result: StageResult | CheckReport) -> str:
@@ -125,19 +143,23 @@ def _as_json(result: StageResult | CheckReport) -> str:
 def _as_text(result: StageResult) -> str:
     from kappacore.sizes import format_size
 
+    path = printable(str(result.path))
     if not result.copied:
-        return f"{result.path}: nothing to copy"
+        return f"{path}: nothing to copy"
     rate = result.copied_bytes / max(result.seconds, 1e-9)
     kept = f", {format_size(result.kept_bytes)} kept from before" if result.kept_bytes else ""
     return (
-        f"{result.path}: copied {result.copied_files:,} files, "
+        f"{path}: copied {result.copied_files:,} files, "
         f"{format_size(result.copied_bytes)} in {result.seconds:.1f} s ({format_size(rate)}/s, "
         f"{result.sync_seconds:.1f} s of it for the disk){kept}"
     )
 
 
 def _report_text(report: CheckReport) -> str:
-    lines = [f"{report.path / problem.path} {problem.what}" for problem in report.problems[:_SHOWN]]
+    lines = [
+        f"{printable(str(report.path / problem.path))} {problem.what}"
+        for problem in report.problems[:_SHOWN]
+    ]
     if len(report.problems) > _SHOWN:
         lines.append(f"… and {len(report.problems) - _SHOWN} more")
     how = "by content"
@@ -152,7 +174,8 @@ def _report_text(report: CheckReport) -> str:
             f"{len(report.problems)} are damaged; repair them with `kappacore stage SRC DST "
             f"--recheck`"
         )
-    lines.append(f"{report.path}: {report.files:,} files, {how}: {found}")
+    lines.append(f"{printable(str(report.path))}: {report.files:,} files, {how}: {found}")
     if report.extra:
-        lines.append(f"{len(report.extra)} files there were not staged, e.g. '{report.extra[0]}'")
+        first = printable(report.extra[0])
+        lines.append(f"{len(report.extra)} files there were not staged, e.g. '{first}'")
     return "\n".join(lines)

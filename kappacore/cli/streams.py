@@ -1,4 +1,4 @@
-"""The standard streams, made to take whatever is printed."""
+"""The standard streams, made to take whatever is printed, and to print nothing that acts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import io
 import os
 import sys
 from pathlib import Path
+
+from kappacore._printable import printable
 
 
 def prepare_streams() -> None:
@@ -25,6 +27,16 @@ def prepare_streams() -> None:
 
 def _nowhere() -> io.TextIOWrapper:
     return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def show(text: str) -> None:
+    """Print a result."""
+    print(printable(text, lines=True))
+
+
+def complain(text: object) -> None:
+    """Print a message, or an error, to standard error."""
+    print(f"kappacore: {printable(str(text), lines=True)}", file=sys.stderr)
 
 
 def give_up_output() -> None:

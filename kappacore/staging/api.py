@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kappacore._printable import printable, printable_errors
 from kappacore.errors import KappaError, NotEnoughSpaceError, StagingError
 from kappacore.machine.system import NO_SPACE
 from kappacore.staging.found import is_the_dataset
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kappacore.staging")
 
 
+@printable_errors()
 def stage(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -151,7 +153,8 @@ def _stage(wanted: Path, target: Path, options: Options) -> StageResult:
             return _ready(state, source, target, options) or run(source, paths, state, options)
         except KeyboardInterrupt:
             logger.warning(
-                "interrupted: what was copied is kept in '%s'; stage again to continue", paths.work
+                "interrupted: what was copied is kept in '%s'; stage again to continue",
+                printable(str(paths.work)),
             )
             raise
         finally:

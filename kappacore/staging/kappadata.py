@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kappacore._printable import printable_errors
 from kappacore.staging.api import stage
 from kappacore.staging.options import as_path, checked_relative
 from kappacore.staging.sources.find import find_source, without_suffix
@@ -32,6 +33,7 @@ class CopyResult(NamedTuple):
     path: Path
 
 
+@printable_errors()
 def copy_folder_from_global_to_local(
     global_path: str | os.PathLike[str],
     local_path: str | os.PathLike[str],

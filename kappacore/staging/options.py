@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from kappacore._printable import printable
 from kappacore.errors import InvalidOptionError
 from kappacore.staging.sources.archive_safety import ArchiveLimits
 from kappacore.staging.sources.exclude import parts_of_path
@@ -79,6 +80,7 @@ class Options:
 
     def report(self, line: str) -> None:
         """Log a line, and pass it to the caller's ``log``."""
+        line = printable(line)
         logger.info("%s", line)
         if self.log is not None:
             self.log(line)

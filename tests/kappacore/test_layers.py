@@ -21,6 +21,7 @@ LAYERS = [
     ["kappacore.errors"],
     [
         "kappacore._importable",
+        "kappacore._printable",
         "kappacore._ranks",
         "kappacore._shown",
         "kappacore._warn",

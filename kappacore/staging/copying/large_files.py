@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import xxhash
@@ -14,6 +13,7 @@ from kappacore.machine.system import opened
 from kappacore.staging.copying.digests import CHUNK, Sums, combine_crcs, combine_digests
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError
 from kappacore.staging.target.manifest import FileRecord
+from kappacore.staging.target.own_files import read_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,9 +112,7 @@ class LargeFile:
         """Return the chunks that an earlier try has copied, with all sums needed now."""
         if not self.path.exists() or self.path.stat().st_size != self.entry.size:
             self._marks_path.unlink(missing_ok=True)
-        marks = b""
-        with suppress(FileNotFoundError):
-            marks = self._marks_path.read_bytes()
+        marks = read_own(self._marks_path) or b""
         kept = {}
         for index in range(len(marks) // _MARK.size):
             known, crc, digest = _MARK.unpack_from(marks, index * _MARK.size)

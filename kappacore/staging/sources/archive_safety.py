@@ -148,9 +148,9 @@ class Archive(Source):
                 f"incomplete: copy or pack it again."
             ) from error
 
-    def _permissions(self, mode: int) -> int:
+    def _permissions(self, mode: int, *, is_known: bool) -> int:
         """Return the permission bits of a member, no wider than the archive's own."""
-        return mode & 0o777 & (self._mask | 0o111) or self._mask
+        return mode & 0o777 & (self._mask | 0o111) if is_known else self._mask
 
     def check_size(self, size: int, members: int = 0) -> None:
         """Refuse the archive if it unpacks to too many bytes or members."""

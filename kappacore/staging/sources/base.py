@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 
 DEEPEST = 200  # levels of folders; no dataset has more, and Python calls itself 1000 times at most
+
+_IS_UTF8 = sys.getfilesystemencoding() == "utf-8"
 
 
 class Entry(NamedTuple):
@@ -136,6 +139,17 @@ class Source(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the source."""
+
+
+def native(name: str) -> str:
+    """Return a name whose bytes on the disk are UTF-8, whatever the locale, as in the archive.
+
+    Args:
+        name: The name, with surrogates for bytes that are not UTF-8.
+    """
+    if _IS_UTF8:
+        return name
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
 
 
 def parent_of(path: str) -> str:

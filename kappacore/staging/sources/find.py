@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import struct
 import tarfile
-import zipfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ from kappacore.staging.sources.folder import FolderSource
 from kappacore.staging.sources.tar import TarSource
 from kappacore.staging.sources.unpacking import check_unpacker, open_unpacked
 from kappacore.staging.sources.zip import ZipSource, ZipsSource
+from kappacore.staging.sources.zip_end import END, find_end
 from kappacore.staging.target.paths import KAPPADATA_END, KAPPADATA_START, UNFINISHED
 
 if TYPE_CHECKING:
@@ -35,7 +34,8 @@ _PACKINGS = {  # by the first bytes of the file: its packing, its name, and what
     b"BZh": ("bz2", "bzip2", "bunzip2"),
     b"\xfd7zXZ\0": ("xz", "xz", "unxz"),
     b"\x28\xb5\x2f\xfd": ("zst", "zstd", "unzstd"),
-    b"\x50\x2a\x4d\x18": ("zst", "zstd", "unzstd"),  # a frame to be skipped, as pzstd begins with
+    # A frame to be skipped, as pzstd begins with.
+    **{bytes((0x50 + kind, 0x2A, 0x4D, 0x18)): ("zst", "zstd", "unzstd") for kind in range(16)},
 }
 _SPLIT = "a part of a split zip file (zip -s 0 joins them)"
 _NOT_READ = {
@@ -53,9 +53,6 @@ _NOT_READ = {
     b"PK\7\x08PK": _SPLIT,
 }
 _DISC = 32769, b"CD001"  # the mark of a disc image, and where it is
-# The end of a zip file: numbers of this part and of the directory's first; the comment's length.
-_END_OF_ZIP = struct.Struct("<4s2H12xH")
-_LONGEST_END = 22 + (1 << 16)  # bytes, with its comment
 
 
 def find_source(path: Path) -> Path | None:
@@ -154,13 +151,11 @@ def _is_zero(file: BinaryIO) -> bool:
 def _is_part(file: BinaryIO) -> bool:
     """Return whether a zip file is the last part of several."""
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _LONGEST_END))
-    tail = file.read()
-    end = tail.rfind(b"PK\5\6")
-    if end < 0 or end + _END_OF_ZIP.size > len(tail):
+    end = find_end(file.fileno(), size)
+    if end is None:
         return False
-    _, part, first, comment = _END_OF_ZIP.unpack_from(tail, end)
-    if end + _END_OF_ZIP.size + comment != len(tail):  # it is something in the comment
+    _, part, first, *_, comment = END.unpack(os.pread(file.fileno(), END.size, end))
+    if end + END.size + comment != size:  # something that only looks like an end
         return False
     return (part, first) not in ((0, 0), (0xFFFF, 0xFFFF))  # zip64 has them elsewhere
 
@@ -189,10 +184,8 @@ def _kind_of_file(path: Path) -> str:
                 return kind
         if head[257:262] == b"ustar":
             return "tar"
-        with suppress(*BROKEN):
-            file.seek(0)
-            if zipfile.is_zipfile(file):  # with something before it
-                return _SPLIT if _is_part(file) else "zip"
+        if find_end(file.fileno(), path.stat().st_size) is not None:  # with something before it
+            return _SPLIT if _is_part(file) else "zip"
         file.seek(_DISC[0])
         if file.read(len(_DISC[1])) == _DISC[1]:
             return "a disc image (.iso)"

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 from typing import TYPE_CHECKING
 
 import xxhash
 
 from kappacore.machine.system import opened
 from kappacore.staging.sources.base import visible_names
+from kappacore.staging.sources.zip_end import END, END64, LOCATOR64, find_end
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_END = struct.Struct("<4s8x2LH")  # of a zip file: its mark, then size and offset of the directory
-_TAIL = _END.size + 2 * (1 << 16)  # bytes that hold the end, its comment, and that of zip64
-_LOCATOR_AND_END64 = 20 + 56  # bytes
 _LONGEST = 1 << 24  # bytes of directory that are read at every call
 
 
@@ -47,17 +44,15 @@ def _directory_digest(path: Path, size: int) -> str:
     if not path.is_file():
         return ""
     with opened(path, os.O_RDONLY) as fd:
-        start = max(0, size - _TAIL)
-        tail = os.pread(fd, _TAIL, start)
-        end = tail.rfind(b"PK\5\6")
-        if end < 0 or end + _END.size > len(tail):
+        end = find_end(fd, size)
+        if end is None:
             return ""
-        length = _END.unpack_from(tail, end)[1]
-        end64 = end - _LOCATOR_AND_END64
-        if end64 >= 0 and tail[end64 : end64 + 4] == b"PK\6\6":
-            end, length = end64, struct.unpack_from("<Q", tail, end64 + 40)[0]
-        begin = end - length
-        if length > _LONGEST or start + begin < 0:
+        length = END.unpack(os.pread(fd, END.size, end))[5]
+        end64 = max(0, end - LOCATOR64.size - END64.size)
+        found64 = os.pread(fd, END64.size, end64)
+        if found64[:4] == b"PK\6\6":
+            end, length = end64, END64.unpack(found64)[8]
+        if length > min(_LONGEST, end):
             return ""
-        before = os.pread(fd, -begin, start + begin) if begin < 0 else b""
-    return xxhash.xxh3_128_hexdigest(before + tail[max(0, begin) :])
+        directory = os.pread(fd, size - (end - length), end - length)
+    return xxhash.xxh3_128_hexdigest(directory)

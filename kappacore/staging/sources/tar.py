@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from kappacore.staging.sources.exclude import Exclusion
 
 _LABEL = b"V"  # the type of a name for the whole archive
+_LISTED = b"D"  # that of a folder with a list of what was in it, in incremental backups
+_GOES_ON = b"M"  # that of a file which begins in another volume
 _QUICK = 1000  # members of a compressed file that are soon unpacked
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799  # seconds: the years 1 and 9999
 
@@ -102,10 +104,10 @@ class TarSource(Archive):
             if found is None or _is_folder(found):
                 self._refuse_member(path, "is a link to no file before it")
             return found._replace(path=path) if isinstance(found, Entry) else found
-        if member.isdir():
+        if member.isdir() or member.type == _LISTED:
             return Entry(path, -1, 0, self.mode)
         time = int(min(max(member.mtime, _EARLIEST), _LATEST) * 10**9)
-        mode = self._permissions(member.mode)
+        mode = self._permissions(member.mode, is_known=True)
         entry = Entry(path, member.size, time, mode, where=member.offset_data)
         return Link(member.linkname, entry) if member.issym() else entry
 
@@ -134,7 +136,9 @@ class TarSource(Archive):
     def _check(self, member: tarfile.TarInfo) -> None:
         """Refuse a member that is neither a plain file nor a folder nor a link."""
         plain = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
-        if not (member.isdir() or member.type in plain):
+        if member.type == _GOES_ON:
+            self._refuse_member(member.name, "is the rest of a file of another volume (tar -M)")
+        if not (member.isdir() or member.type in (*plain, _LISTED)):
             self._refuse_member(member.name, "is not a plain file")
         if member.issparse():
             self._refuse_member(member.name, "is sparse")

@@ -12,6 +12,8 @@ import tarfile
 import zlib
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from kappacore.staging.sources.base import native
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,7 +31,9 @@ _ATTRIBUTE = re.compile(
     rb"([0-9]{1,4}) (?:mtime=([0-9]{1,12}(?:\.[0-9]{0,12})?)|path=([ -~]+)|"
     rb"(?:[ac]time|[ug]id|[ug]name)=[ -~]*)\n"
 )
-_MAGIC = (b"ustar\x0000", b"ustar  \0")
+_GNU = b"ustar  \0"
+_MAGIC = (b"ustar\x0000", _GNU)
+_PREFIX = slice(345, 500)  # the beginning of a long name
 
 
 class Headers:
@@ -44,7 +48,9 @@ class Headers:
     def __init__(self, file: Any, check_size: Callable[[int], None], refuse: Callable[[str], None]):
         self.reader = _Reader(file, check_size, refuse)
         given = cast("IO[bytes]", self.reader)
-        self._archive = tarfile.open(fileobj=given, mode="r:", encoding="utf-8")  # noqa: SIM115
+        self._archive = tarfile.open(  # noqa: SIM115
+            fileobj=given, mode="r:", encoding="utf-8", tarinfo=_Member
+        )
 
     @property
     def offset(self) -> int:
@@ -53,6 +59,12 @@ class Headers:
 
     def next(self) -> tarfile.TarInfo | None:
         """Return the next member; None at what is not one."""
+        member = self._next()
+        if member is not None:
+            member.name, member.linkname = native(member.name), native(member.linkname)
+        return member
+
+    def _next(self) -> tarfile.TarInfo | None:
         archive: Any = self._archive
         if archive.firstmember is None and not archive.pax_headers:
             offset = archive.offset
@@ -120,8 +132,10 @@ def _plain_member(header: bytes) -> tarfile.TarInfo | None:
         return None
     if not _DEVICE.match(header, 329):
         return None
+    if header[257:265] == _GNU and header[345]:
+        return None
     name = header[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
-    if prefix := header[345:500].partition(b"\0")[0]:
+    if prefix := header[_PREFIX].partition(b"\0")[0]:
         name = prefix.decode("utf-8", "surrogateescape") + "/" + name
     is_folder = kind == tarfile.DIRTYPE
     member = tarfile.TarInfo(name.rstrip("/") if is_folder else name)
@@ -132,6 +146,18 @@ def _plain_member(header: bytes) -> tarfile.TarInfo | None:
     member.mtime = int(time[:11], 8)
     member.type = kind
     return member
+
+
+class _Member(tarfile.TarInfo):
+    """A member, also of an archive by GNU's tar that has times where others have a prefix."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        found = super().frombuf(buf, encoding, errors)
+        if buf[257:265] == _GNU and buf[345] and found.type not in tarfile.GNU_TYPES:
+            name = bytes(buf[:100]).partition(b"\0")[0].decode(encoding, errors)
+            found.name = name.rstrip("/") if found.isdir() else name
+        return found
 
 
 class _Reader:

@@ -73,7 +73,9 @@ class ZipSource(Archive):
                 checked.add(packing)
             name, raw, start, packed, size, crc, _, _, mode, time = member
             where = _Where(start, stops[start], packed, raw, packing == "deflate")
-            yield Entry(name, size, time, self._permissions(mode), crc, where, packing)
+            yield Entry(
+                name, size, time, self._permissions(mode, is_known=mode != 0), crc, where, packing
+            )
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Extent | Packed]:

@@ -7,25 +7,30 @@ peculiarities; these are read here. Of any other one, zipfile says what it means
 from __future__ import annotations
 
 import calendar
+import errno
+import io
 import os
+import stat
 import struct
 import zipfile
 import zlib
+from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kappacore.staging.sources.base import native
+from kappacore.staging.sources.zip_end import END, END64, LOCATOR64, find_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UTF8 = 0x800  # the flag of names in UTF-8
 _UNIX = 3
+_DOS_FOLDER = 0x10  # an attribute
 _ZIP64, _TIMES, _UNICODE_NAME = 1, 0x5455, 0x7075  # extra fields
 _NEWEST = 63  # the version of the format that zipfile reads
 _HEADER = struct.Struct("<4sBBBBHHHHIIIHHHHHII")
-_END = struct.Struct("<4s4H2LH")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR64 = struct.Struct("<4sLQL")
-_TAIL = _END64.size + _LOCATOR64.size + _END.size
+_TAIL = END64.size + LOCATOR64.size + END.size
 _EXTRA = struct.Struct("<HH")
 _LONG, _MANY = 0xFFFFFFFF, 0xFFFF  # values that stand elsewhere, in zip64
 
@@ -49,6 +54,9 @@ class _PeculiarError(Exception):
     """Something that zipfile should look at."""
 
 
+_PECULIAR = (_PeculiarError, struct.error, UnicodeDecodeError)
+
+
 def read_directory(fd: int) -> tuple[list[Member], int]:
     """Return the members of a zip file, and the offset of its directory.
 
@@ -58,20 +66,60 @@ def read_directory(fd: int) -> tuple[list[Member], int]:
     Raises:
         zipfile.BadZipFile: If it is damaged; also what else zipfile raises.
     """
-    try:
-        return _read_plain(fd)
-    except (_PeculiarError, struct.error, UnicodeDecodeError):
-        return _read_by_zipfile(fd)
+    size = os.fstat(fd).st_size
+    with suppress(*_PECULIAR):
+        return _read_plain(fd, size)
+    end = find_end(fd, size)
+    if end is not None and end + END.size < size:  # there is a comment
+        with suppress(*_PECULIAR):
+            return _read_plain(fd, end + END.size, size)
+    return _read_by_zipfile(fd, size if end is None else end + END.size)
 
 
-def _read_by_zipfile(fd: int) -> tuple[list[Member], int]:
-    with os.fdopen(os.dup(fd), "rb") as file, zipfile.ZipFile(file) as archive:
+def _read_by_zipfile(fd: int, size: int) -> tuple[list[Member], int]:
+    with zipfile.ZipFile(io.BufferedReader(_Beginning(fd, size))) as archive:
         return [_member_of(info) for info in archive.infolist()], archive.start_dir
 
 
-def _read_plain(fd: int) -> tuple[list[Member], int]:
-    size = os.fstat(fd).st_size
-    start, length, count = _place(os.pread(fd, _TAIL, max(0, size - _TAIL)), size)
+class _Beginning(io.RawIOBase):
+    """So many bytes of a file."""
+
+    def __init__(self, fd: int, size: int):
+        self._fd = fd
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        at = offset + (0, self._at, self._size)[whence]
+        if at < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._at = at
+        return at
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer)[: max(0, self._size - self._at)]
+        count = os.preadv(self._fd, [view], self._at)
+        self._at += count
+        return count
+
+
+def _read_plain(fd: int, size: int, whole: int | None = None) -> tuple[list[Member], int]:
+    """Read a directory without peculiarities.
+
+    Args:
+        fd: A descriptor of the file.
+        size: Its bytes, but for a comment.
+        whole: Its bytes.
+    """
+    comment = (size if whole is None else whole) - size
+    tail = os.pread(fd, min(_TAIL, size), max(0, size - _TAIL))
+    start, length, count = _place(tail, size, comment)
     data = os.pread(fd, length, start)
     while len(data) < length and (more := os.pread(fd, length - len(data), start + len(data))):
         data += more
@@ -81,25 +129,26 @@ def _read_plain(fd: int) -> tuple[list[Member], int]:
     return members, start
 
 
-def _place(tail: bytes, size: int) -> tuple[int, int, int]:
+def _place(tail: bytes, size: int, comment: int) -> tuple[int, int, int]:
     """Return where a directory is, how long it is and how many members it has.
 
     Args:
-        tail: The last bytes of the file.
-        size: Those of the file.
+        tail: The last bytes of the file, but for its comment.
+        size: Bytes of the file, but for its comment.
+        comment: Bytes of the comment.
     """
-    at = len(tail) - _END.size
-    magic, disk, first, here, count, length, start, comment = _END.unpack_from(tail, at)
-    if magic != b"PK\5\6" or comment or disk or first or here != count:
+    at = len(tail) - END.size
+    magic, disk, first, here, count, length, start, said = END.unpack_from(tail, at)
+    if magic != b"PK\5\6" or said != comment or disk or first or here != count:
         raise _PeculiarError
-    stop = size - _END.size
-    at -= _LOCATOR64.size
+    stop = size - END.size
+    at -= LOCATOR64.size
     if at >= 0 and tail[at : at + 4] == b"PK\6\7":
-        _, disk, end64, disks = _LOCATOR64.unpack_from(tail, at)
-        stop -= _LOCATOR64.size + _END64.size
-        magic, rest, _, _, *numbers = _END64.unpack_from(tail, at - _END64.size)
+        _, disk, end64, disks = LOCATOR64.unpack_from(tail, at)
+        stop -= LOCATOR64.size + END64.size
+        magic, rest, _, _, *numbers = END64.unpack_from(tail, at - END64.size)
         other, first, here, count, length, start = numbers
-        if (magic, rest, end64) != (b"PK\6\6", _END64.size - 12, stop) or here != count:
+        if (magic, rest, end64) != (b"PK\6\6", END64.size - 12, stop) or here != count:
             raise _PeculiarError
         if disk or other or first or disks != 1:
             raise _PeculiarError
@@ -129,8 +178,9 @@ def _members_in(data: bytes) -> Iterator[Member]:
             raise _PeculiarError
         changed = _plain_time(extra) if extra else None
         yield Member(
-            raw.decode("utf-8") if flags & UTF8 else _old_name(raw, system),
-            raw, start, packed, unpacked, crc, method, flags, attributes >> 16,
+            native(raw.decode("utf-8")) if flags & UTF8 else _old_name(raw, system),
+            raw, start, packed, unpacked, crc, method, flags,
+            _mode_of(attributes, system, unpacked),
             _dos_time(date, time) if changed is None else changed,
         )  # fmt: skip
 
@@ -152,7 +202,8 @@ def _member_of(info: zipfile.ZipInfo) -> Member:
     time = next((time for time in times if time is not None), None)
     return Member(
         _name_of(info, raw), raw, info.header_offset, info.compress_size, info.file_size, info.CRC,
-        info.compress_type, info.flag_bits, info.external_attr >> 16,
+        info.compress_type, info.flag_bits,
+        _mode_of(info.external_attr, info.create_system, info.file_size),
         _time_of(info.date_time) if time is None else time,
     )  # fmt: skip
 
@@ -163,7 +214,7 @@ def _name_of(info: zipfile.ZipInfo, raw: bytes) -> str:
     Without the UTF-8 flag, an extra field may hold the name in UTF-8.
     """
     if info.flag_bits & UTF8:
-        return info.orig_filename
+        return native(info.orig_filename)
     for tag, data in _extras(info.extra):
         if tag == _UNICODE_NAME and data[:5] == struct.pack("<BI", 1, zlib.crc32(raw)):
             return os.fsdecode(data[5:])
@@ -177,7 +228,16 @@ def _old_name(raw: bytes, system: int) -> str:
     """
     if raw.isascii():
         return raw.decode("ascii")
-    return os.fsdecode(raw) if system == _UNIX else raw.decode("cp437")
+    return os.fsdecode(raw) if system == _UNIX else native(raw.decode("cp437"))
+
+
+@lru_cache(1024)
+def _mode_of(attributes: int, system: int, size: int) -> int:
+    """Return kind and permissions; DOS and Windows mark a folder by an attribute, too."""
+    mode = attributes >> 16
+    if attributes & _DOS_FOLDER and not (size or system == _UNIX or stat.S_IFMT(mode)):
+        return mode | stat.S_IFDIR
+    return mode
 
 
 def _extras(extra: bytes, *, strictly: bool = False) -> Iterator[tuple[int, bytes]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kappacore._printable import printable_errors
 from kappacore.errors import StagingError
 from kappacore.staging.copying.contents import sums_of_file
 from kappacore.staging.copying.digests import sums_in
@@ -67,6 +68,7 @@ class CheckReport:
         return not self.problems
 
 
+@printable_errors()
 def check_staged(
     target: str | os.PathLike[str],
     *,
@@ -90,7 +92,7 @@ def check_staged(
     root = Path(os.path.realpath(as_path(target, "target")))
     threads = Options(workers=workers).threads
     try:
-        unfinished = (root / UNFINISHED).exists()
+        unfinished = os.path.lexists(root / UNFINISHED)
         found = read_manifest(root / MANIFEST)
     except OSError as error:
         raise StagingError(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 from kappacore.errors import StagingError, StagingTimeoutError, StorageError
 from kappacore.machine.locks import check_locks, flock, is_at, seen_holders, try_lock
 from kappacore.machine.system import opened
+from kappacore.staging.target.own_files import check_own, open_own, read_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +132,7 @@ def _try_file(paths: StagePaths) -> io.FileIO | None:
         if not folder.exists():
             check_locks(folder)  # before anything is made
             folder.mkdir(parents=True, exist_ok=True)
+        check_own(paths.lock)
         return try_lock(paths.lock)
     except StorageError as error:
         raise StagingError(
@@ -141,12 +143,6 @@ def _try_file(paths: StagePaths) -> io.FileIO | None:
         if not paths.lock.exists():  # it cannot be made
             raise
         return _try_to_read(paths)
-    except OSError as error:
-        if error.errno != errno.ELOOP or not paths.lock.is_symlink():
-            raise
-        raise StagingError(
-            f"'{paths.lock}' is in the way: it is a link, not a lock. Remove it."
-        ) from None
 
 
 def is_in_use(paths: StagePaths) -> bool:
@@ -177,7 +173,7 @@ def _try_to_read(paths: StagePaths) -> io.FileIO | None:
     Its owner may be long gone: whether it is held only the kernel knows.
     """
     try:
-        fd = os.open(paths.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = open_own(paths.lock, os.O_RDONLY)
     except FileNotFoundError:  # removed meanwhile
         return None
     except PermissionError:
@@ -216,15 +212,18 @@ def _write_holder(path: Path, source: str) -> None:
         f"'{source}' since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     )
     with suppress(PermissionError):  # another user's, in a folder like /tmp; it is only a note
-        path.unlink(missing_ok=True)  # left by a kill, or a link meant to be followed
+        try:
+            path.unlink(missing_ok=True)  # left by a kill, or a link meant to be followed
+        except IsADirectoryError:
+            check_own(path)
         with opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644) as fd:
             os.write(fd, os.fsencode(text))
 
 
 def _describe(paths: StagePaths) -> str:
     path, text = paths.holder, ""
-    with suppress(OSError):
-        text = os.fsdecode(path.read_bytes())
+    with suppress(OSError):  # gone, or something else than a note
+        text = os.fsdecode(read_own(path) or b"")
         text += f" ({max(0.0, time.time() - path.stat().st_mtime):.0f} s)" if text else ""
     # Who holds it may not have written the note yet.
     text = text or "another process has just begun to stage"

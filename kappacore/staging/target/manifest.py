@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import xxhash
 
 from kappacore.errors import StagingError
-from kappacore.machine.system import opened
 from kappacore.staging.copying.worker import lines_of
+from kappacore.staging.target.own_files import open_own, own_opened, read_own
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -109,8 +109,7 @@ class Journal:
     """
 
     def __init__(self, path: Path):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(path, flags, 0o600)
+        self._fd = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._lock = threading.Lock()
         self.end_line()
 
@@ -140,7 +139,7 @@ class Journal:
 def read_summary(path: Path) -> dict[str, Any] | None:
     """Return the last line of a manifest, reading no other; None if it is damaged or missing."""
     try:
-        with opened(path, os.O_RDONLY | os.O_NOFOLLOW) as fd:
+        with own_opened(path, os.O_RDONLY) as fd:
             size = os.fstat(fd).st_size
             tail = os.pread(fd, _TAIL, max(0, size - _TAIL))
     except FileNotFoundError:
@@ -154,9 +153,8 @@ def read_manifest(path: Path) -> Manifest | None:
     Another process may replace or remove it at any moment, so callers open it without checking
     first that it exists.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    data = read_own(path)
+    if data is None:
         return None
     body, _, _ = data.rstrip(b"\n").rpartition(b"\n")
     body = body + b"\n" if body else b""
@@ -188,10 +186,7 @@ def read_lines(data: bytes) -> Manifest:
 
 def read_journal(path: Path) -> dict[str, FileRecord]:
     """Return the files that earlier tries completed."""
-    try:
-        return read_lines(path.read_bytes()).files
-    except FileNotFoundError:
-        return {}
+    return read_lines(read_own(path) or b"").files
 
 
 def _summary_in(data: bytes, path: Path) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from kappacore.staging.target.manifest import (
     same_time,
     write_manifest,
 )
+from kappacore.staging.target.own_files import kind_of
 from kappacore.staging.target.paths import (
     KAPPADATA_START,
     MANIFEST,
@@ -95,6 +96,7 @@ def check_way(target: Path, files: Mapping[str, Entry], ours: Container[str]) ->
 def replace_manifest(paths: StagePaths, dataset: Manifest) -> None:
     """Replace the manifest of a target whose files stay as they are."""
     fresh = paths.work / MANIFEST
+    fresh.unlink(missing_ok=True)  # left by a kill
     write_manifest(fresh, dataset)
     sync_disk(paths.work)
     fresh.replace(paths.target / MANIFEST)
@@ -158,7 +160,8 @@ def _merge_all(
     _merge(paths, "", known.files)
     for folder in dataset.folders:  # a part is now a part of the whole
         for name in (MANIFEST, UNFINISHED):
-            (paths.target / folder / name).unlink(missing_ok=True)
+            if kind_of(mark := paths.target / folder / name) == "file":
+                mark.unlink(missing_ok=True)
 
 
 def _is_alike(path: str, known: Manifest, dataset: Manifest) -> bool:
@@ -189,7 +192,7 @@ def _remove_stale(paths: StagePaths, files: Iterable[str], folders: Iterable[str
     """Set aside what staging once put into the target and the dataset no longer has."""
     aside = _new_aside(paths)
     for path in files:
-        if _kind(paths.target / path) == "file" and not _through_link(paths.target, path):
+        if kind_of(paths.target / path) == "file" and not _through_link(paths.target, path):
             (aside / parent_of(path)).mkdir(parents=True, exist_ok=True)
             (paths.target / path).rename(aside / path)
     for path in sorted(folders, key=len, reverse=True):
@@ -228,9 +231,9 @@ def _merge(
         here, there = paths.tree / path, paths.target / path
         if path == MANIFEST or path in gone:
             continue
-        if _kind(there) == "nothing" and (dry_run or _renamed(here, there)):
+        if kind_of(there) == "nothing" and (dry_run or _renamed(here, there)):
             continue
-        kind = _kind(there)
+        kind = kind_of(there)
         if is_folder and kind == "folder":
             _merge(paths, path, ours, gone=gone, dry_run=dry_run)
         elif is_folder or kind != "file":
@@ -251,18 +254,6 @@ def _renamed(here: Path, there: Path) -> bool:
             raise
         return False
     return True
-
-
-def _kind(path: Path) -> str:
-    try:
-        mode = path.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return "nothing"
-    if stat.S_ISDIR(mode):
-        return "folder"
-    if stat.S_ISREG(mode):
-        return "file"
-    return "link" if stat.S_ISLNK(mode) else "special file"
 
 
 def _through_link(root: Path, path: str) -> bool:

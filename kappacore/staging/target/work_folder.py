@@ -16,6 +16,7 @@ from kappacore.sizes import format_size
 from kappacore.staging.copying.digests import sums_in
 from kappacore.staging.target.lock import is_in_use
 from kappacore.staging.target.manifest import is_unchanged, read_journal
+from kappacore.staging.target.own_files import check_own, own_opened, read_own
 from kappacore.staging.target.paths import UNFINISHED, StagePaths
 from kappacore.staging.target.removal import remove_tree
 
@@ -74,7 +75,8 @@ class WorkFolder:
         if not paths.state.exists():
             # First of all and at once: it shows whose folder this is.
             fresh = paths.state.with_name(_FRESH)
-            fresh.write_text(json.dumps(state), encoding="ascii")
+            with own_opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
+                os.write(fd, json.dumps(state).encode("ascii"))
             fresh.replace(paths.state)
         paths.tree.mkdir(source.mode | 0o700, exist_ok=True)
         paths.large.mkdir(exist_ok=True)
@@ -171,6 +173,7 @@ class WorkFolder:
     def _lock(self) -> None:
         """Lock the folder, which holds off others even if the lock beside it is removed."""
         self.close()
+        check_own(self.paths.work_lock)
         self._held = try_lock(self.paths.work_lock)
         if self._held is None:
             raise StagingError(
@@ -196,7 +199,7 @@ class WorkFolder:
 
     def _state(self) -> object:
         try:
-            return json.loads(self.paths.state.read_text(encoding="ascii"))
+            return json.loads(read_own(self.paths.state) or b"")
         except (OSError, ValueError, RecursionError):  # killed while it was made, or not staging's
             return None
 
@@ -206,7 +209,9 @@ def remove_leftovers(target: Path) -> None:
     paths = StagePaths(target)
     lock = None
     if os.path.lexists(paths.work):
-        with suppress(PermissionError, StorageError):  # another user's, or none: it may be in use
+        # Another user's, none, or something else: it may be in use.
+        with suppress(PermissionError, StorageError, StagingError):
+            check_own(paths.lock)
             lock = try_lock(paths.lock)
     if lock is None:
         return

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kappacore
+from kappacore.cli import main
 from kappacore.errors import InvalidOptionError, StagingError
 from support.staging import SMALL, make_tree, pack, run_stage, tree_of
 
@@ -215,6 +216,26 @@ def test_wrong_usage_is_code_2(tmp_path):
         fails(done, "usage: kappacore stage", code=2)
         assert not target.exists()
     fails(run_stage(source, ""), code=2)
+
+
+def test_check_goes_with_nothing_that_it_would_ignore(tmp_path, capsys):
+    target = kappacore.stage(make_tree(tmp_path / "s"), tmp_path / "t").path
+    assert main(["stage", "--check", str(target)]) == 0
+    for name, *value in (
+        ["SRC"],
+        ["--recheck"],
+        ["--similar-names"],
+        ["--verify", "size"],
+        ["--timeout", "0"],
+        ["--exclude", "*.tmp"],
+        ["--max-ratio", "5"],
+        ["--max-bytes", "5"],
+        ["--max-members", "5"],
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["stage", "--check", name, *value, str(target)])
+        assert end.value.code == 2
+        assert f"{name} does not go with --check" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import random
+import subprocess
 import tarfile
 
 import pytest
 
+import kappacore
+from kappacore.errors import StagingError
 from kappacore.staging.sources import tar_headers
 from kappacore.staging.sources.tar_headers import Headers
+from support.staging import SMALL, make_tree, tree_of
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 NAMES = ["a/1.jpg", "a/empty", "Ä/日本.txt", f"{'deep/' * 25}x", f"{'n' * 120}.bin", "b.txt"]
@@ -87,3 +91,32 @@ def test_what_is_damaged_is_never_read_differently(monkeypatch, form):
         content = bytes(broken)
         found, _ = read(content, monkeypatch, quickly=True)
         assert found == read(content, monkeypatch, quickly=False)[0], seed
+
+
+def test_an_incremental_archive_is_read_as_a_plain_one(tmp_path):
+    """tar --listed-incremental puts times where other formats have the beginning of long names."""
+    source = make_tree(tmp_path / "s")
+    command = ["tar", "-c", "--format=gnu", "-g", tmp_path / "list", "-f", tmp_path / "a.tar"]
+    subprocess.run([*command, "-C", source, "."], check=True)
+    assert tree_of(kappacore.stage(tmp_path / "a.tar", tmp_path / "t").path) == SMALL
+
+
+def test_a_part_of_a_split_archive_is_named(tmp_path):
+    make_tree(tmp_path, {"s/big": os.urandom(50_000)})
+    command = ["tar", "-cM", "-L", "40", "-f", tmp_path / "1.tar", "-f", tmp_path / "2.tar"]
+    subprocess.run([*command, "-C", tmp_path / "s", "big"], check=True)
+    for name in ("1.tar", "2.tar"):
+        with pytest.raises(StagingError, match=r"incomplete|of another volume"):
+            kappacore.stage(tmp_path / name, tmp_path / "t")
+
+
+def test_permissions_are_those_of_the_member(tmp_path):
+    """As of files in folders: its owner may read and write it, and nobody else."""
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for mode in (0, 0o200, 0o711):
+            member = tarfile.TarInfo(f"{mode:o}")
+            member.mode = mode
+            archive.addfile(member)
+    target = kappacore.stage(tmp_path / "a.tar", tmp_path / "t").path
+    modes = {path.name: path.stat().st_mode & 0o777 for path in target.glob("[0-9]*")}
+    assert modes == {"0": 0o600, "200": 0o600, "711": 0o711}

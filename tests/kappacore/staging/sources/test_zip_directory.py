@@ -11,9 +11,10 @@ from contextlib import suppress
 import pytest
 
 import kappacore
-from kappacore.errors import UnsafeArchiveError
+from kappacore.errors import StagingError, UnsafeArchiveError
 from kappacore.machine.system import opened
 from kappacore.staging.sources import zip_directory
+from kappacore.staging.sources.stamps import stamp_of
 from support.staging import tree_of
 
 NAMES = ["train/a/1.jpg", "Ä.txt", "top", "folder/", "train/日本.bin"]
@@ -36,10 +37,11 @@ def read(path) -> tuple[object, object]:
     """Return what is read of a directory quickly, and by zipfile; None where that fails."""
     with opened(path, os.O_RDONLY) as fd:
         plain = by_zipfile = None
+        size = path.stat().st_size
         with suppress(Exception):
-            plain = zip_directory._read_plain(fd)
+            plain = zip_directory._read_plain(fd, size)
         with suppress(Exception):
-            by_zipfile = zip_directory._read_by_zipfile(fd)
+            by_zipfile = zip_directory._read_by_zipfile(fd, size)
     return plain, by_zipfile
 
 
@@ -122,3 +124,55 @@ def test_names_are_cleaned_alike(tmp_path):
             archive.writestr(name, b"x")
     kappacore.stage(tmp_path / "a.zip", tmp_path / "t")
     assert set(tree_of(tmp_path / "t")) == {"a/1", "a/2", "a/3", "a/4", "a/b/.hidden", "a/b/6 7"}
+
+
+def with_comment(data: bytes, comment: bytes) -> bytes:
+    """Return a zip file without a comment with one."""
+    return data[:-2] + len(comment).to_bytes(2, "little") + comment
+
+
+@pytest.mark.parametrize("kind", ["plain", "prefix", "extra", "empty"])
+def test_a_comment_may_contain_what_looks_like_an_end(tmp_path, kind):
+    data = make_zip(tmp_path / "a.zip", names=NAMES if kind != "empty" else ())
+    if kind == "extra":
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            info = zipfile.ZipInfo("0/top")
+            info.extra = struct.pack("<HHQ", 1, 8, 9)  # of zip64, which zipfile reads
+            archive.writestr(info, b"top" * 9)
+        data = (tmp_path / "a.zip").read_bytes()
+    data = b"#!/bin/sh\n" * (kind == "prefix") + data
+    for comment in (
+        b"PK\5\6",
+        b"made by PK\5\6, and longer than an end is",
+        b"PK\5\6" + bytes(18),
+        b"PK\5\6" + bytes(16) + b"\2\0ab",
+        make_zip(tmp_path / "b.zip", 2)[:-1],
+        b"x" * 0xFFFF,
+    ):
+        path = tmp_path / "c.zip"
+        path.write_bytes(with_comment(data, comment))
+        if kind == "empty":
+            with pytest.raises(StagingError, match="has no files"):
+                kappacore.stage(path, tmp_path / "t")
+            continue
+        target = tmp_path / "t" / str(len(list(tmp_path.glob("t/*"))))
+        assert tree_of(kappacore.stage(path, target).path)["0/top"] == b"top" * 9
+        stamp = stamp_of(path, "zip")
+        path.write_bytes(with_comment(data.replace(b"0/top", b"0/pot"), comment))
+        assert stamp_of(path, "zip")[2] != stamp[2] != ""
+
+
+def test_what_dos_marks_as_a_folder_is_one(tmp_path):
+    """So do 7-Zip and bsdtar; unzip makes a file, and nothing in it."""
+    members = {"sub": b"", "sub/1": b"1", "none": b"", "file": b"2", "unix": b""}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name)
+            info.create_system = 3 if name == "unix" else 0
+            info.external_attr = 0x20 if "/" in name else 0x10
+            archive.writestr(info, content)
+    plain, by_zipfile = read(tmp_path / "a.zip")
+    assert plain == by_zipfile
+    target = kappacore.stage(tmp_path / "a.zip", tmp_path / "t").path
+    assert tree_of(target) == {"sub/1": b"1", "file": b"2", "unix": b""}
+    assert (target / "none").is_dir()
