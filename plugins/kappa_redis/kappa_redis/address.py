@@ -148,7 +148,7 @@ def read_address(
         port = arguments.setdefault("port", 6379)
         arguments["socket_keepalive"] = True
         scheme = "rediss" if kind is redis.SSLConnection else "redis"
-        shown = f"{scheme}://{sentinels.join((host, port))}"
+        shown = f"{scheme}://{seeds.show((host, port))}"
         if watched is not None:
             del arguments["host"], arguments["port"]  # of a sentinel
             scheme = "sentinels" if kind is redis.SSLConnection else "sentinel"

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.exceptions import AskError, NoPermissionError, TryAgainError
 
-from kappa_redis.connections import LOST, send
 from kappa_redis.generations import parse_word
 from kappa_redis.namespace import Layout, drawn_part
+from kappa_redis.server import LOST, send
 from kappacore.plugin_api import BackendInfo
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Sequence
 
-    from kappa_redis.connections import Command, Server
     from kappa_redis.namespace import RedisNamespace
+    from kappa_redis.server import Command, Server
 
 _PAGE = 1000  # keys per request
 #: Keys that are looked for in one namespace and in each of all; of more, as many drawn ones.

@@ -27,15 +27,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 
-from kappa_redis.connections import LOST, open_server
+from kappa_redis.connections import open_server
 from kappa_redis.generations import DRAWN_FROM, end, has_ended, new_word, parse_word
+from kappa_redis.server import LOST
 from kappacore.errors import CacheClosedError, InvalidOptionError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kappa_redis.address import Address
-    from kappa_redis.connections import Command, Server
+    from kappa_redis.server import Command, Server
 
 log = logging.getLogger("kappacore.cache")
 
