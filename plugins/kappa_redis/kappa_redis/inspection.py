@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
-from redis.exceptions import AskError, NoPermissionError, TryAgainError
+from redis.exceptions import AskError, TryAgainError
 
 from kappa_redis.generations import parse_word
-from kappa_redis.namespace import Layout, drawn_part
+from kappa_redis.namespace import Layout, drawn_part, is_denied
 from kappa_redis.server import LOST, send
 from kappacore.plugin_api import BackendInfo
 
@@ -128,7 +128,9 @@ def _count(server: Server, names: list[list[str]]) -> int:
     """Return how many keys there are, of names that are grouped by their tag."""
     try:
         return sum(filter(None, _ask(server, [("EXISTS", *each) for each in names])))
-    except NoPermissionError:  # of a user with the fewest rights
+    except redis.ResponseError as error:
+        if not is_denied(error):  # as for a user with the fewest rights
+            raise
         return len(_sizes(server, [name for each in names for name in each]))
 
 
