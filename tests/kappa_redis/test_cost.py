@@ -10,6 +10,7 @@ import kappacore
 from kappa_redis import inspection
 from kappa_redis.backend import RedisBackend
 from kappacore.cli import main
+from kappacore.errors import InvalidOptionError
 from support.valkey import programs, start_node
 
 
@@ -78,6 +79,26 @@ def test_a_user_who_may_not_list_may_do_the_rest(alone):
         ds.clear()
     with alone.client() as client:
         assert client.dbsize() == 0
+
+
+@pytest.mark.parametrize("command", ["EXISTS", "HSET", "HDEL", "INFO"])
+def test_a_server_without_a_command_that_is_not_needed_does_the_rest(command):
+    with start_node(**{"rename-command": f'{command} ""'}) as node:
+        with kappacore.CachedDataset(
+            ["a", "b"], "redis", url=node.url, namespace="few", strict=True
+        ) as ds:
+            assert list(ds) == ["a", "b"]
+            assert ds._cache.infos()[0].entries == 2
+            ds.clear()
+        with node.client() as client:
+            assert client.keys("*v:*") == []
+
+
+def test_a_server_without_a_command_that_is_needed_is_refused():
+    with start_node(**{"rename-command": 'UNLINK ""'}) as node:
+        expected = r"lacks a command \(unknown command 'UNLINK'.* renamed or disabled"
+        with pytest.raises(InvalidOptionError, match=expected):
+            kappacore.CachedDataset(["a", "b"], "redis", url=node.url, namespace="few")
 
 
 @pytest.fixture

@@ -135,11 +135,12 @@ def test_nobody_is_asked_for_a_pass_phrase(tls):
     assert done.stdout == b"InvalidOptionError\n"
 
 
-def test_a_user_that_may_only_read_is_a_reader(alone, caplog):
+@pytest.mark.parametrize("rights", [READER, READER.replace(" +scan", "")])
+def test_a_user_that_may_only_read_is_a_reader(alone, caplog, rights):
     options = {"url": alone.url, "namespace": "words"}
     reader = {**options, "username": "reader", "password": "x"}
     with alone.client() as client:
-        client.execute_command("ACL", "SETUSER", "reader", "reset", *READER.split())
+        client.execute_command("ACL", "SETUSER", "reader", "reset", *rights.split())
         client.config_set("maxmemory", "100mb")  # of which it has enough
     with kappacore.CachedDataset(WORDS, "redis", **reader) as ds:  # there is nothing yet
         assert list(ds) == list(ds) == WORDS

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 import kappacore
 from kappacore.caching.engine import client as engine
 from kappacore.errors import CacheWarning, InvalidOptionError, NamespaceMismatchError
-from support.valkey import TLSProxy, certificate, free_port, start_node
+from support.valkey import Proxy, TLSProxy, certificate, free_port, start_node
 
 LENGTH = 24
 
@@ -177,6 +177,14 @@ def test_refused_silent_and_no_socket_are_down_and_strict_raises(url, tmp_path):
         assert type(raised.value).__module__ == "redis.exceptions"
 
 
+def test_a_proxy_of_tls_whose_server_is_down_is_down(tmp_path):
+    cert, key = certificate(tmp_path)
+    for proxy in (Proxy(0), TLSProxy(free_port(), cert, key)):
+        with open_while_down(f"rediss://127.0.0.1:{proxy.port}?ssl_ca_certs={cert}") as ds:
+            assert ds[1] == ds.dataset[1]
+        proxy.close()
+
+
 @pytest.mark.parametrize("down", [True, False])
 def test_a_name_that_cannot_be_resolved_now_is_down_and_an_unknown_one_an_error(monkeypatch, down):
     def getaddrinfo(host, *_, **__):  # in place of a name server
@@ -198,7 +206,20 @@ def test_addresses_that_can_never_answer_are_errors_at_the_start(node, tmp_path)
         (f"{node.url}/4000", r"has no such database \(DB index is out of range\)"),
         (node.url.replace("redis:", "rediss:"), r"has no TLS. Begin url= with redis://"),
         (f"redis://127.0.0.1:{proxy.port}", r"has TLS. Begin url= with rediss://"),
+        (f"redis://127.0.0.1:{free_port()},127.0.0.1:{proxy.port}", r"has TLS. Begin url= with"),
     ):
+        backend = redis_at(url, cluster="," in url)
         with pytest.raises(InvalidOptionError, match=expected):
-            kappacore.CachedDataset(Source(), redis_at(url), namespace="named")
+            kappacore.CachedDataset(Source(), backend, namespace="named")
     proxy.close()
+
+
+def test_a_server_that_takes_none_from_other_machines_is_an_error_at_the_start():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outside:
+        outside.connect(("192.0.2.1", 9))  # sends nothing
+        host = outside.getsockname()[0]
+    with start_node(bind="*") as node:
+        url = f"redis://{host}:{node.port}"
+        for _ in range(3):
+            with pytest.raises(InvalidOptionError, match="takes no connections from other m"):
+                kappacore.CachedDataset(Source(), redis_at(url), namespace="named")

@@ -50,7 +50,11 @@ def guarded():
         ),
         ({"url": "unix:///s", "cluster": True}, r"cluster=True needs a node's host and port, but"),
         ({"url": "redis://h/2", "cluster": True}, r"names the database 2, but a cluster has only"),
-        ({"url": "redis://h?foo=1"}, r"url= names the server 'redis://h:6379', and after the q"),
+        ({"url": "redis://h?foo=1&bar=s3cret"}, r"and after the question mark 'bar', 'foo', which"),
+        ({"url": "redis://h/words"}, r"url= is not the address of a Redis server"),
+        ({"url": "redis://h/0/1"}, r"url= is not the address of a Redis server"),
+        ({"url": "redis://:12#34@h"}, r"characters of a password percent-encoded"),
+        ({"url": "redis://:12?34@h"}, r"characters of a password percent-encoded"),
         ({"max_bytes": "1GiB"}, r"max_bytes='1GiB' limits a private Redis server, but url= or"),
     ],
 )
@@ -129,6 +133,22 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(node, tmp_path):
         assert list(ds) == WORDS
         ds.clear()
     proxy.close()
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_a_certificate_is_said(node, tmp_path):
+    for names, client_ca, expected in (
+        ("DNS:elsewhere", None, r"Give the name that the certificate has in url="),
+        ("IP:127.0.0.1", tmp_path / "cert.pem", r"Give a client's certificate that the server"),
+    ):
+        cert, key = certificate(tmp_path, names)
+        proxy = TLSProxy(node.port, cert, key, client_ca)
+        for _ in range(5):  # whichever comes first, the server's refusal or its end
+            with pytest.raises(InvalidOptionError, match=expected):
+                kappacore.CachedDataset(
+                    WORDS, "redis", url=f"rediss://127.0.0.1:{proxy.port}", tls_ca=cert
+                )
+        proxy.close()
 
 
 def test_a_password_shows_nowhere_but_in_what_workers_get(guarded, caplog, tmp_path):

@@ -82,6 +82,7 @@ def test_a_new_password_is_used_by_the_next_connection(request, tmp_path, kind):
             globals()["_current"] = password
 
         tell(OLD)
+        file.write_text(f"\ufeff{OLD}\r\n", encoding="utf-8")  # as some editors do
         options = {
             "file": {"username": "training", "password_file": file},
             "function": {"username": "training", "credentials": current},
@@ -129,9 +130,19 @@ def nothing():
     return None
 
 
+def binary():
+    return b"\xff"
+
+
+def numbered():
+    return 7, OLD
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
+        ({"credentials": binary}, r"credentials= returned bytes that are not UTF-8"),
+        ({"credentials": numbered}, r"credentials= returned a tuple, not a password or a pair"),
         ({"password_file": "none"}, r"password_file='none' cannot be read: .*No such file"),
         ({"password_file": "{empty}"}, r"password_file='\S+empty' holds no password"),
         ({"credentials": broken}, r"credentials= raised OSError: the vault is closed"),

@@ -12,7 +12,7 @@ import kappacore
 from kappa_redis.address import read_address
 from kappacore.cli import main
 from kappacore.errors import CacheWarning, InvalidOptionError
-from support.valkey import free_port, programs, start_guarded, wait_until
+from support.valkey import TLSProxy, certificate, free_port, programs, start_guarded, wait_until
 
 LENGTH = 12
 FOLLOWED = 2.0  # seconds after the sentinels' own failover
@@ -175,6 +175,17 @@ def test_what_only_the_user_can_mend_is_an_error_at_the_start(guarded):
         with pytest.raises(InvalidOptionError, match=expected) as raised:
             open_dataset(url)
         assert "secret" not in str(raised.value)
+
+
+def test_a_scheme_that_the_sentinels_do_not_speak_is_an_error_at_the_start(guarded, tmp_path):
+    proxy = TLSProxy(guarded.sentinel.port, *certificate(tmp_path))
+    for url, expected in (
+        (guarded.url.replace("sentinel", "sentinels"), r"has no TLS. Begin url= with sentinel://"),
+        (f"sentinel://127.0.0.1:{proxy.port}/words", r"has TLS. Begin url= with sentinels://"),
+    ):
+        with pytest.raises(InvalidOptionError, match=expected):
+            open_dataset(f"{url}?socket_timeout=0.3&socket_connect_timeout=0.3")
+    proxy.close()
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Node",
+    "Proxy",
     "SlowProxy",
     "TLSProxy",
     "certificate",
@@ -33,6 +34,7 @@ __all__ = [
     "start_cluster",
     "start_guarded",
     "start_node",
+    "tls_options",
     "wait_until",
 ]
 
@@ -58,7 +60,8 @@ class Node:
         self.program = program or find_program()
         self.port = port
         self.options = options
-        self.url = f"redis://127.0.0.1:{port}"
+        self._tls = "tls-cert-file" in options
+        self.url = f"redis{'s' * self._tls}://127.0.0.1:{port}"
         self.socket_url = f"unix://{folder}/socket"
         self.start()
 
@@ -76,10 +79,14 @@ class Node:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.01)
 
+    def _ports(self) -> dict[str, str]:
+        port = str(self.port)
+        return {"port": "0", "tls-port": port} if self._tls else {"port": port}
+
     def _sentinel(self) -> list[str]:
         """Write a sentinel's file, which it keeps up to date itself; return its arguments."""
         file = self.folder / "conf"
-        settings = {**self.options, "port": str(self.port), "bind": "127.0.0.1"}
+        settings = {**self.options, **self._ports(), "bind": "127.0.0.1"}
         master = settings.pop("sentinel")
         lines = [f"{name} {value}" for name, value in settings.items()]
         lines += [
@@ -94,7 +101,7 @@ class Node:
 
     def _server(self) -> list[str]:
         options = {
-            "port": str(self.port),
+            **self._ports(),
             "bind": "127.0.0.1",
             "unixsocket": str(self.folder / "socket"),
             "dir": str(self.folder),
@@ -110,6 +117,8 @@ class Node:
 
     def client(self, **arguments: Any) -> Any:
         """Return a client of redis-py for it, with all rights."""
+        if self._tls:
+            arguments = {"ssl": True, "ssl_cert_reqs": "none", **arguments}
         password = self.options.get("requirepass")
         return redis.Redis(port=self.port, protocol=2, password=password, **arguments)
 
@@ -231,14 +240,18 @@ class Guarded(NamedTuple):
 
 
 @contextlib.contextmanager
-def start_guarded(program: Path | None = None, **options: str) -> Iterator[Guarded]:
+def start_guarded(
+    program: Path | None = None, *, tls: dict[str, str] | None = None, **options: str
+) -> Iterator[Guarded]:
     """Run a service of the name ``words``; the sentinel takes over after a few tenths of a second.
 
     Args:
         program: the servers' program; default the one of the wheel.
+        tls: options of all servers for TLS, see :func:`tls_options`.
         **options: further options of the sentinel.
     """
-    at_once = {"repl-diskless-sync-delay": "0"}
+    options = {**options, **(tls or {})}
+    at_once = {"repl-diskless-sync-delay": "0", **(tls or {})}
     with start_node(program, **at_once) as master, start_node(program, **at_once) as replica:
         with replica.client() as client:
             client.execute_command("REPLICAOF", "127.0.0.1", master.port)
@@ -252,7 +265,8 @@ def start_guarded(program: Path | None = None, **options: str) -> Iterator[Guard
                         == ["ok"]
                     )
                 )
-            yield Guarded(master, replica, sentinel, f"sentinel://127.0.0.1:{sentinel.port}/words")
+            scheme = "sentinels" if tls else "sentinel"
+            yield Guarded(master, replica, sentinel, f"{scheme}://127.0.0.1:{sentinel.port}/words")
 
 
 def wait_until(done: Callable[[], bool]) -> float:
@@ -265,33 +279,42 @@ def wait_until(done: Callable[[], bool]) -> float:
     return time.monotonic() - start
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate for localhost that vouches for itself; return it and its key."""
+def certificate(folder: Path, names: str = "DNS:localhost,IP:127.0.0.1") -> tuple[Path, Path]:
+    """Make a certificate that vouches for itself; return it and its key.
+
+    Args:
+        folder: where the two lie.
+        names: what it is for, as OpenSSL writes it.
+    """
     cert, key = folder / "cert.pem", folder / "key.pem"
     words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subject = ["-subj", "/CN=localhost", "-addext", f"subjectAltName={names}"]
     files = ["-keyout", str(key), "-out", str(cert)]
-    subprocess.run(["openssl", *words, *names, *files], check=True, capture_output=True)
+    subprocess.run(["openssl", *words, *subject, *files], check=True, capture_output=True)
     return cert, key
 
 
-class TLSProxy:
-    """Takes TLS connections and passes on what is inside, since the server's wheel has no TLS.
+def tls_options(folder: Path) -> dict[str, str]:
+    """Return the options of a server that takes TLS alone, with a new certificate."""
+    cert, key = certificate(folder)
+    return {
+        "tls-cert-file": str(cert),
+        "tls-key-file": str(key),
+        "tls-ca-cert-file": str(cert),
+        "tls-auth-clients": "no",
+        "tls-replication": "yes",
+    }
+
+
+class Proxy:
+    """Takes connections on a port of its own; what passes through them is a subclass's.
 
     Args:
         target: the server's port.
-        cert: the certificate to show.
-        key: its key.
-        client_ca: the authority whose certificates clients must show; None: they need none.
     """
 
-    def __init__(self, target: int, cert: Path, key: Path, client_ca: Path | None = None) -> None:
+    def __init__(self, target: int) -> None:
         self._target = target
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(cert, key)
-        if client_ca is not None:
-            self._context.verify_mode = ssl.CERT_REQUIRED
-            self._context.load_verify_locations(client_ca)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -308,6 +331,29 @@ class TLSProxy:
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
+
+    def _serve(self, accepted: socket.socket) -> None:
+        """Serve a connection until it ends. This one hangs up, as if the server were down."""
+        accepted.close()
+
+
+class TLSProxy(Proxy):
+    """Takes TLS connections and passes on what is inside, since the server's wheel has no TLS.
+
+    Args:
+        target: the server's port.
+        cert: the certificate to show.
+        key: its key.
+        client_ca: the authority whose certificates clients must show; None: they need none.
+    """
+
+    def __init__(self, target: int, cert: Path, key: Path, client_ca: Path | None = None) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(cert, key)
+        if client_ca is not None:
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            self._context.load_verify_locations(client_ca)
+        super().__init__(target)
 
     def _serve(self, accepted: socket.socket) -> None:
         with (
@@ -329,7 +375,7 @@ class TLSProxy:
                         target.sendall(data)
 
 
-class SlowProxy:
+class SlowProxy(Proxy):
     """Passes on what comes for a server, and what it answers, a limited number of bytes a second.
 
     Args:
@@ -338,26 +384,16 @@ class SlowProxy:
     """
 
     def __init__(self, target: int, rate: float) -> None:
-        self._target = target
         self._rate = rate
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(target)
+        self.url = f"redis://127.0.0.1:{self.port}"
 
-    def close(self) -> None:
-        """Take no more connections."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                inner, _ = self._listener.accept()
-            except OSError:
-                return
-            outer = socket.create_connection(("127.0.0.1", self._target))
-            for ends in ((inner, outer), (outer, inner)):
-                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+    def _serve(self, accepted: socket.socket) -> None:
+        with accepted, socket.create_connection(("127.0.0.1", self._target)) as outer:
+            back = threading.Thread(target=self._pass_on, args=(outer, accepted), daemon=True)
+            back.start()
+            self._pass_on(accepted, outer)
+            back.join()
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -367,4 +403,3 @@ class SlowProxy:
         for end in (source, target):  # the other direction ends, too
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        target.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import redis
 from redis.backoff import FullJitterBackoff
@@ -148,7 +149,7 @@ def read_address(
         port = arguments.setdefault("port", 6379)
         arguments["socket_keepalive"] = True
         scheme = "rediss" if kind is redis.SSLConnection else "redis"
-        shown = f"{scheme}://{sentinels.join((host, port))}"
+        shown = f"{scheme}://{seeds.show((host, port))}"
         if watched is not None:
             del arguments["host"], arguments["port"]  # of a sentinel
             scheme = "sentinels" if kind is redis.SSLConnection else "sentinel"
@@ -193,13 +194,7 @@ def read_address(
             f"A tls_ option was given, but url={shown!r} does not use TLS. Begin the URL with "
             f"rediss://, or leave the option out."
         )
-    try:
-        kind(**arguments)  # connects to nothing yet
-    except TypeError:
-        raise InvalidOptionError(
-            f"url= names the server {shown!r}, and after the question mark something that "
-            f"redis-py does not know; {_EXPECTED}."
-        ) from None
+    _check_names(arguments, kind, shown)
     if watched is not None:
         watched = watched.with_connection(arguments)
     known = dict.fromkeys([(arguments["host"], arguments["port"]), *nodes] if cluster else [])
@@ -212,6 +207,23 @@ def read_address(
         nodes=tuple(known),
         remap=seeds.read_remap(remap),
     )
+
+
+def _check_names(arguments: dict[str, Any], kind: type[AbstractConnection], shown: str) -> None:
+    """Check that redis-py's connections know all that the URL has after the question mark.
+
+    Raises:
+        InvalidOptionError: If they do not.
+    """
+    makers = [vars(each)["__init__"] for each in kind.__mro__[:-1] if "__init__" in vars(each)]
+    known = {name for maker in makers for name in inspect.signature(maker).parameters}
+    unknown = sorted(arguments.keys() - known)
+    if unknown:
+        raise InvalidOptionError(
+            f"url= names the server {shown!r}, and after the question mark "
+            f"{', '.join(map(repr, unknown))}, which no such connection of redis-py's takes. Leave "
+            f"it out."
+        )
 
 
 def _check_seconds(seconds: object, name: str, where: str = "") -> float:
@@ -232,6 +244,19 @@ def _parse_other(url: object, first: dict[str, Any]) -> Place:
     return arguments.get("host", "localhost"), arguments.get("port", 6379)
 
 
+def _check_whole(url: str) -> None:
+    """Check that nothing of a URL would be left out, as what follows a character of a password.
+
+    Raises:
+        ValueError: If something would.
+    """
+    parts = urlsplit(url)
+    is_database = parts.scheme == "unix" or re.fullmatch(r"(/\d*)?", parts.path)
+    if parts.fragment or not is_database:
+        raise ValueError("it has a fragment, or a path that is no number")
+    parse_qsl(parts.query, strict_parsing=bool(parts.query), keep_blank_values=True)
+
+
 def _parse(
     url: object, sentinel_username: str | None, sentinel_password: str | None
 ) -> tuple[dict[str, Any], Sentinels | None]:
@@ -248,6 +273,7 @@ def _parse(
             url, watched = found
         scheme, colon, rest = url.partition(":")
         url = f"{_SCHEMES.get(scheme, scheme)}{colon}{rest}"
+        _check_whole(url)
         parsed = parse_url(url)  # type: ignore[no-untyped-call]
     if parsed is None or (
         parsed.get("connection_class") is redis.UnixDomainSocketConnection and "path" not in parsed

@@ -16,9 +16,9 @@ from kappa_redis import embedded, inspection
 from kappa_redis.address import read_address
 from kappa_redis.claims import Claims
 from kappa_redis.connect import PREFIX, find_server, prepare, visit
-from kappa_redis.connections import LOST
 from kappa_redis.namespace import RedisNamespace
 from kappa_redis.pace import SlowValues, TooSlowError
+from kappa_redis.server import LOST
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import (
     BackendInfo,
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from kappa_redis.connections import Command
     from kappa_redis.credentials import Login
     from kappa_redis.namespace import Group
     from kappa_redis.seeds import Place
+    from kappa_redis.server import Command
     from kappacore.plugin_api import Buffer, Claimant
 
 log = logging.getLogger("kappacore.cache")

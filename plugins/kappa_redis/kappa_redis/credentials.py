@@ -51,12 +51,21 @@ class AskedCredentials(CredentialProvider):
                 f"credentials= raised {type(error).__name__}: {error}"
             ) from error
         pair = found if isinstance(found, tuple) else (self.username, found)
-        if len(pair) != 2 or not isinstance(pair[1], str | bytes):
+        if (
+            len(pair) != 2
+            or not isinstance(pair[0], str | bytes | None)
+            or not isinstance(pair[1], str | bytes)
+        ):
             raise NoCredentialsError(
                 f"credentials= returned a {type(found).__name__}, not a password or a pair of "
                 f"user and password"
             )
-        username, password = (each.decode() if isinstance(each, bytes) else each for each in pair)
+        try:
+            username, password = (
+                each.decode() if isinstance(each, bytes) else each for each in pair
+            )
+        except UnicodeDecodeError:  # which holds the password
+            raise NoCredentialsError("credentials= returned bytes that are not UTF-8") from None
         self.last = username, password
         return (password,) if username is None else (username, password)
 
@@ -110,7 +119,7 @@ def read_credentials(
 def _read_password(path: Path) -> str:
     shown = f"password_file={str(path)!r}"
     try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+        password = path.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeError) as error:
         raise NoCredentialsError(f"{shown} cannot be read: {error}") from None
     if not password:

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
-from redis.exceptions import AskError, NoPermissionError, TryAgainError
+from redis.exceptions import AskError, TryAgainError
 
-from kappa_redis.connections import LOST, send
 from kappa_redis.generations import parse_word
-from kappa_redis.namespace import Layout, drawn_part
+from kappa_redis.namespace import Layout, drawn_part, is_denied
+from kappa_redis.server import LOST, send
 from kappacore.plugin_api import BackendInfo
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Sequence
 
-    from kappa_redis.connections import Command, Server
     from kappa_redis.namespace import RedisNamespace
+    from kappa_redis.server import Command, Server
 
 _PAGE = 1000  # keys per request
 #: Keys that are looked for in one namespace and in each of all; of more, as many drawn ones.
@@ -128,7 +128,9 @@ def _count(server: Server, names: list[list[str]]) -> int:
     """Return how many keys there are, of names that are grouped by their tag."""
     try:
         return sum(filter(None, _ask(server, [("EXISTS", *each) for each in names])))
-    except NoPermissionError:  # of a user with the fewest rights
+    except redis.ResponseError as error:
+        if not is_denied(error):  # as for a user with the fewest rights
+            raise
         return len(_sizes(server, [name for each in names for name in each]))
 
 

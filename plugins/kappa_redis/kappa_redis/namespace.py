@@ -27,15 +27,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 
-from kappa_redis.connections import LOST, open_server
+from kappa_redis.connections import open_server
 from kappa_redis.generations import DRAWN_FROM, end, has_ended, new_word, parse_word
+from kappa_redis.server import LOST
 from kappacore.errors import CacheClosedError, InvalidOptionError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kappa_redis.address import Address
-    from kappa_redis.connections import Command, Server
+    from kappa_redis.server import Command, Server
 
 log = logging.getLogger("kappacore.cache")
 
@@ -219,9 +220,9 @@ class RedisNamespace:
             if isinstance(reply, Exception) and not (
                 (refusals or command[0] in _MINOR) and _is_refusal(reply)
             ):
+                if command[0] in LISTS and is_denied(reply):
+                    continue
                 if isinstance(reply, NoPermissionError):
-                    if command[0] in LISTS:
-                        continue
                     self.may_only_read = self.may_only_read or command[0] in WRITES
                     if refusals and command[0] in WRITES:
                         continue
@@ -368,6 +369,11 @@ class RedisNamespace:
             raise redis.ConnectionError("a node of the Redis cluster does not answer")
         self.refused = False
         self._read_only_until = 0.0
+
+
+def is_denied(reply: Exception) -> bool:
+    """Return whether a command is not for this user, or for nobody: it may have been renamed."""
+    return isinstance(reply, NoPermissionError) or "unknown command" in str(reply)
 
 
 def _is_refusal(reply: Exception) -> bool:

@@ -15,8 +15,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import redis
 from redis.exceptions import NoPermissionError
 
+from kappa_redis.seeds import show
+
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection
+
+    from kappa_redis.seeds import Place
 
 log = logging.getLogger("kappacore.cache")
 
@@ -44,7 +48,7 @@ class Sentinels:
         arguments: What redis-py opens connections to them with, credentials included.
     """
 
-    hosts: tuple[tuple[str, int], ...]
+    hosts: tuple[Place, ...]
     service: str
     arguments: dict[str, Any] = field(repr=False)
 
@@ -56,13 +60,7 @@ class Sentinels:
     @property
     def shown(self) -> str:
         """The sentinels and the service, as in a URL."""
-        return f"{','.join(map(join, self.hosts))}/{self.service}"
-
-
-def join(where: tuple[str, int]) -> str:
-    """Return a host and a port as in a URL."""
-    host, port = where
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"{','.join(map(show, self.hosts))}/{self.service}"
 
 
 def split(url: str, username: str | None, password: str | None) -> tuple[str, Sentinels] | None:
@@ -103,7 +101,7 @@ def split(url: str, username: str | None, password: str | None) -> tuple[str, Se
             own[name] = value
     arguments = {name.removeprefix("sentinel_"): str(each) for name, each in own.items() if each}
     rest = f"?{urlencode(others)}" if others else ""
-    plain = f"{_SCHEMES[scheme]}://{login}{at}{join(sentinels[0])}/{database}{rest}"
+    plain = f"{_SCHEMES[scheme]}://{login}{at}{show(sentinels[0])}/{database}{rest}"
     return plain, Sentinels(tuple(sentinels), service, arguments)
 
 
@@ -121,7 +119,7 @@ class Master(NamedTuple):
     """
 
     epoch: int
-    where: tuple[str, int]
+    where: Place
     agreed: bool
 
 
@@ -136,7 +134,7 @@ class Watch:
     def __init__(self, sentinels: Sentinels, connection_class: type[AbstractConnection]) -> None:
         self._service = sentinels.service
         self._clients = {
-            join((host, port)): redis.Redis(
+            show((host, port)): redis.Redis(
                 connection_pool=redis.ConnectionPool(
                     connection_class=connection_class,
                     host=host,
