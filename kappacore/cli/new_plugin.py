@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from kappacore import plugin_api
 from kappacore.cli.parsers import add_command
 from kappacore.errors import InvalidOptionError, PluginConflictError, PluginError
 from kappacore.plugins.info import KINDS, normalize
@@ -26,6 +27,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _SUFFIX = ".template"
 _PREFIX = "kappa-"  # of distributions, and of no plugin's name
 _PEP_508 = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_TAKEN_FOLDERS = {"tests", "build", "dist"}  # of the package's tests, and of what builds it
 _CLASS_SUFFIXES = {
     "backend": "Backend",
     "wrapper": "Wrapper",
@@ -115,9 +117,17 @@ def names_of(name: str, kind: str) -> Names:
                 f"{each!r}. Choose a name that begins with a letter and is no keyword, such as "
                 f"'kappa-sqlite'."
             )
+    if package in _TAKEN_FOLDERS:
+        raise InvalidOptionError(
+            f"{name!r} cannot be the name of a plugin's package: its folder {package!r} has "
+            f"another use. Choose another name, such as 'kappa-sqlite'."
+        )
     stem = "".join(part.capitalize() for part in plugin.split("-"))
     suffix = _CLASS_SUFFIXES[kind]
-    return Names(distribution, package, check_name(plugin), stem.removesuffix(suffix) + suffix)
+    class_name = stem.removesuffix(suffix) + suffix
+    if class_name in dir(plugin_api):  # its own base
+        class_name = f"My{class_name}"
+    return Names(distribution, package, check_name(plugin), class_name)
 
 
 def refuse_taken(names: Names, kind: str) -> None:
@@ -161,12 +171,14 @@ def write_package(names: Names, kind: str, into: Path) -> tuple[Path, list[str]]
     """
     into = into.expanduser()
     folder = into / names.distribution
-    if not into.is_dir():
-        raise PluginError(f"There is no folder '{into}'. Make it first, or give another --into.")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise PluginError(f"'{folder}' exists and is not empty. Choose another name or --into.")
     contents = contents_of(names, kind)
     try:
+        if not into.is_dir():
+            raise PluginError(
+                f"There is no folder '{into}'. Make it first, or give another --into."
+            )
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise PluginError(f"'{folder}' exists and is not empty. Choose another name or --into.")
         with tempfile.TemporaryDirectory(prefix=".kappacore-", dir=into) as work:
             made = Path(work) / names.distribution
             for file, text in contents.items():
