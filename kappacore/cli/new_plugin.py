@@ -16,6 +16,7 @@ from kappacore.cli.parsers import add_command
 from kappacore.errors import InvalidOptionError, PluginConflictError, PluginError
 from kappacore.plugins.info import KINDS, normalize
 from kappacore.plugins.specs import check_name
+from kappacore.staging.options import as_path
 
 if TYPE_CHECKING:
     import argparse
@@ -75,8 +76,7 @@ def add_new_plugin(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--into",
         metavar="DIR",
-        type=Path,
-        default=Path(),
+        default=".",
         help="where its folder goes (default: .)",
     )
     parser.set_defaults(run=_run)
@@ -85,10 +85,10 @@ def add_new_plugin(subparsers: Subparsers) -> None:
 def _run(args: argparse.Namespace) -> int:
     names = names_of(args.name, args.kind)
     refuse_taken(names, args.kind)
-    folder, files = write_package(names, args.kind, args.into)
+    folder, files = write_package(names, args.kind, as_path(args.into, "--into"))
     print(f"{folder}: a {KINDS[args.kind]} that is chosen by {names.plugin!r}")
     print("\n".join(f"    {file}" for file in files))
-    print(f"Next:\n    cd {folder}\n    python -m pip install -e . --group dev\n    pytest")
+    print(f"Next:\n    cd {folder}\n    python -m pip install -e '.[dev]'\n    pytest")
     return 0
 
 
@@ -169,7 +169,6 @@ def write_package(names: Names, kind: str, into: Path) -> tuple[Path, list[str]]
     Raises:
         PluginError: If that cannot be written, or has something of that name.
     """
-    into = into.expanduser()
     folder = into / names.distribution
     contents = contents_of(names, kind)
     try:

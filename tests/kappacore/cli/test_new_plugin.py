@@ -41,7 +41,8 @@ def test_it_says_what_it_wrote_and_what_comes_next(tmp_path, capsys):
     code, out, err = new_plugin(capsys, "kappa-Acme_Store", "--kind", "backend")
     assert (code, err) == (0, "")
     assert out.startswith("kappa-acme-store: a cache backend that is chosen by 'acme-store'\n")
-    assert "\n    cd kappa-acme-store\n" in out
+    steps = ["cd kappa-acme-store", "python -m pip install -e '.[dev]'", "pytest"]
+    assert out.endswith("Next:\n" + "".join(f"    {step}\n" for step in steps))
     files = {
         "README.md",
         "kappa_acme_store/__init__.py",
@@ -150,6 +151,9 @@ def test_into_chooses_the_folder(tmp_path, capsys):
         1,
         "kappacore: There is no folder 'code'. Make it first, or give another --into.\n",
     )
+    code, _, err = new_plugin(capsys, "acme", "--kind", "source", "--into", "~nobody-of-this-name")
+    assert code == 2
+    assert "--into='~nobody-of-this-name' begins with the home of a user that does not" in err
     (tmp_path / "code").mkdir()
     assert new_plugin(capsys, "acme", "--kind", "source", "--into", "code")[0] == 0
     assert [path.name for path in (tmp_path / "code").iterdir()] == ["acme"]
