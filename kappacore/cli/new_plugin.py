@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import keyword
 import re
@@ -16,10 +17,8 @@ from kappacore.cli.parsers import add_command
 from kappacore.errors import InvalidOptionError, PluginConflictError, PluginError
 from kappacore.plugins.info import KINDS, normalize
 from kappacore.plugins.specs import check_name
-from kappacore.staging.options import as_path
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
 
     from kappacore.cli.parsers import Subparsers
@@ -76,16 +75,25 @@ def add_new_plugin(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--into",
         metavar="DIR",
-        default=".",
+        type=_folder,
+        default=Path(),
         help="where its folder goes (default: .)",
     )
     parser.set_defaults(run=_run)
 
 
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        what = f"{text!r} is the home of no user; expected a folder"
+        raise argparse.ArgumentTypeError(what) from None
+
+
 def _run(args: argparse.Namespace) -> int:
     names = names_of(args.name, args.kind)
     refuse_taken(names, args.kind)
-    folder, files = write_package(names, args.kind, as_path(args.into, "--into"))
+    folder, files = write_package(names, args.kind, args.into)
     print(f"{folder}: a {KINDS[args.kind]} that is chosen by {names.plugin!r}")
     print("\n".join(f"    {file}" for file in files))
     print(f"Next:\n    cd {folder}\n    python -m pip install -e '.[dev]'\n    pytest")

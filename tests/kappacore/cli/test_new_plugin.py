@@ -153,7 +153,7 @@ def test_into_chooses_the_folder(tmp_path, capsys):
     )
     code, _, err = new_plugin(capsys, "acme", "--kind", "source", "--into", "~nobody-of-this-name")
     assert code == 2
-    assert "--into='~nobody-of-this-name' begins with the home of a user that does not" in err
+    assert "argument --into: '~nobody-of-this-name' is the home of no user" in err
     (tmp_path / "code").mkdir()
     assert new_plugin(capsys, "acme", "--kind", "source", "--into", "code")[0] == 0
     assert [path.name for path in (tmp_path / "code").iterdir()] == ["acme"]
