@@ -71,7 +71,7 @@ types: $(VENV)/.dev
 		$(addprefix -p new_,backend wrapper source device)
 	$(BIN)/mypy demo benchmarks docs/_mkdocs tests/typing
 
-unit: $(VENV)/.dev
+unit: $(VENV)/.collected
 	$(BIN)/$(UNIT)
 
 fast: $(VENV)/.dev
@@ -159,6 +159,11 @@ $(VENV)/.base: $(METADATA) $(LOCK)
 
 $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) --group dev $(addprefix -e ./,$(EXAMPLES))
+	@touch $@
+
+# Each process of pytest imports all tests: the first time, one compiles them and torch for the others.
+$(VENV)/.collected: $(VENV)/.dev
+	@$(BIN)/pytest -q --collect-only >/dev/null || true  # the tests' own run says what is wrong
 	@touch $@
 
 $(SITE)/.docs: $(VENV)/.base

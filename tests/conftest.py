@@ -17,7 +17,8 @@ from support.caching import namespaces_in
 
 _NEW_PYTHONS = {"spawn", "forkserver"}  # each takes seconds to import torch
 
-# Once in a server, not in each of its workers; which know nothing of kappacore, as ever.
+# Once in a server, not in each of its workers; which know nothing of kappacore, as ever. So tests
+# take "forkserver" for workers in a new Python; a few take "spawn", where all is imported anew.
 multiprocessing.set_forkserver_preload(["torch.utils.data"])
 
 # A shell ignores Ctrl-C for what it starts in the background, and so would every child of a test.

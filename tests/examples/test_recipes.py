@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from kappacore import plugins
 from support.caching import remove_kept
+from support.ranks import run_ranks
 from support.recipes import EXAMPLES, run_recipe
 from support.warm import run_warm
 
@@ -141,18 +141,13 @@ def test_a_stateful_loader(tmp_path):
 
 @pytest.mark.slow
 def test_torchrun(tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, EXAMPLES / "train_torchrun.py"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    ranks = run_ranks(EXAMPLES / "train_torchrun.py", cwd=tmp_path)
     # Once in fifty runs a thread of gloo's lets go of a tensor after Python is gone, and aborts
     # (pytorch#179291); all is over by then, as the output shows.
-    aborted = "terminate called without an active exception" in done.stderr
-    assert done.returncode == 0 or aborted, done.stdout + done.stderr
-    trained = re.findall(r"epoch (\d), rank (\d): (\d+) samples", done.stdout)
+    for done in ranks:
+        aborted = "terminate called without an active exception" in done.stderr
+        assert done.returncode == 0 or aborted, done.stdout + done.stderr
+    printed = "".join(done.stdout for done in ranks)
+    trained = re.findall(r"epoch (\d), rank (\d): (\d+) samples", printed)
     assert sorted(trained) == [(e, r, "20") for e in "01" for r in "01"]
-    assert "40 reads of 40 files, by both ranks" in done.stdout
+    assert "40 reads of 40 files, by both ranks" in printed

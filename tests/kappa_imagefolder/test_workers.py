@@ -14,7 +14,7 @@ from support.workers import workers
 FILES = [f"{name}/{number}.jpg" for name in ("cat", "dog") for number in range(4)]
 
 
-@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("start", ["fork", "forkserver"])
 def test_workers_load_the_same_batches(tmp_path, start):
     ds = ImageFolder(make_tree(tmp_path, FILES), decode="tensor")
     loader = DataLoader(ds, batch_size=3, **workers(start))

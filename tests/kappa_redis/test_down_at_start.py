@@ -108,7 +108,7 @@ def test_what_others_stored_is_compared_before_it_is_served(tiers):
             assert other.stats().hits == LENGTH  # nobody has stored anything else
 
 
-@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
 def test_workers_of_a_cache_whose_server_is_down_find_it_when_it_is_back(context):
     with start_node() as node:
         node.kill()

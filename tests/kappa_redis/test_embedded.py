@@ -84,7 +84,7 @@ def test_a_cache_that_is_forgotten_lets_its_server_go():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("start", ["fork", "forkserver"])
 def test_workers_find_the_server_of_their_owner(tmp_path, start):
     source = Samples(tmp_path / "log", 20)
     with kappacore.CachedDataset(source, "redis", namespace="samples", check=False) as ds:

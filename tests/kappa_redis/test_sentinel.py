@@ -85,7 +85,7 @@ def test_the_cache_follows_the_master(program):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
 @pytest.mark.filterwarnings("ignore:The cache backend 'redis' failed")
 def test_workers_follow_the_master(context):
     with start_guarded() as guarded, open_dataset(guarded.url) as ds:

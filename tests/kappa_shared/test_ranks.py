@@ -1,17 +1,14 @@
-"""Ranks started by torchrun, with DataLoader workers: one source read and one copy a sample."""
+"""Ranks as torchrun starts them, with DataLoader workers: one source read and one copy a sample."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
 from support.caching import Log, namespaces_in
+from support.ranks import run_ranks
 
 RANK = """
     import json, os, re, sys
@@ -99,16 +96,9 @@ def test_ranks_and_their_workers_read_each_sample_once_and_share_one_copy(tmp_pa
     script = tmp_path / "rank.py"
     script.write_text(textwrap.dedent(RANK))
     log = Log(tmp_path / "reads")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, "--nproc-per-node=2", str(script), str(log.path)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    ranks = run_ranks(script, log.path)
+    assert [done.returncode for done in ranks] == [0, 0], [done.stderr for done in ranks]
+    found = json.loads(ranks[0].stdout)
     assert found["reads"] == 400
     assert log.count() == dict.fromkeys(range(400), 1)
     assert (found["served"], found["corrupt"]) == (800, 0)

@@ -74,7 +74,6 @@ def use(backend, *, item="x", strict=False, context=None):
                 num_workers=2,
                 collate_fn=list,
                 multiprocessing_context=context,
-                persistent_workers=context == "spawn",  # each takes seconds to start
             )
             for _ in range(2):
                 assert list(itertools.chain(*loader)) == SAMPLES
@@ -156,7 +155,7 @@ def test_a_method_that_takes_long_is_waited_for(tmp_path, method):
         ("__init__", "raises", 0, "fork"),
         ("get_many", "raises", 2, "fork"),
         ("get", "corrupt", 2, "fork"),
-        pytest.param("__init__", "raises", 0, "spawn", marks=pytest.mark.slow),
+        ("__init__", "raises", 0, "forkserver"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The cache backend")

@@ -207,14 +207,11 @@ def test_items_in_a_reused_buffer_are_cached_as_they_are_read(around, mode):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_workers_cache_what_single_reads_give(method):
     for source in (Reused(), Padded()):
         with CachedDataset(source, "shared", **OPTIONS) as cached:
-            stay = method == "spawn"
-            loader = DataLoader(
-                cached, 8, collate_fn=list, persistent_workers=stay, **workers(method)
-            )
+            loader = DataLoader(cached, 8, collate_fn=list, **workers(method))
             for _ in range(2):
                 found = [sample for batch in loader for sample in batch]
                 assert [sample.tolist() for sample in found] == [

@@ -244,7 +244,7 @@ class Reported(Source):
         return self.k
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_worker_sets_attributes_of_the_dataset_inside(method):
     with CachedDataset(Reported(), "shared", check=False) as cached:
         loader = DataLoader(cached, 5, worker_init_fn=_set, **workers(method))

@@ -42,7 +42,7 @@ def read(loader):
     ]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_workers_give_what_the_main_process_gives(method):
     mode = stack()
     expected = read(DataLoader(mode, batch_size=8))

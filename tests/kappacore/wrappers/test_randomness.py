@@ -27,7 +27,6 @@ KINDS = pytest.mark.parametrize(
         functools.partial(MultiViewWrapper, item="x", transforms=[draw_one, draw_one]),
     ],
 )
-START_METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 
 
 def draws(dataset):
@@ -197,7 +196,7 @@ def test_a_name_that_the_ctx_has_for_something_else_is_refused(options):
 
 
 @pytest.mark.slow
-@START_METHODS
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_the_epoch_reaches_workers_that_are_already_running(method):
     wrapper = TransformWrapper(KDSubset(Numbers(), range(8)), draw_one, seed=0)
     mode = ModeWrapper(ShuffleWrapper(wrapper, seed=1), "x")

@@ -40,7 +40,7 @@ def test_a_pickle_holds_the_path_of_the_index_and_not_the_files(root):
         assert_same(other, ds)
 
 
-@pytest.mark.parametrize("start", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("start", ["fork", "forkserver"])
 def test_workers_read_through_the_index(root, start):
     ds = ImageFolder(root, index=True, decode="tensor")
     loader = DataLoader(ds, batch_size=2, num_workers=2, multiprocessing_context=start)

@@ -305,7 +305,7 @@ if __name__ == "__main__":
 '''
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_workers_know_types_that_only_the_parent_registered(tmp_path: Any, start: str) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(the_class=CLASS))

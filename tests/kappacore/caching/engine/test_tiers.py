@@ -255,7 +255,7 @@ def note_warnings(path, _worker):
     warnings.showwarning = note
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_workers_share_the_second_and_have_no_reason_to_warn(log, tmp_path, method):
     source = Samples(log, 40)
     with CachedDataset(source, PAIR, check=False) as cached:

@@ -87,7 +87,7 @@ def epoch(dataset, method):
 
 @pytest.mark.parametrize(
     ("method", "prefilled"),
-    [("fork", False), ("fork", True), ("spawn", True), ("forkserver", False)],
+    [("fork", False), ("fork", True), ("forkserver", True), ("forkserver", False)],
 )
 def test_a_file_that_workers_open_is_opened_by_no_one_else(path, method, prefilled):
     source = Records(path)
