@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -13,7 +13,7 @@ from kappacore.sizes import available_memory, parse_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    IntArray = np.ndarray[Any, np.dtype[np.int64]]
+    from kappacore.locations import IntArray
 
 _ALIGN = 64  # of values: the line of a processor's cache
 #: Size of a block that values are appended to. Above 32 MiB it takes memory only where something
