@@ -8,7 +8,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from kappacore.caching.backends.base import BackendInfo, Buffer, CacheBackend, Located, Scope
-from kappacore.sizes import available_memory, parse_size
+from kappacore.machine.space import available_memory
+from kappacore.sizes import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
