@@ -15,9 +15,10 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    IntArray = np.ndarray[Any, np.dtype[np.int64]]
+__all__ = ["BatchLocation", "IntArray", "Layout", "join", "nothing_located"]
 
-__all__ = ["BatchLocation", "Layout", "join", "nothing_located"]
+#: Indices, offsets or sizes.
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,10 @@ from .machine.processes import ProcessId as ProcessId
 from .machine.processes import command_of as command_of
 from .machine.processes import host_name as host_name
 from .machine.processes import own_id as own_id
+from .machine.space import available_memory as available_memory
+from .machine.space import disk_space as disk_space
+from .machine.space import is_in_memory as is_in_memory
+from .machine.space import memory_limits as memory_limits
 from .machine.system import NO_SPACE as NO_SPACE
 from .machine.system import allocate as allocate
 from .machine.system import boot_id as boot_id
@@ -55,10 +59,6 @@ from .plugins.specs import PluginSpec as PluginSpec
 from .plugins.specs import Scope as Scope
 from .plugins.specs import SourceSpec as SourceSpec
 from .plugins.specs import WrapperSpec as WrapperSpec
-from .sizes import available_memory as available_memory
-from .sizes import disk_space as disk_space
 from .sizes import format_size as format_size
-from .sizes import is_in_memory as is_in_memory
-from .sizes import memory_limits as memory_limits
 from .sizes import parse_duration as parse_duration
 from .sizes import parse_size as parse_size

@@ -34,7 +34,8 @@ from kappacore.datasets.indexing import (
     is_sequence,
 )
 from kappacore.datasets.own_generators import warn_of_generators
-from kappacore.datasets.stack import PassThrough, shallow_copy
+from kappacore.datasets.shallow_copy import shallow_copy
+from kappacore.datasets.stack import PassThrough
 from kappacore.errors import InvalidOptionError, UnknownItemError
 
 if TYPE_CHECKING:

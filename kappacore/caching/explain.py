@@ -11,7 +11,8 @@ from kappacore.caching.identity.determinism import random_states_restored
 from kappacore.caching.identity.namespace import split
 from kappacore.caching.stats import CacheStats
 from kappacore.datasets.mode import ModeWrapper
-from kappacore.datasets.stack import shallow_copy, walk
+from kappacore.datasets.shallow_copy import shallow_copy
+from kappacore.datasets.stack import walk
 from kappacore.sizes import format_size
 
 if TYPE_CHECKING:

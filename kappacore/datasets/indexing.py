@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from kappacore.errors import IndexOutOfRangeError, InvalidIndexError
-
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
+from kappacore.locations import IntArray as IntArray  # noqa: TC001 - for those who check indices
 
 _ALLOWED = "integers, slices or sequences of integers"
 

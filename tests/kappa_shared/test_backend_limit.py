@@ -7,7 +7,7 @@ import pytest
 from kappa_shared import budget
 from kappa_shared.backend import SharedBackend
 from kappacore.errors import CacheWarning, InvalidOptionError
-from kappacore.sizes import available_memory, disk_space
+from kappacore.machine.space import available_memory, disk_space
 from support.caching import namespaces_in
 
 

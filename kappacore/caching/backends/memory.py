@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from kappacore.caching.backends.base import BackendInfo, Buffer, CacheBackend, Located, Scope
-from kappacore.sizes import available_memory, parse_size
+from kappacore.machine.space import available_memory
+from kappacore.sizes import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    IntArray = np.ndarray[Any, np.dtype[np.int64]]
+    from kappacore.locations import IntArray
 
 _ALIGN = 64  # of values: the line of a processor's cache
 #: Size of a block that values are appended to. Above 32 MiB it takes memory only where something

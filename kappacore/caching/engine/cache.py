@@ -38,14 +38,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    import numpy as np
-
     from kappacore.caching.backends.base import BackendInfo, Scope
     from kappacore.caching.engine.loader import Load
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
     from kappacore.caching.stats import CacheStats
-    from kappacore.locations import BatchLocation
+    from kappacore.locations import BatchLocation, IntArray
     from kappacore.plugins import PluginRef
 
 __all__ = ["SampleCache"]
@@ -157,9 +155,7 @@ class SampleCache:
             return self._load(opened, [index], [], load)[index]
         return self._load(opened, [], [index], load)[index]
 
-    def locate(
-        self, indices: np.ndarray[Any, np.dtype[np.int64]], load: Load
-    ) -> BatchLocation | None:
+    def locate(self, indices: IntArray, load: Load) -> BatchLocation | None:
         """Return where the samples at ``indices`` lie in memory; those that are there are hits.
 
         Args:
@@ -175,9 +171,7 @@ class SampleCache:
             opened.proof.establish(load)
         return opened.store.locate_many(indices)
 
-    def pick_column(
-        self, indices: np.ndarray[Any, np.dtype[np.int64]]
-    ) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    def pick_column(self, indices: IntArray) -> IntArray | None:
         """Return samples of the column of integers, if that is known already; see :meth:`column`.
 
         Args:
@@ -284,7 +278,7 @@ class SampleCache:
             missing = [key for key in missing if key not in taken]
         return len(load_claimed(opened.store, opened.claims, missing, [], load, wanted=False)[0])
 
-    def column(self, load: Load) -> np.ndarray[Any, Any] | None:
+    def column(self, load: Load) -> IntArray | None:
         """Return all values as one int64 array, read once and kept as such.
 
         None if they are not all int, or the backend fails.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kappacore.caching.backends.base import Buffer, Located
+    from kappacore.locations import IntArray
     from kappacore.machine.claims import Load
     from kappacore.machine.processes import Claimant
     from kappacore.plugins import PluginRef
@@ -193,7 +194,7 @@ class BackendClient:
                         method, value, "the bytes that were put, or None if the key is absent"
                     ) from None
 
-    def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Located | None:
+    def locate_many(self, keys: IntArray) -> Located | None:
         """Return where values lie; None if the backend cannot say, or fails."""
         located: Located | None = self._guard("locate_many", keys)
         if located is _FAILED or located is None:

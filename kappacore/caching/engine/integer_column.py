@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from kappacore.caching.engine.claims import Claims, Progress
     from kappacore.caching.engine.loader import Load
     from kappacore.caching.engine.store import Store
-
-    Array = np.ndarray[Any, Any]
+    from kappacore.locations import IntArray
 
 __all__ = ["IntegerColumn"]
 
@@ -33,7 +32,7 @@ class _State:
     """What a process knows of the column, replaced as a whole because threads share it."""
 
     known: bool = False
-    values: Array | None = None  # (N,) int64; None if the values are not all such integers
+    values: IntArray | None = None  # (N,) int64; None if the values are not all such integers
     look_again: float = -math.inf  # on the clock of time.monotonic
 
 
@@ -57,7 +56,7 @@ class IntegerColumn:
         """Start over with a namespace that was cleared."""
         self._state = _State()
 
-    def read(self, load: Load) -> Array | None:
+    def read(self, load: Load) -> IntArray | None:
         """Return the values as a new array of shape (N,); None if they are not all integers.
 
         Args:
@@ -91,14 +90,14 @@ class IntegerColumn:
         self._store.counters.add_hits(len(missing), 8 * len(missing), 0.0, 0.0)
         return []
 
-    def pick(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> Array | None:
+    def pick(self, keys: IntArray) -> IntArray | None:
         """Return the values at ``keys``, which count as hits; None if there is no column yet."""
         self._look()
         values = self._state.values
         if values is None:
             return None
         self._store.counters.add_hits(len(keys), 8 * len(keys), 0.0, 0.0)
-        picked: Array = values[keys]
+        picked: IntArray = values[keys]
         return picked
 
     def _look(self) -> bool:
@@ -114,7 +113,7 @@ class IntegerColumn:
         self._state = _State(found, values if found else None, now + _LOOK_EVERY)
         return True
 
-    def _collect(self, load: Load) -> Array | None:
+    def _collect(self, load: Load) -> IntArray | None:
         """Read all values; where they make no column, what was read is stored one by one."""
         store = self._store
         column = np.empty(store.length, np.int64)
@@ -142,7 +141,7 @@ class IntegerColumn:
             column[start : start + len(batch)] = batch
         return column
 
-    def _keep(self, values: Array | None) -> None:
+    def _keep(self, values: IntArray | None) -> None:
         stored = self._store.put_column(values)
         look_again = time.monotonic() + _LOOK_EVERY if stored else math.inf
         self._state = _State(known=True, values=values, look_again=look_again)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kappacore.caching.backends.base import Located
+    from kappacore.locations import IntArray
 
-    IntArray = np.ndarray[Any, np.dtype[np.int64]]
     #: A layout; the offset of the numbers in the value, or a single number itself; their size.
     Found = tuple[Layout, int | bytes, int]
 

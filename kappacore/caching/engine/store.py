@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kappacore.caching.engine.client import BackendClient
     from kappacore.caching.engine.located import Found
     from kappacore.caching.identity.namespace import Identity
-    from kappacore.locations import BatchLocation
+    from kappacore.locations import BatchLocation, IntArray
 
 #: Types whose values nobody can change.
 _IMMUTABLE = frozenset({bytes, str, int, float, complex, bool, type(None)})
@@ -182,7 +182,7 @@ class Store:
             self._report_copied_tensors(next(iter(samples.values())))
         return samples, missing, corrupt
 
-    def locate_many(self, keys: np.ndarray[Any, np.dtype[np.int64]]) -> BatchLocation | None:
+    def locate_many(self, keys: IntArray) -> BatchLocation | None:
         """Return where samples lie in the backend's memory, and count those as hits.
 
         A value that this process has not seen yet is checked as :meth:`get` does. Those that are

@@ -11,13 +11,11 @@ from kappacore.errors import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import numpy as np
-
     from kappacore.caching.backends.base import BackendInfo, Scope
     from kappacore.caching.engine.cache import SampleCache
     from kappacore.caching.engine.loader import Load
     from kappacore.caching.stats import CacheStats
-    from kappacore.locations import BatchLocation
+    from kappacore.locations import BatchLocation, IntArray
 
 __all__ = ["TieredCache", "tier_stats"]
 
@@ -79,16 +77,12 @@ class TieredCache:
         self._prove(load)
         return self.first.fetch_one(index, self._behind(load))
 
-    def locate(
-        self, indices: np.ndarray[Any, np.dtype[np.int64]], load: Load
-    ) -> BatchLocation | None:
+    def locate(self, indices: IntArray, load: Load) -> BatchLocation | None:
         """Locate samples in the first cache, as :meth:`SampleCache.locate` does."""
         self._prove(load)
         return self.first.locate(indices, lambda missing: self.second.fetch(missing, load))
 
-    def pick_column(
-        self, indices: np.ndarray[Any, np.dtype[np.int64]]
-    ) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    def pick_column(self, indices: IntArray) -> IntArray | None:
         """Return samples of the first cache's column, as :meth:`SampleCache.pick_column` does."""
         return self.first.pick_column(indices)
 
@@ -96,7 +90,7 @@ class TieredCache:
         """Return how samples are located in the first cache."""
         return self.first.how_located()
 
-    def column(self, load: Load) -> np.ndarray[Any, Any] | None:
+    def column(self, load: Load) -> IntArray | None:
         """Return all values as one array, as :meth:`SampleCache.column` does."""
         self._prove(load)
         return self.first.column(self._behind(load))

@@ -134,7 +134,7 @@ def test_a_limit_that_is_no_size_is_refused(max_bytes):
 
 
 def test_the_default_limit_is_half_of_what_is_available():
-    from kappacore.sizes import available_memory
+    from kappacore.machine.space import available_memory
 
     backend = MemoryBackend("sizes", 1)
     assert backend.info().capacity == pytest.approx(available_memory() / 2, rel=0.2)
