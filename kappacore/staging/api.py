@@ -8,14 +8,13 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kappacore._printable import printable, printable_errors
 from kappacore.errors import KappaError, NotEnoughSpaceError, StagingError
 from kappacore.machine.system import NO_SPACE
 from kappacore.staging.found import is_the_dataset
-from kappacore.staging.options import Options, as_path, as_patterns, checked_relative
+from kappacore.staging.options import Options, as_path, as_patterns, checked_relative, resolved
 from kappacore.staging.run import StageResult, is_still_complete, run
 from kappacore.staging.sources.archive_safety import ArchiveLimits
 from kappacore.staging.sources.find import find_source, without_suffix
@@ -27,6 +26,7 @@ from kappacore.staging.target.work_folder import remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from kappacore.staging.options import Verify
     from kappacore.staging.progress import StageProgress
@@ -115,11 +115,11 @@ def stage(
         part.as_posix(),
     )
     wanted = as_path(source, "source") / part
-    folder = Path(os.path.realpath(as_path(target, "target") / part))
+    folder = resolved(as_path(target, "target") / part)
     started = time.monotonic()
     if folder == folder.parent:
         raise StagingError(f"'{folder}' is the root of all file systems. Choose a folder in it.")
-    with _os_errors_explained(folder):
+    with os_errors_explained(folder):
         result = _stage(wanted, folder, options)
     return dataclasses.replace(result, seconds=time.monotonic() - started)
 
@@ -193,7 +193,7 @@ def _check_apart(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _os_errors_explained(target: Path) -> Iterator[None]:
+def os_errors_explained(target: Path) -> Iterator[None]:
     """Turn errors of the operating system into ones that say what to do."""
     try:
         yield

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kappacore._printable import printable_errors
-from kappacore.staging.api import stage
+from kappacore.staging.api import os_errors_explained, stage
 from kappacore.staging.options import as_path, checked_relative
 from kappacore.staging.sources.find import find_source, without_suffix
 from kappacore.staging.target.manifest import read_summary
@@ -67,7 +67,8 @@ def copy_folder_from_global_to_local(
     local = as_path(local_path, "local_path")
     named = local / without_suffix(source.name)
     is_part = checked_relative(relative_path) != Path()
-    target = named if is_part or _has_parts(named, local, source) else local
+    with os_errors_explained(local):
+        target = named if is_part or _has_parts(named, local, source) else local
     result = stage(source, target, relative=relative_path, log=log, **options)
     return CopyResult(
         was_copied=result.copied,

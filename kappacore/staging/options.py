@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kappacore._printable import printable
-from kappacore.errors import InvalidOptionError
+from kappacore.errors import InvalidOptionError, StagingError
 from kappacore.staging.sources.archive_safety import ArchiveLimits
 from kappacore.staging.sources.exclude import parts_of_path
 
@@ -51,6 +51,11 @@ class Options:
             f"timeout={self.timeout!r} is not a number of seconds. Give one, or None to wait as "
             f"long as it takes.": self.timeout is None
             or (isinstance(self.timeout, (int, float)) and self.timeout >= 0),
+            f"recheck={self.recheck!r} is neither True nor False.": isinstance(self.recheck, bool),
+            f"progress={self.progress!r} is neither True, False, None nor a function of a "
+            f"StageProgress.": self.progress is None
+            or isinstance(self.progress, bool)
+            or callable(self.progress),
             f"limits={self.limits!r} are not limits of an archive. Give ArchiveLimits(…) of "
             f"kappacore.staging.": isinstance(self.limits, ArchiveLimits),
         }
@@ -132,7 +137,28 @@ def as_path(value: str | os.PathLike[str], option: str) -> Path:
 def _text_of(value: object) -> str | None:
     """Return a path as text; None if it is none."""
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
-    return text if isinstance(text, str) and "\0" not in text else None
+    if not isinstance(text, str) or "\0" in text:
+        return None
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:  # a character that file systems have no bytes for
+        return None
+    return text
+
+
+def resolved(path: Path) -> Path:
+    """Return a path from the root, without links.
+
+    Raises:
+        StagingError: If it is relative to a current folder that was removed.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except FileNotFoundError:
+        raise StagingError(
+            f"'{path}' is relative, and the current folder is gone. Give a path that begins with "
+            f"a slash, or go to another folder."
+        ) from None
 
 
 def checked_relative(relative: str | os.PathLike[str] | None) -> Path:

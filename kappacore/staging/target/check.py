@@ -6,14 +6,13 @@ import os
 import stat
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kappacore._printable import printable_errors
 from kappacore.errors import StagingError
 from kappacore.staging.copying.contents import sums_of_file
 from kappacore.staging.copying.digests import sums_in
-from kappacore.staging.options import Options, as_path
+from kappacore.staging.options import Options, as_path, resolved
 from kappacore.staging.progress import Progress, display
 from kappacore.staging.target.manifest import read_manifest, same_time
 from kappacore.staging.target.paths import MANIFEST, UNFINISHED, is_bookkeeping
@@ -21,6 +20,7 @@ from kappacore.staging.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
+    from pathlib import Path
 
     from kappacore.staging.progress import StageProgress
     from kappacore.staging.target.manifest import FileRecord
@@ -89,7 +89,7 @@ def check_staged(
         StagingError: If the folder has no complete manifest.
         InvalidOptionError: If an option is invalid.
     """
-    root = Path(os.path.realpath(as_path(target, "target")))
+    root = resolved(as_path(target, "target"))
     threads = Options(workers=workers).threads
     try:
         unfinished = os.path.lexists(root / UNFINISHED)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import threading
 from itertools import islice
@@ -34,6 +35,7 @@ _FORMAT = "kappacore-manifest"
 _VERSION = 1
 _TAIL = 1 << 16  # more than the last line ever needs
 _EARLIEST, _LATEST = -(1 << 31) * 10**9, ((1 << 31) - 1) * 10**9  # nanoseconds: 1901 and 2038
+_PLAIN = re.compile(r"\w[\w,+=-]*(?:[/.]\w[\w,+=-]*)*", re.ASCII)  # a path that surely is clean
 _NO_JSON = (ValueError, RecursionError)  # the latter: brackets in brackets, thousands of them
 _CLOCK = 2_000_000_000  # nanoseconds: the coarsest resolution of times in file systems
 
@@ -167,7 +169,8 @@ def read_manifest(path: Path) -> Manifest | None:
 def read_lines(data: bytes) -> Manifest:
     """Return the files and folders in lines; the last line of a file counts.
 
-    Lines torn by a kill are skipped.
+    Lines torn by a kill are skipped, and paths that staging never writes: somebody else has, and
+    they may lead anywhere.
     """
     files: dict[str, FileRecord] = {}
     folders: set[str] = set()
@@ -177,11 +180,26 @@ def read_lines(data: bytes) -> Manifest:
         except _NO_JSON:
             continue
         match fields:
-            case [str(path), int(size), int(mtime_ns), (str() | None) as digest]:
+            case [str(path), int(size), int(mtime_ns), (str() | None) as digest] if _is_inside(
+                path
+            ):
                 files[path] = FileRecord(size, mtime_ns, digest)
-            case [str(path)]:
+            case [str(path)] if _is_inside(path):
                 folders.add(path)
     return Manifest(files, folders)
+
+
+def _is_inside(path: str) -> bool:
+    """Return whether a path is a clean one below the folder, and can be one on a disk."""
+    if len(path) < 256 and _PLAIN.fullmatch(path):
+        return True
+    parts = path.split("/")
+    if "\0" in path or any(part in ("", ".", "..") for part in parts):
+        return False
+    try:
+        return all(len(os.fsencode(part)) < 256 for part in parts)
+    except UnicodeEncodeError:
+        return False
 
 
 def read_journal(path: Path) -> dict[str, FileRecord]:

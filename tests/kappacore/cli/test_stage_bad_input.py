@@ -75,6 +75,41 @@ def test_a_path_that_is_too_long(tmp_path):
         fails(run_stage(*arguments, cwd=tmp_path))
 
 
+def test_a_current_folder_that_is_gone(tmp_path, monkeypatch):
+    source = make_tree(tmp_path / "s")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for call in (
+        lambda: kappacore.stage(source, "t"),
+        lambda: kappacore.staging.check_staged("t"),
+        lambda: kappacore.copy_folder_from_global_to_local(source, "t"),
+    ):
+        with pytest.raises(StagingError, match=r"the current folder is gone\. Give a path"):
+            call()
+    assert kappacore.stage(source, tmp_path / "t").copied
+
+
+@pytest.mark.parametrize("name", ["source", "target", "relative"])
+def test_a_character_that_no_path_has(tmp_path, name):
+    make_tree(tmp_path / "s")
+    options = {"source": tmp_path / "s", "target": tmp_path / "t", name: "a\ud800"}
+    with pytest.raises(InvalidOptionError, match=rf"{name}='a\\ud800' is not a path"):
+        kappacore.stage(**options)
+
+
+def test_paths_that_kappadatas_function_cannot_use(tmp_path):
+    source = make_tree(tmp_path / "s")
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    file = make_tree(tmp_path, {"file": b""}) / "file"
+    for target in (tmp_path / ("x" * 300), loop, file / "t", file):
+        with pytest.raises(StagingError, match=r"cannot stage to|is a file"):
+            kappacore.copy_folder_from_global_to_local(source, target)
+    with pytest.raises(StagingError, match="cannot stage to"):
+        kappacore.copy_folder_from_global_to_local(tmp_path / ("x" * 300), tmp_path / "t")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["folder", "zip", "tar"])
 def test_1500_levels_of_folders(tmp_path, how):

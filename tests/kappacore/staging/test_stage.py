@@ -267,6 +267,8 @@ def test_invalid_sources_and_targets(tmp_path):
     [
         ({"verify": "md5"}, "verify='md5' is unknown. Use 'none', 'size', 'hash'"),
         ({"workers": 0}, "workers=0 is not a number of threads"),
+        ({"recheck": "no"}, "recheck='no' is neither True nor False"),
+        ({"progress": 5}, "progress=5 is neither"),
         ({"timeout": "soon"}, "timeout='soon' is not a number of seconds"),
         ({"relative": "../other"}, "leads out of the dataset"),
         ({"relative": "/etc"}, "leads out of the dataset"),

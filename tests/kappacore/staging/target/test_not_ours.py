@@ -9,7 +9,14 @@ import pytest
 
 import kappacore
 from kappacore.errors import StagingError
-from kappacore.staging.target.paths import UNFINISHED, StagePaths
+from kappacore.staging import check_staged
+from kappacore.staging.target.manifest import (
+    FileRecord,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
+from kappacore.staging.target.paths import MANIFEST, UNFINISHED, StagePaths
 from support.staging import SMALL, left_beside, make_tree, small_disk, tree_of
 
 
@@ -116,3 +123,33 @@ def test_a_disk_within_the_target_is_an_error_that_says_so(tmp_path):
         with pytest.raises(StagingError, match=r"a disk is mounted within it .*train"):
             kappacore.stage(source, target)
         assert kappacore.stage(source, target, relative="train").copied
+
+
+@pytest.mark.parametrize("mark", [MANIFEST, UNFINISHED])
+def test_a_manifest_that_lists_what_is_outside(tmp_path, mark):
+    """Whoever may write to the target may have written it: staging removes nothing outside."""
+    source, target = make_tree(tmp_path / "s"), tmp_path / "t"
+    kappacore.stage(source, target)
+    make_tree(tmp_path, {"precious": b"mine"})
+    (tmp_path / "empty").mkdir()
+    names = [
+        "../precious",
+        f"{tmp_path}/precious",
+        "train/../../precious",
+        "train//a/1.jpg",
+        "",
+        "/",
+    ]
+    names += ["a\0b", "\ud800", "x" * 300, "../empty", "..", ".", "/", "train/./a"]
+    found = read_manifest(target / MANIFEST)
+    time_ns = (tmp_path / "precious").stat().st_mtime_ns
+    files = {**found.files, **{name: FileRecord(4, time_ns, None) for name in names}}
+    (target / mark).unlink(missing_ok=True)
+    summary = {key: found.summary[key] for key in ("source", "kind", "stamp")}
+    write_manifest(target / mark, Manifest(files, [*found.folders, *names], summary))
+    os.utime(source)
+    for options in ({}, {"recheck": True}):
+        kappacore.stage(source, target, **options)
+        assert (tmp_path / "precious").read_bytes() == b"mine"
+        assert (tmp_path / "empty").is_dir()
+    assert check_staged(target).ok
