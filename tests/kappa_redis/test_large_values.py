@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import tracemalloc
 
 import pytest
 
@@ -166,3 +167,15 @@ def test_a_server_that_hangs_while_a_large_value_is_sent_is_left_alone():
         assert ds[2] == ds.dataset[2]
         assert time.monotonic() - started < 4 * TIMEOUT
         node.send(signal.SIGCONT)
+
+
+def test_values_are_let_go_as_they_are_decoded(node):
+    """So that a batch needs its memory once: pages of fresh memory cost more than decoding."""
+    with open_dataset(node.url, *[MB] * 24, timeout=1.5) as ds:
+        ds.prefill(progress=False)
+        tracemalloc.start()
+        batch = ds.__getitems__(range(24))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(batch) * MB <= peak < 1.5 * len(batch) * MB
+        ds.clear()

@@ -177,6 +177,15 @@ def test_what_only_the_user_can_mend_is_an_error_at_the_start(guarded):
         assert "secret" not in str(raised.value)
 
 
+def test_an_unknown_service_is_an_error_for_a_user_with_the_fewest_rights(guarded):
+    rights = "on >x ~* &* +sentinel|get-master-addr-by-name +sentinel|master"
+    with guarded.sentinel.client() as client:
+        client.execute_command("ACL", "SETUSER", "few", "reset", *rights.split())
+    url = guarded.url.replace("words", "other") + "?sentinel_username=few&sentinel_password=x"
+    with pytest.raises(InvalidOptionError, match=r"no service 'other'\. Give the right name"):
+        open_dataset(url)
+
+
 def test_a_scheme_that_the_sentinels_do_not_speak_is_an_error_at_the_start(guarded, tmp_path):
     proxy = TLSProxy(guarded.sentinel.port, *certificate(tmp_path))
     for url, expected in (

@@ -12,7 +12,7 @@ from redis.crc import key_slot
 import kappacore
 from kappa_redis import topology
 from kappa_redis.backend import RedisBackend
-from kappa_redis.namespace import Layout
+from kappa_redis.layout import Layout
 from kappacore.errors import InvalidOptionError
 from support.valkey import free_port, programs, start_cluster
 

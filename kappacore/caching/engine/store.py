@@ -161,10 +161,12 @@ class Store:
         copy = self.copy if copy is None else copy
         always = self.client.verify_always
         seen, after_check = self._checked, self._after_check
-        for key, buffer in zip(keys, buffers, strict=True):
+        for place, key in enumerate(keys):
+            buffer = buffers[place]
             if buffer is None:
                 missing.append(key)
                 continue
+            buffers[place] = None  # freed when it is decoded: its memory serves the next sample
             try:
                 samples[key] = decode(buffer, key, name, verify=always or not seen[key], copy=copy)
             except CorruptValueError:

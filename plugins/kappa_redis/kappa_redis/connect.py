@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl, urlencode
 from kappa_redis import embedded, seeds
 from kappa_redis.address import Address, read_address
 from kappa_redis.credentials import NoCredentialsError
-from kappa_redis.namespace import RedisNamespace, check_prefix
+from kappa_redis.layout import check_prefix
+from kappa_redis.namespace import RedisNamespace
 from kappa_redis.probe import probe
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks

@@ -16,7 +16,8 @@ import redis
 from redis.exceptions import AskError, TryAgainError
 
 from kappa_redis.generations import parse_word
-from kappa_redis.namespace import Layout, drawn_part, is_denied
+from kappa_redis.layout import Layout, drawn_part
+from kappa_redis.namespace import is_denied
 from kappa_redis.server import LOST, send
 from kappacore.plugin_api import BackendInfo
 

@@ -13,7 +13,8 @@ import redis
 from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionError
 
 from kappa_redis.connections import open_server
-from kappa_redis.namespace import WRITES, Layout
+from kappa_redis.layout import Layout
+from kappa_redis.namespace import WRITES
 from kappa_redis.sentinels import MisusedSentinelsError
 from kappacore.errors import InvalidOptionError
 

@@ -195,8 +195,8 @@ class Watch:
             )
         if where is None:
             raise MisusedSentinelsError(
-                f"knows no service {self._service!r}; it knows {_services(client) or 'none'}. Give "
-                f"the right name in url=."
+                f"knows no service {self._service!r}{_services(client)}. Give the right name in "
+                f"url=."
             )
         if "unknown command" in str(where):
             raise MisusedSentinelsError(
@@ -216,7 +216,10 @@ class Watch:
 
 
 def _services(client: Any) -> str:
-    """Return the names of all services that a sentinel knows, for people."""
-    states = client.execute_command("SENTINEL", "MASTERS")
+    """Return what services a sentinel knows, for people; empty if this user may not ask."""
+    try:
+        states = client.execute_command("SENTINEL", "MASTERS")
+    except NoPermissionError:
+        return ""
     names = [dict(zip(each[::2], each[1::2], strict=True))[b"name"].decode() for each in states]
-    return ", ".join(map(repr, sorted(names)))
+    return f"; it knows {', '.join(map(repr, sorted(names))) or 'none'}"
