@@ -1,4 +1,4 @@
-"""The examples in docstrings, which the API reference shows, run with names that stand for yours."""
+"""The examples of docstrings, shown by the API reference, run with names that stand for yours."""
 
 from __future__ import annotations
 
