@@ -26,6 +26,8 @@ if "redis" in programs():
     class TestRedis(CacheBackendSuite):
         backend = "redis"
         limit_option = None
+        # As TestUnixSocket: which program the server is makes no difference to them.
+        test_workers_in_a_new_python_read_through_the_cache = None
 
         @pytest.fixture
         def backend_options(self, redis_node):

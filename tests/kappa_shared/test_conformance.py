@@ -13,6 +13,8 @@ class TestShared(CacheBackendSuite):
 
 class TestSharedOnDisk(CacheBackendSuite):
     backend = "shared"
+    # As TestShared: a path goes to them like any option, and test_an_unrelated_process_… gives one.
+    test_workers_in_a_new_python_read_through_the_cache = None
 
     @pytest.fixture
     def backend_options(self, tmp_path):

@@ -83,15 +83,17 @@ class ConcurrencyTests:
         moments = random.Random(0)  # noqa: S311 - not a secret
         seen = 0
         for version in range(_KILLS):
-            ready, say_ready = os.pipe()
-            writer = case.fork(_write_until_killed, case, version, say_ready)
-            os.close(say_ready)
-            if not (select.select([ready], [], [], case.timeout)[0] and os.read(ready, 1)):
+            found, say_found = os.pipe()
+            writer = case.fork(_write_until_killed, case, version, say_found)
+            os.close(say_found)
+            said = os.read(found, 1) if select.select([found], [], [], case.timeout)[0] else b""
+            if not said:
                 writer.result()  # fails, and says why
-            os.close(ready)
+            os.close(found)
+            seen += said[0]
             time.sleep(moments.uniform(0.001, _LATEST))
             writer.kill()
-            seen += case.fork(_survey, case, version).result()
+        seen += case.fork(_survey, case, _KILLS).result()
         assert seen, f"after {_KILLS} writers were killed, no value was ever there"
 
 
@@ -129,9 +131,11 @@ def _read(backend: CacheBackend, done: Event | threading.Event) -> int:
     return seen
 
 
-def _write_until_killed(case: Case, version: int, say_ready: int) -> None:
+def _write_until_killed(case: Case, version: int, say_found: int) -> None:
+    """Say how many values the writers before have left, and write until killed."""
+    found = _survey(case, version)
     backend = case.open()
-    os.write(say_ready, b"!")
+    os.write(say_found, bytes([found]))
     _write(backend, version, _MOST)
     time.sleep(case.timeout)
 
