@@ -337,7 +337,7 @@ class Loader:
             if plan.wanted:
                 self._hot = False
                 self._say_cold(plan)
-            yield plan, self._reader.read(plan.rows.indices, plan.wanted)
+            yield plan, self._reader.read(plan.rows.indices, plan.rows.epochs, plan.wanted)
 
     def _say_cold(self, plan: Plan) -> None:
         if self._said_cold:
@@ -358,12 +358,13 @@ class Loader:
             given = BatchSampler(self.sampler, self.batch_size, self.drop_last)
         if given is None:
             order = draw_order(length, self.shuffle, self.seed, self._epoch)
-            return global_batches(order, share, self._start)
+            return global_batches(order, share, self._epoch, self._start)
         return given_batches(
             _From(self._epoch, given, self.sampler, self.batch_sampler),
             length,
             share.rank,
             share.world_size,
+            self._epoch,
             self._start,
         )
 
@@ -375,7 +376,7 @@ class Loader:
         """Return the whole columns that stay on the device, read at the first iteration."""
         if self._whole is None:
             whole = {
-                position: read_whole(self._reader, position)
+                position: read_whole(self._reader, position, self._epoch)
                 for position, name in enumerate(self._names)
                 if name in self.resident
             }
