@@ -7,6 +7,7 @@ workers are behind the sampler or ahead of the loop, so each index says which ep
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from contextvars import ContextVar
@@ -24,8 +25,11 @@ __all__ = [
     "epoch_keepers",
     "in_epochs",
     "reading_epoch",
+    "tell_epoch",
     "with_epoch",
 ]
+
+_PREFIX = "Epoch"
 
 _being_read: ContextVar[int | None] = ContextVar("kappacore_epoch", default=None)
 _one_at_a_time = threading.RLock()
@@ -34,18 +38,30 @@ _one_at_a_time = threading.RLock()
 class EpochIndex(int):
     """The index of a sample in an epoch: a plain integer but for its attribute ``epoch``.
 
-    Made by :func:`with_epoch`; a constructor of its own would take several times as long.
+    There is a class for each epoch, as an attribute of each index would take several times as long
+    to make. :func:`with_epoch` makes them; a pickle finds its class by the name ``Epoch<number>``.
     """
 
+    __slots__ = ()
     epoch: int
+
+
+@functools.cache
+def _class_of(epoch: int) -> type[EpochIndex]:
+    names = {"__slots__": (), "__module__": __name__, "epoch": epoch}
+    return type(f"{_PREFIX}{epoch}", (EpochIndex,), names)
+
+
+def __getattr__(name: str) -> Any:
+    number = name.removeprefix(_PREFIX)
+    if number != name and number.isdecimal():
+        return _class_of(int(number))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def with_epoch(indices: Iterable[int], epoch: int) -> list[int]:
     """Return indices that say which epoch they are of."""
-    marked = [*map(EpochIndex, indices)]
-    for index in marked:
-        index.epoch = epoch
-    return [*marked]
+    return [*map(_class_of(epoch), indices)]
 
 
 def in_epochs(indices: Any) -> list[tuple[int | None, Sequence[int]]]:
@@ -57,9 +73,12 @@ def in_epochs(indices: Any) -> list[tuple[int | None, Sequence[int]]]:
     Returns:
         Pairs of an epoch and indices; the epoch is None where the indices do not say it.
     """
-    if not isinstance(indices, (list, tuple)) or EpochIndex not in set(map(type, indices)):
+    kinds = set(map(type, indices)) if isinstance(indices, (list, tuple)) else ()
+    if not any(issubclass(kind, EpochIndex) for kind in kinds):
         return [(None, indices)]
-    return [(epoch, [*map(int, group)]) for epoch, group in groupby(indices, _epoch_of)]
+    return [
+        (getattr(kind, "epoch", None), [*map(int, group)]) for kind, group in groupby(indices, type)
+    ]
 
 
 def epoch_being_read() -> int | None:
@@ -73,6 +92,17 @@ def epoch_keepers(dataset: Any) -> list[Any]:
     They know the epoch that was set last, and not that of the samples being read.
     """
     return [part for _, part in walk(dataset) if _keeps_epoch(part)]
+
+
+def tell_epoch(dataset: Any, epoch: int) -> None:
+    """Set the epoch of any dataset and of those inside it, between what threads read.
+
+    Args:
+        dataset: The dataset; one of torch's, such as ``Subset``, passes it on too.
+        epoch: From 0.
+    """
+    with _one_at_a_time:
+        set_epoch(dataset, epoch)
 
 
 @contextlib.contextmanager
@@ -96,10 +126,6 @@ def reading_epoch(dataset: Any, keepers: Sequence[Any], epoch: int | None) -> It
             yield
     finally:
         _being_read.reset(token)
-
-
-def _epoch_of(index: Any) -> int | None:
-    return index.epoch if type(index) is EpochIndex else None
 
 
 def _keeps_epoch(part: Any) -> bool:

@@ -165,7 +165,7 @@ class ModeWrapper(PassThrough, Dataset[Any]):
             return self._read_batch(check_slice(index, len(self), type(self).__name__))
         if type(index) is not int and is_sequence(index):
             return self._read_list(index)
-        if type(index) is EpochIndex:
+        if isinstance(index, EpochIndex):
             with self._reading(index.epoch):
                 return self._read(check_index(int(index), len(self), type(self).__name__))
         return self._read(check_index(index, len(self), type(self).__name__))

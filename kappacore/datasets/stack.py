@@ -35,6 +35,8 @@ class StackPart:
         super().__init_subclass__(**options)
         if inspect.isfunction(vars(cls).get("dispose")):
             cls.dispose = _with_close(vars(cls)["dispose"])  # type: ignore[method-assign]
+        if inspect.isfunction(vars(cls).get("set_epoch")):
+            cls.set_epoch = _noting(vars(cls)["set_epoch"])  # type: ignore[method-assign]
 
     def inner_datasets(self) -> Iterable[Any]:
         """Return the datasets directly inside this one.
@@ -170,6 +172,17 @@ def _with_close(dispose: Callable[..., None]) -> Callable[..., None]:
     return disposing
 
 
+def _noting(set_epoch: Callable[..., None]) -> Callable[..., None]:
+    """Return a ``set_epoch`` of a class's own that notes the epoch, for :func:`told_epoch`."""
+
+    @functools.wraps(set_epoch)
+    def setting(self: StackPart, epoch: int) -> None:
+        set_epoch(self, epoch)
+        _note_epoch(self, epoch)
+
+    return setting
+
+
 _tours = threading.local()
 
 
@@ -218,7 +231,7 @@ def set_epoch(dataset: Any, epoch: int) -> None:
 
 
 def told_epoch(dataset: Any) -> int | None:
-    """Return the epoch that a dataset was told last from around it, if it was."""
+    """Return the epoch that a dataset with a ``set_epoch`` of its own was told last, if it was."""
     epoch: int | None = getattr(dataset, "__dict__", {}).get("_kd_epoch")
     return epoch
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import BatchSampler
 
 from kappacore.caching.datasets import CacheWrapper
+from kappacore.datasets.epochs import tell_epoch
 from kappacore.datasets.items import digest
 from kappacore.datasets.mode import ModeWrapper
 from kappacore.datasets.stack import walk
@@ -250,7 +251,7 @@ class Loader:
         """
         self._check_open()
         self._epoch, self._start = self._next()
-        self.dataset.set_epoch(self._epoch)
+        tell_epoch(self.dataset, self._epoch)
         progress = Progress(self._epoch, self._start)
         stats = LoaderStats(self._epoch)
         ring = None

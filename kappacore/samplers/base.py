@@ -17,8 +17,7 @@ import xxhash
 from torch.utils.data import DistributedSampler, Sampler
 
 from kappacore._warn import warn
-from kappacore.datasets.epochs import with_epoch
-from kappacore.datasets.stack import set_epoch
+from kappacore.datasets.epochs import tell_epoch, with_epoch
 from kappacore.errors import (
     DatasetTypeError,
     InvalidOptionError,
@@ -192,7 +191,7 @@ class EpochSampler(Sampler[T], Generic[T]):
         return self._place
 
     def _tell_dataset(self) -> None:
-        set_epoch(getattr(self, "dataset", None), self._place.epoch)
+        tell_epoch(getattr(self, "dataset", None), self._place.epoch)
 
     def _entries(self, place: Place) -> Iterator[T]:
         rank, world_size = find_rank(*self._given_rank)

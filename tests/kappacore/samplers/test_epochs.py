@@ -199,6 +199,14 @@ def test_a_dataset_that_remembers_its_epoch_is_told_as_its_readers_take_turns():
             assert (mine.tolist(), other.tolist()) == ([0, 0], [3, 3])
 
 
+def test_a_dataset_that_is_told_by_hand_in_between_is_told_again():
+    data = kappacore.ModeWrapper(Epochs(LENGTH), "x")
+    batches = iter(loading(data, in_order(data)))
+    next(batches)
+    data.dataset.set_epoch(9)
+    assert next(batches).tolist() == [0, 0]
+
+
 def test_it_is_told_once_an_epoch():
     class Told(Epochs):
         def set_epoch(self, epoch):
