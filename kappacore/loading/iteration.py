@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,28 +22,10 @@ if TYPE_CHECKING:
     from kappacore.loading.assembly import Made
     from kappacore.loading.buffers import Ring
     from kappacore.loading.devices.base import Device
+    from kappacore.loading.place import Progress
     from kappacore.loading.stats import LoaderStats
 
-__all__ = ["Iteration", "Progress"]
-
-
-@dataclass
-class Progress:
-    """How far an iteration has come.
-
-    Args:
-        epoch: Its epoch.
-        position: The position at which one begins that goes on from here.
-        begun: Whether it gave out anything.
-        over: Whether it gave out the last batch, as far as known.
-        finished: Whether it came to its end.
-    """
-
-    epoch: int
-    position: int
-    begun: bool = False
-    over: bool = False
-    finished: bool = False
+__all__ = ["Iteration"]
 
 
 class Iteration:
@@ -122,8 +103,7 @@ class Iteration:
         result = self._finished(made)
         self.stats.batches += 1
         self.stats.samples += len(made.rows)
-        self.progress.position, self.progress.begun = made.rows.end, True
-        self.progress.over = made.rows.last
+        self.progress.give_out(made.rows.end, made.rows.last)
         return result
 
     def close(self) -> None:
