@@ -61,6 +61,7 @@ class Iteration:
         stats: LoaderStats,
     ) -> None:
         self._made: ReadAhead[Made] | Iterator[Made] = ReadAhead(made, ahead) if ahead else made
+        self._ahead = ahead
         self._device = device
         self._batch = batch_type(names)
         self._collated = collated
@@ -106,13 +107,29 @@ class Iteration:
         self.progress.give_out(made.rows.end, made.rows.last)
         return result
 
+    def begin_anew(self, make: Callable[[Ring | None], Iterator[Made]]) -> None:
+        """Give the batches of another epoch; none was given so far.
+
+        Args:
+            make: Makes them, into the buffers that it gets.
+        """
+        self._stop_reading()
+        if self._ring is not None:
+            self._ring.begin()
+        made = make(self._ring)
+        self._made = ReadAhead(made, self._ahead) if self._ahead else made
+        self.stats.epoch = self.progress.epoch
+
     def close(self) -> None:
         """End the iteration, and the thread that reads ahead."""
         self.ended = True
+        self._stop_reading()
+        self.give_back()
+
+    def _stop_reading(self) -> None:
         close = getattr(self._made, "close", None)
         if close is not None:
             close()
-        self.give_back()
 
     def _finished(self, made: Made) -> Any:
         """Return a batch transformed, as the loop gets it."""

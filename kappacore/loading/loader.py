@@ -158,7 +158,7 @@ class Loader:
         self.dataset = dataset
         self.mode = mode
         self.batch_size = as_integer(batch_size, "batch_size", least=1)
-        self.shuffle, self.sampler, self.batch_sampler = shuffle, sampler, batch_sampler
+        self.shuffle, self._sampler, self.batch_sampler = shuffle, sampler, batch_sampler
         self.drop_last, self.pad = drop_last, pad
         self.seed = as_integer(seed, "seed", least=0)
         self.num_workers = as_integer(workers, "workers", least=0)
@@ -188,7 +188,7 @@ class Loader:
         self._closed = False
 
     def _check_options(self) -> None:
-        if self.sampler is not None and self.shuffle:
+        if self._sampler is not None and self.shuffle:
             raise InvalidOptionError(
                 "shuffle=True and a sampler= both say in which order samples come. Give one of "
                 "them; to shuffle another selection, put a KDSubset around the dataset."
@@ -197,7 +197,7 @@ class Loader:
             others = {
                 "batch_size": self.batch_size != 1,
                 "shuffle": self.shuffle,
-                "sampler": self.sampler is not None,
+                "sampler": self._sampler is not None,
                 "drop_last": self.drop_last,
             }
             given = ", ".join(name for name, value in others.items() if value)
@@ -238,8 +238,8 @@ class Loader:
         """
         if self.batch_sampler is not None:
             return len(self.batch_sampler)  # type: ignore[arg-type]
-        if self.sampler is not None:
-            return len(BatchSampler(self.sampler, self.batch_size, self.drop_last))
+        if self._sampler is not None:
+            return len(BatchSampler(self._sampler, self.batch_size, self.drop_last))
         return count_batches(len(self._mode), self._share())
 
     def __iter__(self) -> Iterator[Any]:
@@ -285,7 +285,7 @@ class Loader:
         assembly = Assembly(self._device, self._reader, resident, self._lock, self._memory.allocate)
         planner = self._planner = Planner(self._reader, resident)
         # What a sampler raises is due with the batch that it was asked for.
-        given = self.sampler is not None or self.batch_sampler is not None
+        given = self._sampler is not None or self.batch_sampler is not None
         read = self._read(planner.plans(batches, together=not given))
         return self._made(assembly, planner, read, ring)
 
@@ -353,13 +353,13 @@ class Loader:
         length, share = len(self._mode), self._share()
         epoch, start = self._place.epoch, self._place.start
         given: Iterable[Sequence[int]] | None = self.batch_sampler
-        if self.sampler is not None:
-            given = BatchSampler(self.sampler, self.batch_size, self.drop_last)
+        if self._sampler is not None:
+            given = BatchSampler(self._sampler, self.batch_size, self.drop_last)
         if given is None:
             order = draw_order(length, self.shuffle, self.seed, epoch)
             return global_batches(order, share, epoch, start)
         return given_batches(
-            _From(epoch, given, self.sampler, self.batch_sampler),
+            _From(epoch, given, self._sampler, self.batch_sampler),
             length,
             share.rank,
             share.world_size,
@@ -369,7 +369,7 @@ class Loader:
 
     def _left(self) -> Callable[[int], int] | None:
         """Return what counts the batches from a position on; None where a sampler chooses them."""
-        if self.sampler is not None or self.batch_sampler is not None:
+        if self._sampler is not None or self.batch_sampler is not None:
             return None
         return lambda position: count_batches(len(self._mode) - position, self._share())
 
@@ -400,12 +400,17 @@ class Loader:
     # ---- epochs and states
 
     @property
+    def sampler(self) -> Loader:
+        """The Loader itself: trainers tell it the epoch by ``loader.sampler.set_epoch``."""
+        return self
+
+    @property
     def epoch(self) -> int:
         """The epoch of an iteration that begins now."""
         return self._place.next(self._left())[0]
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next iteration.
+        """Set the epoch of the next iteration, or of an iterator that has not given a batch yet.
 
         An iteration that runs goes on in its own epoch; if another one was set, a
         ``LateEpochWarning`` says so with its next batch.
@@ -415,7 +420,13 @@ class Loader:
                 iteration begins where the state says, otherwise at the beginning. If no batch was
                 left of it, there is none.
         """
-        self._place.set(as_integer(epoch, "epoch", least=0))
+        moved = self._place.set(as_integer(epoch, "epoch", least=0))
+        if moved is None:
+            return
+        for iteration in list(self._iterations):
+            if iteration.progress is moved and not iteration.ended:
+                tell_epoch(self.dataset, moved.epoch)
+                iteration.begin_anew(lambda ring: self._make(self._rows(), ring))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the last iteration: its epoch, and how far the loop has come.
@@ -454,7 +465,7 @@ class Loader:
 
     def _identity(self) -> dict[str, Any]:
         """Return what must be the same for a position to mean the same samples."""
-        order = "given" if self.sampler is not None or self.batch_sampler is not None else ""
+        order = "given" if self._sampler is not None or self.batch_sampler is not None else ""
         order = order or ("shuffled" if self.shuffle else "sequential")
         return {
             "samples": len(self.dataset),

@@ -94,17 +94,25 @@ class Place:
         self._progress = Progress(self.epoch, self.start)
         return self._progress
 
-    def set(self, epoch: int) -> None:
-        """Let the next iteration be an epoch; that of a loaded state goes on where it says."""
+    def set(self, epoch: int) -> Progress | None:
+        """Let the next iteration be an epoch; that of a loaded state goes on where it says.
+
+        An iterator that gave nothing begins no epoch, and may be the one that is used: its progress
+        is returned if the epoch was another one until now.
+        """
         progress = self._progress
-        if progress is not None and not progress.begun and epoch == self.epoch:
-            return  # an iterator that gave nothing begins no epoch, and may be the one that is used
+        if progress is not None and not progress.begun:
+            if epoch == self.epoch:
+                return None
+            self.epoch, self.start = progress.epoch, progress.position = epoch, 0
+            return progress
         if progress is not None and not progress.finished and epoch != progress.epoch:
             progress.later, self._late = epoch, progress
         if epoch != self.epoch or progress is not None:
             self.start = 0
         self.epoch, self._progress = epoch, None
         self._over = self._loaded = False
+        return None
 
     def state(self) -> dict[str, Any]:
         """Return where the last iteration is; plain data."""

@@ -248,6 +248,48 @@ def test_an_epoch_set_after_the_last_batch_or_before_another_iteration_is_not_la
     assert next(held).tolist() == [2, 3]  # the loop knows that there are two
 
 
+@pytest.mark.parametrize("options", [{}, {"prefetch": 0}, {"buffers": "ring"}], ids=str)
+def test_an_iterator_that_waits_is_of_the_epoch_that_is_set(options):
+    """Lightning makes the iterator, and then tells the epoch, as if the Loader had a sampler."""
+
+    def make():
+        drawn = kappacore.TransformWrapper(Numbers(8), lambda x: x + torch.rand(()), seed=0)
+        return kappacore.Loader(
+            drawn, "index x", 2, shuffle=True, transform=lambda b, draw: (*b, draw.rand()), **options
+        )
+
+    def seen(batches):
+        return [[part.tolist() for part in batch] for batch in batches]
+
+    whole = make()
+    expected = [seen(whole) for _ in range(3)]
+    loader = make()
+    waiting = iter(loader)
+    loader.sampler.set_epoch(2)
+    assert (loader.epoch, loader.state_dict()["epoch"]) == (2, 2)
+    assert seen(waiting) == expected[2]
+    assert [stats.epoch for stats in loader.stats()] == [2]
+    loader.set_epoch(0)
+    next(iter(loader))
+    state = loader.state_dict()
+    for epoch, left in ((0, expected[0][1:]), (1, expected[1])):
+        loader.load_state_dict(state)
+        waiting = iter(loader)
+        loader.set_epoch(epoch)
+        assert seen(waiting) == left
+    iter(loader).close()
+    loader.set_epoch(1)
+    assert seen(loader) == expected[1]
+
+
+def test_trainers_tell_the_epoch_of_a_loader_with_a_sampler_too():
+    sampler = DistributedSampler(range(8), rank=0, world_size=1)
+    loader = kappacore.Loader(Numbers(8), "index", 4, sampler=sampler)
+    waiting = iter(loader)
+    loader.sampler.set_epoch(3)
+    assert torch.cat(list(waiting)).tolist() == sampler.indices(3).tolist()
+
+
 # ---- states
 
 
