@@ -171,6 +171,10 @@ class LateEpochWarning(UserWarning):
     """An epoch was set while an iteration runs, which goes on as the epoch that it began with."""
 
 
+class LostStateWarning(UserWarning):
+    """A state was loaded, and then another epoch was set, which begins anew."""
+
+
 class StorageError(KappaError, OSError):
     """A file or folder of a cache cannot be created, opened or trusted."""
 

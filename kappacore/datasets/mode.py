@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from kappacore.datasets.base import KDDataset, check_dataset
 from kappacore.datasets.ctx import Ctx, SampleCtx
+from kappacore.datasets.epochs import EpochIndex, epoch_keepers, in_epochs, reading_epoch
 from kappacore.datasets.forms import is_item_name
 from kappacore.datasets.getitems import overriding_getitem, read_items
 from kappacore.datasets.indexing import check_batch, check_index, check_slice, is_sequence
@@ -18,7 +19,8 @@ from kappacore.datasets.stacking import write_out
 from kappacore.errors import ModeError, UnknownItemError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from kappacore.datasets.ctx import Ctxs
     from kappacore.datasets.indexing import IntArray
@@ -162,19 +164,36 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         if isinstance(index, slice):
             return self._read_batch(check_slice(index, len(self), type(self).__name__))
         if type(index) is not int and is_sequence(index):
-            return self._read_batch(check_batch(index, len(self), type(self).__name__))
+            return self._read_list(index)
+        if isinstance(index, EpochIndex):
+            with self._reading(index.epoch):
+                return self._read(check_index(int(index), len(self), type(self).__name__))
         return self._read(check_index(index, len(self), type(self).__name__))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the samples at ``indices``, reading each item of the whole batch at once.
 
-        Where a subclass overrides ``__getitem__`` alone, it reads them one by one.
+        Where a subclass overrides ``__getitem__`` alone, it reads them one by one. Indices of our
+        samplers say which epoch they are of, and are read in it.
         """
-        indices = check_batch(indices, len(self), type(self).__name__)
-        getitem = overriding_getitem(self, ModeWrapper)
-        if getitem is not None:
-            return [getitem(self, idx) for idx in indices]
-        return self._read_batch(indices)
+        return self._read_list(indices, overriding_getitem(self, ModeWrapper))
+
+    def _read_list(
+        self, indices: Any, getitem: Callable[[ModeWrapper, int], Any] | None = None
+    ) -> list[Any]:
+        samples: list[Any] = []
+        for epoch, group in in_epochs(indices):
+            checked = check_batch(group, len(self), type(self).__name__)
+            with self._reading(epoch):
+                if getitem is None:
+                    samples += self._read_batch(checked)
+                else:
+                    samples += [getitem(self, idx) for idx in checked]
+        return samples
+
+    def _reading(self, epoch: int | None) -> AbstractContextManager[None]:
+        """Let what is read in a block be of an epoch; None: whichever was set."""
+        return reading_epoch(self.dataset, () if epoch is None else self._keepers, epoch)
 
     def _read_batch(self, indices: list[int]) -> list[Any]:
         ctxs = [SampleCtx() for _ in indices]
@@ -205,7 +224,8 @@ class ModeWrapper(PassThrough, Dataset[Any]):
         return digest("samples", names, *(item.fingerprint() for _, item in self._plan))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_plan"}
+        looked_up = ("_plan", "_keepers")
+        return {name: value for name, value in self.__dict__.items() if name not in looked_up}
 
     def _kd_read_samples(self, indices: list[int]) -> Iterable[Any]:
         """Read samples for a cache; see :func:`kappacore.datasets.getitems.read_samples`."""
@@ -231,6 +251,10 @@ class ModeWrapper(PassThrough, Dataset[Any]):
                 values[position] = item.get(idx, ctx)
             sample = tuple(values)
         return (sample, _finished(ctx)) if self.return_ctx else sample
+
+    @cached_property
+    def _keepers(self) -> list[Any]:
+        return epoch_keepers(self.dataset)
 
     @cached_property
     def _plan(self) -> list[tuple[int, Item]]:

@@ -33,6 +33,8 @@ class StackPart:
         super().__init_subclass__(**options)
         if inspect.isfunction(vars(cls).get("dispose")):
             cls.dispose = _with_close(vars(cls)["dispose"])  # type: ignore[method-assign]
+        if inspect.isfunction(vars(cls).get("set_epoch")):
+            cls.set_epoch = _noting(vars(cls)["set_epoch"])  # type: ignore[method-assign]
 
     def inner_datasets(self) -> Iterable[Any]:
         """Return the datasets directly inside this one.
@@ -67,6 +69,7 @@ class StackPart:
         with _tour("set_epoch", self) as met:
             for part in _reach(self, "set_epoch", met):
                 part.set_epoch(epoch)
+                _note_epoch(part, epoch)
 
     def close(self) -> None:
         """Release the resources of the dataset and of those inside it. May be called twice.
@@ -167,6 +170,17 @@ def _with_close(dispose: Callable[..., None]) -> Callable[..., None]:
     return disposing
 
 
+def _noting(set_epoch: Callable[..., None]) -> Callable[..., None]:
+    """Return a ``set_epoch`` of a class's own that notes the epoch, for :func:`told_epoch`."""
+
+    @functools.wraps(set_epoch)
+    def setting(self: StackPart, epoch: int) -> None:
+        set_epoch(self, epoch)
+        _note_epoch(self, epoch)
+
+    return setting
+
+
 _tours = threading.local()
 
 
@@ -198,6 +212,31 @@ def _reach(dataset: Any, name: str, met: dict[Any, Any]) -> Iterator[Any]:
             yield part
         else:
             yield from _reach(part, name, met)
+
+
+def set_epoch(dataset: Any, epoch: int) -> None:
+    """Set the epoch of any dataset, or of those inside it that have one, as in torch's ``Subset``.
+
+    Args:
+        dataset: The dataset.
+        epoch: From 0.
+    """
+    with _tour("set_epoch", dataset) as met:
+        whole = hasattr(dataset, "set_epoch")
+        for part in [dataset] if whole else _reach(dataset, "set_epoch", met):
+            part.set_epoch(epoch)
+            _note_epoch(part, epoch)
+
+
+def told_epoch(dataset: Any) -> int | None:
+    """Return the epoch that a dataset with a ``set_epoch`` of its own was told last, if it was."""
+    epoch: int | None = getattr(dataset, "__dict__", {}).get("_kd_epoch")
+    return epoch
+
+
+def _note_epoch(dataset: Any, epoch: int) -> None:
+    if hasattr(dataset, "__dict__"):
+        vars(dataset)["_kd_epoch"] = epoch
 
 
 def held_datasets(owner: Any, besides: Iterable[Any] = ()) -> list[Any]:

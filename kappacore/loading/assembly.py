@@ -136,7 +136,7 @@ class Assembly:
         name, rows = self._reader.names[position], plan.rows.indices
         options = self._reader.options[name]
         if position in plan.stacked:
-            return self._reader.read_stacked(position, rows)
+            return self._reader.read_stacked(position, rows, plan.rows.epochs)
         if options.decode is not None:
             location = plan.located.get(position)
             read = columns.items.get(position, ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,28 +22,10 @@ if TYPE_CHECKING:
     from kappacore.loading.assembly import Made
     from kappacore.loading.buffers import Ring
     from kappacore.loading.devices.base import Device
+    from kappacore.loading.place import Progress
     from kappacore.loading.stats import LoaderStats
 
-__all__ = ["Iteration", "Progress"]
-
-
-@dataclass
-class Progress:
-    """How far an iteration has come.
-
-    Args:
-        epoch: Its epoch.
-        position: The position at which one begins that goes on from here.
-        begun: Whether it gave out anything.
-        over: Whether it gave out the last batch, as far as known.
-        finished: Whether it came to its end.
-    """
-
-    epoch: int
-    position: int
-    begun: bool = False
-    over: bool = False
-    finished: bool = False
+__all__ = ["Iteration"]
 
 
 class Iteration:
@@ -80,6 +61,7 @@ class Iteration:
         stats: LoaderStats,
     ) -> None:
         self._made: ReadAhead[Made] | Iterator[Made] = ReadAhead(made, ahead) if ahead else made
+        self._ahead = ahead
         self._device = device
         self._batch = batch_type(names)
         self._collated = collated
@@ -122,17 +104,32 @@ class Iteration:
         result = self._finished(made)
         self.stats.batches += 1
         self.stats.samples += len(made.rows)
-        self.progress.position, self.progress.begun = made.rows.end, True
-        self.progress.over = made.rows.last
+        self.progress.give_out(made.rows.end, made.rows.last)
         return result
+
+    def begin_anew(self, make: Callable[[Ring | None], Iterator[Made]]) -> None:
+        """Give the batches of another epoch; none was given so far.
+
+        Args:
+            make: Makes them, into the buffers that it gets.
+        """
+        self._stop_reading()
+        if self._ring is not None:
+            self._ring.begin()
+        made = make(self._ring)
+        self._made = ReadAhead(made, self._ahead) if self._ahead else made
+        self.stats.epoch = self.progress.epoch
 
     def close(self) -> None:
         """End the iteration, and the thread that reads ahead."""
         self.ended = True
+        self._stop_reading()
+        self.give_back()
+
+    def _stop_reading(self) -> None:
         close = getattr(self._made, "close", None)
         if close is not None:
             close()
-        self.give_back()
 
     def _finished(self, made: Made) -> Any:
         """Return a batch transformed, as the loop gets it."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import BatchSampler
 
 from kappacore.caching.datasets import CacheWrapper
+from kappacore.datasets.epochs import tell_epoch
 from kappacore.datasets.items import digest
 from kappacore.datasets.mode import ModeWrapper
 from kappacore.datasets.stack import walk
@@ -27,7 +28,7 @@ from kappacore.loading.buffers import Recycler, Ring
 from kappacore.loading.convert import convert
 from kappacore.loading.decoding import check_decoding
 from kappacore.loading.devices.open import open_device
-from kappacore.loading.iteration import Iteration, Progress
+from kappacore.loading.iteration import Iteration
 from kappacore.loading.options import parse_items
 from kappacore.loading.order import (
     Rows,
@@ -37,6 +38,7 @@ from kappacore.loading.order import (
     given_batches,
     global_batches,
 )
+from kappacore.loading.place import Place
 from kappacore.loading.plan import Plan, Planner
 from kappacore.loading.reader import Columns, Reader, read_whole
 from kappacore.loading.stats import LoaderStats
@@ -156,7 +158,7 @@ class Loader:
         self.dataset = dataset
         self.mode = mode
         self.batch_size = as_integer(batch_size, "batch_size", least=1)
-        self.shuffle, self.sampler, self.batch_sampler = shuffle, sampler, batch_sampler
+        self.shuffle, self._sampler, self.batch_sampler = shuffle, sampler, batch_sampler
         self.drop_last, self.pad = drop_last, pad
         self.seed = as_integer(seed, "seed", least=0)
         self.num_workers = as_integer(workers, "workers", least=0)
@@ -175,9 +177,7 @@ class Loader:
         self._memory = Recycler(self.prefetch + 2)
         self._rings: list[Ring] = []  # of iterations that have ended
         self._whole: dict[int, torch.Tensor] | None = None
-        self._epoch, self._start = 0, 0
-        self._over = False  # whether a loaded state is of an epoch of which no batch is left
-        self._progress: Progress | None = None  # of the last iteration
+        self._place = Place()
         self._stats: list[LoaderStats] = []
         self._iterations: weakref.WeakSet[Iteration] = weakref.WeakSet()
         self._planner: Planner | None = None  # of the last iteration
@@ -188,7 +188,7 @@ class Loader:
         self._closed = False
 
     def _check_options(self) -> None:
-        if self.sampler is not None and self.shuffle:
+        if self._sampler is not None and self.shuffle:
             raise InvalidOptionError(
                 "shuffle=True and a sampler= both say in which order samples come. Give one of "
                 "them; to shuffle another selection, put a KDSubset around the dataset."
@@ -197,7 +197,7 @@ class Loader:
             others = {
                 "batch_size": self.batch_size != 1,
                 "shuffle": self.shuffle,
-                "sampler": self.sampler is not None,
+                "sampler": self._sampler is not None,
                 "drop_last": self.drop_last,
             }
             given = ", ".join(name for name, value in others.items() if value)
@@ -238,8 +238,8 @@ class Loader:
         """
         if self.batch_sampler is not None:
             return len(self.batch_sampler)  # type: ignore[arg-type]
-        if self.sampler is not None:
-            return len(BatchSampler(self.sampler, self.batch_size, self.drop_last))
+        if self._sampler is not None:
+            return len(BatchSampler(self._sampler, self.batch_size, self.drop_last))
         return count_batches(len(self._mode), self._share())
 
     def __iter__(self) -> Iterator[Any]:
@@ -249,10 +249,9 @@ class Loader:
             LoaderClosedError: The Loader was closed.
         """
         self._check_open()
-        self._epoch, self._start = self._next()
-        self.dataset.set_epoch(self._epoch)
-        progress = Progress(self._epoch, self._start)
-        stats = LoaderStats(self._epoch)
+        progress = self._place.begin(self._left())
+        tell_epoch(self.dataset, progress.epoch)
+        stats = LoaderStats(progress.epoch)
         ring = None
         if self.buffers == "ring":
             ring = self._rings.pop() if self._rings else Ring(self.prefetch + 1)
@@ -273,7 +272,6 @@ class Loader:
         if ring is not None:
             iteration.give_back = weakref.finalize(iteration, self._rings.append, ring)
         self._stats = [*self._stats[1 - _MOST_STATS :], stats]
-        self._progress, self._over = progress, False
         self._iterations.add(iteration)
         return iteration
 
@@ -287,7 +285,7 @@ class Loader:
         assembly = Assembly(self._device, self._reader, resident, self._lock, self._memory.allocate)
         planner = self._planner = Planner(self._reader, resident)
         # What a sampler raises is due with the batch that it was asked for.
-        given = self.sampler is not None or self.batch_sampler is not None
+        given = self._sampler is not None or self.batch_sampler is not None
         read = self._read(planner.plans(batches, together=not given))
         return self._made(assembly, planner, read, ring)
 
@@ -320,7 +318,7 @@ class Loader:
             for plan in plans:
                 begun.append(plan)
                 if plan.wanted:
-                    seed = int(digest(f"{self.seed}/{self._epoch}")[:15], 16)
+                    seed = int(digest(f"{self.seed}/{self._place.epoch}")[:15], 16)
                     plans = chain(begun, plans)
                     read = read_in_workers(self._reader, plans, self.num_workers, seed)
                     return map(self._note_proved, read)
@@ -337,7 +335,7 @@ class Loader:
             if plan.wanted:
                 self._hot = False
                 self._say_cold(plan)
-            yield plan, self._reader.read(plan.rows.indices, plan.wanted)
+            yield plan, self._reader.read(plan.rows.indices, plan.rows.epochs, plan.wanted)
 
     def _say_cold(self, plan: Plan) -> None:
         if self._said_cold:
@@ -353,19 +351,27 @@ class Loader:
     def _rows(self) -> Iterator[Rows]:
         """Return the rows of each batch of this epoch, from the position to begin at."""
         length, share = len(self._mode), self._share()
+        epoch, start = self._place.epoch, self._place.start
         given: Iterable[Sequence[int]] | None = self.batch_sampler
-        if self.sampler is not None:
-            given = BatchSampler(self.sampler, self.batch_size, self.drop_last)
+        if self._sampler is not None:
+            given = BatchSampler(self._sampler, self.batch_size, self.drop_last)
         if given is None:
-            order = draw_order(length, self.shuffle, self.seed, self._epoch)
-            return global_batches(order, share, self._start)
+            order = draw_order(length, self.shuffle, self.seed, epoch)
+            return global_batches(order, share, epoch, start)
         return given_batches(
-            _From(self._epoch, given, self.sampler, self.batch_sampler),
+            _From(epoch, given, self._sampler, self.batch_sampler),
             length,
             share.rank,
             share.world_size,
-            self._start,
+            epoch,
+            start,
         )
+
+    def _left(self) -> Callable[[int], int] | None:
+        """Return what counts the batches from a position on; None where a sampler chooses them."""
+        if self._sampler is not None or self.batch_sampler is not None:
+            return None
+        return lambda position: count_batches(len(self._mode) - position, self._share())
 
     def _share(self) -> Share:
         rank, world_size = find_rank(*self._given_rank)
@@ -375,7 +381,7 @@ class Loader:
         """Return the whole columns that stay on the device, read at the first iteration."""
         if self._whole is None:
             whole = {
-                position: read_whole(self._reader, position)
+                position: read_whole(self._reader, position, self._place.epoch)
                 for position, name in enumerate(self._names)
                 if name in self.resident
             }
@@ -394,50 +400,46 @@ class Loader:
     # ---- epochs and states
 
     @property
+    def sampler(self) -> Loader:
+        """The Loader itself: trainers tell it the epoch by ``loader.sampler.set_epoch``."""
+        return self
+
+    @property
     def epoch(self) -> int:
         """The epoch of an iteration that begins now."""
-        return self._next()[0]
+        return self._place.next(self._left())[0]
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next iteration, here and in the dataset.
+        """Set the epoch of the next iteration, or of an iterator that has not given a batch yet.
+
+        An iteration that runs goes on in its own epoch; if another one was set, a
+        ``LateEpochWarning`` says so with its next batch.
 
         Args:
             epoch: The epoch's number, starting at 0. If a state of this epoch was loaded, the
                 iteration begins where the state says, otherwise at the beginning. If no batch was
                 left of it, there is none.
         """
-        epoch = as_integer(epoch, "epoch", least=0)
-        progress = self._progress
-        if progress is not None and not progress.begun and epoch == self._epoch:
-            return  # an iterator that gave nothing begins no epoch, and may be the one that is used
-        if epoch != self._epoch or progress is not None:
-            self._start = 0
-        self._epoch, self._progress, self._over = epoch, None, False
-
-    def _next(self) -> tuple[int, int]:
-        """Return the epoch and the position of an iteration that begins now."""
-        begun = self._over if self._progress is None else self._progress.begun
-        return (self._epoch + 1, 0) if begun else (self._epoch, self._start)
+        moved = self._place.set(as_integer(epoch, "epoch", least=0))
+        if moved is None:
+            return
+        for iteration in list(self._iterations):
+            if iteration.progress is moved and not iteration.ended:
+                tell_epoch(self.dataset, moved.epoch)
+                iteration.begin_anew(lambda ring: self._make(self._rows(), ring))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the last iteration: its epoch, and how far the loop has come.
 
         Positions count samples of all ranks, so another number of ranks can go on from it.
         """
-        epoch, position, over = self._epoch, self._start, self._over
-        progress = self._progress
-        if progress is not None and progress.finished:
-            epoch, position, over = progress.epoch + 1, 0, False
-        elif progress is not None:
-            epoch, position, over = progress.epoch, progress.position, progress.over
-        place = {"epoch": epoch, "position": position, "over": over}
-        return {"version": _VERSION, **place, **self._identity()}
+        return {"version": _VERSION, **self._place.state(), **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration begin where a state says.
 
-        Where its last batch was given out, that is the next epoch; or, if :meth:`set_epoch` asks
-        for the epoch of the state, an iteration without a batch.
+        Where this rank has no batch left of it, that is the next epoch; or, if :meth:`set_epoch`
+        asks for the epoch of the state, an iteration without a batch.
 
         Args:
             state: What :meth:`state_dict` returned, of this Loader or of one of other ranks.
@@ -459,12 +461,11 @@ class Loader:
                     f"its position means other samples here. Load the state into a Loader of the "
                     f"same dataset, seed and order, or begin anew without it."
                 )
-        self._epoch, self._start = int(state["epoch"]), int(state["position"])
-        self._progress, self._over = None, bool(state.get("over", False))
+        self._place.load(state)
 
     def _identity(self) -> dict[str, Any]:
         """Return what must be the same for a position to mean the same samples."""
-        order = "given" if self.sampler is not None or self.batch_sampler is not None else ""
+        order = "given" if self._sampler is not None or self.batch_sampler is not None else ""
         order = order or ("shuffled" if self.shuffle else "sequential")
         return {
             "samples": len(self.dataset),

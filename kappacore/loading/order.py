@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kappacore.datasets.epochs import in_epochs
 from kappacore.datasets.indexing import IntArray, check_indices
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ class Rows:
 
     Args:
         indices: Indices into the dataset, int64 of shape ``(N,)``.
+        epochs: The epoch that each is read in, int64 of shape ``(N,)``.
         positions: Their positions in the epoch, int64 of shape ``(N,)``.
         end: The position at which the next global batch begins.
         last: Whether no other follows in this epoch; False where a sampler has no length.
     """
 
     indices: IntArray
+    epochs: IntArray
     positions: IntArray
     end: int
     last: bool
@@ -84,11 +87,12 @@ def draw_order(length: int, shuffle: bool, seed: int, epoch: int) -> IntArray:
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(length)
 
 
-def global_batches(order: IntArray, share: Share, start: int = 0) -> Iterator[Rows]:
+def global_batches(order: IntArray, share: Share, epoch: int, start: int = 0) -> Iterator[Rows]:
     """Yield this rank's rows of each global batch.
 
     Args:
         order: The order of the epoch.
+        epoch: The epoch.
         share: How a global batch is shared out.
         start: The position to begin at.
     """
@@ -98,7 +102,8 @@ def global_batches(order: IntArray, share: Share, start: int = 0) -> Iterator[Ro
         if begin < stop:
             positions = np.arange(first + begin, first + stop)
             last = end + (share.size if share.drop_last else 1) > len(order)
-            yield Rows(order[positions % len(order)], positions, end, last)
+            indices = order[positions % len(order)]
+            yield Rows(indices, np.full_like(indices, epoch), positions, end, last)
 
 
 def count_batches(length: int, share: Share) -> int:
@@ -109,17 +114,24 @@ def count_batches(length: int, share: Share) -> int:
 
 
 def given_batches(
-    batches: Iterable[Iterable[int]], length: int, rank: int, world_size: int, start: int = 0
+    batches: Iterable[Iterable[int]],
+    length: int,
+    rank: int,
+    world_size: int,
+    epoch: int,
+    start: int = 0,
 ) -> Iterator[Rows]:
     """Yield the rows of batches that a sampler chose for this rank.
 
-    Positions are those of a global batch to which every rank gives as many rows.
+    Positions are those of a global batch to which every rank gives as many rows. Epochs are those
+    that the indices say.
 
     Args:
         batches: Indices into the dataset, batch by batch.
         length: The number of samples of the dataset.
         rank: This rank.
         world_size: The number of ranks.
+        epoch: The epoch of indices that do not say theirs.
         start: The position to begin at.
     """
     end = 0
@@ -128,9 +140,13 @@ def given_batches(
         if batch_number == 1:  # not before: it may depend on the epoch, which is set as it begins
             with contextlib.suppress(TypeError):
                 count = len(batches)  # type: ignore[arg-type]
-        indices = check_indices(list(batch), length, "Loader")
+        parts = in_epochs(list(batch))
+        indices = check_indices([index for _, part in parts for index in part], length, "Loader")
+        epochs = np.repeat(
+            [epoch if said is None else said for said, _ in parts], [len(part) for _, part in parts]
+        )
         first, number = end, len(indices)
         end += number * world_size
         if first >= start and number:
             positions = np.arange(number) + (first + rank * number)
-            yield Rows(indices, positions, end, batch_number == count)
+            yield Rows(indices, epochs, positions, end, batch_number == count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,11 +70,14 @@ class Reader:
         """Return the item at a position in the mode."""
         return next(item for number, item in self.mode._plan if number == position)
 
-    def read(self, indices: IntArray, wanted: dict[int, IntArray | None]) -> Columns:
+    def read(
+        self, indices: IntArray, epochs: IntArray, wanted: dict[int, IntArray | None]
+    ) -> Columns:
         """Read the samples at ``indices``.
 
         Args:
             indices: Int64 of shape ``(N,)``.
+            epochs: The epoch that each is read in, int64 of shape ``(N,)``.
             wanted: The items to read, by position in the mode: which rows; None for all.
         """
         if not wanted and not self.return_ctx:
@@ -91,25 +95,39 @@ class Reader:
                 continue
             if chosen is not None:
                 own = [ctxs[row] for row in chosen.tolist()]
-                items[position] = read_values(item, name, indices[chosen].tolist(), own)
+                items[position] = self._values(
+                    item, name, indices[chosen].tolist(), epochs[chosen], own
+                )
                 continue
-            values = read_values(item, name, rows, ctxs)
+            values = self._values(item, name, rows, epochs, ctxs)
             if self.collate_fn is None:
                 values = as_column(values, self.options[name], name, rows)
             items[position] = values
         return Columns(items, _collate_ctxs(ctxs, rows) if self.return_ctx else None)
 
-    def read_stacked(self, position: int, indices: IntArray) -> Any:
+    def _values(
+        self, item: Item, name: str, rows: list[int], epochs: IntArray, ctxs: list[SampleCtx]
+    ) -> list[Any]:
+        """Return the values of an item; rows of one epoch are read together."""
+        values: list[Any] = []
+        bounds = [0, *(np.flatnonzero(np.diff(epochs)) + 1).tolist(), len(rows)]
+        for start, end in pairwise(bounds):
+            with self.mode._reading(int(epochs[start])):
+                values += read_values(item, name, rows[start:end], ctxs[start:end])
+        return values
+
+    def read_stacked(self, position: int, indices: IntArray, epochs: IntArray) -> Any:
         """Return the column of an item that is read as a whole, or whatever its values make."""
         item, name = self.item(position), self.names[position]
-        if position not in self._not_stacked:
+        if position not in self._not_stacked and (epochs == epochs[0]).all():
             try:
-                return as_tensor(item.get_stacked(indices))
+                with self.mode._reading(int(epochs[0])):
+                    return as_tensor(item.get_stacked(indices))
             except NotUniformError:
                 self._not_stacked.add(position)  # they are no numbers
             except Exception as error:
                 raise _at_sample(error, item, name, indices.tolist()) from error
-        return self.read(indices, {position: None}).items[position]
+        return self.read(indices, epochs, {position: None}).items[position]
 
 
 def stored_bytes(raw: Any) -> Any:
@@ -163,8 +181,13 @@ def _collate_ctxs(ctxs: list[SampleCtx], rows: list[int]) -> dict[str, Any]:
     return collated
 
 
-def read_whole(reader: Reader, position: int) -> torch.Tensor:
+def read_whole(reader: Reader, position: int, epoch: int) -> torch.Tensor:
     """Return the whole column of one item, by ``getall_<item>`` if there is one.
+
+    Args:
+        reader: What reads samples.
+        position: That of the item in the mode.
+        epoch: The epoch to read in.
 
     Raises:
         InvalidOptionError: The item is random, or no column of numbers of one shape.
@@ -181,8 +204,8 @@ def read_whole(reader: Reader, position: int) -> torch.Tensor:
         )
     else:
         parts = [
-            reader.read(np.arange(first, min(first + _BATCH, length)), {position: None})
-            for first in range(0, length, _BATCH)
+            reader.read(rows, np.full_like(rows, epoch), {position: None})
+            for rows in np.split(np.arange(length), range(_BATCH, length, _BATCH))
         ]
         columns = [part.items[position] for part in parts]
         column = torch.cat(columns) if {*map(type, columns)} == {torch.Tensor} else columns[0]

@@ -45,7 +45,7 @@ def read_in_workers(
     def requests() -> Iterator[Any]:
         for plan in plans:
             begun.append(plan)
-            yield plan.rows.indices, plan.wanted
+            yield plan.rows.indices, plan.rows.epochs, plan.wanted
 
     loader: DataLoader[Any] = DataLoader(
         _Batches(reader),

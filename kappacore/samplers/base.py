@@ -17,10 +17,12 @@ import xxhash
 from torch.utils.data import DistributedSampler, Sampler
 
 from kappacore._warn import warn
+from kappacore.datasets.epochs import tell_epoch, with_epoch
 from kappacore.errors import (
     DatasetTypeError,
     InvalidOptionError,
     LateEpochWarning,
+    LostStateWarning,
     SamplerStateError,
 )
 from kappacore.samplers.ranks import check_rank, find_rank
@@ -31,7 +33,15 @@ if TYPE_CHECKING:
 
     from kappacore.datasets.indexing import IntArray
 
-__all__ = ["EpochSampler", "IndexSampler", "Place", "digest_of", "epoch_generator", "length_of"]
+__all__ = [
+    "EpochSampler",
+    "IndexSampler",
+    "Place",
+    "digest_of",
+    "epoch_generator",
+    "length_of",
+    "warn_of_loss",
+]
 
 T = TypeVar("T")
 
@@ -47,12 +57,14 @@ class Place:
         position: The number of entries that are done, counted over all ranks.
         begun: Whether an iteration began here.
         ended: Whether it came to its end.
+        loaded: Whether a state says so.
     """
 
     epoch: int
     position: int = 0
     begun: bool = False
     ended: bool = False
+    loaded: bool = False
 
 
 class EpochSampler(Sampler[T], Generic[T]):
@@ -103,7 +115,11 @@ class EpochSampler(Sampler[T], Generic[T]):
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration be this epoch, from its beginning.
 
-        After :meth:`load_state_dict`, the state's own epoch goes on where the state was saved.
+        After :meth:`load_state_dict`, the state's own epoch goes on where the state was saved. Any
+        other epoch drops the state, and a ``LostStateWarning`` says so; :meth:`restart` does it
+        without.
+
+        Unless an iteration runs, the dataset is told at once: workers get it as they start.
 
         Args:
             epoch: From 0.
@@ -113,15 +129,22 @@ class EpochSampler(Sampler[T], Generic[T]):
         """
         number = as_integer(epoch, "epoch", least=0)
         if self._place.begun or number != self._place.epoch:
+            if self._place.loaded:
+                warn_of_loss(number, self._place.epoch)
             self.restart(number)
+        else:
+            self._tell_dataset()
 
     def restart(self, epoch: int) -> None:
-        """Let the next iteration be this epoch from its beginning, even if a state was loaded.
+        """Let the next iteration be this epoch from its beginning, whatever state was loaded.
 
         Args:
             epoch: From 0.
         """
-        self._place = Place(epoch)
+        runs = self._place.begun and not self._place.ended
+        self._place = Place(as_integer(epoch, "epoch", least=0))
+        if not runs:
+            self._tell_dataset()
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, for :meth:`load_state_dict`; plain data."""
@@ -144,7 +167,9 @@ class EpochSampler(Sampler[T], Generic[T]):
                     f"the state was saved, or start anew with set_epoch."
                 )
         epoch = as_integer(state.get("epoch"), "epoch", least=0)
-        self._place = Place(epoch, as_integer(state.get("position"), "position", least=0))
+        position = as_integer(state.get("position"), "position", least=0)
+        self._place = Place(epoch, position, loaded=True)
+        self._tell_dataset()
 
     def _share_of(self, number: int) -> int:
         """Return how many of ``number`` entries this rank has."""
@@ -161,11 +186,12 @@ class EpochSampler(Sampler[T], Generic[T]):
         """Begin this epoch where it is, or the next one if this one was begun."""
         if self._place.begun:
             self._place = Place(self._place.epoch + 1)
-        self._place.begun = True
-        set_epoch = getattr(getattr(self, "dataset", None), "set_epoch", None)
-        if set_epoch is not None:
-            set_epoch(self._place.epoch)
+        self._place.begun, self._place.loaded = True, False
+        self._tell_dataset()
         return self._place
+
+    def _tell_dataset(self) -> None:
+        tell_epoch(getattr(self, "dataset", None), self._place.epoch)
 
     def _entries(self, place: Place) -> Iterator[T]:
         rank, world_size = find_rank(*self._given_rank)
@@ -278,7 +304,7 @@ class IndexSampler(EpochSampler[int], DistributedSampler[int]):  # type: ignore[
         return share(self.order(epoch), 0, rank, world_size, self.pad)
 
     def _draw(self, epoch: int) -> tuple[IntArray, Callable[[IntArray], list[int]]]:
-        return self.order(epoch), np.ndarray.tolist
+        return self.order(epoch), lambda part: with_epoch(part.tolist(), epoch)
 
     def __len__(self) -> int:
         """Return the number of this rank's indices of an epoch."""
@@ -286,6 +312,22 @@ class IndexSampler(EpochSampler[int], DistributedSampler[int]):  # type: ignore[
 
     def _facts(self) -> dict[str, Any]:
         return {**super()._facts(), "length": self.length}
+
+
+def warn_of_loss(epoch: int, loaded: int) -> None:
+    """Warn that a loaded state is dropped.
+
+    Args:
+        epoch: The epoch that was set.
+        loaded: That of the state.
+    """
+    warn(
+        f"set_epoch({epoch}) came after load_state_dict with a state of epoch {loaded}, which is "
+        f"dropped: the next iteration is epoch {epoch} from its beginning. Lightning's Fabric "
+        f"counts epochs from 0 in every run: leave this DataLoader out of setup_dataloaders. If "
+        f"you mean it, call restart({epoch}) instead.",
+        LostStateWarning,
+    )
 
 
 def share(order: IntArray, start: int, rank: int, world_size: int, pad: bool) -> IntArray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kappacore.datasets.epochs import with_epoch
 from kappacore.datasets.items import as_array, find_item
 from kappacore.errors import InvalidOptionError, MissingLabelsError
 from kappacore.samplers.base import EpochSampler, digest_of, epoch_generator, length_of
@@ -121,7 +122,7 @@ class BucketBatchSampler(EpochSampler[list[int]]):
 
         def batches(part: IntArray) -> list[list[int]]:
             bounds = zip(starts[part].tolist(), ends[part].tolist(), strict=True)
-            return [samples[start:end].tolist() for start, end in bounds]
+            return [with_epoch(samples[start:end].tolist(), epoch) for start, end in bounds]
 
         return order, batches
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from kappacore.samplers.base import EpochSampler, Place
+from kappacore.datasets.epochs import with_epoch
+from kappacore.samplers.base import EpochSampler, Place, warn_of_loss
 from kappacore.samplers.ranks import find_rank
 from kappacore.samplers.sources import Source
 from kappacore.wrappers.options import as_integer
@@ -64,14 +63,18 @@ class InfiniteSampler(EpochSampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration begin with this epoch.
 
-        After :meth:`load_state_dict`, the state's own epoch goes on where the state was saved.
+        After :meth:`load_state_dict`, the state's own epoch goes on where the state was saved. Any
+        other epoch drops the state, and a ``LostStateWarning`` says so; :meth:`restart` does it
+        without.
         """
         number = as_integer(epoch, "epoch", least=0)
         if self._place.begun or number != self.epoch:
+            if self._place.loaded:
+                warn_of_loss(number, self.epoch)
             self.restart(number)
 
     def restart(self, epoch: int) -> None:
-        """Let the next iteration begin with this epoch, even if a state was loaded."""
+        """Let the next iteration begin with this epoch, whatever state was loaded."""
         self._place = Place(epoch, epoch * self.length)
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,18 +82,18 @@ class InfiniteSampler(EpochSampler[int]):
         return {**super().state_dict(), "epoch": self.epoch}
 
     def __iter__(self) -> Iterator[int]:
-        place = self._place = replace(self._place, begun=True)
+        place = self._place = replace(self._place, begun=True, loaded=False)
         rank, world_size = find_rank(*self._given_rank)
         while True:
             epoch, start = divmod(place.position + rank, self.length)
             order = self._source.order(epoch)[start::world_size]
             for first in range(0, len(order), _CHUNK):
-                for index in order[first : first + _CHUNK].tolist():
+                for index in with_epoch(order[first : first + _CHUNK].tolist(), epoch):
                     place.position += world_size
                     yield index
 
     def _draw(self, epoch: int) -> tuple[IntArray, Callable[[IntArray], list[int]]]:
-        return self._source.order(epoch), np.ndarray.tolist
+        return self._source.order(epoch), lambda part: with_epoch(part.tolist(), epoch)
 
     def _facts(self) -> dict[str, Any]:
         return {**super()._facts(), **self._source.facts()}

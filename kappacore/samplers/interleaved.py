@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import Sampler
 
+from kappacore.datasets.epochs import with_epoch
 from kappacore.errors import InvalidOptionError, SamplerStateError
-from kappacore.samplers.base import IndexSampler
+from kappacore.samplers.base import IndexSampler, warn_of_loss
 from kappacore.samplers.distributed import DistributedSampler
 from kappacore.samplers.ranks import find_rank
 from kappacore.samplers.sources import samples_of
@@ -141,6 +142,7 @@ class InterleavedSampler(Sampler[list[int]]):
             )
         self._done = (0, 0)  # batches of the main dataset, and of the others since the last of them
         self._begun = False
+        self._loaded = False  # whether a state says where the next iteration begins
 
     @property
     def updates_per_epoch(self) -> int:
@@ -151,17 +153,21 @@ class InterleavedSampler(Sampler[list[int]]):
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration begin with this epoch of the main dataset.
 
-        After :meth:`load_state_dict`, the state's own epoch goes on where the state was saved.
+        After :meth:`load_state_dict`, the state's own epoch goes on where the state was saved. Any
+        other epoch drops the state, and a ``LostStateWarning`` says so; :meth:`restart` does it
+        without.
         """
-        number = as_integer(epoch, "epoch", least=0)
-        if self._begun or number != self._done[0] // self.updates_per_epoch:
+        number, own = as_integer(epoch, "epoch", least=0), self._done[0] // self.updates_per_epoch
+        if self._begun or number != own:
+            if self._loaded:
+                warn_of_loss(number, own)
             self.restart(number)
 
     def restart(self, epoch: int) -> None:
-        """Let the next iteration begin with this epoch, even if a state of it was loaded."""
+        """Let the next iteration begin with this epoch, whatever state was loaded."""
         updates = epoch * self.updates_per_epoch
         self._done = updates, self._number_due(np.array([updates]))  # what was due was read
-        self._begun = False
+        self._begun = self._loaded = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration is, for :meth:`load_state_dict`; plain data."""
@@ -186,7 +192,7 @@ class InterleavedSampler(Sampler[list[int]]):
                 )
         updates = as_integer(state.get("updates"), "updates", least=0)
         self._done = updates, as_integer(state.get("since"), "since", least=0)
-        self._begun = False
+        self._begun, self._loaded = False, True
 
     def __len__(self) -> int:
         """Return the number of this rank's batches in the whole run."""
@@ -195,7 +201,7 @@ class InterleavedSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         updates, since = (0, 0) if self._begun else self._done
-        self._begun = True
+        self._begun, self._loaded = True, False
         end = self._updates()
         epoch, order = -1, np.empty(0, np.int64)
         while True:
@@ -211,7 +217,7 @@ class InterleavedSampler(Sampler[list[int]]):
             first = updates % self.updates_per_epoch * self.batch_size
             updates, since = updates + 1, 0
             self._done = updates, since
-            yield order[first : first + self.batch_size].tolist()
+            yield with_epoch(order[first : first + self.batch_size].tolist(), epoch)
 
     def _in_between(self, updates: int, start: int) -> Iterator[list[int]]:
         """Yield the batches due after so many updates, from the ``start``-th on."""
@@ -221,11 +227,11 @@ class InterleavedSampler(Sampler[list[int]]):
             if not self._is_due(each, updates):
                 continue
             size = each.batch_size or self.batch_size
-            order = self._others[number].indices((updates - 1) // self.updates_per_epoch)
-            order = order + self._offsets[number + 1]
+            epoch = (updates - 1) // self.updates_per_epoch
+            order = self._others[number].indices(epoch) + self._offsets[number + 1]
             batches = self._batches_of(number)
             for batch in range(start, batches):
-                yield order[batch * size : (batch + 1) * size].tolist()
+                yield with_epoch(order[batch * size : (batch + 1) * size].tolist(), epoch)
             start = max(start - batches, 0)
 
     def _number_due(self, updates: IntArray) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import torch.distributed
 
@@ -32,8 +33,16 @@ def find_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
         world_size: As for ``rank``.
 
     Raises:
-        InvalidOptionError: There are several ranks, but nothing says which one this is.
+        InvalidOptionError: There are several ranks, but nothing says which one this is; or
+            accelerate shares out what this rank gets.
     """
+    found = _find_rank(rank, world_size)
+    if found[1] > 1 and "accelerate.data_loader" in sys.modules:
+        _refuse_accelerate(*found)
+    return found
+
+
+def _find_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if rank is not None and world_size is not None:
         return rank, world_size
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -47,3 +56,22 @@ def find_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
             f"rank= and world_size=."
         )
     return found or (0, 1)
+
+
+def _refuse_accelerate(rank: int, world_size: int) -> None:
+    """Raise if accelerate asks for the indices, to share them out to the ranks itself.
+
+    It wraps what it is given without a word, so only the frames of the callers tell.
+    """
+    frame = sys._getframe()
+    while frame := frame.f_back:  # type: ignore[assignment]
+        if frame.f_globals.get("__name__") != "accelerate.data_loader":
+            continue
+        owner = type(frame.f_locals.get("self")).__name__
+        if owner in ("BatchSamplerShard", "DataLoaderDispatcher"):
+            raise InvalidOptionError(
+                f"this sampler gives the samples of rank {rank} of {world_size} alone, and "
+                f"accelerate shares them out to the ranks again, so that most are never read. "
+                f"Leave the DataLoader out of accelerator.prepare; or make the sampler with "
+                f"rank=0, world_size=1, and let accelerate share out what it gives."
+            )

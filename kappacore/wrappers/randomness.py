@@ -19,6 +19,7 @@ import xxhash
 from numpy.random import MT19937, mtrand
 
 from kappacore.datasets.base import KDDataset, KDWrapper
+from kappacore.datasets.epochs import epoch_being_read
 from kappacore.datasets.items import Item, find_item
 from kappacore.datasets.own_generators import (
     OwnGenerator,
@@ -98,7 +99,7 @@ class RandomWrapper(KDWrapper):
 
     @property
     def epoch(self) -> int:
-        """The epoch last set by :meth:`set_epoch` in any process; initially 0."""
+        """The epoch of the samples being read, or else the one set last; initially 0."""
         return 0 if self._seeds is None else self._seeds.epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -182,8 +183,9 @@ def part_of(ctx: Ctx, name: str) -> Ctx:
 class SampleSeeds:
     """The seed of every sample: XXH3-64 of (seed, epoch, index, part), its upper 63 bits.
 
-    The epoch lies in anonymous shared memory: workers see what the main process sets, even if they
-    were started before and by any method, and nothing is left of it afterwards.
+    The epoch is that of the samples being read, where their indices say it. Otherwise it is the one
+    set last. That lies in anonymous shared memory: workers see what the main process sets, even if
+    they were started before and by any method, and nothing is left of it afterwards.
 
     Args:
         seed: A non-negative integer.
@@ -199,17 +201,19 @@ class SampleSeeds:
 
     def of(self, idx: int, part: int = 0) -> int:
         """Return the seed of a sample, or of a part of it, in this epoch."""
-        epoch = 0 if self._fixed else self._epoch.item(0)
+        epoch = 0 if self._fixed else self.epoch
         return _digest(_pack(self._seed, epoch, idx % self._length, part)) >> 1
 
     @property
     def epoch(self) -> int:
         """The epoch."""
-        return int(self._epoch.item(0))
+        being_read = epoch_being_read()
+        return int(self._epoch.item(0)) if being_read is None else being_read
 
     @epoch.setter
     def epoch(self, number: int) -> None:
-        self._epoch[0] = number
+        if epoch_being_read() is None:  # else a dataset inside is told, for this read alone
+            self._epoch[0] = number
 
     def _share(self, tensor: torch.Tensor) -> None:
         self._tensor = tensor.share_memory_()  # type: ignore[no-untyped-call]  # again is no error

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from kappacore.errors import LateEpochWarning
+from kappacore.errors import LateEpochWarning, LostStateWarning
+from kappacore.samplers import DistributedSampler
 from support.recipes import run_recipe
 
 lightning = pytest.importorskip("lightning")
@@ -99,6 +100,16 @@ def test_an_epoch_that_lightning_sets_too_late_is_said(recipe):
     fit(recipe, Late("photos"), checkpoints(save_on_train_epoch_end=True))
     with pytest.warns(LateEpochWarning, match=r"set_epoch\(1\) came while .* of epoch 0 runs"):
         fit(recipe, Late("photos"), checkpoint=f"saved/{4 * BATCHES}.ckpt")
+
+
+def test_it_is_said_that_fabric_drops_a_loaded_state():
+    """It counts epochs from 0 in every run."""
+    sampler = DistributedSampler(range(6), rank=0, world_size=1)
+    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    loader = fabric.setup_dataloaders(DataLoader(range(6), 2, sampler=sampler))
+    sampler.load_state_dict({**sampler.state_dict(), "epoch": 2, "position": 2})
+    with pytest.warns(LostStateWarning, match=r"a state of epoch 2, .* call restart\(0\)"):
+        assert len(list(loader)) == 3
 
 
 def test_the_recipe_goes_on_from_its_last_checkpoint(recipe, monkeypatch):

@@ -30,13 +30,29 @@ ACCELERATE = (
     SAMPLES
     + """
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
+from kappacore.errors import InvalidOptionError
+from kappacore.samplers import DistributedSampler
+from torch.utils.data import DataLoader
 
 accelerator = Accelerator(cpu=True)
+
+def refused(**options):
+    shared = DataLoader(range(50), 4, sampler=DistributedSampler(range(50)))
+    try:
+        return list(prepare_data_loader(shared, put_on_device=True, **options))
+    except InvalidOptionError as error:
+        return str(error)
+
 train, evaluation = accelerator.prepare(loader(shuffle=True), loader(pad=False))
 write(
     accelerator.process_index,
     train=[batch["class"].tolist() for batch in train],
     evaluation=[batch["class"].tolist() for batch in evaluation],
+    sampler=[batch.tolist() for batch in accelerator.prepare(
+        DataLoader(range(50), 5, sampler=DistributedSampler(range(50), rank=0, world_size=1))
+    )],
+    refused=[refused(), accelerator.is_main_process and refused(dispatch_batches=True)],
 )
 accelerator.end_training()
 """
@@ -108,7 +124,10 @@ def run(folder, program, *launcher):
 def test_accelerate(tmp_path):
     pytest.importorskip("accelerate")
     run(tmp_path, ACCELERATE, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
-    check(tmp_path)
+    check(tmp_path, "sampler")
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert second["refused"][0].startswith("this sampler gives the samples of rank 1 of 2 alone")
+    assert all("accelerator.prepare; or make" in text for text in first["refused"])
 
 
 def test_lightning(tmp_path):

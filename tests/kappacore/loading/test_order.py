@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler
 
 import kappacore
-from kappacore.errors import InvalidOptionError, LoaderStateError
+from kappacore.errors import InvalidOptionError, LateEpochWarning, LoaderStateError
 from kappacore.samplers import DistributedSampler
 from support.loading import Photos
 from support.numbers import Numbers
@@ -222,7 +222,110 @@ def test_iterators_that_wait_keep_their_epoch_with_a_sampler_too():
         assert torch.cat(list(each)).tolist() == sampler.indices(0).tolist()
 
 
+def test_an_epoch_set_during_an_iteration_is_that_of_the_next():
+    loader = kappacore.Loader(Numbers(8), "index", 2, shuffle=True)
+    whole = [torch.cat(list(loader)).tolist() for _ in range(4)]
+    loader.set_epoch(1)
+    iterator = iter(loader)
+    found = [next(iterator)]
+    loader.set_epoch(3)
+    with pytest.warns(LateEpochWarning, match=r"set_epoch\(3\) came while .* of epoch 1 runs"):
+        found.append(next(iterator))
+    assert torch.cat([*found, *iterator]).tolist() == whole[1]  # said once
+    assert torch.cat(list(loader)).tolist() == whole[3]
+
+
+def test_an_epoch_set_after_the_last_batch_or_before_another_iteration_is_not_late():
+    loader = kappacore.Loader(Numbers(4), "index", 2)
+    for epoch in range(1, 3):
+        for position, _ in enumerate(loader):
+            if position == 1:
+                loader.set_epoch(epoch)
+    held = iter(loader)
+    next(held)
+    loader.set_epoch(7)
+    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3]]
+    assert next(held).tolist() == [2, 3]  # the loop knows that there are two
+
+
+@pytest.mark.parametrize("options", [{}, {"prefetch": 0}, {"buffers": "ring"}], ids=str)
+def test_an_iterator_that_waits_is_of_the_epoch_that_is_set(options):
+    """Lightning makes the iterator, and then tells the epoch, as if the Loader had a sampler."""
+
+    def make():
+        drawn = kappacore.TransformWrapper(Numbers(8), lambda x: x + torch.rand(()), seed=0)
+        return kappacore.Loader(
+            drawn, "index x", 2, shuffle=True, transform=lambda b, draw: (*b, draw.rand()), **options
+        )
+
+    def seen(batches):
+        return [[part.tolist() for part in batch] for batch in batches]
+
+    whole = make()
+    expected = [seen(whole) for _ in range(3)]
+    loader = make()
+    waiting = iter(loader)
+    loader.sampler.set_epoch(2)
+    assert (loader.epoch, loader.state_dict()["epoch"]) == (2, 2)
+    assert seen(waiting) == expected[2]
+    assert [stats.epoch for stats in loader.stats()] == [2]
+    loader.set_epoch(0)
+    next(iter(loader))
+    state = loader.state_dict()
+    for epoch, left in ((0, expected[0][1:]), (1, expected[1])):
+        loader.load_state_dict(state)
+        waiting = iter(loader)
+        loader.set_epoch(epoch)
+        assert seen(waiting) == left
+    iter(loader).close()
+    loader.set_epoch(1)
+    assert seen(loader) == expected[1]
+
+
+def test_trainers_tell_the_epoch_of_a_loader_with_a_sampler_too():
+    sampler = DistributedSampler(range(8), rank=0, world_size=1)
+    loader = kappacore.Loader(Numbers(8), "index", 4, sampler=sampler)
+    waiting = iter(loader)
+    loader.sampler.set_epoch(3)
+    assert torch.cat(list(waiting)).tolist() == sampler.indices(3).tolist()
+
+
 # ---- states
+
+
+@pytest.mark.parametrize("rank", range(4))
+def test_a_rank_begins_the_next_epoch_where_a_state_leaves_it_no_rows(rank):
+    """Without padding, ranks have a batch more or less; a trainer counts each rank's own."""
+    options = {"length": 9, "pad": False, "shuffle": True}
+    ranks = loaders(4, 2, **options)
+    whole = [[torch.cat(list(loader)).tolist() for _ in range(2)] for loader in ranks]
+    for loader in ranks:
+        loader.set_epoch(0)
+        next(iter(loader))
+    states = [loader.state_dict() for loader in ranks]
+    assert states == [states[0]] * 4
+    resumed = loaders(4, 2, **options)[rank]
+    resumed.load_state_dict(states[rank])
+    left = whole[rank][0][2:]
+    assert resumed.epoch == (not left)
+    assert torch.cat(list(resumed)).tolist() == (left or whole[rank][1])
+    resumed.load_state_dict(states[rank])
+    resumed.set_epoch(0)  # as a loop over epochs does
+    assert [batch.tolist() for batch in resumed] == ([left] if left else [])
+    assert torch.cat(list(resumed)).tolist() == whole[rank][1]
+
+
+def test_a_rank_without_rows_goes_on_from_epoch_to_epoch():
+    loader = loaders(2, 2, length=1, pad=False)[0]
+    for epoch in range(3):
+        assert (loader.epoch, loader.state_dict()["epoch"]) == (epoch, epoch)
+        assert list(loader) == []
+    fresh = loaders(2, 2, length=1, pad=False)
+    fresh[0].load_state_dict(fresh[1].state_dict())
+    assert fresh[0].epoch == 0  # nothing was read
+    next(iter(fresh[1]))
+    fresh[0].load_state_dict(fresh[1].state_dict())
+    assert fresh[0].epoch == 1
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

@@ -1,0 +1,55 @@
+"""Datasets whose samples show the epoch that they were drawn in."""
+
+from __future__ import annotations
+
+import torch
+
+import kappacore
+
+MOST = 20  # epochs
+
+
+def draw(dataset):
+    """Return a dataset whose ``x`` is a random number for each sample and epoch."""
+    return kappacore.TransformWrapper(dataset, _rand, seed=0)
+
+
+def epochs_of(batch):
+    """Return the epochs in which the samples of a batch of ``"index x"`` were drawn."""
+    indices, values = batch
+    return {_epoch(int(index), float(value)) for index, value in zip(indices, values, strict=True)}
+
+
+class Epochs(kappacore.KDDataset):
+    """A dataset of one's own: its ``x`` is the epoch, which it remembers as a plain attribute."""
+
+    is_random = False
+
+    def __init__(self, length):
+        self.length = length
+        self.epoch = -1
+
+    def __len__(self):
+        return self.length
+
+    def getitem_x(self, idx):
+        return self.epoch
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+
+def _rand(_):
+    return torch.rand((), dtype=torch.float64)
+
+
+def _epoch(index, value):
+    from kappacore.wrappers.randomness import SampleSeeds
+
+    seeds = SampleSeeds(0, 1 << 30, fixed=False)
+    for epoch in range(MOST):
+        seeds.epoch = epoch
+        generator = torch.Generator().manual_seed(seeds.of(index))
+        if float(torch.rand((), dtype=torch.float64, generator=generator)) == value:
+            return epoch
+    raise AssertionError(f"sample {index} was drawn in no epoch")
