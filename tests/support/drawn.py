@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 import kappacore
@@ -9,12 +11,12 @@ import kappacore
 MOST = 20  # epochs
 
 
-def draw(dataset):
+def draw(dataset: Any) -> kappacore.TransformWrapper:
     """Return a dataset whose ``x`` is a random number for each sample and epoch."""
     return kappacore.TransformWrapper(dataset, _rand, seed=0)
 
 
-def epochs_of(batch):
+def epochs_of(batch: Any) -> set[int]:
     """Return the epochs in which the samples of a batch of ``"index x"`` were drawn."""
     indices, values = batch
     return {_epoch(int(index), float(value)) for index, value in zip(indices, values, strict=True)}
@@ -25,25 +27,25 @@ class Epochs(kappacore.KDDataset):
 
     is_random = False
 
-    def __init__(self, length):
+    def __init__(self, length: int) -> None:
         self.length = length
         self.epoch = -1
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.length
 
-    def getitem_x(self, idx):
+    def getitem_x(self, idx: int) -> int:
         return self.epoch
 
-    def set_epoch(self, epoch):
+    def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
 
-def _rand(_):
+def _rand(_: object) -> torch.Tensor:
     return torch.rand((), dtype=torch.float64)
 
 
-def _epoch(index, value):
+def _epoch(index: int, value: float) -> int:
     from kappacore.wrappers.randomness import SampleSeeds
 
     seeds = SampleSeeds(0, 1 << 30, fixed=False)
