@@ -102,13 +102,21 @@ def memory_limits() -> dict[str, int]:
 
 
 def disk_space(folder: Path) -> tuple[int, int]:
-    """Return the total and free bytes of a folder's file system; without a limit, 0 and a lot."""
+    """Return the total and free bytes of a folder's file system; without a limit, 0 and a lot.
+
+    Args:
+        folder: A folder that exists.
+    """
     usage = shutil.disk_usage(folder)
     return usage.total, usage.free if usage.total else sys.maxsize
 
 
 def is_in_memory(folder: Path) -> bool:
-    """Return whether a folder's file system is in memory."""
+    """Return whether a folder's file system is in memory.
+
+    Args:
+        folder: A folder that exists.
+    """
     number = folder.stat().st_dev
     device = f"{os.major(number)}:{os.minor(number)}"
     for line in (_read("/proc/self/mountinfo") or "").splitlines():

@@ -162,7 +162,11 @@ def remove(folder: Path, *, kept: bool, last: Callable[[], bool] | None = None) 
 
 
 def last_used(folder: Path) -> float:
-    """Return when a folder was last used, to the minute, in seconds since 1970; 0: never."""
+    """Return when a folder was last used, to the minute, in seconds since 1970; 0: never.
+
+    Args:
+        folder: A folder that was made for a lease.
+    """
     try:
         return (folder / _USERS).stat().st_mtime
     except FileNotFoundError:
@@ -170,7 +174,11 @@ def last_used(folder: Path) -> float:
 
 
 def kept_until(folder: Path) -> float:
-    """Return until when an unused folder is kept, in seconds since 1970; 0: not at all."""
+    """Return until when an unused folder is kept, in seconds since 1970; 0: not at all.
+
+    Args:
+        folder: A folder that was made for a lease.
+    """
     keep = _longest_keep(folder)
     return last_used(folder) + keep if keep else 0
 
@@ -179,6 +187,9 @@ def count_users(folder: Path) -> int | None:
     """Return how many processes visible to this one use a folder; None if that is unknown.
 
     For display only: proof takes the lock.
+
+    Args:
+        folder: A folder that was made for a lease.
     """
     try:
         return len(holders_of(folder / _USERS))

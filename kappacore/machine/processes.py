@@ -118,7 +118,11 @@ def _stat(pid: int) -> tuple[str, int]:
 
 
 def command_of(pid: int) -> str:
-    """Return the command line of a process, shortened; empty if it cannot be read."""
+    """Return the command line of a process, shortened; empty if it cannot be read.
+
+    Args:
+        pid: The number of the process.
+    """
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
