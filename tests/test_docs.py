@@ -1,14 +1,17 @@
-"""Every Python example in README and docs runs as it stands."""
+"""Every Python example in README and docs runs as it stands; the other blocks say what they are."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from kappacore.cli import make_parser
 from support.images import make_image_folder
 from support.warm import run_warm
 
@@ -19,7 +22,7 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
+BLOCK = re.compile(r"^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 GUARD = 'if __name__ == "__main__":'  # of examples that start processes
 FORKSERVER = "    import multiprocessing; multiprocessing.set_start_method('forkserver')"
@@ -34,6 +37,22 @@ def test_the_readme_has_examples():
     guarded = examples("README.md", guarded=True)
     assert len(guarded) == 1  # the one that trains
     assert len(examples("README.md") + guarded) >= 5
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_every_block_says_what_it_is_so_that_examples_are_found(page):
+    """Blocks with a title show files of examples/: see tests/examples/test_recipes.py."""
+    for indent, language, block in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
+        if language == "python":
+            assert indent == ""  # as PYTHON has it
+        elif language == "console":
+            assert block.startswith(("$ ", "> "))  # of a shell, of redis-cli
+            for command in re.findall(r"^\$ kappacore (.*)$", block, re.MULTILINE):
+                make_parser().parse_args(shlex.split(command, comments=True))
+        elif language == "yaml":
+            assert yaml.safe_load(block)
+        else:
+            assert language in ("text", "toml") or " title=" in language
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ class CachedDataset(PassThrough, torch.utils.data.Dataset[Any]):
 
     Example::
 
-        >>> ds = CachedDataset(ImageFolder("/data/train"), "shared", max_bytes="64GiB")
+        ds = CachedDataset(ImageFolder("/data/train"), "shared", max_bytes="64GiB")
     """
 
     _kd_sets_inside = True
@@ -298,8 +298,8 @@ class CacheWrapper(KDWrapper):
 
     Example::
 
-        >>> ds = CacheWrapper(ImageFolder("/data/train"), "shared", items="x")
-        >>> loader = DataLoader(ModeWrapper(ds, "x class"), num_workers=8)
+        ds = CacheWrapper(ImageFolder("/data/train"), "shared", items="x")
+        loader = DataLoader(ModeWrapper(ds, "x class"), num_workers=8)
     """
 
     _kd_sets_inside = True

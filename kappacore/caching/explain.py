@@ -92,7 +92,7 @@ def explain(target: Any) -> str:
 
     Example::
 
-        >>> print(kappacore.explain(loader))
+        print(kappacore.explain(loader))
     """
     lines: list[str] = []
     caches: list[SampleCache | TieredCache] = []

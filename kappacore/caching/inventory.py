@@ -132,6 +132,11 @@ def clear(ref: PluginRef, info: BackendInfo) -> tuple[bool, str]:
     return False, f"{info.namespace}: in use, and of a form that cannot be emptied"
 
 
+def collects(ref: PluginRef) -> bool:
+    """Return whether a backend removes anything in `gc`: the storage of others does it itself."""
+    return _defines(backend_class(ref), "collect")
+
+
 def gc(ref: PluginRef) -> list[str]:
     """Remove the namespaces that are neither in use nor kept; return their names."""
     removed: list[str] = _call(ref, "collect")

@@ -70,7 +70,7 @@ def add_cache(subparsers: Subparsers) -> None:
     info = add_command(
         commands,
         "info",
-        "show all that is known of caches: also limit, folder or server, and advice",
+        "show caches in detail: also their limit, folder or server, and advice",
         examples="kappacore cache info in1k",
         exit_codes=_GONE,
         parents=[common],
@@ -90,7 +90,7 @@ def add_cache(subparsers: Subparsers) -> None:
     gc = add_command(
         commands,
         "gc",
-        "remove what nobody uses and nobody wants kept, as after a kill",
+        "remove caches that are neither in use nor kept, as killed processes leave them",
         examples="kappacore cache gc",
         exit_codes="0 done, also if there was nothing to do; 1 a backend failed; 2 wrong usage.",
         parents=[common],
@@ -161,8 +161,17 @@ def _gc(args: argparse.Namespace) -> int:
         for _, name in removed:
             print(f"{name}: removed")
         if not removed:
-            _complain("there is nothing to remove")
+            _complain(_why_none(args))
     return code
+
+
+def _why_none(args: argparse.Namespace) -> str:
+    """Say why nothing was removed."""
+    from kappacore.caching import inventory
+
+    if args.backend and not inventory.collects(inventory.backend(args.backend, dict(args.opt))):
+        return f"the storage of {args.backend!r} removes by itself what is not kept"
+    return "there is nothing to remove"
 
 
 def _show(args: argparse.Namespace, as_text: Callable[[list[Found]], str]) -> int:

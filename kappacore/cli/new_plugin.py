@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import keyword
 import re
@@ -11,13 +12,13 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from kappacore import plugin_api
 from kappacore.cli.parsers import add_command
 from kappacore.errors import InvalidOptionError, PluginConflictError, PluginError
 from kappacore.plugins.info import KINDS, normalize
 from kappacore.plugins.specs import check_name
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
 
     from kappacore.cli.parsers import Subparsers
@@ -26,6 +27,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _SUFFIX = ".template"
 _PREFIX = "kappa-"  # of distributions, and of no plugin's name
 _PEP_508 = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_TAKEN_FOLDERS = {"tests", "build", "dist"}  # of the package's tests, and of what builds it
 _CLASS_SUFFIXES = {
     "backend": "Backend",
     "wrapper": "Wrapper",
@@ -73,11 +75,19 @@ def add_new_plugin(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--into",
         metavar="DIR",
-        type=Path,
+        type=_folder,
         default=Path(),
         help="where its folder goes (default: .)",
     )
     parser.set_defaults(run=_run)
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        what = f"{text!r} is the home of no user; expected a folder"
+        raise argparse.ArgumentTypeError(what) from None
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -86,7 +96,7 @@ def _run(args: argparse.Namespace) -> int:
     folder, files = write_package(names, args.kind, args.into)
     print(f"{folder}: a {KINDS[args.kind]} that is chosen by {names.plugin!r}")
     print("\n".join(f"    {file}" for file in files))
-    print(f"Next:\n    cd {folder}\n    python -m pip install -e . --group dev\n    pytest")
+    print(f"Next:\n    cd {folder}\n    python -m pip install -e '.[dev]'\n    pytest")
     return 0
 
 
@@ -115,9 +125,17 @@ def names_of(name: str, kind: str) -> Names:
                 f"{each!r}. Choose a name that begins with a letter and is no keyword, such as "
                 f"'kappa-sqlite'."
             )
+    if package in _TAKEN_FOLDERS:
+        raise InvalidOptionError(
+            f"{name!r} cannot be the name of a plugin's package: its folder {package!r} has "
+            f"another use. Choose another name, such as 'kappa-sqlite'."
+        )
     stem = "".join(part.capitalize() for part in plugin.split("-"))
     suffix = _CLASS_SUFFIXES[kind]
-    return Names(distribution, package, check_name(plugin), stem.removesuffix(suffix) + suffix)
+    class_name = stem.removesuffix(suffix) + suffix
+    if class_name in dir(plugin_api):  # its own base
+        class_name = f"My{class_name}"
+    return Names(distribution, package, check_name(plugin), class_name)
 
 
 def refuse_taken(names: Names, kind: str) -> None:
@@ -159,14 +177,15 @@ def write_package(names: Names, kind: str, into: Path) -> tuple[Path, list[str]]
     Raises:
         PluginError: If that cannot be written, or has something of that name.
     """
-    into = into.expanduser()
     folder = into / names.distribution
-    if not into.is_dir():
-        raise PluginError(f"There is no folder '{into}'. Make it first, or give another --into.")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise PluginError(f"'{folder}' exists and is not empty. Choose another name or --into.")
     contents = contents_of(names, kind)
     try:
+        if not into.is_dir():
+            raise PluginError(
+                f"There is no folder '{into}'. Make it first, or give another --into."
+            )
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise PluginError(f"'{folder}' exists and is not empty. Choose another name or --into.")
         with tempfile.TemporaryDirectory(prefix=".kappacore-", dir=into) as work:
             made = Path(work) / names.distribution
             for file, text in contents.items():

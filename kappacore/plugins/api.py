@@ -32,7 +32,7 @@ def backend(name: str, /, **options: Any) -> PluginRef:
 
     Example::
 
-        kappacore.CachedDataset(dataset, kappacore.backend("shared", max_bytes="64GiB"))
+        kappacore.CacheWrapper(dataset, kappacore.backend("shared", max_bytes="64GiB"))
     """
     return ref("backend", name, options)
 

@@ -27,6 +27,11 @@ _TARGET = re.compile(rf"{_DOTTED}:{_DOTTED}")
 
 def check_name(name: Any, what: str = "name") -> str:
     """Return ``name``, or raise InvalidOptionError if it cannot be the name of a plugin."""
+    if name == "auto":
+        raise InvalidOptionError(
+            f"{what} {name!r} cannot be the name of a plugin: it stands for the best cache backend "
+            f"that is installed. Choose another, such as 'my-cache'."
+        )
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
     raise InvalidOptionError(

@@ -343,7 +343,8 @@ class CacheBackend(ABC):
             @classmethod
             def namespaces(cls, *, path=None, **options):
                 for folder in Path(path).iterdir():
-                    yield BackendInfo(namespace=folder.name, …)
+                    sizes = [file.stat().st_size for file in folder.iterdir()]
+                    yield BackendInfo(folder.name, len(sizes), sum(sizes), None, False, str(folder))
         """
         return ()
 

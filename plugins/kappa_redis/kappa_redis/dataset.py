@@ -27,7 +27,7 @@ class RedisDataset(CachedDataset):
 
     Example::
 
-        >>> ds = RedisDataset(ImageFolder("/data/train"), host="cache.example.org")
+        ds = RedisDataset(ImageFolder("/data/train"), host="cache.example.org")
     """
 
     def __init__(

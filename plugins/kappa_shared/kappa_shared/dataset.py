@@ -23,7 +23,7 @@ class SharedDictDataset(CachedDataset):
 
     Example::
 
-        >>> ds = SharedDictDataset(ImageFolder("/data/train"), max_bytes="64GiB")
+        ds = SharedDictDataset(ImageFolder("/data/train"), max_bytes="64GiB")
     """
 
     def __init__(

@@ -41,7 +41,8 @@ def test_it_says_what_it_wrote_and_what_comes_next(tmp_path, capsys):
     code, out, err = new_plugin(capsys, "kappa-Acme_Store", "--kind", "backend")
     assert (code, err) == (0, "")
     assert out.startswith("kappa-acme-store: a cache backend that is chosen by 'acme-store'\n")
-    assert "\n    cd kappa-acme-store\n" in out
+    steps = ["cd kappa-acme-store", "python -m pip install -e '.[dev]'", "pytest"]
+    assert out.endswith("Next:\n" + "".join(f"    {step}\n" for step in steps))
     files = {
         "README.md",
         "kappa_acme_store/__init__.py",
@@ -71,13 +72,16 @@ def test_it_says_what_it_wrote_and_what_comes_next(tmp_path, capsys):
         ("3d", "Python could not import '3d'"),
         ("kappa-3d", "Python could not import '3d'"),
         ("kappa-", "cannot be the name of a distribution"),
+        ("kappa-auto", "'auto' cannot be the name of a plugin"),
+        ("tests", "its folder 'tests' has another use"),
+        ("Build", "its folder 'build' has another use"),
     ],
 )
 def test_a_bad_name_is_wrong_usage(tmp_path, capsys, name, message):
     code, out, err = new_plugin(capsys, "--kind", "source", "--", name)
     assert (code, out) == (2, "")
     assert message in err
-    assert "kappa-sqlite" in err  # one that would do
+    assert "such as 'kappa-sqlite'" in err or "such as 'my-cache'" in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -94,6 +98,7 @@ def test_the_kind_and_the_name_are_needed(tmp_path, capsys, arguments):
         ("kappa-shared", "wrapper", "kappa-shared 0.1.0 is installed already"),
         ("acme-imagefolder", "source", None),  # a name that only ends like another
         ("kappa-cache", "backend", None),  # 'cache' is a wrapper
+        ("k" * 300, "source", "cannot be written: File name too long"),
         ("json", "source", "A module 'json' is installed already"),
     ],
 )
@@ -116,6 +121,16 @@ def test_a_name_that_the_project_publishes_is_refused(tmp_path, capsys, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "base"),
+    [("kappa-cache", "backend", "CacheBackend"), ("device", "device", "Device")],
+)
+def test_a_class_is_not_called_as_its_base(tmp_path, capsys, name, kind, base):
+    assert new_plugin(capsys, name, "--kind", kind)[0] == 0
+    (module,) = tmp_path.rglob(f"{kind}.py")
+    assert f"\nclass My{base}({base}):\n" in module.read_text()
+
+
 def test_a_folder_is_written_only_where_nothing_is(tmp_path, capsys):
     (tmp_path / "acme").mkdir()
     assert new_plugin(capsys, "acme", "--kind", "device")[0] == 0
@@ -136,6 +151,9 @@ def test_into_chooses_the_folder(tmp_path, capsys):
         1,
         "kappacore: There is no folder 'code'. Make it first, or give another --into.\n",
     )
+    code, _, err = new_plugin(capsys, "acme", "--kind", "source", "--into", "~nobody-of-this-name")
+    assert code == 2
+    assert "argument --into: '~nobody-of-this-name' is the home of no user" in err
     (tmp_path / "code").mkdir()
     assert new_plugin(capsys, "acme", "--kind", "source", "--into", "code")[0] == 0
     assert [path.name for path in (tmp_path / "code").iterdir()] == ["acme"]
@@ -167,11 +185,17 @@ def packages(tmp_path, capsys):
 
 
 def test_ruff_has_nothing_to_say(packages):
-    options = ["--config", ROOT / "pyproject.toml", *packages.values()]
+    """Neither with this project's rules nor with its own defaults, which the author has."""
+    ours = ["--config", ROOT / "pyproject.toml"]
     others = ["--config", "lint.isort.known-third-party = ['kappacore']", "--ignore", "S101,INP001"]
-    for command in (["check", *others], ["format", "--check"]):
+    for command in (
+        ["check", *ours, *others],
+        ["format", "--check", *ours],
+        ["check", "--isolated"],
+        ["format", "--check", "--isolated"],
+    ):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--quiet", "--no-cache", *options],
+            [sys.executable, "-m", "ruff", *command, "--quiet", "--no-cache", *packages.values()],
             capture_output=True,
             text=True,
         )

@@ -19,6 +19,13 @@ def test_a_spec_refuses_a_name_that_cannot_be_typed_everywhere(name):
         SourceSpec(**{**GOOD, "name": name})
 
 
+def test_a_plugin_cannot_have_the_name_that_stands_for_others():
+    """A cache with ``backend="auto"`` would never ask for it."""
+    for spec in ({"name": "auto"}, {"aliases": ("auto",)}):
+        with pytest.raises(InvalidOptionError, match="'auto' cannot be the name of a plugin: it"):
+            CacheBackendSpec(**{**GOOD, **spec}, scope="process")
+
+
 @pytest.mark.parametrize("target", ["a:b", "a.b:C", "a.b:C.make"])
 def test_a_spec_accepts_targets_that_name_an_attribute(target):
     assert WrapperSpec(**{**GOOD, "target": target}).target == target
