@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from kappacore.caching.engine.cache import SampleCache
-    from kappacore.caching.engine.loader import Load
     from kappacore.caching.engine.tiers import TieredCache
+    from kappacore.caching.identity.determinism import LoadSamples
 
 log = logging.getLogger("kappacore.cache")
 
@@ -52,7 +52,7 @@ def shard_of(scope: str, shard: object = "auto") -> tuple[int, int]:
 
 def prefill(
     cache: SampleCache | TieredCache,
-    load: Load,
+    load: LoadSamples,
     *,
     progress: bool = True,
     shard: object = "auto",

@@ -169,7 +169,11 @@ class ClaimWords:
             return {word for word in words if self._find(word, file.fileno()) is not None}
 
     def claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
-        """Return who has claimed keys; None where nobody has."""
+        """Return who has claimed keys; None where nobody has.
+
+        Args:
+            keys: (N,) keys.
+        """
         with io.FileIO(self._path) as file:
             return [self._claimant(self.words[key], file.fileno()) for key in keys]
 
@@ -260,7 +264,11 @@ class MachineClaims:
                 self._locked(self._words.release_many, keys, load)
 
     def claimants(self, keys: Sequence[int]) -> list[Claimant | None]:
-        """Return who has claimed keys; None where nobody has."""
+        """Return who has claimed keys; None where nobody has.
+
+        Args:
+            keys: (N,) keys.
+        """
         return self._words.claimants(keys)
 
     @locked

@@ -165,7 +165,7 @@ def last_used(folder: Path) -> float:
     """Return when a folder was last used, to the minute, in seconds since 1970; 0: never.
 
     Args:
-        folder: The folder.
+        folder: A folder that was made for a lease.
     """
     try:
         return (folder / _USERS).stat().st_mtime
@@ -177,7 +177,7 @@ def kept_until(folder: Path) -> float:
     """Return until when an unused folder is kept, in seconds since 1970; 0: not at all.
 
     Args:
-        folder: The folder.
+        folder: A folder that was made for a lease.
     """
     keep = _longest_keep(folder)
     return last_used(folder) + keep if keep else 0
@@ -189,7 +189,7 @@ def count_users(folder: Path) -> int | None:
     For display only: proof takes the lock.
 
     Args:
-        folder: The folder.
+        folder: A folder that was made for a lease.
     """
     try:
         return len(holders_of(folder / _USERS))

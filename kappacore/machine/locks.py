@@ -234,8 +234,8 @@ def own_lock(owner: object, fd: int) -> Finalize:
     """Close a lock's descriptor with its owner, and in every child that is forked meanwhile.
 
     Args:
-        owner: Any object.
-        fd: A descriptor that holds a lock.
+        owner: The object that uses the lock.
+        fd: The descriptor of the lock's file.
 
     Returns:
         A function that closes it earlier; further calls do nothing.
@@ -251,6 +251,9 @@ def locked(method: Method) -> Method:
 
     This is not a context manager: Ctrl-C could interrupt its code before it frees the lock, and the
     traceback that an interactive session keeps would hold the lock against everybody.
+
+    Args:
+        method: The method to decorate.
     """
 
     @functools.wraps(method)

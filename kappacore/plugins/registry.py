@@ -189,9 +189,15 @@ def ref(kind: str, choice: str, options: Mapping[str, Any]) -> PluginRef:
     """Return the plugin that ``choice`` names, with options.
 
     Args:
-        kind: One of `KINDS`.
-        choice: A name, an alias, or ``"distribution:name"``.
-        options: Its options.
+        kind: ``"backend"``, ``"wrapper"``, ``"source"`` or ``"device"``.
+        choice: Its name, or ``"distribution:name"``.
+        options: What its target is called with when it is opened.
+
+    Raises:
+        UnknownPluginError: If there is none of that name.
+        PluginConflictError: If several have it.
+        IncompatiblePluginError: If it needs a newer kappacore.
+        BrokenPluginError: If the distribution in ``choice`` could not be loaded.
     """
     return ref_of(find(kind, choice), options)
 

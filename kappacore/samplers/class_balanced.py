@@ -68,7 +68,11 @@ class ClassBalancedSampler(IndexSampler):
         self._digest = digest_of(self._labels)
 
     def order(self, epoch: int) -> IntArray:
-        """Return the indices of an epoch, of all ranks."""
+        """Return the indices of an epoch, of all ranks.
+
+        Args:
+            epoch: From 0.
+        """
         generator = epoch_generator(self.seed, epoch)
         shuffled = generator.permutation(len(self._labels))
         groups = group_by_class(self._labels[shuffled])

@@ -54,7 +54,11 @@ class DistributedSampler(IndexSampler):
         super().__init__(self._source.dataset, self._source.length, seed, rank, world_size, pad)
 
     def order(self, epoch: int) -> IntArray:
-        """Return the indices of an epoch, of all ranks."""
+        """Return the indices of an epoch, of all ranks.
+
+        Args:
+            epoch: From 0.
+        """
         return self._source.order(epoch)
 
     def _facts(self) -> dict[str, Any]:

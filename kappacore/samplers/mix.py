@@ -60,7 +60,11 @@ class MixSampler(IndexSampler):
         super().__init__(dataset, total, seed, rank, world_size, pad)
 
     def order(self, epoch: int) -> IntArray:
-        """Return the indices of an epoch, of all ranks."""
+        """Return the indices of an epoch, of all ranks.
+
+        Args:
+            epoch: From 0.
+        """
         return self._mix.draw(epoch_generator(self.seed, epoch))
 
     def _facts(self) -> dict[str, Any]:

@@ -86,7 +86,11 @@ class WeightedSampler(IndexSampler):
         self._digest = digest_of(array)
 
     def order(self, epoch: int) -> IntArray:
-        """Return the indices of an epoch, of all ranks."""
+        """Return the indices of an epoch, of all ranks.
+
+        Args:
+            epoch: From 0.
+        """
         generator = epoch_generator(self.seed, epoch)
         if self.replacement:
             # Sorted numbers are found several times as fast; then they are brought into disorder.

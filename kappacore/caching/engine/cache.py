@@ -22,7 +22,8 @@ from kappacore.caching.engine.loader import (
     load_nested,
     read_source,
 )
-from kappacore.caching.engine.store import CHECK_DIGESTS, Absence, Store
+from kappacore.caching.engine.located import Absence
+from kappacore.caching.engine.store import CHECK_DIGESTS, Store
 from kappacore.caching.identity.namespace import EXTRA_KEYS
 from kappacore.caching.identity.verify import NamespaceProof
 from kappacore.errors import (
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from kappacore.caching.backends.base import BackendInfo, Scope
-    from kappacore.caching.engine.loader import Load
+    from kappacore.caching.identity.determinism import LoadSamples
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
     from kappacore.caching.stats import CacheStats
@@ -112,7 +113,7 @@ class SampleCache:
 
     # ---- reading
 
-    def fetch(self, indices: Sequence[int], load: Load) -> list[Any]:
+    def fetch(self, indices: Sequence[int], load: LoadSamples) -> list[Any]:
         """Return the samples at ``indices``; those that are not cached come from ``load``.
 
         Args:
@@ -138,7 +139,7 @@ class SampleCache:
             return [samples[key] for key in keys]
         return self._repeat(opened.store, indices, samples, load)
 
-    def fetch_one(self, index: int, load: Load) -> Any:
+    def fetch_one(self, index: int, load: LoadSamples) -> Any:
         """Return the sample at ``index``: what :meth:`fetch` gives for a batch of one, sooner.
 
         Args:
@@ -155,7 +156,7 @@ class SampleCache:
             return self._load(opened, [index], [], load)[index]
         return self._load(opened, [], [index], load)[index]
 
-    def locate(self, indices: IntArray, load: Load) -> BatchLocation | None:
+    def locate(self, indices: IntArray, load: LoadSamples) -> BatchLocation | None:
         """Return where the samples at ``indices`` lie in memory; those that are there are hits.
 
         Args:
@@ -189,7 +190,7 @@ class SampleCache:
         return True, f"gathered from the cache {store.name!r}{checked}"
 
     def _load(
-        self, opened: _Opened, missing: list[int], corrupt: list[int], load: Load
+        self, opened: _Opened, missing: list[int], corrupt: list[int], load: LoadSamples
     ) -> dict[int, Any]:
         """Return samples that the store does not have."""
         samples: dict[int, Any] = {}
@@ -209,7 +210,7 @@ class SampleCache:
                 opened.store.report_corrupt(strict=self.strict)
         return samples
 
-    def _is_proved(self, opened: _Opened, load: Load) -> bool:
+    def _is_proved(self, opened: _Opened, load: LoadSamples) -> bool:
         """Prove the namespace if need be.
 
         Returns:
@@ -220,7 +221,7 @@ class SampleCache:
             opened.proof.establish(load)
         return opened.store.ready
 
-    def _read_past(self, opened: _Opened, keys: list[int], load: Load) -> dict[int, Any]:
+    def _read_past(self, opened: _Opened, keys: list[int], load: LoadSamples) -> dict[int, Any]:
         """Read samples without the backend: it is down, or this thread looks at the source."""
         if opened.proof.looking_here:
             return load_nested(opened.store, opened.claims, keys, load)
@@ -228,7 +229,7 @@ class SampleCache:
         return {key: opened.store.detach(key, sample)[1] for key, sample in read}
 
     def _repeat(
-        self, store: Store, indices: Sequence[int], samples: dict[int, Any], load: Load
+        self, store: Store, indices: Sequence[int], samples: dict[int, Any], load: LoadSamples
     ) -> list[Any]:
         """Lay the samples out by index; a sample's second occurrence is another object."""
         result = []
@@ -251,7 +252,9 @@ class SampleCache:
         store = self._open().store
         return store.get_many(list(indices), copy=True)[0] if store.ready else {}
 
-    def fill(self, indices: Sequence[int], load: Load, *, front: SampleCache | None = None) -> int:
+    def fill(
+        self, indices: Sequence[int], load: LoadSamples, *, front: SampleCache | None = None
+    ) -> int:
         """Load what is neither cached nor being loaded by another process; decode nothing.
 
         Args:
@@ -278,7 +281,7 @@ class SampleCache:
             missing = [key for key in missing if key not in taken]
         return len(load_claimed(opened.store, opened.claims, missing, [], load, wanted=False)[0])
 
-    def column(self, load: Load) -> IntArray | None:
+    def column(self, load: LoadSamples) -> IntArray | None:
         """Return all values as one int64 array, read once and kept as such.
 
         None if they are not all int, or the backend fails.
@@ -295,7 +298,7 @@ class SampleCache:
         """
         self._open()
 
-    def prove(self, load: Load, known: SampleDigests | None = None) -> SampleDigests:
+    def prove(self, load: LoadSamples, known: SampleDigests | None = None) -> SampleDigests:
         """Prove that the namespace holds the source's samples, unless that was done.
 
         See :meth:`NamespaceProof.establish`.

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kappacore.caching.engine.loader import read_source
-from kappacore.caching.engine.store import Absence
+from kappacore.caching.engine.located import Absence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kappacore.caching.backends.base import Buffer
     from kappacore.caching.engine.claims import Claims, Progress
-    from kappacore.caching.engine.loader import Load
     from kappacore.caching.engine.store import Store
+    from kappacore.caching.identity.determinism import LoadSamples
     from kappacore.locations import IntArray
 
 __all__ = ["IntegerColumn"]
@@ -56,7 +56,7 @@ class IntegerColumn:
         """Start over with a namespace that was cleared."""
         self._state = _State()
 
-    def read(self, load: Load) -> IntArray | None:
+    def read(self, load: LoadSamples) -> IntArray | None:
         """Return the values as a new array of shape (N,); None if they are not all integers.
 
         Args:
@@ -113,7 +113,7 @@ class IntegerColumn:
         self._state = _State(found, values if found else None, now + _LOOK_EVERY)
         return True
 
-    def _collect(self, load: Load) -> IntArray | None:
+    def _collect(self, load: LoadSamples) -> IntArray | None:
         """Read all values; where they make no column, what was read is stored one by one."""
         store = self._store
         column = np.empty(store.length, np.int64)

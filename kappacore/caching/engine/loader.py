@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING, Any
 from kappacore.errors import CircularReadError, DatasetTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from kappacore.caching.backends.base import Buffer
     from kappacore.caching.engine.claims import Claims, Progress
     from kappacore.caching.engine.store import Store
-
-    #: Reads samples at indices: a list, or an iterator where a sample may change when the next is
-    #: read. A single one comes in a list.
-    Load = Callable[[list[int]], Iterable[Any]]
+    from kappacore.caching.identity.determinism import LoadSamples
 
 __all__ = ["load_claimed", "load_missing", "load_nested", "read_source"]
 
 
 def load_missing(
-    store: Store, claims: Claims, missing: list[int], corrupt: list[int], load: Load
+    store: Store, claims: Claims, missing: list[int], corrupt: list[int], load: LoadSamples
 ) -> dict[int, Any]:
     """Load samples, or wait for those that others are loading.
 
@@ -62,7 +59,7 @@ def load_missing(
     return samples
 
 
-def load_nested(store: Store, claims: Claims, keys: list[int], load: Load) -> dict[int, Any]:
+def load_nested(store: Store, claims: Claims, keys: list[int], load: LoadSamples) -> dict[int, Any]:
     """Load samples while this thread loads others: its source reads through its own cache.
 
     What the thread has read already is taken from there. The rest is read without a claim, and
@@ -110,7 +107,7 @@ def load_claimed(
     claims: Claims,
     missing: list[int],
     corrupt: list[int],
-    load: Load,
+    load: LoadSamples,
     *,
     wanted: bool = True,
 ) -> tuple[dict[int, Any], list[int]]:
@@ -144,7 +141,7 @@ def load_claimed(
     return samples, [key for key in missing if key not in samples]
 
 
-def read_source(store: Store, keys: list[int], load: Load) -> Iterator[Any]:
+def read_source(store: Store, keys: list[int], load: LoadSamples) -> Iterator[Any]:
     """Read samples from the source, and count them.
 
     Yields:

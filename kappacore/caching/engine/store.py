@@ -30,13 +30,12 @@ if TYPE_CHECKING:
 #: Types whose values nobody can change.
 _IMMUTABLE = frozenset({bytes, str, int, float, complex, bool, type(None)})
 
-__all__ = ["CHECK_DIGESTS", "Absence", "Store"]
+__all__ = ["CHECK_DIGESTS", "Store"]
 
 _CORRUPT_AGAIN = 3  # values, before it is the backend
 
 #: When a value's digest is checked: the mark of a value not read yet, and of one that was.
 CHECK_DIGESTS = {"first": (0, 1), "always": (0, 0), "never": (1, 1)}
-
 
 _NO_LOCATIONS = "the backend {!r} does not say where values lie (locate_many)"
 _NO_NUMBERS = "the samples are not single numbers, images, tensors or native arrays of numbers"

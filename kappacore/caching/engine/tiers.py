@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from kappacore.caching.backends.base import BackendInfo, Scope
     from kappacore.caching.engine.cache import SampleCache
-    from kappacore.caching.engine.loader import Load
+    from kappacore.caching.identity.determinism import LoadSamples
     from kappacore.caching.stats import CacheStats
     from kappacore.locations import BatchLocation, IntArray
 
@@ -29,8 +29,8 @@ class _Through:
         source: Reads them from the source, which is what caches are compared with.
     """
 
-    read: Load
-    source: Load
+    read: LoadSamples
+    source: LoadSamples
 
     def __call__(self, missing: list[int]) -> Iterable[Any]:
         """Return the samples at ``missing``."""
@@ -67,17 +67,17 @@ class TieredCache:
         """Who shares the entries of the second tier."""
         return self.second.scope
 
-    def fetch(self, indices: Sequence[int], load: Load) -> list[Any]:
+    def fetch(self, indices: Sequence[int], load: LoadSamples) -> list[Any]:
         """Return samples, as :meth:`SampleCache.fetch` does."""
         self._prove(load)
         return self.first.fetch(indices, self._behind(load))
 
-    def fetch_one(self, index: int, load: Load) -> Any:
+    def fetch_one(self, index: int, load: LoadSamples) -> Any:
         """Return one sample, as :meth:`SampleCache.fetch_one` does."""
         self._prove(load)
         return self.first.fetch_one(index, self._behind(load))
 
-    def locate(self, indices: IntArray, load: Load) -> BatchLocation | None:
+    def locate(self, indices: IntArray, load: LoadSamples) -> BatchLocation | None:
         """Locate samples in the first cache, as :meth:`SampleCache.locate` does."""
         self._prove(load)
         return self.first.locate(indices, lambda missing: self.second.fetch(missing, load))
@@ -90,12 +90,12 @@ class TieredCache:
         """Return how samples are located in the first cache."""
         return self.first.how_located()
 
-    def column(self, load: Load) -> IntArray | None:
+    def column(self, load: LoadSamples) -> IntArray | None:
         """Return all values as one array, as :meth:`SampleCache.column` does."""
         self._prove(load)
         return self.first.column(self._behind(load))
 
-    def fill(self, indices: Sequence[int], load: Load) -> int:
+    def fill(self, indices: Sequence[int], load: LoadSamples) -> int:
         """Load what is missing in either, as :meth:`SampleCache.fill` does."""
         self._prove(load)
         loaded = 0
@@ -123,10 +123,10 @@ class TieredCache:
         self.second.attach()
         self.first.attach()
 
-    def _behind(self, load: Load) -> _Through:
+    def _behind(self, load: LoadSamples) -> _Through:
         return _Through(lambda missing: self.second.fetch(missing, load), load)
 
-    def _prove(self, load: Load) -> None:
+    def _prove(self, load: LoadSamples) -> None:
         """Prove what both hold, each by its own header, with one look at the source."""
         self.first.prove(load, self.second.prove(load))
 

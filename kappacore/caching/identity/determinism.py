@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
 
+    #: Reads samples at indices: a list, or an iterator where a sample may change when the next is
+    #: read. A single one comes in a list.
+    LoadSamples = Callable[[list[int]], Iterable[Any]]
+
 _CANDIDATES = 8  # samples among which three are looked for that differ in size
 
 _DRAWN = 2  # samples, beside the first, the middle and the last
@@ -41,7 +45,7 @@ class Source:
         identity: What the source is.
     """
 
-    load: Callable[[list[int]], Iterable[Any]]
+    load: LoadSamples
     codec: Codec
     identity: Identity
 

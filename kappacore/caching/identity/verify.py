@@ -38,11 +38,10 @@ if TYPE_CHECKING:
 
     from kappacore.caching.backends.base import Buffer
     from kappacore.caching.codec import Codec
+    from kappacore.caching.identity.determinism import LoadSamples
     from kappacore.caching.identity.header import SampleDigests
     from kappacore.caching.identity.namespace import Identity
     from kappacore.machine.waiting import Wait
-
-    Load = Callable[[list[int]], Iterable[Any]]
 
 __all__ = ["NamespaceProof"]
 
@@ -126,7 +125,7 @@ class NamespaceProof:
     def _may_be_down(self) -> bool:
         return self.entries.has_failed or not self._attached
 
-    def establish(self, load: Load, known: SampleDigests | None = None) -> SampleDigests:
+    def establish(self, load: LoadSamples, known: SampleDigests | None = None) -> SampleDigests:
         """Prove the header, or write it if there is none, unless that was done.
 
         While the backend fails, nothing is proved; its entries are not to be used before.
@@ -147,7 +146,7 @@ class NamespaceProof:
         header = self.header
         return {} if header is None else header.digests
 
-    def _establish_first(self, load: Load, known: SampleDigests | None) -> bool:
+    def _establish_first(self, load: LoadSamples, known: SampleDigests | None) -> bool:
         # A backend that is down shows it here, and not while others wait for the note.
         if self.header is None and not self.entries.failing and self._may_be_down:
             self._find()
@@ -155,7 +154,7 @@ class NamespaceProof:
             self._noting(lambda noted: self._establish(load, known, noted, None))
         return True
 
-    def renew(self, load: Load, *, looked_up: bool = False) -> bool:
+    def renew(self, load: LoadSamples, *, looked_up: bool = False) -> bool:
         """Look at a miss whether the namespace was cleared meanwhile, and start over if it was.
 
         Args:
@@ -173,7 +172,7 @@ class NamespaceProof:
             return False  # as nearly always: without waiting for other threads
         return self._alone(lambda: self._renew(load))
 
-    def _renew(self, load: Load) -> bool:
+    def _renew(self, load: LoadSamples) -> bool:
         before = self.header
         if before is None:
             return False
@@ -229,7 +228,7 @@ class NamespaceProof:
 
     def _establish(
         self,
-        load: Load,
+        load: LoadSamples,
         known: SampleDigests | None,
         noted: NamespaceHeader | None,
         cleared: NamespaceHeader | None,

@@ -159,14 +159,10 @@ def check_classes(classes: Any) -> list[str] | None:
             f"classes must be the names of the class folders in the order of their numbers, such "
             f"as train.classes; got {classes!r} ({type(classes).__name__})"
         )
-    twice = sorted({name for name in names if names.count(name) > 1}) if _repeats(names) else []
-    if twice:
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
         raise InvalidOptionError(f"classes must name each class once; got {twice} more than once")
     return names
-
-
-def _repeats(names: list[str]) -> bool:
-    return len(set(names)) < len(names)
 
 
 def check_index_option(index: Any, chooser: str | None) -> bool | str:
