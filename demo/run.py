@@ -30,6 +30,13 @@ BATCH = 32
 WORKERS = 2
 
 
+_ROADS = f"""
+shared raw      images as they are stored, decoded in each epoch
+second process  another program, which finds the raw images of the first
+shared decoded  images of {WHOLE}x{WHOLE}; a DataLoader with {WORKERS} workers crops them
+Loader          the same decoded images, in batches and without workers"""
+
+
 @dataclass
 class Row:
     """One epoch along one road."""
@@ -273,9 +280,7 @@ def plot(rows: list[Row], latency: float, path: Path) -> None:
         axes.margins(x=0.1, y=0.02)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("seconds per epoch; less is better")
-        title = (
-            f"{rows[0].images} images behind {latency:g} ms each, {WORKERS} workers, random crops"
-        )
+        title = f"{rows[0].images} images, {latency:g} ms per read, {WORKERS} workers, random crops"
         axes.set_title(title, fontsize=10)
         vector = path.suffix == ".svg"
         metadata = {"Date": None, "Creator": None} if vector else None
@@ -327,7 +332,7 @@ def main() -> None:
             f"{len(dataset)} images in {len(dataset.classes)} classes. Every read of an image "
             f"waits {arguments.latency:g} ms, to act like network\nstorage (--latency). On a local "
             "disk whose files are in the page cache already, keeping compressed\nimages gains "
-            "little: what remains is their decoding."
+            "little: their decoding remains."
         )
         epochs, counter = arguments.epochs, arguments.counter
         rows = through_dataloader("without cache", dataset, epochs, counter)
@@ -341,9 +346,10 @@ def main() -> None:
                 rows += through_decoded(decoded, epochs, counter)
                 rows += through_loader(decoded, epochs, counter)
                 print_table(rows)
+                print(_ROADS)
                 print(f"\nThe decoded cache took {decoded.stats().bytes_stored / 2**20:.1f} MiB.")
             print_labels(above, arguments.counter)
-            print(f"Cache: {above.stats()}.")
+            print(f"The raw cache: {above.stats()}.")
     if not arguments.no_plot:
         plot(rows, arguments.latency, arguments.plot)
     print("Images made for the demo and the caches are removed.")
