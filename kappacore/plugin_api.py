@@ -8,7 +8,7 @@
 | a source or a wrapper | `KDDataset`, `KDWrapper`, `Item`, `Ctx`, `find_item` |
 | a device | `Device`; `BatchLocation`, `Layout` |
 | folders of one user | `user_folder`, `make_base`, `open_private`, `list_folder` |
-| locks between processes | `locked`, `own_lock`, `flock`, `LockFile`, `open_lock`, `keep_from_children` |
+| locks between processes | `locked`, `flock`, `LockFile`, `open_lock`, `keep_from_children` |
 | claims, and who has them | `ClaimWords`, `Load`; `Claimant`, `ProcessId`, `own_id`, `host_name`, `command_of` |
 | mapped files | `map_file`, `allocate`, `NO_SPACE`, `check_file_limit` |
 | folders that processes share | `SharedFolderLease`, `collect`, `remove`, `count_users`, `last_used`, `kept_until` |

@@ -37,7 +37,6 @@ from .machine.locks import flock as flock
 from .machine.locks import keep_from_children as keep_from_children
 from .machine.locks import locked as locked
 from .machine.locks import open_lock as open_lock
-from .machine.locks import own_lock as own_lock
 from .machine.mapping import map_file as map_file
 from .machine.processes import Claimant as Claimant
 from .machine.processes import ProcessId as ProcessId

@@ -9,7 +9,6 @@ import io
 import os
 import tempfile
 import weakref
-from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -120,10 +119,8 @@ def _refuse_without_locks(path: Path, error: OSError) -> None:
         ) from error
 
 
-# Locks that this process holds: descriptors, and files that close themselves, by descriptor. A
-# forked child closes its copies at once; otherwise it would hold its parent's locks after the
-# parent was killed.
-_locks: set[int] = set()
+# Files of locks that this process holds, which close themselves, by descriptor. A forked child
+# closes its copies at once; otherwise it would hold its parent's locks after the parent was killed.
 _files: dict[int, weakref.ref[io.FileIO]] = {}
 
 
@@ -218,30 +215,9 @@ def is_at(fd: int, path: Path) -> bool:
         return False
 
 
-def keep_from_children(lock: int | io.FileIO) -> None:
-    """Close a lock's descriptor, or file, in every child that is forked from now on.
-
-    Args:
-        lock: The descriptor, or the file.
-    """
-    if isinstance(lock, int):
-        _locks.add(lock)
-    else:
-        _files[lock.fileno()] = weakref.ref(lock)
-
-
-def own_lock(owner: object, fd: int) -> Finalize:
-    """Close a lock's descriptor with its owner, and in every child that is forked meanwhile.
-
-    Args:
-        owner: The object that uses the lock.
-        fd: The descriptor of the lock's file.
-
-    Returns:
-        A function that closes it earlier; further calls do nothing.
-    """
-    keep_from_children(fd)
-    return Finalize(owner, unlock, args=(fd,))
+def keep_from_children(file: io.FileIO) -> None:
+    """Close the file of a lock in every child that is forked from now on."""
+    _files[file.fileno()] = weakref.ref(file)
 
 
 def locked(method: Method) -> Method:
@@ -290,34 +266,16 @@ def unlock_file(file: io.FileIO) -> None:
     """Free a lock and close its file, unless that was done."""
     if file.closed:  # as it is in a forked child
         return
-    try:
-        _free(file)
+    try:  # closing alone may not free it: a mapping or a process may have the same one open
+        fcntl.flock(file, fcntl.LOCK_UN)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:  # then there is none to free
+            raise
     finally:
         file.close()
 
 
-def unlock(fd: int) -> None:
-    """Free a lock and close its descriptor."""
-    _locks.discard(fd)
-    try:
-        _free(fd)
-    finally:
-        os.close(fd)
-
-
-def _free(lock: int | io.FileIO) -> None:
-    """Free a lock; closing alone may not: a mapping or a process may have the same one open."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_UN)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:  # then there is none to free
-            raise
-
-
 def _close_inherited() -> None:
-    for fd in _locks:
-        os.close(fd)
-    _locks.clear()
     for reference in _files.values():
         file = reference()
         if file is not None:
