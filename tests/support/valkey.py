@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
+    "NEVER",
     "Node",
     "SlowProxy",
     "TLSProxy",
     "certificate",
+    "fail_over_after",
     "free_port",
     "programs",
     "start_cluster",
@@ -36,7 +38,10 @@ __all__ = [
     "wait_until",
 ]
 
-_START = 30.0  # seconds
+#: Milliseconds that no machine stands still for.
+NEVER = 600_000
+
+_START = 60.0  # seconds
 _TRIES = 3  # at a port that somebody else may take first
 _SLOTS = 16384
 
@@ -85,8 +90,8 @@ class Node:
         lines += [
             f"dir {self.folder}",
             f"sentinel monitor words 127.0.0.1 {master} 1",
-            "sentinel down-after-milliseconds words 300",
-            "sentinel failover-timeout words 2000",
+            f"sentinel down-after-milliseconds words {NEVER}",
+            f"sentinel failover-timeout words {NEVER}",
         ]
         if not file.exists():
             file.write_text("\n".join(lines) + "\n")
@@ -168,6 +173,8 @@ def start_cluster(
 ) -> Iterator[list[Node]]:
     """Run a cluster whose nodes share the slots evenly.
 
+    None is taken for dead before :func:`fail_over_after`, however busy the machine is.
+
     Args:
         nodes: how many of them hold slots; they come first.
         program: the servers' program; default the one of the wheel.
@@ -193,7 +200,15 @@ def start_cluster(
                 name = primary.execute_command("CLUSTER", "MYID")
                 wait_until(partial(_follows, client, name))
         wait_until(lambda: all(_knows(node, len(running)) for node in running))
+        fail_over_after(running)
         yield running
+
+
+def fail_over_after(nodes: list[Node], milliseconds: int = NEVER) -> None:
+    """Have a cluster take a node for dead that says nothing for so long."""
+    for node in nodes:
+        with node.client() as client:
+            client.execute_command("CONFIG", "SET", "cluster-node-timeout", milliseconds)
 
 
 def _is_whole(node: Node, nodes: int) -> bool:
@@ -229,10 +244,18 @@ class Guarded(NamedTuple):
         with self.sentinel.client() as client:
             return int(client.sentinel_get_master_addr_by_name("words")[1])
 
+    def fail_over_after(self, milliseconds: int = NEVER) -> None:
+        """Have the sentinel take a server for dead that says nothing for so long."""
+        with self.sentinel.client() as client:
+            words = ["SET", "words", "down-after-milliseconds", milliseconds]
+            client.execute_command("SENTINEL", *words)
+
 
 @contextlib.contextmanager
 def start_guarded(program: Path | None = None, **options: str) -> Iterator[Guarded]:
-    """Run a service of the name ``words``; the sentinel takes over after a few tenths of a second.
+    """Run a service of the name ``words``.
+
+    No server is taken for dead before ``fail_over_after``, however busy the machine is.
 
     Args:
         program: the servers' program; default the one of the wheel.
@@ -340,9 +363,15 @@ class SlowProxy:
     def __init__(self, target: int, rate: float) -> None:
         self._target = target
         self._rate = rate
+        self._passed: list[int] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def passed(self) -> int:
+        """Bytes that have gone through, in both directions together."""
+        return sum(self._passed)
 
     def close(self) -> None:
         """Take no more connections."""
@@ -364,6 +393,7 @@ class SlowProxy:
             while data := source.recv(1 << 15):
                 time.sleep(len(data) / self._rate)
                 target.sendall(data)
+                self._passed.append(len(data))
         for end in (source, target):  # the other direction ends, too
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
