@@ -138,9 +138,9 @@ def test_a_fetch_with_claims_that_a_thread_renews(monkeypatch):
     def check(number):
         began = time.monotonic()
         read_everywhere(number, other, cache)
-        assert time.monotonic() - began < 3 * ttl
+        assert time.monotonic() - began < 100 * ttl
         while threading.active_count() > threads:
-            assert time.monotonic() - began < 3 * ttl
+            assert time.monotonic() - began < 100 * ttl
             time.sleep(0.01)
 
     sweep(lambda number: cache.fetch_one(number, load_bytes()), check, step=61)
