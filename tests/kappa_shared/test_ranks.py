@@ -105,7 +105,7 @@ def test_ranks_and_their_workers_read_each_sample_once_and_share_one_copy(tmp_pa
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
