@@ -75,8 +75,9 @@ class Node:
         deadline = time.monotonic() + _START
         while True:
             with contextlib.suppress(redis.ConnectionError), self.client() as client:
-                client.ping()
-                return
+                # Somebody else's, if the port was taken meanwhile; then this one is about to end.
+                if client.info("server")["process_id"] == self._process.pid:
+                    return
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.01)
