@@ -12,10 +12,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.caching import namespaces_in
 
 _NEW_PYTHONS = {"spawn", "forkserver"}  # each takes seconds to import torch
+
+# A machine that is busy makes slow examples of all.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # Once in a server, not in each of its workers; which know nothing of kappacore, as ever. So tests
 # take "forkserver" for workers in a new Python; a few take "spawn", where all is imported anew.

@@ -79,6 +79,6 @@ def test_examples_that_start_processes_run_as_files(page, tmp_path):
         at = next(place for place, line in enumerate(lines) if line.startswith(GUARD))
         script.write_text("\n".join([*lines[: at + 1], FORKSERVER, *lines[at + 1 :]]), "utf-8")
         done = subprocess.run(
-            [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120
+            [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=250
         )
         assert done.returncode == 0, done.stdout + done.stderr

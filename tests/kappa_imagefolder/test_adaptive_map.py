@@ -28,7 +28,7 @@ def test_calls_that_compute_stay_in_this_thread(monkeypatch):
 
 def test_calls_that_wait_wait_together():
     running, most = 0, 0
-    lock = threading.Lock()
+    lock, all_there = threading.Lock(), threading.Event()
 
     def wait(number):
         nonlocal running, most
@@ -36,12 +36,16 @@ def test_calls_that_wait_wait_together():
             running += 1
             most = max(most, running)
         time.sleep(0.002)
+        if most == THREADS:
+            all_there.set()
+        elif threading.current_thread() is not threading.main_thread():
+            assert all_there.wait(60)
         with lock:
             running -= 1
         return number
 
     assert list(adaptive_map(wait, range(300))) == list(range(300))
-    assert THREADS / 2 < most <= THREADS
+    assert most == THREADS
     assert [t for t in threading.enumerate() if t.name.startswith("kappa-imagefolder")] == []
 
 

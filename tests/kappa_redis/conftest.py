@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kappa_redis import address
 from support.valkey import programs, start_cluster, start_node
 
 
@@ -24,6 +25,12 @@ def redis_node():
 def cluster():
     with start_cluster() as nodes:
         yield nodes
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Time-outs that no machine reaches; tests of servers that hang give shorter ones."""
+    monkeypatch.setattr(address, "_TIMEOUTS", {"timeout": 60.0, "connect_timeout": 60.0})
 
 
 @pytest.fixture(autouse=True)

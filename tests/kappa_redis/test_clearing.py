@@ -113,7 +113,7 @@ def test_private_samples_of_a_killed_program_go_when_somebody_comes(alone, tmp_p
     assert size([alone]) > 50
     alone.send(signal.SIGSTOP)  # who comes now can do nothing about it, and nothing is wrong
     with pytest.warns(CacheWarning, match="'redis' failed"):
-        ds = kappacore.CachedDataset(WORDS, "redis", url=alone.url, cluster=False)
+        ds = kappacore.CachedDataset(WORDS, "redis", url=alone.url, cluster=False, timeout=0.3)
     assert list(ds) == WORDS
     alone.send(signal.SIGCONT)
     ds.close()

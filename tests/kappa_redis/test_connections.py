@@ -38,7 +38,6 @@ def tls(node, tmp_path_factory):
 class Functional(ValueTests, NamespaceTests, LifetimeTests):
     backend = "redis"
     limit_option = None
-    timeout = 60.0
     case = CacheBackendSuite.case
     store = CacheBackendSuite.store
 

@@ -126,7 +126,7 @@ def test_nobody_is_asked_for_a_pass_phrase(tls):
         stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=30,
+        timeout=250,
         start_new_session=True,
         check=False,
     )

@@ -12,7 +12,7 @@ from support.caching import Log, start_script
 LENGTH = 200
 
 READER = """
-import sys
+import sys, time
 from support.cache_sources import Samples
 import kappacore
 
@@ -24,6 +24,8 @@ with kappacore.CachedDataset(samples, "redis", url=url, namespace="once", check=
     sys.stdin.readline()
     for batch in batches if order == "up" else reversed(batches):
         assert ds.__getitems__(batch) == [samples.sample(idx) for idx in batch]
+        while samples.log.count().total() < 16:  # until the other one has begun, at the other end
+            time.sleep(0.01)
     print(ds.stats().source_reads)
 """
 
@@ -62,7 +64,7 @@ def test_interpreters_in_networks_of_their_own_read_each_sample_once(node, tmp_p
         reader.stdin.flush()
     counted = []
     for reader in readers:
-        out, err = reader.communicate(timeout=60)
+        out, err = reader.communicate(timeout=250)
         assert reader.returncode == 0, err
         counted.append(int(out))
     assert log.count() == dict.fromkeys(range(LENGTH), 1)

@@ -15,6 +15,7 @@ from kappacore.cli import main
 from kappacore.errors import InvalidOptionError
 from kappacore.sizes import format_size
 from support.caching import Log, load_bytes, open_cache
+from support.stalls import repeated_where_stalled
 from support.valkey import start_node
 
 FORBIDDEN = {"flushall", "flushdb", "keys", "config|set", "eval", "evalsha", "script|load"}
@@ -116,7 +117,10 @@ def test_a_value_that_is_not_what_was_stored_is_a_miss_and_heals(alone, tmp_path
 
 
 @pytest.mark.slow
+@repeated_where_stalled
 def test_what_is_used_stays_and_the_rest_goes(alone):
+    with alone.client() as client:
+        client.flushall()
     backend = RedisBackend("ttl", 10, url=alone.url, ttl=0.6)
     backend.put_many([(key, [b"value"]) for key in range(2)])
     deadline = time.monotonic() + 1.0

@@ -9,13 +9,14 @@ import pytest
 from torch.utils.data import DataLoader
 
 import kappacore
+from kappa_redis import connections
 from kappa_redis.address import read_address
 from kappacore.cli import main
 from kappacore.errors import CacheWarning, InvalidOptionError
 from support.valkey import TLSProxy, certificate, free_port, programs, start_guarded, wait_until
 
 LENGTH = 12
-FOLLOWED = 2.0  # seconds after the sentinels' own failover
+FOLLOWED = 15.0  # seconds after the sentinel's own failover; it is asked every second
 
 
 class Source:
@@ -39,6 +40,16 @@ def open_dataset(url, namespace="followed"):
     return kappacore.CachedDataset(Source(), "redis", url=url, namespace=namespace)
 
 
+@pytest.fixture
+def _left_alone(monkeypatch):
+    """A dead master is, for so long that a cache which waited for that would follow too late."""
+    monkeypatch.setattr(connections, "_MASTER_PAUSE", 10 * FOLLOWED)
+
+
+def leave_a_dead_master_alone(_worker):
+    connections._MASTER_PAUSE = 10 * FOLLOWED
+
+
 def hits(ds, loader=None):
     """Read an epoch, compare it, and return the hits."""
     before = ds.stats()
@@ -49,6 +60,7 @@ def hits(ds, loader=None):
 
 def kill_master(guarded, ds, loader=None):
     """Kill the master, and return how much later than the sentinel the cache followed."""
+    guarded.fail_over_after(300)
     guarded.master.kill()
     failed_over = 0.0
     start = time.monotonic()
@@ -65,6 +77,7 @@ def kill_master(guarded, ds, loader=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", programs())
+@pytest.mark.usefixtures("_left_alone")
 @pytest.mark.filterwarnings("ignore:The cache backend 'redis' failed")
 def test_the_cache_follows_the_master(program):
     with start_guarded(programs()[program]) as guarded:
@@ -86,6 +99,7 @@ def test_the_cache_follows_the_master(program):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "forkserver"])
+@pytest.mark.usefixtures("_left_alone")
 @pytest.mark.filterwarnings("ignore:The cache backend 'redis' failed")
 def test_workers_follow_the_master(context):
     with start_guarded() as guarded, open_dataset(guarded.url) as ds:
@@ -96,6 +110,7 @@ def test_workers_follow_the_master(context):
             collate_fn=list,
             multiprocessing_context=context,
             persistent_workers=True,
+            worker_init_fn=leave_a_dead_master_alone,
         )
         hits(ds, loader)
         assert hits(ds, loader) == LENGTH
@@ -110,8 +125,10 @@ def test_workers_follow_the_master(context):
 def test_a_master_that_hung_and_was_replaced_is_not_written_to(program):
     with start_guarded(programs()[program]) as guarded, open_dataset(guarded.url) as ds:
         hits(ds)
+        guarded.fail_over_after(300)
         guarded.master.send(signal.SIGSTOP)
         wait_until(lambda: guarded.named() != guarded.master.port)
+        guarded.fail_over_after()
         guarded.master.send(signal.SIGCONT)
         with guarded.master.client() as client:
             assert client.info("replication")["role"] == "master"  # for some seconds more

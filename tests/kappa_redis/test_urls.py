@@ -29,7 +29,8 @@ def alone(request):
         ("?socket_timeout=7.5", {"connect_timeout": 0.5}, (7.5, 0.5)),
     ],
 )
-def test_timeouts_of_the_url_hold_unless_others_are_given(query, options, expected):
+def test_timeouts_of_the_url_hold_unless_others_are_given(monkeypatch, query, options, expected):
+    monkeypatch.undo()  # the time-outs that tests have
     arguments = read_address(f"redis://host{query}", **options).arguments
     assert (arguments["socket_timeout"], arguments["socket_connect_timeout"]) == expected
 

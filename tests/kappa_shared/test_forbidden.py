@@ -56,7 +56,7 @@ def test_a_file_system_without_fallocate_takes_zeros(tmp_path, number):
         """
     env = without_fallocate(tmp_path / "nofallocate.so", number)
     with start_script(tmp_path, program, env=env) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=250)
     assert (out, err) == ("2 0\n", "")
 
 
@@ -75,7 +75,7 @@ def test_without_fallocate_missing_room_is_an_error_and_no_bus_error(tmp_path, c
     env = without_fallocate(tmp_path / "nofallocate.so", errno.ENOSYS)
     small = with_tmpfs(cache_folder, "size=64k")
     with start_script(tmp_path, program, env=env, prefix=small) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=250)
     assert out.startswith("No room for the index of a shared cache in ")
     assert err == ""
 
@@ -170,6 +170,6 @@ LIMITED = """
 @pytest.mark.slow
 def test_too_many_open_files_is_an_error_that_names_the_limit(tmp_path, cache_folder):
     with start_script(tmp_path, textwrap.dedent(LIMITED)) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=250)
     assert (out, err) == ("True True []\n", ""), out + err
     assert sorted(Path(cache_folder).rglob("*")) == []

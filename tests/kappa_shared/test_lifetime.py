@@ -114,7 +114,7 @@ def test_nothing_is_left_when_a_worker_is_the_last_to_use_a_cache(tmp_path, cach
         def work(cache, ready, go):
             assert cache.fetch(range(10), load_bytes()) == load_bytes()(range(10))
             ready.set()
-            assert go.wait(20)
+            assert go.wait(200)
             assert cache.fetch(range(10), load_bytes()) == load_bytes()(range(10))
 
         if __name__ == "__main__":
@@ -124,7 +124,7 @@ def test_nothing_is_left_when_a_worker_is_the_last_to_use_a_cache(tmp_path, cach
             ready, go = context.Event(), context.Event()
             worker = context.Process(target=work, args=(cache, ready, go), daemon=True)
             worker.start()
-            assert ready.wait(20)
+            assert ready.wait(200)
             cache.close()
             print(len(namespaces_in(sys.argv[2])))
             go.set()
@@ -206,7 +206,7 @@ COMING_AND_GOING = """
     rng = random.Random(int(sys.argv[1]))
     end = time.monotonic() + 2
     found = opened = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or opened < 20:
         backend = SharedBackend("busy", 50, max_bytes="1MiB")
         opened += 1
         for key in rng.sample(range(50), 10):
@@ -227,9 +227,8 @@ def test_eight_unrelated_processes_create_join_and_delete_a_cache_at_the_same_ti
     tmp_path, cache_folder
 ):
     processes = [start_script(tmp_path, COMING_AND_GOING, seed) for seed in range(8)]
-    results = [process.communicate(timeout=60) for process in processes]
+    results = [process.communicate(timeout=250) for process in processes]
     assert [err for _, err in results] == [""] * 8
-    assert all(int(out.split()[0]) > 5 for out, _ in results), results
     assert sum(int(out.split()[1]) for out, _ in results) > 100  # they did meet
     assert sorted(cache_folder.rglob("*")) == []
 
@@ -256,7 +255,7 @@ KILLED = """
 def test_workers_leave_nothing_when_the_program_is_killed(tmp_path, cache_folder):
     with start_script(tmp_path, KILLED, "fork", warm=True) as program:
         assert program.wait() == -signal.SIGKILL
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while namespaces_in(cache_folder) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert sorted(Path(cache_folder).rglob("*")) == []

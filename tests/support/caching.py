@@ -276,7 +276,7 @@ def run_script(
 ) -> str:
     """Run a Python program to its end and return what it printed; it must be silent otherwise."""
     process = start_script(folder, source, *args, prefix=prefix, warm=warm)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=250)
     assert process.returncode == 0, f"exit code {process.returncode}\n{out}\n{err}"
     assert err == "", err
     return out

@@ -67,5 +67,5 @@ def run_python(
         text=True,
         env={**inherited, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment},
         check=False,
-        timeout=100,
+        timeout=250,
     )

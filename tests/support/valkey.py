@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
+    "NEVER",
     "Node",
     "Proxy",
     "SlowProxy",
     "TLSProxy",
     "certificate",
+    "fail_over_after",
     "free_port",
     "programs",
     "start_cluster",
@@ -38,7 +40,10 @@ __all__ = [
     "wait_until",
 ]
 
-_START = 30.0  # seconds
+#: Milliseconds that no machine stands still for.
+NEVER = 600_000
+
+_START = 60.0  # seconds
 _TRIES = 3  # at a port that somebody else may take first
 _SLOTS = 16384
 
@@ -73,8 +78,9 @@ class Node:
         deadline = time.monotonic() + _START
         while True:
             with contextlib.suppress(redis.ConnectionError), self.client() as client:
-                client.ping()
-                return
+                # Somebody else's, if the port was taken meanwhile; then this one is about to end.
+                if client.info("server")["process_id"] == self._process.pid:
+                    return
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.01)
@@ -92,8 +98,8 @@ class Node:
         lines += [
             f"dir {self.folder}",
             f"sentinel monitor words 127.0.0.1 {master} 1",
-            "sentinel down-after-milliseconds words 300",
-            "sentinel failover-timeout words 2000",
+            f"sentinel down-after-milliseconds words {NEVER}",
+            f"sentinel failover-timeout words {NEVER}",
         ]
         if not file.exists():
             file.write_text("\n".join(lines) + "\n")
@@ -177,6 +183,8 @@ def start_cluster(
 ) -> Iterator[list[Node]]:
     """Run a cluster whose nodes share the slots evenly.
 
+    None is taken for dead before :func:`fail_over_after`, however busy the machine is.
+
     Args:
         nodes: how many of them hold slots; they come first.
         program: the servers' program; default the one of the wheel.
@@ -202,7 +210,15 @@ def start_cluster(
                 name = primary.execute_command("CLUSTER", "MYID")
                 wait_until(partial(_follows, client, name))
         wait_until(lambda: all(_knows(node, len(running)) for node in running))
+        fail_over_after(running)
         yield running
+
+
+def fail_over_after(nodes: list[Node], milliseconds: int = NEVER) -> None:
+    """Have a cluster take a node for dead that says nothing for so long."""
+    for node in nodes:
+        with node.client() as client:
+            client.execute_command("CONFIG", "SET", "cluster-node-timeout", milliseconds)
 
 
 def _is_whole(node: Node, nodes: int) -> bool:
@@ -238,12 +254,20 @@ class Guarded(NamedTuple):
         with self.sentinel.client() as client:
             return int(client.sentinel_get_master_addr_by_name("words")[1])
 
+    def fail_over_after(self, milliseconds: int = NEVER) -> None:
+        """Have the sentinel take a server for dead that says nothing for so long."""
+        with self.sentinel.client() as client:
+            words = ["SET", "words", "down-after-milliseconds", milliseconds]
+            client.execute_command("SENTINEL", *words)
+
 
 @contextlib.contextmanager
 def start_guarded(
     program: Path | None = None, *, tls: dict[str, str] | None = None, **options: str
 ) -> Iterator[Guarded]:
-    """Run a service of the name ``words``; the sentinel takes over after a few tenths of a second.
+    """Run a service of the name ``words``.
+
+    No server is taken for dead before ``fail_over_after``, however busy the machine is.
 
     Args:
         program: the servers' program; default the one of the wheel.
@@ -385,8 +409,14 @@ class SlowProxy(Proxy):
 
     def __init__(self, target: int, rate: float) -> None:
         self._rate = rate
+        self._passed: list[int] = []
         super().__init__(target)
         self.url = f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def passed(self) -> int:
+        """Bytes that have gone through, in both directions together."""
+        return sum(self._passed)
 
     def _serve(self, accepted: socket.socket) -> None:
         with accepted, socket.create_connection(("127.0.0.1", self._target)) as outer:
@@ -400,6 +430,7 @@ class SlowProxy(Proxy):
             while data := source.recv(1 << 15):
                 time.sleep(len(data) / self._rate)
                 target.sendall(data)
+                self._passed.append(len(data))
         for end in (source, target):  # the other direction ends, too
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -167,5 +167,5 @@ def run_warm(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, as ``subprocess.run`` with its output captured as text."""
     with WarmProgram(script, *arguments, env=env, cwd=cwd) as program:
-        out, err = program.communicate(timeout=100)
+        out, err = program.communicate(timeout=250)
         return subprocess.CompletedProcess(program.args, program.wait(), out, err)

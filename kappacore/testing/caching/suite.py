@@ -56,7 +56,7 @@ class CacheBackendSuite(
 
     backend: ClassVar[str]
     limit_option: ClassVar[str | None] = DEFAULT_LIMIT_OPTION
-    timeout: ClassVar[float] = 120.0
+    timeout: ClassVar[float] = 240.0
 
     @pytest.fixture
     def case(self, request: pytest.FixtureRequest) -> Iterator[Case]:

@@ -23,6 +23,7 @@ from kappacore import (
 )
 from kappacore.errors import CacheClosedError, CacheWarning
 from support.cache_sources import Images, Samples, Stream
+from support.stalls import repeated_where_stalled
 
 SMALL = {"max_bytes": "1MiB"}
 
@@ -162,6 +163,7 @@ def test_a_backend_that_fails_is_not_said_to_know_nothing(log):
 # ---- what limits the epoch
 
 
+@repeated_where_stalled
 def test_a_first_epoch_over_a_slow_source(log, backend):
     with CachedDataset(Samples(log, delay=0.005), backend, **SMALL) as cached:
         cached.__getitems__([0, 1, 2, 3])
@@ -171,6 +173,7 @@ def test_a_first_epoch_over_a_slow_source(log, backend):
         )
 
 
+@repeated_where_stalled
 def test_a_full_cache(log, backend):
     with (
         warnings.catch_warnings(),
@@ -187,17 +190,19 @@ def test_a_full_cache(log, backend):
 
 
 @pytest.mark.parametrize(("workers", "more"), [(0, "more workers"), (2, "more than 2 workers")])
+@repeated_where_stalled
 def test_slow_transforms(log, backend, workers, more):
     with CachedDataset(Samples(log), backend, transform=slow, **SMALL) as cached:
         cached.prefill()
         lines = explain(DataLoader(cached, num_workers=workers)).splitlines()
     measured = next(line for line in lines if line.startswith("decoding and transforms above"))
-    assert 2 <= float(measured.split()[-4]) < 20  # milliseconds a sample
+    assert 2 <= float(measured.split()[-4]) < 50  # milliseconds a sample
     assert lines[-1].startswith(
         f"Decoding and transforms limit the epoch, not the storage: use {more},"
     )
 
 
+@repeated_where_stalled
 def test_nothing_but_the_cache(log, backend):
     class Large(Samples):
         def sample(self, idx):
@@ -240,13 +245,14 @@ class Flawed(CacheBackend):
     [
         (
             "slow",
-            r"The cache costs more than it saves: a sample takes 1\d.* ms from the cache and ",
+            r"The cache costs more than it saves: a sample takes \d\d[. ].*ms from the cache and ",
         ),
         ("corrupts", "The cache is of no use: 10 stored values failed their check, and 0 passed"),
         ("forgets", "The cache loses what it stores: for 10 samples 20 values were stored, and 0"),
         ("raises", r"The cache backend fails \(operations so far: 1\), so samples come from the "),
     ],
 )
+@repeated_where_stalled
 def test_a_backend_that_costs_more_than_it_saves(flaw, expected):
     samples = [str(idx) for idx in range(10)]
     with CachedDataset(samples, "flawed", flaw=flaw) as cached:
@@ -262,6 +268,7 @@ def flawed():
     kappacore.plugins.unregister_cache_backend("flawed")
 
 
+@repeated_where_stalled
 def test_a_form_is_only_advised_where_there_is_one(log):
     with CacheWrapper(Images(log), "memory", form="raw", **SMALL) as cached:
         dataset = ModeWrapper(TransformWrapper(cached, slow), "x")

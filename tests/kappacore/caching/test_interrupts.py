@@ -113,6 +113,7 @@ def read_everywhere(number, *caches):
 def test_a_fetch_of_a_missing_sample(backend):
     cache, other = new_cache(backend), new_cache(backend)
     read_everywhere(LENGTH - 1, cache, other)
+    gc.collect()  # of earlier tests
     files = open_files()
 
     def check(number):
@@ -138,9 +139,9 @@ def test_a_fetch_with_claims_that_a_thread_renews(monkeypatch):
     def check(number):
         began = time.monotonic()
         read_everywhere(number, other, cache)
-        assert time.monotonic() - began < 3 * ttl
+        assert time.monotonic() - began < 100 * ttl
         while threading.active_count() > threads:
-            assert time.monotonic() - began < 3 * ttl
+            assert time.monotonic() - began < 100 * ttl
             time.sleep(0.01)
 
     sweep(lambda number: cache.fetch_one(number, load_bytes()), check, step=61)
@@ -155,6 +156,7 @@ def test_a_fetch_whose_error_is_kept(backend):
     """As an interactive session keeps its last one."""
     cache, other = new_cache(backend), new_cache(backend)
     read_everywhere(LENGTH - 1, cache, other)
+    gc.collect()  # of earlier tests
     files = open_files()
     numbers = iter(range(LENGTH))
     number = 0
@@ -177,6 +179,7 @@ def test_a_fetch_whose_error_is_kept(backend):
 def test_opening_and_closing(backend, cache_folder):
     other = new_cache(backend)
     read_everywhere(LENGTH - 1, other)
+    gc.collect()  # of earlier tests
     files = open_files()
 
     def use(number):
@@ -199,6 +202,7 @@ def test_opening_and_closing(backend, cache_folder):
 def test_clearing(backend):
     cache, other = new_cache(backend), new_cache(backend)
     read_everywhere(LENGTH - 1, cache, other)
+    gc.collect()  # of earlier tests
     files = open_files()
 
     def clear(number):

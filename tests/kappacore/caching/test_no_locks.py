@@ -26,7 +26,7 @@ def refusal(tmp_path, source, *arguments, **env):
     lines += ["except StorageError as error:", "    print(error)"]
     program = "import pathlib, sys\nfrom kappacore.errors import StorageError\n" + "\n".join(lines)
     with start_script(tmp_path, program, *arguments, env=env) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=250)
     assert err == ""
     return out
 

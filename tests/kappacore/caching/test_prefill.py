@@ -60,7 +60,7 @@ class MeetingSamples(Samples):
 
     def __init__(self, log, length, together):
         super().__init__(log, length)
-        self.barrier = threading.Barrier(together, timeout=20)
+        self.barrier = threading.Barrier(together, timeout=200)
 
     def __getitems__(self, indices):
         self.barrier.wait()

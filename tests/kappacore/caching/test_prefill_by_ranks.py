@@ -101,7 +101,7 @@ def test_two_ranks_fill_a_half_each(tmp_path, log):
             for rank in range(2)
         ]
         for rank in ranks:
-            out, err = rank.communicate(timeout=60)
+            out, err = rank.communicate(timeout=250)
             assert (rank.returncode, out, err) == (0, "50\n", "")
         assert logs[0].count() == dict.fromkeys(range(50), 1)
         assert logs[1].count() == dict.fromkeys(range(50, 100), 1)

@@ -62,7 +62,7 @@ def test_a_bar_is_shown_on_a_terminal_only(tmp_path):
         stderr=side,
         stdout=subprocess.DEVNULL,
     )
-    child.wait(60)
+    child.wait(250)
     os.close(side)
     shown = os.read(main, 100_000).decode()
     os.close(main)

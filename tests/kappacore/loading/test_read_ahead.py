@@ -18,6 +18,7 @@ import kappacore.loading.plan as plan_module
 from kappacore.errors import CorruptValueError, LoaderClosedError, LoadingError
 from kappacore.loading.read_ahead import ReadAhead
 from support.numbers import Numbers
+from support.stalls import repeated_where_stalled
 
 
 def threads():
@@ -103,7 +104,7 @@ def test_at_most_prefetch_batches_are_read_ahead(ahead):
     iterator = iter(kappacore.Loader(dataset, "x", 2, prefetch=ahead))
     for taken in range(1, 4):
         next(iterator)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(dataset.calls) < 2 * (taken + ahead) and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(0.05)
@@ -159,7 +160,7 @@ def test_a_program_that_holds_an_iterator_ends():
         "print(next(iterator).tolist())\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=250, check=True
     )
     assert done.stdout == "[0, 1]\n"
     assert "Traceback" not in done.stderr
@@ -248,6 +249,7 @@ def test_the_last_batch_goes_with_the_loop():
 # ---- stats
 
 
+@repeated_where_stalled
 def test_stats_tell_waiting_for_data_from_waiting_for_the_step():
     slow = kappacore.Loader(Noting(6, seconds=0.02), "x", 2)
     list(slow)

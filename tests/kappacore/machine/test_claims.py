@@ -10,9 +10,11 @@ import socket
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from kappacore.machine import claims as module
 from kappacore.machine import processes
 from kappacore.machine.claims import MachineClaims, open_claims
 from support.interrupts import interrupts
@@ -140,39 +142,55 @@ def test_a_claim_lives_while_its_process_cannot_run_any_thread(claims, tmp_path)
         assert not is_free(claims)
 
 
-def test_the_claim_of_a_stopped_process_is_void_after_the_ttl(claims, tmp_path):
+@pytest.fixture
+def later(monkeypatch):
+    """Moves the clock by which claims run out, and which stands still otherwise."""
+    now = time.monotonic()
+
+    def move(seconds):
+        nonlocal now
+        now += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+    monkeypatch.setattr(module, "time", clock)
+    return move
+
+
+def test_the_claim_of_a_stopped_process_is_void_after_the_ttl(claims, tmp_path, later):
     with claiming(tmp_path) as pid:
         os.kill(pid, signal.SIGSTOP)
         os.waitid(os.P_PID, pid, os.WSTOPPED)
-        first = time.monotonic()
+        later(10 * SHORT)  # nobody has asked
         assert not is_free(claims)
         [claimant] = claims.claimants([1])
         assert (claimant.pid, claimant.state) == (pid, "stopped")
         assert "it is stopped" in str(claimant)
-        while not is_free(claims):
-            time.sleep(0.02)
-        assert SHORT <= time.monotonic() - first < 4 * SHORT
+        later(0.9 * SHORT)
+        assert not is_free(claims)
+        later(0.2 * SHORT)
+        assert is_free(claims)
 
 
-def test_a_process_that_runs_again_in_time_keeps_its_claim(claims, tmp_path):
+def test_a_process_that_runs_again_in_time_keeps_its_claim(claims, tmp_path, later):
     with claiming(tmp_path) as pid:
         for _ in range(3):
             os.kill(pid, signal.SIGSTOP)
             os.waitid(os.P_PID, pid, os.WSTOPPED)
             assert not is_free(claims)
-            time.sleep(0.7 * SHORT)
+            later(0.7 * SHORT)
+            assert not is_free(claims)
             os.kill(pid, signal.SIGCONT)
             os.waitid(os.P_PID, pid, os.WCONTINUED)
             assert not is_free(claims)
 
 
-def test_a_process_that_cannot_be_looked_at_counts_as_alive(claims, tmp_path, monkeypatch):
+def test_a_process_that_cannot_be_looked_at_counts_as_alive(claims, tmp_path, monkeypatch, later):
     with claiming(tmp_path) as pid:
         os.kill(pid, signal.SIGSTOP)
         here = processes.own_id()
         monkeypatch.setattr(processes, "own_id", lambda: replace(here, space=here.space + 1))
         assert not is_free(claims)
-        time.sleep(1.5 * SHORT)
+        later(10 * SHORT)
         assert not is_free(claims)
         os.kill(pid, signal.SIGKILL)  # the kernel's lock tells that all the same
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

@@ -26,7 +26,7 @@ def test_a_kept_folder_stays_and_is_found_again(tmp_path):
 def test_a_kept_folder_goes_when_its_time_is_over(tmp_path):
     folder = tmp_path / "kept"
     assert not SharedFolderLease(folder, keep=100).release()
-    assert kept_until(folder) == pytest.approx(time.time() + 100, abs=2)
+    assert kept_until(folder) == pytest.approx(time.time() + 100, abs=30)
     assert collect(tmp_path) == []
     os.utime(folder / "users", (time.time() - 101,) * 2)
     assert collect(tmp_path) == ["kept"]
@@ -37,7 +37,7 @@ def test_use_starts_the_time_of_a_kept_folder_anew(tmp_path):
     SharedFolderLease(folder, keep=100).release()
     os.utime(folder / "users", (time.time() - 50,) * 2)
     SharedFolderLease(folder).release()
-    assert kept_until(folder) == pytest.approx(time.time() + 100, abs=2)
+    assert kept_until(folder) == pytest.approx(time.time() + 100, abs=30)
 
 
 @pytest.mark.parametrize("wishes", [(100, 5000, 10), (5000, 10), (10, 5000)])
@@ -45,7 +45,7 @@ def test_the_longest_wish_counts(tmp_path, wishes):
     leases = [SharedFolderLease(tmp_path / "kept", keep=wish) for wish in wishes]
     for lease in leases:
         assert not lease.release()
-    assert kept_until(tmp_path / "kept") == pytest.approx(time.time() + 5000, abs=2)
+    assert kept_until(tmp_path / "kept") == pytest.approx(time.time() + 5000, abs=30)
 
 
 @pytest.mark.parametrize("wishes", [(10, 5000), (5000, 10)])
@@ -57,7 +57,7 @@ def test_wishes_of_processes_that_join_at_the_same_moment_are_all_heard(
     monkeypatch.undo()
     for lease in leases:
         lease.release()
-    assert kept_until(tmp_path / "kept") == pytest.approx(time.time() + 5000, abs=2)
+    assert kept_until(tmp_path / "kept") == pytest.approx(time.time() + 5000, abs=30)
 
 
 def test_a_wish_that_cannot_be_read_is_taken_for_the_longest(tmp_path):
@@ -81,10 +81,10 @@ def test_the_time_of_a_kept_folder_counts_from_the_last_use_that_was_noted(tmp_p
     lease = SharedFolderLease(tmp_path / "kept", keep=100)
     users = tmp_path / "kept" / "users"
     os.utime(users, (time.time() - 1000,) * 2)
-    assert last_used(tmp_path / "kept") == pytest.approx(time.time() - 1000, abs=2)
+    assert last_used(tmp_path / "kept") == pytest.approx(time.time() - 1000, abs=30)
     lease.note_use()
-    assert last_used(tmp_path / "kept") == pytest.approx(time.time(), abs=2)
-    assert kept_until(tmp_path / "kept") == pytest.approx(time.time() + 100, abs=2)
+    assert last_used(tmp_path / "kept") == pytest.approx(time.time(), abs=30)
+    assert kept_until(tmp_path / "kept") == pytest.approx(time.time() + 100, abs=30)
     lease.release()
     remove(tmp_path / "kept", kept=True)
     lease.note_use()  # of a folder that is gone

@@ -42,7 +42,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 def results(children):
     found = []
     for child in children:
-        out, err = child.communicate(timeout=100)
+        out, err = child.communicate(timeout=250)
         assert child.returncode == 0, err
         found.append(json.loads(out))
     return found
@@ -146,7 +146,7 @@ for moment in itertools.count():
 def test_another_process_may_finish_at_any_moment(tmp_path, case):
     make_tree(tmp_path / "s")
     with start_script(tmp_path, FINISHED_AT_EVERY_MOMENT, case, tmp_path) as process:
-        moments, error = process.communicate(timeout=300)
+        moments, error = process.communicate(timeout=250)
     assert error == ""
     assert int(moments) > 10
     for moment in range(int(moments)):
@@ -186,7 +186,7 @@ def test_a_holder_that_is_killed_keeps_nobody_waiting(tmp_path):
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     threading.Timer(0.3, lambda: child.send_signal(signal.SIGKILL)).start()
-    result = kappacore.stage(source, target, timeout=60)
+    result = kappacore.stage(source, target, timeout=100)
     child.communicate()
     assert result.copied
     assert tree_of(target) == SMALL
@@ -241,7 +241,7 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path):
             with pytest.raises(StagingTimeoutError):
                 kappacore.stage(source, target, timeout=0)
             holder.kill()
-            assert kappacore.stage(source, target, timeout=10).copied
+            assert kappacore.stage(source, target, timeout=100).copied
             os.kill(child, 0)  # it lives
         finally:
             os.kill(child, signal.SIGKILL)
@@ -292,7 +292,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path, number, target):
     disk.mkdir()
     env = without_flock(tmp_path / "noflock.so", number, disk)
     with start_script(tmp_path, STAGE_OR_REFUSE, source, disk / target, env=env) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=250)
     assert err == ""
     assert out == (
         f"the file system of '{disk / target}' has no locks (flock): [Errno {number}] "
@@ -310,7 +310,7 @@ def test_what_is_complete_can_be_used_where_there_are_no_locks(tmp_path):
     (disk / ".t.kappacore-work").mkdir()
     env = without_flock(tmp_path / "noflock.so", errno.ENOLCK, disk)
     with start_script(tmp_path, STAGE_OR_REFUSE, source, disk / "t", env=env) as process:
-        assert process.communicate(timeout=60) == ("", "")
+        assert process.communicate(timeout=250) == ("", "")
     assert (disk / ".t.kappacore-work").exists()
     kappacore.stage(source, disk / "t")
     assert not (disk / ".t.kappacore-work").exists()

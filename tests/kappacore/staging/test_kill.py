@@ -146,7 +146,7 @@ for moment in itertools.count(0, step):
 def test_every_phase_survives_a_kill(tmp_path, before):
     source = make_tree(tmp_path / "s")
     with start_script(tmp_path, KILLED_AT_EVERY_MOMENT, before, STEP, source, tmp_path) as process:
-        moments, error = process.communicate(timeout=600)
+        moments, error = process.communicate(timeout=250)
     assert error == ""
     assert int(moments) > 30
     for moment in range(0, int(moments), STEP):

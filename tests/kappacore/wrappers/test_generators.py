@@ -109,14 +109,14 @@ def test_a_process_forked_while_a_thread_draws_does_not_wait_for_it():
     def hold():
         with random_states_kept():
             inside.set()
-            done.wait(30)
+            done.wait(100)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    inside.wait(30)
+    inside.wait(100)
     child = os.fork()
     if not child:
-        free = randomness._one_at_a_time.acquire(timeout=5)
+        free = randomness._one_at_a_time.acquire(timeout=60)
         os._exit(0 if free else 1)
     status = os.waitpid(child, 0)[1]
     done.set()

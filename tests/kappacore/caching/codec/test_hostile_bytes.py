@@ -24,11 +24,11 @@ def refuse(program: str, *operands: Any, buffers: bytes = b"", arrays: int = 0) 
 
 def refuse_structure(structure: bytes, buffers: bytes = b"", arrays: int = 0) -> None:
     stored = b"".join(seal(0, structure, [buffers] if buffers else [], 0, "", array_bytes=arrays))
-    start = time.perf_counter()
+    start = time.thread_time()
     for copy in (True, False):
         with pytest.raises(CorruptValueError):
             default_codec().decode(stored, 0, copy=copy)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_the_fuzzer_finds_nothing() -> None:
         [sys.executable, str(program), "--seconds", "3"],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

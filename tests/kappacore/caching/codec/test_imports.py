@@ -20,7 +20,7 @@ def run(source: str, tmp_path: Path) -> str:
     script = tmp_path / "program.py"
     script.write_text(source)
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=250, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -336,5 +336,5 @@ def test_the_module_level_function_registers_with_the_codec_of_the_process(tmp_p
         "codec = default_codec()\n"
         "assert codec.decode(b''.join(codec.encode(Split.A, 1)), 1) is Split.A\n"
     )
-    subprocess.run([sys.executable, str(script)], check=True, timeout=60)
+    subprocess.run([sys.executable, str(script)], check=True, timeout=250)
     assert register_type.__doc__

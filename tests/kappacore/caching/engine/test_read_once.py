@@ -78,7 +78,7 @@ def test_ranks_and_workers_that_read_the_same_at_the_same_time_read_it_once(
     with CachedDataset(source, options, namespace="train", check=False) as cached:
         stats = cached.stats()
     for rank in ranks:
-        _, err = rank.communicate("end\n", timeout=60)
+        _, err = rank.communicate("end\n", timeout=250)
         assert (rank.returncode, err) == (0, "")
     assert source.log.count() == dict.fromkeys(range(LENGTH), 1)
     assert (stats.source_reads, stats.misses, stats.stores) == (LENGTH, LENGTH, LENGTH)

@@ -104,7 +104,7 @@ def test_two_processes_that_need_each_others_samples_do_not_wait_for_each_other(
 
         def load(indices):
             if first in indices and len(indices) > 1:
-                barrier.wait(20)  # both have claimed their batch
+                barrier.wait(100)  # both have claimed their batch
                 assert cache.fetch([needed], load) == plain([needed])
             return plain(indices)
 
@@ -115,7 +115,7 @@ def test_two_processes_that_need_each_others_samples_do_not_wait_for_each_other(
     for process in processes:
         process.start()
     for process in processes:
-        process.join(20)
+        process.join(100)
         assert process.exitcode == 0
     assert [answers.get(), answers.get()] == [True, True]
     keeper.close()
@@ -130,7 +130,7 @@ def test_threads_that_need_each_others_samples_do_not_wait_for_each_other():
     def read(first, needed):
         def load(indices):
             if first in indices and len(indices) > 1:
-                barrier.wait(20)
+                barrier.wait(100)
                 cache.fetch([needed], load)
             return plain(indices)
 
@@ -141,6 +141,6 @@ def test_threads_that_need_each_others_samples_do_not_wait_for_each_other():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(100)
     assert results == [True, True]
     cache.close()

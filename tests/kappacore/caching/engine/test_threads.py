@@ -79,13 +79,15 @@ def test_threads_that_come_first_open_it_once(tmp_path, backend):
 
 @pytest.mark.parametrize("backend", ["memory", "shared"])
 def test_a_thread_that_waits_for_anothers_first_look_says_so(backend, monkeypatch, caplog):
-    monkeypatch.setattr(waiting, "SAY_AFTER", 0.1)
+    monkeypatch.setattr(waiting, "SAY_AFTER", 0.05)
     cache = open_cache(backend, prove=False)
-    looking = threading.Event()
+    looking, said = threading.Event(), threading.Event()
+    say = waiting._say
+    monkeypatch.setattr(waiting, "_say", lambda text: (say(text), said.set()))
 
     def slow(indices):
         looking.set()
-        time.sleep(0.15)
+        assert said.wait(100)
         return load_bytes()(indices)
 
     first = threading.Thread(target=cache.fetch, args=([1], slow))
@@ -132,6 +134,6 @@ def test_a_source_that_clears_its_own_cache_does_not_wait_for_itself():
     got = []
     thread = threading.Thread(target=lambda: got.append(cache.fetch([1], clearing)), daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(100)
     assert got == [load_bytes()([1])]
     cache.close()

@@ -78,9 +78,8 @@ def test_a_lock_that_another_user_holds_is_waited_for(scratch):
     lock = StagePaths(scratch / "t").lock
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert stage_as(65534, source, scratch / "t", timeout=0.2).startswith(
-            "StagingTimeoutError waited 0 s for"
-        )
+        printed = stage_as(65534, source, scratch / "t", timeout=0.2)
+        assert re.match(r"StagingTimeoutError waited \d+ s for", printed)
     assert not (scratch / "t").exists()
 
 
@@ -187,10 +186,10 @@ def test_a_lock_that_is_removed_in_mid_copy_lets_nobody_in(tmp_path, complete):
         assert first.stdout.readline() == "copied\n"
         StagePaths(target).lock.unlink()
         began = time.monotonic()
-        with pytest.raises(StagingTimeoutError, match="waited 0 s for"):
+        with pytest.raises(StagingTimeoutError, match=r"waited \d+ s for"):
             kappacore.stage(source, target, timeout=0.3)
-        assert time.monotonic() - began < 10
-        out, err = first.communicate("\n", timeout=60)
+        assert time.monotonic() - began < 60
+        out, err = first.communicate("\n", timeout=250)
         assert (out.strip(), err) == ("True", "")
     assert tree_of(target) == tree_of(source)
     assert not kappacore.stage(source, target).copied
@@ -230,6 +229,6 @@ def test_a_child_that_is_forked_in_mid_copy_keeps_nothing_locked(tmp_path):
         child = int(parent.stdout.readline())
         try:
             parent.kill()
-            assert kappacore.stage(source, target, timeout=10).copied
+            assert kappacore.stage(source, target, timeout=100).copied
         finally:
             os.kill(child, 9)
