@@ -255,7 +255,12 @@ def test_an_iterator_that_waits_is_of_the_epoch_that_is_set(options):
     def make():
         drawn = kappacore.TransformWrapper(Numbers(8), lambda x: x + torch.rand(()), seed=0)
         return kappacore.Loader(
-            drawn, "index x", 2, shuffle=True, transform=lambda b, draw: (*b, draw.rand()), **options
+            drawn,
+            "index x",
+            2,
+            shuffle=True,
+            transform=lambda b, draw: (*b, draw.rand()),
+            **options,
         )
 
     def seen(batches):
