@@ -33,7 +33,7 @@ _PREFIX = "Epoch"
 
 _being_read: ContextVar[int | None] = ContextVar("kappacore_epoch", default=None)
 _classes: WeakValueDictionary[int, type[EpochIndex]] = WeakValueDictionary()
-_one_at_a_time = threading.Lock()
+_one_at_a_time = threading.RLock()
 _one_reads = threading.RLock()
 
 
@@ -135,13 +135,13 @@ def reading_epoch(dataset: Any, keepers: Sequence[Any], epoch: int | None) -> It
 
 def _keeps_epoch(part: Any) -> bool:
     own = getattr(type(part), "set_epoch", StackPart.set_epoch)
-    return not own.__module__.startswith("kappacore.")
+    return not str(getattr(own, "__module__", "")).startswith("kappacore.")
 
 
 def _renew_locks() -> None:
     """Replace the locks in a forked process: the thread that held one is not there."""
     global _one_at_a_time, _one_reads
-    _one_at_a_time, _one_reads = threading.Lock(), threading.RLock()
+    _one_at_a_time, _one_reads = threading.RLock(), threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
