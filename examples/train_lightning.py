@@ -36,10 +36,7 @@ class Photos(lightning.LightningDataModule):
         self.loader = kappacore.Loader(self.ds, "x class", 4, shuffle=True, items=items)
 
     def train_dataloader(self) -> kappacore.Loader:
-        # The Loader counts on from here; in the middle of an epoch, Lightning loads its state next.
-        # trainer.current_epoch would be one behind where a checkpoint is of an epoch's end.
-        self.loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
-        return self.loader
+        return self.loader  # Lightning tells it the epoch, and loads its state
 
 
 class Model(lightning.LightningModule):

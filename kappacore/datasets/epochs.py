@@ -7,12 +7,12 @@ workers are behind the sampler or ahead of the loop, so each index says which ep
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
 from contextvars import ContextVar
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from kappacore.datasets.stack import StackPart, set_epoch, told_epoch, walk
 
@@ -32,7 +32,9 @@ __all__ = [
 _PREFIX = "Epoch"
 
 _being_read: ContextVar[int | None] = ContextVar("kappacore_epoch", default=None)
+_classes: WeakValueDictionary[int, type[EpochIndex]] = WeakValueDictionary()
 _one_at_a_time = threading.RLock()
+_one_reads = threading.RLock()
 
 
 class EpochIndex(int):
@@ -46,10 +48,13 @@ class EpochIndex(int):
     epoch: int
 
 
-@functools.cache
 def _class_of(epoch: int) -> type[EpochIndex]:
-    names = {"__slots__": (), "__module__": __name__, "epoch": epoch}
-    return type(f"{_PREFIX}{epoch}", (EpochIndex,), names)
+    with _one_at_a_time:
+        found = _classes.get(epoch)
+        if found is None:
+            names = {"__slots__": (), "__module__": __name__, "epoch": epoch}
+            found = _classes[epoch] = type(f"{_PREFIX}{epoch}", (EpochIndex,), names)
+        return found
 
 
 def __getattr__(name: str) -> Any:
@@ -101,7 +106,7 @@ def tell_epoch(dataset: Any, epoch: int) -> None:
         dataset: The dataset; one of torch's, such as ``Subset``, passes it on too.
         epoch: From 0.
     """
-    with _one_at_a_time:
+    with _one_reads:
         set_epoch(dataset, epoch)
 
 
@@ -120,7 +125,7 @@ def reading_epoch(dataset: Any, keepers: Sequence[Any], epoch: int | None) -> It
         return
     token = _being_read.set(epoch)
     try:
-        with _one_at_a_time if keepers else contextlib.nullcontext():
+        with _one_reads if keepers else contextlib.nullcontext():
             if any(told_epoch(part) != epoch for part in keepers):
                 set_epoch(dataset, epoch)
             yield
@@ -130,14 +135,14 @@ def reading_epoch(dataset: Any, keepers: Sequence[Any], epoch: int | None) -> It
 
 def _keeps_epoch(part: Any) -> bool:
     own = getattr(type(part), "set_epoch", StackPart.set_epoch)
-    return not own.__module__.startswith("kappacore.")
+    return not str(getattr(own, "__module__", "")).startswith("kappacore.")
 
 
-def _renew_lock() -> None:
-    """Replace the lock in a forked process: the thread that held it is not there."""
-    global _one_at_a_time
-    _one_at_a_time = threading.RLock()
+def _renew_locks() -> None:
+    """Replace the locks in a forked process: the thread that held one is not there."""
+    global _one_at_a_time, _one_reads
+    _one_at_a_time, _one_reads = threading.RLock(), threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_renew_locks)

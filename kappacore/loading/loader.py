@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 import time
 import weakref
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import BatchSampler
 
-from kappacore.caching.datasets import CacheWrapper
 from kappacore.datasets.epochs import tell_epoch
-from kappacore.datasets.items import digest
 from kappacore.datasets.mode import ModeWrapper
-from kappacore.datasets.stack import walk
 from kappacore.errors import (
     InvalidOptionError,
     LoaderClosedError,
@@ -25,6 +19,7 @@ from kappacore.errors import (
 )
 from kappacore.loading.assembly import Assembly
 from kappacore.loading.buffers import Recycler, Ring
+from kappacore.loading.chosen import BatchesOfEpoch, given_batches
 from kappacore.loading.convert import convert
 from kappacore.loading.decoding import check_decoding
 from kappacore.loading.devices.open import open_device
@@ -35,14 +30,13 @@ from kappacore.loading.order import (
     Share,
     count_batches,
     draw_order,
-    given_batches,
     global_batches,
 )
 from kappacore.loading.place import Place
-from kappacore.loading.plan import Plan, Planner
-from kappacore.loading.reader import Columns, Reader, read_whole
+from kappacore.loading.plan import Planner
+from kappacore.loading.reader import Reader, read_whole
+from kappacore.loading.reading import Reading
 from kappacore.loading.stats import LoaderStats
-from kappacore.loading.workers import read_in_workers
 from kappacore.samplers.ranks import check_rank, find_rank
 from kappacore.wrappers.options import as_integer
 
@@ -55,12 +49,10 @@ if TYPE_CHECKING:
     from kappacore.datasets.base import KDDataset
     from kappacore.loading.assembly import Made
     from kappacore.loading.draw import Draw
+    from kappacore.loading.plan import Plan
+    from kappacore.loading.reader import Columns
 
 __all__ = ["Loader"]
-
-_one_begins = threading.Lock()
-
-log = logging.getLogger("kappacore.loading")
 
 _MOST_STATS = 1000  # iterations
 _VERSION = 1  # of states
@@ -172,6 +164,7 @@ class Loader:
         self._check_options()
         check_decoding(self._mode, self._options)
         self._reader = Reader(self._mode, self._options, return_ctx, collate_fn)
+        self._reading = Reading(self._reader, self.num_workers, self.seed)
         self._device = open_device(device)
         self._lock = threading.Lock()
         self._memory = Recycler(self.prefetch + 2)
@@ -182,9 +175,6 @@ class Loader:
         self._iterations: weakref.WeakSet[Iteration] = weakref.WeakSet()
         self._planner: Planner | None = None  # of the last iteration
         self._quick = False  # whether batches are made sooner than they are handed over
-        self._hot = False  # whether the last epoch could be gathered
-        self._proved = False  # whether a worker has read a batch
-        self._said_cold = False
         self._closed = False
 
     def _check_options(self) -> None:
@@ -286,7 +276,8 @@ class Loader:
         planner = self._planner = Planner(self._reader, resident)
         # What a sampler raises is due with the batch that it was asked for.
         given = self._sampler is not None or self.batch_sampler is not None
-        read = self._read(planner.plans(batches, together=not given))
+        plans = planner.plans(batches, together=not given)
+        read = self._reading.read(planner, plans, self._place.epoch)
         return self._made(assembly, planner, read, ring)
 
     def _made(
@@ -306,48 +297,6 @@ class Loader:
             yield made
             started = time.perf_counter()
 
-    def _read(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Columns]]:
-        """Return each batch with what was read of it sample by sample."""
-        if self.num_workers and not self._hot and self._planner is not None:
-            caches = [part for _, part in walk(self.dataset) if isinstance(part, CacheWrapper)]
-            self._planner.locating = all(
-                cache.can_be_looked_up(proved=self._proved) for cache in caches
-            )
-            # Looking ahead until something is wanted costs nothing: looks are taken once.
-            begun = []
-            for plan in plans:
-                begun.append(plan)
-                if plan.wanted:
-                    seed = int(digest(f"{self.seed}/{self._place.epoch}")[:15], 16)
-                    plans = chain(begun, plans)
-                    read = read_in_workers(self._reader, plans, self.num_workers, seed)
-                    return map(self._note_proved, read)
-            self._hot = True
-            plans = iter(begun)
-        return self._read_here(plans)
-
-    def _note_proved(self, read: tuple[Plan, Columns]) -> tuple[Plan, Columns]:
-        self._proved = True
-        return read
-
-    def _read_here(self, plans: Iterator[Plan]) -> Iterator[tuple[Plan, Columns]]:
-        for plan in plans:
-            if plan.wanted:
-                self._hot = False
-                self._say_cold(plan)
-            yield plan, self._reader.read(plan.rows.indices, plan.rows.epochs, plan.wanted)
-
-    def _say_cold(self, plan: Plan) -> None:
-        if self._said_cold:
-            return
-        self._said_cold = True
-        names = ", ".join(repr(self._names[position]) for position in plan.wanted)
-        log.warning(
-            "This Loader reads %s sample by sample in one thread. What a cache holds is gathered; "
-            "workers=%d reads the rest with processes, which end when nothing is left.",
-            names, max(2, (os.cpu_count() or 2) - 1),
-        )  # fmt: skip
-
     def _rows(self) -> Iterator[Rows]:
         """Return the rows of each batch of this epoch, from the position to begin at."""
         length, share = len(self._mode), self._share()
@@ -359,7 +308,7 @@ class Loader:
             order = draw_order(length, self.shuffle, self.seed, epoch)
             return global_batches(order, share, epoch, start)
         return given_batches(
-            _From(epoch, given, self._sampler, self.batch_sampler),
+            BatchesOfEpoch(epoch, given, self._sampler, self.batch_sampler),
             length,
             share.rank,
             share.world_size,
@@ -522,33 +471,3 @@ class Loader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _From:
-    """The batches that samplers choose in an epoch, from its beginning.
-
-    The epoch is set as the first batch is asked for, not before: several iterators of a Loader
-    may wait, and samplers count what they begin. What a state of the sampler's own says is left
-    out, as the Loader's position counts from the beginning.
-    """
-
-    def __init__(self, epoch: int, batches: Iterable[Sequence[int]], *choosers: Any) -> None:
-        self._epoch, self._batches = epoch, batches
-        inside = [getattr(each, "sampler", None) for each in choosers]  # of torch's BatchSampler
-        self._choosers = [*choosers, *inside]
-
-    def _begin(self) -> None:
-        for chooser in self._choosers:
-            restart = getattr(chooser, "restart", None) or getattr(chooser, "set_epoch", None)
-            if restart is not None:
-                restart(self._epoch)
-
-    def __len__(self) -> int:
-        return len(self._batches)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[Sequence[int]]:
-        with _one_begins:
-            self._begin()
-            batches = iter(self._batches)
-            first = list(islice(batches, 1))
-        yield from chain(first, batches)

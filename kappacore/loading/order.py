@@ -7,19 +7,17 @@ batches of all ranks together, has the same size.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kappacore.datasets.epochs import in_epochs
-from kappacore.datasets.indexing import IntArray, check_indices
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-__all__ = ["Rows", "count_batches", "draw_order", "global_batches", "given_batches"]
+    from kappacore.datasets.indexing import IntArray
+
+__all__ = ["Rows", "count_batches", "draw_order", "global_batches"]
 
 
 @dataclass(frozen=True)
@@ -111,42 +109,3 @@ def count_batches(length: int, share: Share) -> int:
     full, rest = divmod(length, share.size)
     begin, stop = share.of(rest)
     return full + (begin < stop)
-
-
-def given_batches(
-    batches: Iterable[Iterable[int]],
-    length: int,
-    rank: int,
-    world_size: int,
-    epoch: int,
-    start: int = 0,
-) -> Iterator[Rows]:
-    """Yield the rows of batches that a sampler chose for this rank.
-
-    Positions are those of a global batch to which every rank gives as many rows. Epochs are those
-    that the indices say.
-
-    Args:
-        batches: Indices into the dataset, batch by batch.
-        length: The number of samples of the dataset.
-        rank: This rank.
-        world_size: The number of ranks.
-        epoch: The epoch of indices that do not say theirs.
-        start: The position to begin at.
-    """
-    end = 0
-    count = None
-    for batch_number, batch in enumerate(batches, 1):
-        if batch_number == 1:  # not before: it may depend on the epoch, which is set as it begins
-            with contextlib.suppress(TypeError):
-                count = len(batches)  # type: ignore[arg-type]
-        parts = in_epochs(list(batch))
-        indices = check_indices([index for _, part in parts for index in part], length, "Loader")
-        epochs = np.repeat(
-            [epoch if said is None else said for said, _ in parts], [len(part) for _, part in parts]
-        )
-        first, number = end, len(indices)
-        end += number * world_size
-        if first >= start and number:
-            positions = np.arange(number) + (first + rank * number)
-            yield Rows(indices, epochs, positions, end, batch_number == count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from itertools import islice
 
@@ -12,6 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import kappacore
+from kappacore.datasets.epochs import EpochIndex
 from kappacore.errors import LostStateWarning
 from kappacore.samplers import (
     BucketBatchSampler,
@@ -49,6 +51,15 @@ def test_an_index_is_an_integer_that_knows_its_epoch():
     assert [repr(index) for index in indices] == ["0", "1", "2"]
     assert [pickle.loads(pickle.dumps(index)).epoch for index in indices] == [4, 4, 4]
     assert [copy.deepcopy(index).epoch for index in indices] == [4, 4, 4]
+
+
+def test_epochs_that_are_over_leave_nothing_behind():
+    held = next(iter(in_order(range(3))))
+    stream = InfiniteSampler(range(2), rank=0, world_size=1)
+    assert [index.epoch for index in islice(stream, 600)][-1] == 299
+    gc.collect()
+    assert len(EpochIndex.__subclasses__()) < 100
+    assert pickle.loads(pickle.dumps(held)).epoch == 0
 
 
 def test_two_loaders_in_turns_draw_in_their_own_epochs():
