@@ -23,11 +23,18 @@ if TYPE_CHECKING:
 
     Readers = dict[str, Callable[[], object]]
 
-FOREIGN = 1_000_000
+FOREIGN = (0, 200_000, 1_000_000)  # keys of others
 SIZES = {10_000: 512, 100_000: 256, 1_000_000: 64}  # bytes of a sample: samples
 READERS = (1, 4)
 _TTL = 3 * 86_400_000  # milliseconds
 _LONGEST = 300.0  # seconds of all rounds together
+
+
+class OneItem(Bytes):
+    """Samples of one item: KappaData stores each item under a key of its own, or each byte."""
+
+    def __getitem__(self, idx: int) -> tuple[bytes]:
+        return (super().__getitem__(idx),)
 
 
 def batches(length: int) -> list[list[int]]:
@@ -165,7 +172,7 @@ def show_reads(title: str, found: dict[str, tuple[float, float]], length: int) -
 
 
 def compare_memory(title: str, node: Node, old: Callable[[Any], Any], theirs: Node) -> None:
-    """Compare the memory that a value takes beside its own bytes."""
+    """Compare the memory that a value takes beside its own bytes, on new servers."""
     print(f"\n{title}: bytes of the server's memory for a key, beside the value's own")
     for size, number in ((100, 10_000), (10_000, 2_000)):
         source = Bytes(number, size)
@@ -189,8 +196,8 @@ def compare_memory(title: str, node: Node, old: Callable[[Any], Any], theirs: No
                 dataset.prefill(progress=False)
 
         found = {"a plain key with a ttl": used(node, plain), "redis": used(node, ours)}
-        if old(Bytes(1, 1)) is not None:
-            found["KappaData 0.0.8 (no ttl)"] = used(theirs, partial(old, source))
+        if old(OneItem(1, 1)) is not None:
+            found["KappaData 0.0.8 (no ttl)"] = used(theirs, partial(old, OneItem(number, size)))
         for name, each in found.items():
             print(f"  {f'{name}, values of {size}':44}{each:8.0f}")
 
@@ -234,13 +241,23 @@ def compare_clearing(title: str, node: Node, keys: int, rounds: int) -> None:
         source = Bytes(keys, 100)
         with opened(source, node.url, "opened") as dataset:
             dataset.prefill(progress=False)
-        client.execute_command("DEBUG", "POPULATE", FOREIGN, "foreign", 10)
-        there = {"url": node.url}
-        seconds["opening"] = shortest(lambda: opened(source, node.url, "opened").close(), rounds)
-        with opened(source, node.url, "opened") as dataset:
-            seconds["explain"] = shortest(dataset.explain, rounds)
-        seconds["ls"] = shortest(lambda: list(RedisBackend.namespaces(**there)), rounds)
         for name, each in seconds.items():
-            beside = "" if "SCAN" in name or name == "clear" else f" beside {FOREIGN} foreign keys"
-            print(f"  {name + beside:44}{each:10.3f}")
+            print(f"  {name:44}{each:10.3f}")
+        for foreign in FOREIGN:
+            if foreign:
+                client.execute_command("DEBUG", "POPULATE", foreign, "foreign", 10)
+            show_looking(source, node, foreign, rounds)
         client.flushall()
+
+
+def show_looking(source: Bytes, node: Node, foreign: int, rounds: int) -> None:
+    """Show how long it takes to open a cache, to explain it, and to list all."""
+    looks: dict[str, Callable[[], object]] = {
+        "opening": lambda: opened(source, node.url, "opened").close(),
+        "ls": lambda: list(RedisBackend.namespaces(url=node.url)),
+    }
+    with opened(source, node.url, "opened") as dataset:
+        looks["explain"] = dataset.explain
+        for name, look in looks.items():
+            seconds = shortest(look, rounds)
+            print(f"  {f'{name} beside {foreign:,} foreign keys':44}{seconds:10.3f}")
