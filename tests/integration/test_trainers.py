@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from support.ranks import run_ranks
+
 SAMPLES = """
 import json, os, sys
 import torch
@@ -91,11 +93,22 @@ def check(folder, *names):
         assert all(rank[name] for rank in ranks)
 
 
-def run(folder, program, *launcher):
-    script = folder / "train.py"
-    script.write_text(program, encoding="utf-8")
+def test_accelerate(tmp_path):
+    pytest.importorskip("accelerate")
+    script = tmp_path / "train.py"
+    script.write_text(ACCELERATE, encoding="utf-8")
+    ranks = run_ranks(script, tmp_path)
+    assert [done.returncode for done in ranks] == [0, 0], [done.stderr for done in ranks]
+    check(tmp_path)
+
+
+def test_lightning(tmp_path):
+    """Which starts the second rank by itself."""
+    pytest.importorskip("lightning")
+    script = tmp_path / "train.py"
+    script.write_text(LIGHTNING, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(folder)],
+        [sys.executable, str(script), str(tmp_path)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
@@ -103,15 +116,4 @@ def run(folder, program, *launcher):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_accelerate(tmp_path):
-    pytest.importorskip("accelerate")
-    run(tmp_path, ACCELERATE, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
-    check(tmp_path)
-
-
-def test_lightning(tmp_path):
-    pytest.importorskip("lightning")
-    run(tmp_path, LIGHTNING)
     check(tmp_path, "sampler")
