@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -15,6 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset
 import kappacore
 from kappacore.errors import DatasetChangedError, NamespaceMismatchError
 from support.caching import remove_kept
+from support.warm import run_warm
 
 
 @pytest.fixture
@@ -365,10 +364,9 @@ print(read(lambda: kappacore.CacheWrapper(items, "shared", keep=True),
 
 def run(folder, change=None):
     """Return what a run says of whole samples, and of an item, read through kept caches."""
-    program = RUN.format(change=change, transformed=change is not None)
-    done = subprocess.run(
-        [sys.executable, "-c", program, folder], capture_output=True, text=True, check=False
-    )
+    script = folder.with_name("run.py")
+    script.write_text(RUN.format(change=change, transformed=change is not None), encoding="utf-8")
+    done = run_warm(script, folder)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from support.ranks import run_ranks
+
 SAMPLES = """
 import json, os, sys
 import torch
@@ -107,23 +109,12 @@ def check(folder, *names):
         assert all(rank[name] for rank in ranks)
 
 
-def run(folder, program, *launcher):
-    script = folder / "train.py"
-    script.write_text(program, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_accelerate(tmp_path):
     pytest.importorskip("accelerate")
-    run(tmp_path, ACCELERATE, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+    script = tmp_path / "train.py"
+    script.write_text(ACCELERATE, encoding="utf-8")
+    ranks = run_ranks(script, tmp_path)
+    assert [done.returncode for done in ranks] == [0, 0], [done.stderr for done in ranks]
     check(tmp_path, "sampler")
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert second["refused"][0].startswith("this sampler gives the samples of rank 1 of 2 alone")
@@ -131,6 +122,17 @@ def test_accelerate(tmp_path):
 
 
 def test_lightning(tmp_path):
+    """Which starts the second rank by itself."""
     pytest.importorskip("lightning")
-    run(tmp_path, LIGHTNING)
+    script = tmp_path / "train.py"
+    script.write_text(LIGHTNING, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     check(tmp_path, "sampler")

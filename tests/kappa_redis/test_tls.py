@@ -52,6 +52,7 @@ def test_sentinels_and_their_master(program, tmp_path):
     with start_guarded(program, tls=tls) as guarded:
         check(guarded.url, tls)
         with open_dataset(guarded.url, tls) as ds:
+            guarded.fail_over_after(300)
             guarded.master.kill()
             wait_until(lambda: hits(ds) == len(WORDS))
         with pytest.raises(InvalidOptionError, match=r"has TLS. Begin url= with sentinels://"):

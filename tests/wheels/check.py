@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import json
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -33,22 +33,39 @@ def locked() -> dict[str, str]:
     return {each.name: str(each.specifier).removeprefix("==") for each in here}
 
 
-def check_versions(listed: str, own: list[str]) -> None:
+def check_versions(site: Path, own: list[str]) -> None:
     """Fail if an environment holds what the lock does not name.
 
     Args:
-        listed: what ``pip list --format=json`` printed.
+        site: its ``site-packages``.
         own: names of this repository's distributions.
     """
     versions = locked()
     strange = [
-        f"{name} {package['version']} (the lock: {versions.get(name, 'nothing')})"
-        for package in json.loads(listed)
-        if (name := package["name"].lower().replace("_", "-")) not in own
-        and package["version"].partition("+")[0] != versions.get(name)
+        f"{name} {package.version} (the lock: {versions.get(name, 'nothing')})"
+        for package in importlib.metadata.distributions(path=[str(site)])
+        if (name := package.name.lower().replace("_", "-")) not in own
+        and package.version.partition("+")[0] != versions.get(name)
     ]
     if strange:
         sys.exit(f"not what {LOCK.name} names: {', '.join(strange)}. Run `make lock`.")
+
+
+def lend(name: str, site: Path) -> None:
+    """Let an environment have a distribution of this one, as if it was installed there.
+
+    Unpacking and compiling torch takes most of the time of this check.
+    """
+    found = importlib.metadata.distribution(name)
+    for top in {file.parts[0] for file in found.files or [] if file.parts[0] != ".."}:
+        (site / top).symlink_to(Path(str(found.locate_file(top))))
+
+
+def check_required(name: str, site: Path) -> None:
+    """Fail if the core would not have brought what it was lent."""
+    (core,) = importlib.metadata.distributions(name="kappacore", path=[str(site)])
+    if name not in [Requirement(line).name for line in core.requires or []]:
+        sys.exit(f"kappacore does not require {name}.")
 
 
 def main() -> None:
@@ -63,11 +80,15 @@ def main() -> None:
             run(*build, "--outdir", dist, project, cwd=work)
         venv.create(work / "venv")
         python = work / "venv" / "bin" / "python"
+        (site,) = (work / "venv" / "lib").glob("python*/site-packages")
+        if not sys.argv[1:]:  # what is to be published is installed with all that it brings
+            lend("torch", site)
         pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
         install = [*pip, "install", "--quiet", "--no-compile", "--find-links", dist, "-c", LOCK]
 
         print("core alone", flush=True)
         run(*install, "kappacore", cwd=work)
+        check_required("torch", site)
         run(python, SMOKE / "smoke_core.py", cwd=work)
         for name in plugins:
             distribution = name.replace("_", "-")
@@ -75,10 +96,7 @@ def main() -> None:
             print(f"core and {distribution}", flush=True)
             run(*install, f"kappacore[{extra}]", cwd=work)
             run(python, SMOKE / f"smoke_{name}.py", cwd=work)
-            listed = subprocess.run(
-                [*pip, "list", "--format=json"], capture_output=True, text=True, check=True
-            )
-            check_versions(listed.stdout, ["kappacore", *(p.replace("_", "-") for p in plugins)])
+            check_versions(site, ["kappacore", *(p.replace("_", "-") for p in plugins)])
             run(*pip, "uninstall", "--quiet", "--yes", distribution, cwd=work)
 
 

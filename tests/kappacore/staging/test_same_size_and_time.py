@@ -65,7 +65,13 @@ def test_a_zip_file_in_a_folder_of_zip_files(tmp_path):
     assert tree_of(target / "train") == OTHER
 
 
-@pytest.mark.parametrize("many", [False, True], ids=["directory", "long directory"])
+@pytest.mark.parametrize(
+    "many",
+    [
+        pytest.param(False, id="directory"),
+        pytest.param(True, id="long directory", marks=pytest.mark.slow),
+    ],
+)
 def test_the_second_call_of_a_zip64_file_compares_its_directory(tmp_path, many):
     """The long one is not at the end that is read first."""
     source, target = tmp_path / "a.zip", tmp_path / "t"
@@ -182,6 +188,7 @@ def test_a_half_staged_archive_is_never_mixed_with_what_was_packed_anew(tmp_path
     assert tree_of(target) == OTHER
 
 
+@pytest.mark.slow
 def test_nor_is_a_large_member_of_it(tmp_path):
     source, target = tmp_path / "a.zip", tmp_path / "t"
 

@@ -83,6 +83,7 @@ def test_reading_by_the_index_writes_nothing(root):
     assert isinstance(ds.samples, LazySequence)
 
 
+COUNT = 250_000  # with a Python string for each, the workers grow by 13 %
 MEASURE = """
 import gc, os, sys, warnings
 from torch.utils.data import DataLoader
@@ -113,11 +114,11 @@ print(count, len(first), began, growth)
 
 
 @pytest.mark.slow
-def test_four_workers_share_the_memory_of_a_million_files(tmp_path):
+def test_four_workers_share_the_memory_of_many_files(tmp_path):
     """In an epoch of labels and paths they grow by less than 5 %."""
     root, path = tmp_path / "data", tmp_path / "index"
     (root / "x").mkdir(parents=True)
-    names = [f"x/n{i // 1000:08}_{i:08}.JPEG" for i in range(1_000_000)]
+    names = [f"x/n{i // 1000:08}_{i:08}.JPEG" for i in range(COUNT)]
     listing = Listing(pack(names), np.zeros(len(names), np.int32))
     times = np.array([folder_times(str(root / "x"))])
     found = OpenFolder(listing, (["x"], {"x": 0}), [], pack(["x"]), times)
@@ -126,5 +127,5 @@ def test_four_workers_share_the_memory_of_a_million_files(tmp_path):
     command = [sys.executable, "-c", MEASURE, str(root), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     count, workers, began, growth = map(int, done.stdout.split())
-    assert (count, workers) == (1_000_000, 4)
+    assert (count, workers) == (COUNT, 4)
     assert growth < 0.05 * began

@@ -100,6 +100,7 @@ def test_many_small_files_go_to_processes_and_few_do_not(tmp_path, monkeypatch):
     assert sum(counts) == 1000 - transfer._FIRST_FILES
 
 
+@pytest.mark.slow
 def test_where_storage_waits_threads_copy(tmp_path, monkeypatch):
     counts = counted(monkeypatch)
     source = make_tree(tmp_path / "s", {f"{number}": b"x" for number in range(600)})
@@ -269,6 +270,7 @@ def test_what_processes_cannot_list_is_the_same_error(tmp_path, monkeypatch, bad
     assert left_beside(tmp_path / "t") == []
 
 
+@pytest.mark.slow
 def test_descriptors_are_sent_again_where_too_many_are_on_their_way(tmp_path, monkeypatch):
     """As with hundreds of archives, where the user is not root."""
     (tmp_path / "zips").mkdir()

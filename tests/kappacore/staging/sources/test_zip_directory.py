@@ -53,6 +53,7 @@ def test_it_is_read_as_by_zipfile(tmp_path, count):
     assert len(plain[0]) == count * len(NAMES)
 
 
+@pytest.mark.slow
 def test_of_more_members_than_a_zip_file_had_at_first_it_is_read_as_by_zipfile(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", strict_timestamps=False) as archive:
         archive.writestr("1", b"")
