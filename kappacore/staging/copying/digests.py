@@ -11,7 +11,7 @@ import xxhash
 from kappacore.staging.copying.worker import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 CHUNK = 1 << 26  # bytes; part of the format, since digests depend on it
 _ZEROS = memoryview(bytes(1 << 20))
@@ -41,6 +41,14 @@ def sums_in(text: str | None) -> Sums:
     return Sums(crc, digest)
 
 
+def zeros(count: int) -> Iterator[memoryview]:
+    """Yield so many bytes of zero, in blocks."""
+    while count:
+        block = _ZEROS[:count]
+        yield block
+        count -= len(block)
+
+
 class SumsOfContent:
     """Computes CRC-32 and digest of a content.
 
@@ -66,10 +74,9 @@ class SumsOfContent:
 
     def update_zeros(self, count: int) -> None:
         """Add bytes of zero."""
-        while self.wanted and count:
-            block = _ZEROS[:count]
-            self.update(block)
-            count -= len(block)
+        if self.wanted:
+            for block in zeros(count):
+                self.update(block)
 
     def update(self, data: bytes | memoryview) -> None:
         """Add the next bytes."""

@@ -8,9 +8,9 @@ import zlib
 from typing import TYPE_CHECKING
 
 from kappacore.errors import StagingError
-from kappacore.staging.copying.digests import Sums, SumsOfContent
+from kappacore.staging.copying.digests import Sums, SumsOfContent, zeros
 from kappacore.staging.copying.worker import NO_WAY
-from kappacore.staging.sources.base import Content, Extent, Packed
+from kappacore.staging.sources.base import Content, Extent, Packed, Pieces
 from kappacore.staging.sources.holes import parts_of
 from kappacore.staging.sources.unpacking import BadStreamError, unpacked_part
 
@@ -69,7 +69,7 @@ class CopyStrategy:
             DamagedError: If it does not unpack to its size.
         """
         sums = SumsOfContent(with_crc=with_crc, with_digest=self.with_digest)
-        if not (isinstance(content, Extent) and content.sparse):
+        if not (isinstance(content, Pieces) or (isinstance(content, Extent) and content.sparse)):
             self._copy(content, target, offset, sums, moved)
             return sums.value()
         for part, is_hole in parts_of(content):
@@ -133,6 +133,8 @@ class CopyStrategy:
 
 def blocks_of(content: Content) -> Iterator[bytes | memoryview]:
     """Yield the blocks of content, unpacked; each is valid until the next."""
+    if isinstance(content, Pieces):
+        return _blocks_and_zeros(content)
     if not isinstance(content, Packed):
         return _blocks(content)
     return _inflated(content) if content.packing == "deflate" else _unpacked(content)
@@ -160,6 +162,11 @@ def _blocks(content: Extent | Stream) -> Iterator[memoryview]:
             raise TooShortError("it ended before its size")
         yield view[:count]
         done += count
+
+
+def _blocks_and_zeros(content: Pieces) -> Iterator[memoryview]:
+    for part, is_hole in parts_of(content):
+        yield from zeros(part.size) if is_hole else _blocks(part)
 
 
 def _unpacked(content: Packed) -> Iterator[memoryview]:

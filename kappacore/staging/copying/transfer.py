@@ -302,7 +302,7 @@ class Transfer:
                 yield content
             return
         with opened(self.paths.tree / last.path, os.O_RDONLY | os.O_NOFOLLOW) as fd:
-            yield Extent(fd, 0, entry.size)
+            yield Extent(fd, 0, entry.size, sparse=entry.data is not None)
 
     def _copy_chunk(self, file: LargeFile, index: int) -> None:
         entry = file.entry

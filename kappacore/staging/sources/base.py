@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     mode: int  # permission bits
     crc: int | None = None  # CRC-32 of the content, if the archive stores it
     where: Any = None  # what the source needs to find the content
-    packing: str | None = None  # how the archive compresses the content by itself
+    packing: str | None = None  # how the archive compresses the content by itself, or "sparse"
     data: int | None = None  # bytes that are not in holes; None: all, there are none
 
     @property
@@ -69,7 +69,15 @@ class Stream(NamedTuple):
     size: int
 
 
-Content = Extent | Packed | Stream
+class Pieces(NamedTuple):
+    """Content with holes, whose data are stored one after another, without the holes."""
+
+    data: Extent | Stream
+    places: Sequence[tuple[int, int]]  # offset in the content, and bytes, of each piece of data
+    size: int
+
+
+Content = Extent | Packed | Stream | Pieces
 
 
 class Lister(Protocol):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import tarfile
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kappacore.errors import UnsafeArchiveError
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, CleanNames
-from kappacore.staging.sources.base import Entry, Extent, Stream
+from kappacore.staging.sources.base import Entry, Extent, Pieces, Stream
 from kappacore.staging.sources.tar_headers import Headers
 from kappacore.staging.sources.tar_links import Link, Links
 from kappacore.staging.sources.unpacking import open_unpacked
@@ -49,12 +49,13 @@ class TarSource(Archive):
         super().__init__(path, limits, exclusion)
         self.ordered = packing is not None
         self._names_in = CleanNames(path)
+        self._places: dict[int, list[tuple[int, int]]] = {}  # of data in sparse members
         self._raw = path.open("rb")
         self.file: Any = open_unpacked(self._raw, packing) if packing else self._raw
 
     def _members(self) -> Iterator[Entry]:
         members: dict[str, Entry | Link] = {}
-        linked = 0  # bytes that links stand for
+        linked = 0  # bytes that links and holes stand for
         for path, member in self._headers():
             try:
                 found = self._entry(path, member, members)
@@ -64,6 +65,8 @@ class TarSource(Archive):
                 continue
             if member.islnk() and isinstance(found, Entry):
                 linked += found.size
+            elif isinstance(found, Entry) and found.data is not None:
+                linked += found.size - found.data
             self.check_size(member.offset_data + linked, len(members))
             before = members.pop(path, None)  # of two with one name the last counts
             if isinstance(before, Entry) and before.is_folder != _is_folder(found):
@@ -109,6 +112,11 @@ class TarSource(Archive):
         time = int(min(max(member.mtime, _EARLIEST), _LATEST) * 10**9)
         mode = self._permissions(member.mode, is_known=True)
         entry = Entry(path, member.size, time, mode, where=member.offset_data)
+        if member.issparse():
+            places = self._places_in(member)
+            self._places[member.offset_data] = places
+            data = sum(size for _, size in places)
+            return entry._replace(packing="sparse", data=data)
         return Link(member.linkname, entry) if member.issym() else entry
 
     def _inside(self, member: tarfile.TarInfo) -> str:
@@ -118,16 +126,36 @@ class TarSource(Archive):
             self._refuse_member(member.name, "is a link that leads out of the archive")
         return self._names_in.clean(name)
 
+    def _places_in(self, member: tarfile.TarInfo) -> list[tuple[int, int]]:
+        """Return where the data of a sparse member are in it, and how many bytes."""
+        at = 0
+        found = []
+        for begin, size in cast("Any", member).sparse:
+            if not size:  # tarfile takes what GNU's header has no use for as such
+                continue
+            if begin < at or size < 0:
+                self._refuse_member(member.name, "has holes that overlap its data")
+            at = begin + size
+            found.append((begin, size))
+        if at > member.size:
+            self._refuse_member(member.name, "has data beyond its end")
+        return found
+
     @contextmanager
-    def open(self, entry: Entry) -> Iterator[Extent | Stream]:
+    def open(self, entry: Entry) -> Iterator[Extent | Stream | Pieces]:
+        content: Extent | Stream
         if self.ordered:
             self.file.seek(entry.where)  # forward, which reads what lies between
-            yield Stream(self.file, entry.size)
+            content = Stream(self.file, entry.room)
         else:
-            yield Extent(self._raw.fileno(), entry.where, entry.size)
+            content = Extent(self._raw.fileno(), entry.where, entry.room)
+        if entry.packing is None:
+            yield content
+        else:
+            yield Pieces(content, self._places[entry.where], entry.size)
 
     def place(self, entry: Entry) -> tuple[str | int, Any] | None:
-        return None if self.ordered else (self._raw.fileno(), entry.where)
+        return None if self.ordered or entry.packing else (self._raw.fileno(), entry.where)
 
     def close(self) -> None:
         self.file.close()
@@ -135,13 +163,14 @@ class TarSource(Archive):
 
     def _check(self, member: tarfile.TarInfo) -> None:
         """Refuse a member that is neither a plain file nor a folder nor a link."""
-        plain = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
+        plain = (
+            tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.GNUTYPE_SPARSE, tarfile.LNKTYPE,
+            tarfile.SYMTYPE,
+        )  # fmt: skip
         if member.type == _GOES_ON:
             self._refuse_member(member.name, "is the rest of a file of another volume (tar -M)")
         if not (member.isdir() or member.type in (*plain, _LISTED)):
             self._refuse_member(member.name, "is not a plain file")
-        if member.issparse():
-            self._refuse_member(member.name, "is sparse")
         if member.size < 0:
             self._refuse_member(member.name, "has a negative size")
 

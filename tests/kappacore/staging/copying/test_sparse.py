@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import filecmp
+import io
 import os
+import subprocess
+import tarfile
 
 import pytest
 
 import kappacore
-from kappacore.errors import NotEnoughSpaceError, SourceChangedError
-from kappacore.staging import check_staged
+from kappacore.errors import (
+    NotEnoughSpaceError,
+    SourceChangedError,
+    StagingError,
+    UnsafeArchiveError,
+)
+from kappacore.staging import ArchiveLimits, check_staged
 from kappacore.staging.copying.digests import CHUNK
 from kappacore.staging.copying.strategies import CopyStrategy, TooShortError
 from kappacore.staging.sources.base import Extent
@@ -95,3 +103,51 @@ def test_so_it_is_in_the_middle_of_a_copy(tmp_path):
 
     with pytest.raises(SourceChangedError, match=r"'big\.bin'"):
         kappacore.stage(source, tmp_path / "t", log=log)
+
+
+FORMATS = {
+    "gnu": ["--format=gnu"],
+    "0.0": ["--format=posix", "--sparse-version=0.0", "-z"],
+    "0.1": ["--format=posix", "--sparse-version=0.1"],
+    "1.0": ["--format=posix", "--sparse-version=1.0", "-z"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+def test_sparse_members_of_a_tar_file(tmp_path, form):
+    """In all forms of GNU tar, of which the oldest has 21 pieces a header."""
+    source = tmp_path / "s"
+    source.mkdir()
+    for name, layout in LAYOUTS.items():
+        if "chunks" not in name:
+            sparse(source / name, *layout)
+    sparse(source / "30 pieces", 40 * MIB, [number * MIB for number in range(30)])
+    (source / "link").hardlink_to(source / "30 pieces")
+    (source / "plain").write_bytes(b"plain")
+    command = ["tar", "-cS", *FORMATS[form], "-f", tmp_path / "a.tar", "-C", source, "."]
+    subprocess.run(command, check=True)
+    limits = ArchiveLimits(max_ratio=1e9)
+    for verify in ("size", "hash"):
+        target = tmp_path / verify
+        kappacore.stage(tmp_path / "a.tar", target, verify=verify, limits=limits)
+        for file in source.iterdir():
+            copy = target / file.name
+            assert filecmp.cmp(file, copy, shallow=False)
+            assert copy.stat().st_blocks <= file.stat().st_blocks + 64
+        (tmp_path / "a.tar").touch()  # so contents are compared
+        assert not kappacore.stage(tmp_path / "a.tar", target, verify=verify, limits=limits).copied
+    with pytest.raises(UnsafeArchiveError, match="max-ratio"):
+        kappacore.stage(tmp_path / "a.tar", tmp_path / "t")
+
+
+@pytest.mark.parametrize("pieces", ["5,5,0,5", "0,5,3,5", "-1,5", "0,-5", "10,10", "0,9999"])
+def test_a_map_of_holes_that_cannot_be(tmp_path, pieces):
+    member = tarfile.TarInfo("a")
+    member.size = 10
+    member.pax_headers = {"GNU.sparse.map": pieces, "GNU.sparse.size": "15"}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member, io.BytesIO(b"x" * 10))
+    with pytest.raises(StagingError, match=r"a\.tar"):
+        kappacore.stage(tmp_path / "a.tar", tmp_path / "t")
+    assert not (tmp_path / "t").exists()
