@@ -67,6 +67,11 @@ def parse_duration(value: bool | float | str, name: str = "keep") -> float:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, such as ``"1 file"`` or ``"1,000 files"``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def format_size(size: float) -> str:
     """Return a size in bytes as text: ``1536`` → ``'1.5 KiB'``.
 

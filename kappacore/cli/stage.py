@@ -141,7 +141,7 @@ def _as_json(result: StageResult | CheckReport) -> str:
 
 
 def _as_text(result: StageResult) -> str:
-    from kappacore.sizes import format_size
+    from kappacore.sizes import counted, format_size
 
     path = printable(str(result.path))
     if not result.copied:
@@ -149,13 +149,15 @@ def _as_text(result: StageResult) -> str:
     rate = result.copied_bytes / max(result.seconds, 1e-9)
     kept = f", {format_size(result.kept_bytes)} kept from before" if result.kept_bytes else ""
     return (
-        f"{path}: copied {result.copied_files:,} files, "
+        f"{path}: copied {counted(result.copied_files, 'file')}, "
         f"{format_size(result.copied_bytes)} in {result.seconds:.1f} s ({format_size(rate)}/s, "
         f"{result.sync_seconds:.1f} s of it for the disk){kept}"
     )
 
 
 def _report_text(report: CheckReport) -> str:
+    from kappacore.sizes import counted
+
     lines = [
         f"{printable(str(report.path / problem.path))} {problem.what}"
         for problem in report.problems[:_SHOWN]
@@ -168,14 +170,13 @@ def _report_text(report: CheckReport) -> str:
             f"{report.digests:,} by content, the others by size and time (--verify hash stores "
             f"digests)"
         )
+    files = counted(report.files, "file")
     found = "all as they were staged"
     if report.problems:
-        found = (
-            f"{len(report.problems)} are damaged; repair them with `kappacore stage SRC DST "
-            f"--recheck`"
-        )
-    lines.append(f"{printable(str(report.path))}: {report.files:,} files, {how}: {found}")
+        found = f"{len(report.problems):,} damaged; repair with `kappacore stage SRC DST --recheck`"
+    lines.append(f"{printable(str(report.path))}: {files}, {how}: {found}")
     if report.extra:
         first = printable(report.extra[0])
-        lines.append(f"{len(report.extra)} files there were not staged, e.g. '{first}'")
+        extra = counted(len(report.extra), "file")
+        lines.append(f"{extra} that staging did not put there, e.g. '{first}'")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import kappacore
 from kappacore.errors import NotEnoughSpaceError, SourceChangedError, StagingError
-from kappacore.sizes import format_size
+from kappacore.sizes import counted, format_size
 from kappacore.staging.copying.processes import Workers
 from kappacore.staging.copying.transfer import Transfer, may_use_processes
 from kappacore.staging.progress import Progress, display
@@ -297,7 +297,7 @@ class _Copy:
         there = self.size - sum(entry.size for entry in todo) + partial
         transfer.progress.add(len(kept) + len(present), there)
         options.report(
-            f"copying '{self.source.path}' to '{paths.target}': {len(todo):,} files, "
+            f"copying '{self.source.path}' to '{paths.target}': {counted(len(todo), 'file')}, "
             f"{format_size(self.size - there)}"
             + (f"; {format_size(there)} are there already" if there else "")
         )

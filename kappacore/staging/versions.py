@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kappacore.sizes import counted
 from kappacore.staging.copying.contents import differing
 from kappacore.staging.target.manifest import FileRecord, same_time
 from kappacore.staging.target.work_folder import has_same_crc
@@ -78,8 +79,8 @@ class Versions:
         }
         if open_:
             self._options.report(
-                f"comparing the contents of {len(open_):,} files of '{self._source.path}' with "
-                f"those in '{self._target}'"
+                f"comparing the contents of {counted(len(open_), 'file')} of "
+                f"'{self._source.path}' with those in '{self._target}'"
             )
             threads = self._options.threads
             other = set(differing(self._source, open_, str(self._target), threads))

@@ -177,10 +177,13 @@ def _members_in(data: bytes) -> Iterator[Member]:
         if _LONG in (packed, unpacked, start):
             raise _PeculiarError
         changed = _plain_time(extra) if extra else None
+        mode = attributes >> 16
+        if attributes & _DOS_FOLDER:
+            mode = _mode_of(attributes, system, unpacked)
         yield Member(
             native(raw.decode("utf-8")) if flags & UTF8 else _old_name(raw, system),
             raw, start, packed, unpacked, crc, method, flags,
-            _mode_of(attributes, system, unpacked),
+            mode,
             _dos_time(date, time) if changed is None else changed,
         )  # fmt: skip
 

@@ -48,7 +48,7 @@ def test_a_copy_and_its_check(tmp_path, capfd, monkeypatch):
     assert f"{tmp_path}/t/{SAFE}/{SAFE} is missing\n" in text
     assert f"e.g. '{SAFE}2'" in text
     assert main(["stage", str(source), str(target), "--recheck"]) == 0
-    assert f"{tmp_path}/t/{SAFE}: copied 1 files" in shown(capfd)
+    assert f"{tmp_path}/t/{SAFE}: copied 1 file," in shown(capfd)
 
 
 def test_errors(tmp_path, capfd, caplog):

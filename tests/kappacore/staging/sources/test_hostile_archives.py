@@ -90,7 +90,6 @@ def test_a_name_that_a_zip_file_has_twice(tmp_path, names):
         (tarfile.BLKTYPE, "not a plain file"),
         (tarfile.FIFOTYPE, "not a plain file"),
         (tarfile.CONTTYPE, "not a plain file"),
-        (tarfile.GNUTYPE_SPARSE, "not a plain file"),
     ],
 )
 def test_links_and_devices_in_a_tar_file(tmp_path, kind, what):

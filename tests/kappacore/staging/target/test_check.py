@@ -39,7 +39,7 @@ def test_a_flipped_bit_is_found_and_repaired(tmp_path, kind):
     done = run_stage("--check", target)
     assert done.returncode == 1
     assert "train/a/1.jpg has other content" in done.stdout
-    assert "1 are damaged; repair them with `kappacore stage SRC DST --recheck`" in done.stdout
+    assert "1 damaged; repair with `kappacore stage SRC DST --recheck`" in done.stdout
     done = run_stage(source, target, "--recheck", "--verify", verify)
     assert done.returncode == 0, done.stderr
     assert check_staged(target).ok
