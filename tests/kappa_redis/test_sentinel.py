@@ -9,7 +9,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 import kappacore
-from kappa_redis import connections
+from kappa_redis import master
 from kappa_redis.address import read_address
 from kappacore.cli import main
 from kappacore.errors import CacheWarning, InvalidOptionError
@@ -43,11 +43,11 @@ def open_dataset(url, namespace="followed"):
 @pytest.fixture
 def _left_alone(monkeypatch):
     """A dead master is, for so long that a cache which waited for that would follow too late."""
-    monkeypatch.setattr(connections, "_MASTER_PAUSE", 10 * FOLLOWED)
+    monkeypatch.setattr(master, "_PAUSE", 10 * FOLLOWED)
 
 
 def leave_a_dead_master_alone(_worker):
-    connections._MASTER_PAUSE = 10 * FOLLOWED
+    master._PAUSE = 10 * FOLLOWED
 
 
 def hits(ds, loader=None):
@@ -145,6 +145,8 @@ def test_a_master_that_hung_and_was_replaced_is_not_written_to(program):
 def test_a_planned_failover_costs_no_sample(program):
     with start_guarded(programs()[program]) as guarded, open_dataset(guarded.url) as ds:
         hits(ds)
+        with guarded.replica.client() as client:
+            wait_until(lambda: client.dbsize() == LENGTH + 3)  # header, generation, index
         with guarded.sentinel.client() as client:
             client.execute_command("SENTINEL", "FAILOVER", "words")
         while guarded.named() == guarded.master.port:
