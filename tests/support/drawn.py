@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 import kappacore
+from kappacore.wrappers.randomness import SampleSeeds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MOST = 20  # epochs
 
 
-def draw(dataset: Any) -> kappacore.TransformWrapper:
+def draw(dataset: kappacore.KDDataset) -> kappacore.TransformWrapper:
     """Return a dataset whose ``x`` is a random number for each sample and epoch."""
     return kappacore.TransformWrapper(dataset, _rand, seed=0)
 
 
-def epochs_of(batch: Any) -> set[int]:
+def epochs_of(batch: Iterable[Any]) -> set[int]:
     """Return the epochs in which the samples of a batch of ``"index x"`` were drawn."""
     indices, values = batch
     return {_epoch(int(index), float(value)) for index, value in zip(indices, values, strict=True)}
@@ -27,7 +31,7 @@ class Epochs(kappacore.KDDataset):
 
     is_random = False
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int):
         self.length = length
         self.epoch = -1
 
@@ -41,13 +45,11 @@ class Epochs(kappacore.KDDataset):
         self.epoch = epoch
 
 
-def _rand(_: object) -> torch.Tensor:
+def _rand(_: Any) -> torch.Tensor:
     return torch.rand((), dtype=torch.float64)
 
 
 def _epoch(index: int, value: float) -> int:
-    from kappacore.wrappers.randomness import SampleSeeds
-
     seeds = SampleSeeds(0, 1 << 30, fixed=False)
     for epoch in range(MOST):
         seeds.epoch = epoch
