@@ -40,6 +40,7 @@ class Functional(ValueTests, NamespaceTests, LifetimeTests):
     limit_option = None
     case = CacheBackendSuite.case
     store = CacheBackendSuite.store
+    timeout = CacheBackendSuite.timeout
 
 
 class TestTCP(Functional):
