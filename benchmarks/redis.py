@@ -162,9 +162,10 @@ def compare_costs(arguments: argparse.Namespace) -> None:
         with start_node(program) as node, start_node(program) as theirs:
             old = partial(their_dataset, node=theirs)
             _redis_cost.compare_reads(kind, node, old, rounds)
-        with start_node(program) as node, start_node(program) as theirs:
-            old = partial(their_dataset, node=theirs)
-            _redis_cost.compare_memory(kind, node, old, theirs)
+        for size in _redis_cost.KEYS:
+            with start_node(program) as node, start_node(program) as theirs:
+                old = partial(their_dataset, node=theirs)
+                _redis_cost.compare_memory(kind, node, old, theirs, size)
         with start_node(program, **{"enable-debug-command": "local"}) as node:  # for foreign keys
             _redis_cost.compare_clearing(kind, node, arguments.keys, rounds)
 
