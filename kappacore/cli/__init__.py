@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Wrong usage ends the process with 2: what the parser refuses, and options that cannot be used.
     """
     prepare_streams()
-    args = make_parser().parse_args(argv)
+    args, unknown = make_parser().parse_known_args(argv)
+    if unknown:  # here, because the parser would show the usage of `kappacore` itself
+        args.usage(f"unrecognized arguments: {' '.join(unknown)}")
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         code = run(args)

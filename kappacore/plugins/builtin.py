@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import kappacore
 from kappacore._lazy import stub_names
 from kappacore.plugins.hookspecs import hookimpl
+from kappacore.plugins.options import plain
 from kappacore.plugins.specs import CacheBackendSpec, DeviceSpec, WrapperSpec
 
 if TYPE_CHECKING:
@@ -62,4 +63,4 @@ def _summary(module: str, class_name: str) -> str:
     path = Path(kappacore.__path__[0], *module.split(".")[1:]).with_suffix(".py")
     source = path.read_text(encoding="utf-8")
     found = re.search(rf'^class {class_name}\b.*?:\n    """(.+?)(?:"""|$)', source, re.M | re.S)
-    return found[1] if found else ""
+    return plain(found[1]) if found else ""

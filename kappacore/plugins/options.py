@@ -153,9 +153,9 @@ def _texts(target: Callable[..., Any]) -> dict[str, str]:
         section[1],
         re.MULTILINE,
     )
-    return {name: _plain(text) for _, name, text in entries}
+    return {name: plain(text) for _, name, text in entries}
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text without the marks of reStructuredText, in one line."""
     return " ".join(re.sub(r":\w+:`~?([^`]+)`", r"\1", text).replace("``", "").split())

@@ -23,6 +23,7 @@ from kappacore.errors import (
     UnknownPluginError,
 )
 from kappacore.plugins.info import KINDS, PluginInfo, normalize
+from kappacore.plugins.options import plain
 from kappacore.plugins.plugin_ref import PluginRef
 from kappacore.plugins.specs import check_name, check_scope, check_target
 
@@ -265,7 +266,7 @@ def register(
         name=name,
         target=check_target(target) if is_name else name_of(target),
         scope=scope or getattr(target, "scope", None) or "",
-        summary="" if is_name else (target.__doc__ or "").strip().partition("\n")[0],
+        summary="" if is_name else plain((target.__doc__ or "").strip().partition("\n")[0]),
         registered=None if is_name else target,
     )
     if kind == "backend":

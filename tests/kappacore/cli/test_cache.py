@@ -265,6 +265,12 @@ def test_a_backend_that_nobody_has_is_not_there(capsys):
     assert "Did you mean 'shared'?" in err
 
 
+def test_an_argument_too_many_is_answered_with_the_usage_of_its_command(capsys):
+    assert "kappacore cache gc: error: unrecognized arguments: words" in refused(
+        capsys, "gc", "words"
+    )
+
+
 def test_redis_without_a_url_asks_for_it(capsys, monkeypatch):
     monkeypatch.delenv("KAPPA_REDIS_URL", raising=False)
     assert "Give its URL: --opt url=redis://" in refused(capsys, "ls", "--backend", "redis")

@@ -56,6 +56,7 @@ def test_json_has_every_field_of_every_plugin(capsys):
     assert rows["backend", "memory", "kappacore"]["version"] == kappacore.__version__
     assert rows["backend", "shared", "kappa-shared"]["status"] == "ok"
     assert rows["source", "imagefolder", "kappa-imagefolder"]["status"] == "ok"
+    assert [row["summary"] for row in rows.values() if "``" in row["summary"]] == []
 
 
 def test_the_table_shows_every_field(capsys):
