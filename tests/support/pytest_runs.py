@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
+
+from support.warm import run_warm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["run_pytest"]
+
+# As `python -m pytest`, in a process that has torch imported.
+_PROGRAM = """
+import os, sys
+
+if __name__ == "__main__":
+    for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+        del os.environ[name]
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    import pytest
+
+    sys.exit(pytest.main(sys.argv[1:]))
+"""
+_SECONDS = 280.0  # machines that are busy take ten times as long as others
 
 
 def run_pytest(folder: Path, *arguments: str) -> dict[str, str]:
@@ -21,15 +34,10 @@ def run_pytest(folder: Path, *arguments: str) -> dict[str, str]:
     installed: warnings are errors, and one of theirs would end the run. ``-p`` loads one.
     """
     options = ["-q", "-W", "error", "-p", "no:cacheprovider", "--junitxml=report.xml"]
-    outside = {key: text for key, text in os.environ.items() if not key.startswith("PYTEST_")}
-    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "KAPPACORE_DIR": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *arguments],
-        cwd=folder,
-        env={**outside, **alone},
-        capture_output=True,
-        text=True,
-    )
+    script = folder / "run_pytest.py"
+    script.write_text(_PROGRAM, encoding="utf-8")
+    own = {"KAPPACORE_DIR": str(folder)}
+    done = run_warm(script, *options, *arguments, env=own, cwd=folder, timeout=_SECONDS)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     results: dict[str, str] = {}
     for case in ET.parse(folder / "report.xml").iter("testcase"):

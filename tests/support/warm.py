@@ -163,9 +163,13 @@ def _read(stream: TextIO) -> str:
 
 
 def run_warm(
-    script: Path, *arguments: object, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    script: Path,
+    *arguments: object,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 250,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, as ``subprocess.run`` with its output captured as text."""
     with WarmProgram(script, *arguments, env=env, cwd=cwd) as program:
-        out, err = program.communicate(timeout=250)
+        out, err = program.communicate(timeout=timeout)
         return subprocess.CompletedProcess(program.args, program.wait(), out, err)

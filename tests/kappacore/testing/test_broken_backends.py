@@ -98,11 +98,6 @@ BROKEN = [
         "workers_in_a_new_python_read_through_the_cache[spawn]",
         "samples were read instead of",
     ),
-    (
-        "OneFamily",
-        "workers_in_a_new_python_read_through_the_cache[forkserver]",
-        "samples were read instead of",
-    ),
 ]
 
 
