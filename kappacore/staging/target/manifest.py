@@ -36,6 +36,7 @@ _TAIL = 1 << 16  # more than the last line ever needs
 _EARLIEST, _LATEST = -(1 << 31) * 10**9, ((1 << 31) - 1) * 10**9  # nanoseconds: 1901 and 2038
 # Without these all paths are clean: hidden names, empty ones, those from the root, escapes.
 _ODD = (b"..", b"//", b'"/', b'/"', b"/.", b'[".', b'[""', b"\\")
+_LONGEST_NAME = 255  # bytes
 _NO_JSON = (ValueError, RecursionError)  # the latter: brackets in brackets, thousands of them
 _CLOCK = 2_000_000_000  # nanoseconds: the coarsest resolution of times in file systems
 
@@ -174,19 +175,20 @@ def read_lines(data: bytes) -> Manifest:
     """
     files: dict[str, FileRecord] = {}
     folders: set[str] = set()
-    plain = not any(odd in data for odd in _ODD)
     for line in data.splitlines():
         try:
             fields = json.loads(line)
         except _NO_JSON:
             continue
         match fields:
-            case [str(path), *_] if not (plain and len(path) < 256) and not _is_inside(path):
-                pass
             case [str(path), int(size), int(mtime_ns), (str() | None) as digest]:
                 files[path] = FileRecord(size, mtime_ns, digest)
             case [str(path)]:
                 folders.add(path)
+    longest = max(map(len, (*files, *folders)), default=0)
+    if longest > _LONGEST_NAME or any(odd in data for odd in _ODD):
+        files = {path: record for path, record in files.items() if _is_inside(path)}
+        folders = set(filter(_is_inside, folders))
     return Manifest(files, folders)
 
 
@@ -196,7 +198,7 @@ def _is_inside(path: str) -> bool:
     if "\0" in path or any(part in ("", ".", "..") for part in parts):
         return False
     try:
-        return all(len(os.fsencode(part)) < 256 for part in parts)
+        return all(len(os.fsencode(part)) <= _LONGEST_NAME for part in parts)
     except UnicodeEncodeError:
         return False
 
