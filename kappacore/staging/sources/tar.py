@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kappacore.errors import UnsafeArchiveError
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, CleanNames
 from kappacore.staging.sources.base import Entry, Extent, Stream
-from kappacore.staging.sources.tar_headers import Headers
+from kappacore.staging.sources.tar_headers import Headers, Member
 from kappacore.staging.sources.tar_links import Link, Links
 from kappacore.staging.sources.unpacking import open_unpacked
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kappacore.staging.sources.exclude import Exclusion
 
 _LABEL = b"V"  # the type of a name for the whole archive
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _QUICK = 1000  # members of a compressed file that are soon unpacked
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799  # seconds: the years 1 and 9999
 
@@ -47,7 +48,8 @@ class TarSource(Archive):
         super().__init__(path, limits, exclusion)
         self.ordered = packing is not None
         self._names_in = CleanNames(path)
-        self._raw = path.open("rb")
+        self._raw = path.open("rb", buffering=0)  # a header takes less than a buffer
+        self._root = None if packing else self._raw.fileno()
         self.file: Any = open_unpacked(self._raw, packing) if packing else self._raw
 
     def _members(self) -> Iterator[Entry]:
@@ -60,9 +62,9 @@ class TarSource(Archive):
                 if not self._leaves_out(path):
                     raise
                 continue
-            if member.islnk() and isinstance(found, Entry):
+            if member.type == tarfile.LNKTYPE and isinstance(found, Entry):
                 linked += found.size
-            self.check_size(member.offset_data + linked, len(members))
+                self.check_size(member.offset_data + linked)
             before = members.pop(path, None)  # of two with one name the last counts
             if isinstance(before, Entry) and before.is_folder != _is_folder(found):
                 self._refuse_member(path, "appears twice, once as a folder")
@@ -77,7 +79,7 @@ class TarSource(Archive):
         # In the order of their contents, so that these are read once.
         yield from sorted(files, key=lambda entry: entry.where or 0)
 
-    def _headers(self) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    def _headers(self) -> Iterator[tuple[str, Member]]:
         """Yield the members that are checked each for itself, with their clean paths."""
         count = 0
         headers = Headers(self.file, self.check_size, self.refuse)
@@ -93,23 +95,24 @@ class TarSource(Archive):
         found = (path for path, _ in self._headers())
         return islice(found, _QUICK) if self.ordered else found
 
-    def _entry(
-        self, path: str, member: tarfile.TarInfo, before: Mapping[str, Entry | Link]
-    ) -> Entry | Link:
-        self._check(member)
-        if member.islnk():
+    def _entry(self, path: str, member: Member, before: Mapping[str, Entry | Link]) -> Entry | Link:
+        kind = member.type
+        if kind not in _FILES or member.sparse or member.size < 0:
+            self._check(member)
+        if kind == tarfile.LNKTYPE:
             found = before.get(self._inside(member))
             if found is None or _is_folder(found):
                 self._refuse_member(path, "is a link to no file before it")
             return found._replace(path=path) if isinstance(found, Entry) else found
-        if member.isdir():
+        if kind == tarfile.DIRTYPE:
             return Entry(path, -1, 0, self.mode)
         time = int(min(max(member.mtime, _EARLIEST), _LATEST) * 10**9)
         mode = self._permissions(member.mode)
-        entry = Entry(path, member.size, time, mode, where=member.offset_data)
-        return Link(member.linkname, entry) if member.issym() else entry
+        where = member.offset_data
+        entry = Entry(path, member.size, time, mode, where=where, root=self._root)
+        return Link(member.linkname, entry) if kind == tarfile.SYMTYPE else entry
 
-    def _inside(self, member: tarfile.TarInfo) -> str:
+    def _inside(self, member: Member) -> str:
         """Return the clean path that a hard link leads to."""
         name = member.linkname
         if name.startswith("/") or ".." in name.split("/"):
@@ -124,19 +127,15 @@ class TarSource(Archive):
         else:
             yield Extent(self._raw.fileno(), entry.where, entry.size)
 
-    def place(self, entry: Entry) -> tuple[str | int, Any] | None:
-        return None if self.ordered else (self._raw.fileno(), entry.where)
-
     def close(self) -> None:
         self.file.close()
         self._raw.close()
 
-    def _check(self, member: tarfile.TarInfo) -> None:
+    def _check(self, member: Member) -> None:
         """Refuse a member that is neither a plain file nor a folder nor a link."""
-        plain = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
-        if not (member.isdir() or member.type in plain):
+        if member.type not in (*_FILES, tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE):
             self._refuse_member(member.name, "is not a plain file")
-        if member.issparse():
+        if member.sparse:
             self._refuse_member(member.name, "is sparse")
         if member.size < 0:
             self._refuse_member(member.name, "has a negative size")

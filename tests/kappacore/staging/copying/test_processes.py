@@ -100,7 +100,7 @@ def test_many_small_files_go_to_processes_and_few_do_not(tmp_path, monkeypatch):
     assert sum(counts) == 1000 - transfer._FIRST_FILES
 
 
-def test_where_storage_waits_threads_copy(tmp_path, monkeypatch):
+def test_where_storage_waits_the_processes_have_many_threads(tmp_path, monkeypatch):
     counts = counted(monkeypatch)
     source = make_tree(tmp_path / "s", {f"{number}": b"x" for number in range(600)})
     open_ = os.open
@@ -111,30 +111,19 @@ def test_where_storage_waits_threads_copy(tmp_path, monkeypatch):
         return open_(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", slowly)
+    threads = []
+    prepare = Workers.prepare
+
+    def noted(self, *given):
+        threads.append(prepare(self, *given))
+        return threads[-1]
+
+    monkeypatch.setattr(Workers, "prepare", noted)
     kappacore.stage(source, tmp_path / "t")
-    assert counts == []
+    assert 64 <= threads[0] < 64 + 16
+    assert max(counts) <= 600 // (4 * 64)  # so that all of them have something to do
+    assert 600 - transfer._FIRST_FILES <= sum(counts) < 600
     assert len(tree_of(tmp_path / "t")) == 600
-
-
-@pytest.mark.parametrize("waits", [True, False])
-def test_where_listing_waited_processes_start_once_the_first_files_do_not(
-    tmp_path, monkeypatch, waits
-):
-    source = make_tree(tmp_path / "s", {f"{number}": b"x" for number in range(600)})
-    counts = counted(monkeypatch)
-    started = []
-    start = Workers.start
-
-    def noted(self):
-        started.append(self)
-        start(self)
-
-    monkeypatch.setattr(Workers, "start", noted)
-    monkeypatch.setattr(FolderSource, "waits", True)
-    monkeypatch.setattr("kappacore.staging.waiting.Watch.waits", lambda *_: waits)
-    kappacore.stage(source, tmp_path / "t")
-    assert len(tree_of(tmp_path / "t")) == 600
-    assert bool(started) == bool(sum(counts)) == (not waits)
 
 
 def test_what_is_not_shown_is_not_imported(tmp_path, monkeypatch):
@@ -238,17 +227,18 @@ def test_processes_list_what_is_plain_and_the_rest_is_looked_at_here(tmp_path, m
     (source / "5" / "up").symlink_to("../0")
     with (source / "4" / "sparse").open("wb") as file:
         file.truncate(1 << 20)
-    expected = sorted(open_source(source, Options()).scan())
+    expected = open_source(source, Options()).scan()
     calls = []
     look = FolderSource._list
     monkeypatch.setattr(FolderSource, "_list", lambda *a: calls.append(a[1][0]) or look(*a))
     monkeypatch.setattr(folder, "_MANY", 5)
     with closing(Workers(2, with_digest=False)) as workers:
         found = open_source(source, Options()).scan(workers)
-    assert sorted(found) == expected
+    assert (found.files, found.folders) == (expected.files, expected.folders)
+    assert (found.count, found.size) == (expected.count, expected.size)
     at_top = sorted(path for path in calls if "/" not in path)
     assert at_top == ["", "4", "7", "8"]  # those with a hole, a dot, and what is no data
-    places = {entry.path: place for place, entry in enumerate(found)}
+    places = {path: place for place, path in enumerate(found.folders)}
     assert all(places[parent_of(path)] < place for path, place in places.items() if "/" in path)
 
 
