@@ -177,13 +177,15 @@ class Workers:
             self.close()
             raise
 
-    def look(self, folders: Sequence[str], skipped: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    def look(
+        self, folders: Sequence[tuple[str, list[str]]], skipped: Iterable[str]
+    ) -> Iterator[tuple[int, Any]]:
         """List folders, and yield the number of each with what a worker says is in it.
 
         Folders that are not plain, or that no worker is left for, are passed over.
 
         Args:
-            folders: Their paths.
+            folders: Their paths, and the names in each of them that matter; none: all.
             skipped: Names that make a folder not plain.
         """
         self.start()

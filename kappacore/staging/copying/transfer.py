@@ -112,7 +112,7 @@ class Transfer:
             partial(self._copy_batch, batch) for batch in batches(blocks_of(rest), _BATCH_FILES)
         ]
         # Each process has two of them in hand, and all end at about the same time.
-        count = min(64, max(_BATCH_FILES // 2, sum(map(len, small)) // 256))
+        count = min(128, max(_BATCH_FILES // 2, sum(map(len, small)) // 256))
         self._small += batches(small, count)
         LargeFile.keep_only(self._large, self.paths.large)
         return kept

@@ -21,9 +21,12 @@ there.
 
 A message to check files lists groups ``(folder of the source or None, folder, names, sizes,
 times)``, one to check names lists folders of the source with all names in them; the answer is
-whether all are so. One to list folders has names that are not data, and the folders' paths; the
-answer has for each ``(names, sizes, times, modes, [(name, device, inode, mode) of a folder, …])``,
-or None where there is anything else than plain files and folders.
+whether all are so.
+
+A message to list folders has names that are not data, and of each folder its path and the names
+that matter, or none where all do. The answer has for each ``(names, sizes, times, modes, [(name,
+device, inode, mode) of a folder, …])``, or None where there is anything else than plain files and
+folders.
 
 Before it copies, a worker is told the tree to copy to and how many threads to start, and is sent
 descriptors: of the journal, of locks and of archives, which messages call by the numbers that they
@@ -125,10 +128,10 @@ class Worker:
         self._journal = journal
         self._opened = opened
 
-    def look(self, skipped: list[str], folders: list[str]) -> list[Listed | None]:
-        """List folders that contain nothing but plain files and folders."""
-        names = {self._path(name) for name in skipped}
-        return [self._listed(self._path(folder), names) for folder in folders]
+    def look(self, skipped: list[str], folders: list[tuple[str, list[str]]]) -> list[Listed | None]:
+        """List folders, or some names in them, that are nothing but plain files and folders."""
+        not_data = {self._path(name) for name in skipped}
+        return [self._listed(self._path(folder), names, not_data) for folder, names in folders]
 
     def copy(self, groups: list[Files]) -> tuple[int, bytes]:
         """Copy files; return how many come before the first that failed, and their lines."""
@@ -163,17 +166,17 @@ class Worker:
         except OSError:
             return False
 
-    def _listed(self, folder: bytes, skipped: set[bytes]) -> Listed | None:
+    def _listed(self, folder: bytes, some: list[str], skipped: set[bytes]) -> Listed | None:
         names: list[bytes] = []
         sizes, times, modes = [], [], []
         folders: list[tuple[str, int, int, int]] = []
         try:
-            with os.scandir(folder) as found:
-                for item in found:
-                    name = item.name
+            opened = os.open(folder, FOLDER)
+            try:
+                for name in self._encoded(some) or os.listdir(folder):  # noqa: PTH208
                     if name[:1] == b"." or name in skipped:
                         return None
-                    info = item.stat()
+                    info = os.stat(name, dir_fd=opened)
                     kind, mode = info.st_mode & _KIND, info.st_mode & 0o777
                     size = info.st_size
                     if kind == _IS_FILE and (size <= SMALL or info.st_blocks * 512 >= size):
@@ -185,6 +188,8 @@ class Worker:
                         folders.append((self._text(name), info.st_dev, info.st_ino, mode))
                     else:
                         return None
+            finally:
+                os.close(opened)
         except OSError:
             return None
         texts = self._text(b"\0".join(names)).split("\0") if names else []

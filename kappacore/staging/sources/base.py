@@ -172,7 +172,9 @@ Content = Extent | Packed | Stream
 class Lister(Protocol):
     """Lists plain folders quickly: :class:`kappacore.staging.copying.processes.Workers`."""
 
-    def look(self, folders: Sequence[str], skipped: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    def look(
+        self, folders: Sequence[tuple[str, list[str]]], skipped: Iterable[str]
+    ) -> Iterator[tuple[int, Any]]:
         """Yield the number of each folder with what is in it."""
 
 

@@ -16,13 +16,14 @@ from kappacore.staging.target.paths import NOT_DATA, is_bookkeeping
 from kappacore.staging.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from kappacore.staging.sources.base import Lister
     from kappacore.staging.sources.exclude import Exclusion
 
 _PART = 16  # names that are looked at together
+_TOGETHER = 256  # names that a process looks at together
 _MANY = 512  # files and folders, after which processes list the others
 # A folder to list: its relative path, (device, inode) of each folder from the top to it, and mode.
 _Folder = tuple[str, tuple[tuple[int, int], ...], int]
@@ -68,9 +69,9 @@ class FolderSource(Source):
                     listed = self._listed(some)
                 elif seen < _MANY or len(some) == 1:
                     some = some[:1]
-                    listed = self._listed(some)
+                    listed = self._listed_with(lister, some[0])
                 else:
-                    listed = self._listed_by(lister, some)
+                    listed = self._listed_by(lister, [(folder, []) for folder in some])
                 blocks += listed[0]
                 below += listed[1]
                 seen += sum(map(len, listed[0])) + len(listed[1])
@@ -118,21 +119,43 @@ class FolderSource(Source):
 
     def _listed(self, level: list[_Folder]) -> _Contents:
         """Return what is in folders, in their order."""
-        each = self._waiting.map
-        parts = (part for listed in each(self._list, level) for part in listed)
+        lists = self._waiting.map(self._list, level)
+        return self._looked(part for parts in lists for part in parts)
+
+    def _listed_with(self, lister: Lister, folder: _Folder) -> _Contents:
+        """Return what is in a folder, looked at by processes after the first names."""
+        parts = self._list(folder)
+        first = _MANY // _PART
+        blocks, below = self._looked(parts[:first])
+        rest = [item for _, items in parts[first:] for item in items]
+        if self.waits:
+            more = self._looked(parts[first:])
+        else:
+            starts = range(0, len(rest), _TOGETHER)
+            more = self._listed_by(
+                lister, [(folder, rest[start : start + _TOGETHER]) for start in starts]
+            )
+        return blocks + more[0], below + more[1]
+
+    def _looked(self, parts: Iterable[_Part]) -> _Contents:
         entries: list[Entry] = []
         below: list[_Folder] = []
-        for files, folders in each(self._look, parts):
+        for files, folders in self._waiting.map(self._look, parts):
             entries += files
             below += folders
         return blocks_of(entries), below
 
-    def _listed_by(self, lister: Lister, level: list[_Folder]) -> _Contents:
-        """Return what is in folders, in their order, listed by processes as far as it is plain."""
-        found: list[_Contents | None] = [None] * len(level)
-        paths = [f"{self._root}/{path}" for path, _, _ in level]
-        for number, (names, *columns, folders) in lister.look(paths, NOT_DATA):
-            path, chain, _ = level[number]
+    def _listed_by(self, lister: Lister, parts: list[_Part]) -> _Contents:
+        """Return what is in folders, in their order, looked at by processes as far as it is plain.
+
+        Args:
+            lister: The processes.
+            parts: Folders, and what is in them as far as it is listed.
+        """
+        found: list[_Contents | None] = [None] * len(parts)
+        asked = [(f"{self._root}/{path}", [i.name for i in items]) for (path, *_), items in parts]
+        for number, (names, *columns, folders) in lister.look(asked, NOT_DATA):
+            path, chain, _ = parts[number][0]
             prefix = f"{path}/" if path else ""
             found[number] = (
                 [Block(self._root, path, names, *columns)] if names else [],
@@ -144,7 +167,10 @@ class FolderSource(Source):
         blocks: list[Block] = []
         below: list[_Folder] = []
         for number, contents in enumerate(found):
-            files, folders = contents or self._listed(level[number : number + 1])
+            folder, items = parts[number]
+            if contents is None:
+                contents = self._looked([parts[number]]) if items else self._listed([folder])
+            files, folders = contents
             blocks += files
             below += folders
         return blocks, below

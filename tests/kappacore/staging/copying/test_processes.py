@@ -242,6 +242,62 @@ def test_processes_list_what_is_plain_and_the_rest_is_looked_at_here(tmp_path, m
     assert all(places[parent_of(path)] < place for path, place in places.items() if "/" in path)
 
 
+@pytest.mark.parametrize(
+    "change", ["none", "size", "time", "kind", "gone", "new", "copy", "no copy"]
+)
+def test_a_worker_sees_what_has_changed(tmp_path, change):
+    source, target = tmp_path / "s", tmp_path / "t"
+    for root in (source, target):
+        make_tree(root, {"a": b"12345", "b": b"12345", "below/c": b""})
+        os.utime(root / "a", ns=(10**18, 10**18))
+        os.utime(root / "b", ns=(10**18, 10**18))
+    copier = worker.Worker("utf-8")
+    copier.take(str(target), -1, {})
+    names = ["a", "b", "below"]
+    files = [(str(source), "", ["a", "b"], [5, 5], [10**18, 10**18])]
+    folders = [(str(source), "", ["below"], [-1], [0])]
+    if change == "size":
+        (source / "b").write_bytes(b"123456")
+        os.utime(source / "b", ns=(10**18, 10**18))
+    elif change == "time":
+        os.utime(source / "b", ns=(10**18, 10**18 + 1))
+    elif change == "kind":
+        shutil.rmtree(source / "below")
+        (source / "below").write_bytes(b"")
+    elif change == "gone":
+        (source / "b").unlink()
+    elif change == "new":
+        (source / "new").write_bytes(b"")
+    elif change == "copy":
+        (target / "b").write_bytes(b"1234")
+    elif change == "no copy":
+        (target / "b").unlink()
+    same = copier.check_files(files) and copier.check_files(folders)
+    assert same == (change in ("none", "new"))
+    assert copier.check_names([(str(source), names)]) == (change not in ("gone", "new"))
+
+
+def test_processes_look_at_the_names_of_a_large_folder_too(tmp_path, monkeypatch):
+    source = make_tree(tmp_path / "s", {f"{number}": b"x" * number for number in range(90)})
+    make_tree(source / "below", {"1": b"1"})
+    (source / "link").symlink_to("1")
+    expected = open_source(source, Options()).scan()
+    looked = []
+    look = FolderSource._look
+    monkeypatch.setattr(
+        FolderSource, "_look", lambda self, part: looked.append(len(part[1])) or look(self, part)
+    )
+    monkeypatch.setattr(folder, "_MANY", 32)
+    monkeypatch.setattr(folder, "_TOGETHER", 8)
+    with closing(Workers(2, with_digest=False)) as workers:
+        found = open_source(source, Options()).scan(workers)
+        assert sum(looked) == 33  # the first, and what is in the folder below
+        (source / ".hidden").write_bytes(b"")
+        hidden = open_source(source, Options()).scan(workers)
+    assert (found.files, found.folders) == (expected.files, expected.folders)
+    assert hidden.files.keys() - expected.files.keys() == {".hidden"}
+
+
 @pytest.mark.parametrize("bad", ["pipe", "dangling", "loop"])
 def test_what_processes_cannot_list_is_the_same_error(tmp_path, monkeypatch, bad):
     source = make_tree(tmp_path / "s", {f"{number % 9}/{number}": b"" for number in range(99)})
