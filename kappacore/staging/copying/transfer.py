@@ -112,7 +112,8 @@ class Transfer:
             partial(self._copy_batch, batch) for batch in batches(blocks_of(rest), _BATCH_FILES)
         ]
         # Each process has two of them in hand, and all end at about the same time.
-        count = min(128, max(_BATCH_FILES // 2, sum(map(len, small)) // 256))
+        count = sum(map(len, small)) // (8 * self.options.processes)
+        count = min(4 * _BATCH_FILES, max(_BATCH_FILES // 2, count))
         self._small += batches(small, count)
         LargeFile.keep_only(self._large, self.paths.large)
         return kept
