@@ -24,7 +24,7 @@ from kappacore.staging.copying.digests import CHUNK, Sums
 from kappacore.staging.copying.large_files import LargeFile
 from kappacore.staging.copying.processes import Outcome, Workers, workers_possible
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError, TooShortError
-from kappacore.staging.copying.worker import NEW_FILE, lines_of
+from kappacore.staging.copying.worker import MOST, NEW_FILE, lines_of
 from kappacore.staging.sources.archive_safety import BROKEN
 from kappacore.staging.sources.base import BATCH_BYTES, Block, Entry, Extent, batches, blocks_of
 from kappacore.staging.target.manifest import FileRecord
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Road = Literal["processes", "threads"]
 
 _BATCH_FILES = 32
-_SMALL = 1 << 20  # bytes; larger files keep threads as busy as processes
+_SMALL = MOST  # larger files keep threads as busy as processes
 _MANY = 512  # small files that processes are started for
 _FIRST_FILES, _FIRST_SECONDS, _FIRST_BATCH = 64, 0.05, 8  # what tells which road is faster
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

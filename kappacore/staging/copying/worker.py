@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     Group = tuple[str | None, str, Sequence[str], Sequence[int], Sequence[int]]
 
 LENGTH = 4  # bytes
+MOST = 1 << 20  # bytes of a file
 SMALL = 1 << 16  # bytes; holes in smaller files do not matter
 FDS_AT_ONCE = 200  # descriptors; Linux sends 253 at most
 # Errors of copy_file_range that mean: these two files cannot be copied this way.
@@ -198,9 +199,14 @@ class Worker:
     def _is_good(self, group: Group) -> bool:
         source, folder, names, sizes, times = group
         encoded = self._encoded(names)
-        if source is not None and not _are_listed(self._path(source), encoded, sizes, times):
-            return False
-        return sizes[0] < 0 or _have_sizes(self._in_tree(folder), encoded, sizes)
+        if source is not None:
+            found = _versions(self._path(source), encoded, follow=True)
+            if found != list(zip(sizes, times, strict=True)):
+                return False
+        if sizes[0] < 0:
+            return True
+        copies = _versions(self._in_tree(folder), encoded, follow=False)
+        return [size for size, _ in copies] == list(sizes)
 
     def _copy_group(self, group: Files, done: list[Line]) -> None:
         source, inside, names, *columns = group
@@ -327,34 +333,21 @@ def _unpack(archive: int, size: int, place: Any) -> bytes:
     return content
 
 
-def _are_listed(
-    folder: bytes, names: list[bytes], sizes: Sequence[int], times: Sequence[int]
-) -> bool:
-    opened = os.open(folder, FOLDER)
+def _versions(folder: bytes, names: list[bytes], *, follow: bool) -> list[tuple[int, int]]:
+    """Return size and time of files; of a folder -1 and 0, as it is listed, of others -2 and 0."""
+    found = []
+    opened = os.open(folder, FOLDER if follow else FOLDER | os.O_NOFOLLOW)
     try:
-        for name, size, time in zip(names, sizes, times, strict=True):
-            info = os.stat(name, dir_fd=opened)
+        for name in names:
+            info = os.stat(name, dir_fd=opened, follow_symlinks=follow)
             kind = info.st_mode & _KIND
-            if size < 0:
-                if kind != _IS_FOLDER:
-                    return False
-            elif kind != _IS_FILE or info.st_size != size or info.st_mtime_ns != time:
-                return False
+            if kind == _IS_FILE:
+                found.append((info.st_size, info.st_mtime_ns))
+            else:
+                found.append((-1 if kind == _IS_FOLDER else -2, 0))
     finally:
         os.close(opened)
-    return True
-
-
-def _have_sizes(folder: bytes, names: list[bytes], sizes: Sequence[int]) -> bool:
-    opened = os.open(folder, FOLDER | os.O_NOFOLLOW)
-    try:
-        for name, size in zip(names, sizes, strict=True):
-            info = os.lstat(name, dir_fd=opened)
-            if info.st_mode & _KIND != _IS_FILE or info.st_size != size:
-                return False
-    finally:
-        os.close(opened)
-    return True
+    return found
 
 
 def send(fd: int, message: bytes) -> None:
@@ -451,6 +444,9 @@ if __name__ == "__main__":
     import gc
 
     gc.disable()  # there is none: nothing here refers to itself
+    # glibc gives free memory back to the kernel, which clears it anew for each file, unless it has
+    # seen something large be freed.
+    bytes(4 * MOST)
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the other process decides
     given_parent, given_encoding, digests_in = sys.argv[1:]
     compute = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -275,6 +277,18 @@ def test_a_worker_sees_what_has_changed(tmp_path, change):
     same = copier.check_files(files) and copier.check_files(folders)
     assert same == (change in ("none", "new"))
     assert copier.check_names([(str(source), names)]) == (change not in ("gone", "new"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc's memory")
+def test_a_worker_keeps_the_memory_that_it_unpacks_into(tmp_path, monkeypatch):
+    """The kernel would clear a hundred KB for each file."""
+    files = {f"{number}": os.urandom(30_000) for number in range(600)}
+    source = pack(tmp_path / "a.zip", files, zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(transfer, "road", "processes")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+    kappacore.stage(source, tmp_path / "t", workers=2)
+    faults = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt - before
+    assert faults < 2 * 1300 + 2 * len(files)  # to start two, and for files
 
 
 def test_processes_look_at_the_names_of_a_large_folder_too(tmp_path, monkeypatch):
