@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kappacore.staging.sources.base import Lister
     from kappacore.staging.sources.exclude import Exclusion
 
-_PART = 16  # names that are looked at together
+_PART = 8  # names that are looked at together
 _TOGETHER = 256  # names that a process looks at together
 _MANY = 512  # files and folders, after which processes list the others
 # A folder to list: its relative path, (device, inode) of each folder from the top to it, and mode.
@@ -128,7 +128,7 @@ class FolderSource(Source):
         first = _MANY // _PART
         blocks, below = self._looked(parts[:first])
         rest = [item for _, items in parts[first:] for item in items]
-        if self.waits:
+        if self.waits or not rest:
             more = self._looked(parts[first:])
         else:
             starts = range(0, len(rest), _TOGETHER)

@@ -128,6 +128,17 @@ def test_where_storage_waits_the_processes_have_many_threads(tmp_path, monkeypat
     assert len(tree_of(tmp_path / "t")) == 600
 
 
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_for_few_files_no_process_starts(tmp_path, monkeypatch, kind):
+    files = {f"{number % 3}/{number}": b"x" for number in range(100)}
+    source = (
+        make_tree(tmp_path / "s", files) if kind == "folder" else pack(tmp_path / "s.zip", files)
+    )
+    monkeypatch.setattr(Workers, "start", None)
+    kappacore.stage(source, tmp_path / "t")
+    assert tree_of(tmp_path / "t") == files
+
+
 def test_what_is_not_shown_is_not_imported(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     source = make_tree(tmp_path / "s", {"a": b"x"})
