@@ -213,9 +213,10 @@ class Transfer:
             if files >= enough and watch.waits(files):
                 break
             first, *others = self._small.popleft()
-            if left := _after([first], _FIRST_BATCH) + others:
+            some = min(_FIRST_BATCH, _FIRST_FILES - files)
+            if left := _after([first], some) + others:
                 self._small.appendleft(left)
-            first = first.part(0, _FIRST_BATCH)
+            first = first.part(0, some)
             self._copy_batch([first])
             files += len(first)
         self._waits = watch.waits(files)
