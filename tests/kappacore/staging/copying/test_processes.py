@@ -26,10 +26,10 @@ from kappacore.staging.copying import processes, transfer, worker
 from kappacore.staging.copying.processes import Workers
 from kappacore.staging.options import Options
 from kappacore.staging.sources import folder
-from kappacore.staging.sources.base import parent_of
+from kappacore.staging.sources.base import Listing, parent_of
 from kappacore.staging.sources.find import open_source
 from kappacore.staging.sources.folder import FolderSource
-from kappacore.staging.target.manifest import read_journal, read_manifest
+from kappacore.staging.target.manifest import Dataset, read_journal, read_manifest
 from kappacore.staging.target.paths import MANIFEST
 from support.staging import left_beside, make_tree, pack, tree_of
 
@@ -126,6 +126,18 @@ def test_where_storage_waits_the_processes_have_many_threads(tmp_path, monkeypat
     assert max(counts) <= 600 // (4 * 64)  # so that all of them have something to do
     assert 600 - transfer._FIRST_FILES <= sum(counts) < 600
     assert len(tree_of(tmp_path / "t")) == 600
+
+
+@pytest.mark.parametrize("kind", ["folder", "a.tar"])
+def test_a_fresh_copy_looks_at_no_file_by_itself(tmp_path, monkeypatch, kind):
+    """What the parent spends on each file is what limits many cores."""
+    files = {f"{number % 3}/{number}": b"x" for number in range(600)}
+    source = make_tree(tmp_path / "s", files) if kind == "folder" else pack(tmp_path / kind, files)
+    for where in (Listing, Dataset):
+        monkeypatch.setattr(where, "files", property(lambda _: pytest.fail("it did")))
+    monkeypatch.setattr(transfer, "road", "processes")
+    kappacore.stage(source, tmp_path / "t")
+    assert tree_of(tmp_path / "t") == files
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
