@@ -76,7 +76,7 @@ class Options:
     @property
     def waiting_threads(self) -> int:
         """The number of threads where each of them mostly waits."""
-        return self.workers or 32
+        return self.workers or 64
 
     @property
     def with_digest(self) -> bool:

@@ -13,15 +13,19 @@ from kappacore.errors import NotEnoughSpaceError, SourceChangedError, StagingErr
 from kappacore.sizes import counted, format_size
 from kappacore.staging.copying.processes import Workers
 from kappacore.staging.copying.transfer import Transfer, may_use_processes
+from kappacore.staging.copying.worker import lines_of
 from kappacore.staging.progress import Progress, display
+from kappacore.staging.sources.base import blocks_of
 from kappacore.staging.sources.find import open_source
 from kappacore.staging.sources.stamps import stamp_of
 from kappacore.staging.target.check import problems_in
 from kappacore.staging.target.manifest import (
+    Dataset,
     FileRecord,
     Journal,
-    Manifest,
+    dataset_of,
     is_unchanged,
+    read_lines,
     read_manifest,
 )
 from kappacore.staging.target.paths import MANIFEST, StagePaths, has_work
@@ -147,17 +151,24 @@ class _Copy:
             "staged": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "kappacore": kappacore.__version__,
         }
-        self.entries = source.scan(workers if may_use_processes(options) else None)
-        self.files = {entry.path: entry for entry in self.entries if entry.size >= 0}
-        self.folders = {entry.path: entry for entry in self.entries if entry.size < 0}
-        self.size = sum(entry.size for entry in self.files.values())
-        if not self.files:
+        self.listing = source.scan(workers if may_use_processes(options) else None)
+        if not self.listing.count:
             but = " but for what is excluded" if options.exclude else ""
             raise StagingError(
                 f"the source '{source.path}' has no files{but}. Is the storage mounted, and is "
                 f"this the right path?"
             )
-        self.versions = Versions(source, self.about, self.files, paths.target, options)
+        self.versions = Versions(source, self.about, self.listing, paths.target, options)
+
+    def _result(self, **attributes: Any) -> StageResult:
+        listing = self.listing
+        return StageResult(
+            self.paths.target,
+            kind=self.source.kind,
+            files=listing.count,
+            bytes=listing.size,
+            **attributes,
+        )
 
     def still_complete(self, *, write: bool = True) -> StageResult | None:
         """Return the result if the target is complete, though its source looked different.
@@ -168,35 +179,35 @@ class _Copy:
         Raises:
             StagingError: If the target contains another dataset.
         """
-        target, source = self.paths.target, self.source
+        target, source, listing = self.paths.target, self.source, self.listing
         found = read_manifest(target / MANIFEST)
         if found is None or found.summary is None:
             return None
         moved = found.summary["source"] != self.about["source"]
-        same = self.files.keys() == found.files.keys() and all(
+        same = listing.files.keys() == found.files.keys() and all(
             looks_like(entry, found.files[path], exactly=not moved)
-            for path, entry in self.files.items()
+            for path, entry in listing.files.items()
         )
         if same and not self.versions.is_from(found.summary):
-            same = not self.versions.other_contents(found.files, self.files)
+            same = not self.versions.other_contents(found.files, listing.files)
         if moved and not same:
             raise StagingError(
                 f"'{target}' was staged from '{found.summary['source']}', and '{source.path}' "
                 f"contains other files, or other versions of them (by sizes, times or contents). "
                 f"Choose another target, or replace it by recheck=True (--recheck)."
             )
-        if not same or set(self.folders) != found.folders:
+        if not same or listing.folders.keys() != found.folders:
             return None
         if write:
             self.work.open(source, self.about["stamp"], self.options.report)
-            replace_manifest(self.paths, Manifest(found.files, list(self.folders), self.about))
+            replace_manifest(self.paths, dataset_of(found.files, listing.folders, self.about))
             self.work.remove()
         self.options.report(f"using '{target}', which is complete")
-        return StageResult(target, kind=source.kind, files=len(self.files), bytes=self.size)
+        return self._result()
 
     def complete(self, state: TargetState) -> StageResult:
         """Copy what the target lacks, and publish it."""
-        paths, source, options = self.paths, self.source, self.options
+        paths, source, options, listing = self.paths, self.source, self.options, self.listing
         target = paths.target
         self.work.open(source, self.about["stamp"], options.report)
         if state.status is Status.KAPPADATA_UNFINISHED:
@@ -204,11 +215,11 @@ class _Copy:
                 f"setting aside '{target}', which KappaData began to copy and never finished"
             )
             set_aside(self.paths)
-        known, foreign = known_files(target, state, self.folders, self.versions.is_from)
+        known, foreign = known_files(target, state, listing.folders, self.versions.is_from)
         present = {
             path: record
             for path, record in known.files.items()
-            if (entry := self.files.get(path)) is not None
+            if (entry := listing.files.get(path)) is not None
             and is_same(entry, record, with_digest=options.with_digest)
             and is_unchanged(f"{target}/{path}", entry)
         }
@@ -224,38 +235,34 @@ class _Copy:
         for path in self.versions.other_contents(present, doubtful):
             del present[path]
         if state.status is not Status.MISSING:
-            check_way(target, self.files, known.files)
-        kept = self.work.complete_files(self.files, self.folders, with_digest=options.with_digest)
+            check_way(target, listing.files, known.files)
+        kept = self.work.complete_files(listing, with_digest=options.with_digest)
         if options.recheck:
             self._recheck_kept(kept)
         with closing(Journal(paths.journal)) as journal:
-            progress = Progress(len(self.files), self.size)
+            progress = Progress(listing.count, listing.size)
             transfer = Transfer(
                 source, paths, journal, progress, options, self.work.lock, self.workers
             )
             there = self._copy(transfer, kept, present)
-            copied = transfer.records
+            lines = [lines_of(present.items()), lines_of(kept.items()), *transfer.lines]
             if options.verify != "none":
-                self._verify({**kept, **copied}, transfer)
-        records = {**present, **kept, **copied}
-        dataset = Manifest(
-            {path: records[path] for path in self.files}, list(self.folders), self.about
-        )
-        seconds = publish(self.paths, dataset, known, {*kept, *copied})
+                self._verify(lines[1:], len(present), transfer)
+        if len(present) + len(kept) + transfer.count != listing.count:
+            raise RuntimeError(f"{transfer.count} files were copied of {listing.count}")
+        about = {"files": listing.count, "bytes": listing.size, **self.about}
+        dataset = Dataset(lines, listing.folders, about)
+        seconds = publish(self.paths, dataset, known, present)
         self.work.remove()
-        for folder in self.folders:  # left by kills that staged a part separately
+        for folder in listing.folders:  # left by kills that staged a part separately
             if has_work(f"{target}/{folder}"):
                 remove_leftovers(target / folder)
         options.report(f"finished copying '{source.path}' to '{target}'")
-        return StageResult(
-            target,
-            copied=bool(copied or kept),
+        return self._result(
+            copied=bool(transfer.count or kept),
             repaired=state.status not in (Status.MISSING, Status.FOUND, Status.PARTS),
-            kind=source.kind,
-            files=len(self.files),
-            bytes=self.size,
-            copied_files=len(copied),
-            copied_bytes=self.size - there,
+            copied_files=transfer.count,
+            copied_bytes=listing.size - there,
             kept_bytes=there,
             sync_seconds=seconds,
         )
@@ -266,7 +273,7 @@ class _Copy:
         damaged = {
             problem.path for problem in problems_in(self.paths.tree, known, self.options.threads)
         }
-        versions = Versions(self.source, self.about, self.files, self.paths.tree, self.options)
+        versions = Versions(self.source, self.about, self.listing, self.paths.tree, self.options)
         for path in damaged | versions.other_contents(known, known):
             (self.paths.tree / path).unlink()
             del kept[path]
@@ -279,26 +286,26 @@ class _Copy:
         Returns:
             The bytes of the dataset that were there already.
         """
-        paths, options = self.paths, self.options
-        todo = [
-            entry for path, entry in self.files.items() if path not in kept and path not in present
-        ]
-        for path in sorted(self.folders):
-            (paths.tree / path).mkdir(mode=self.folders[path].mode | 0o700, exist_ok=True)
+        paths, options, listing = self.paths, self.options, self.listing
+        todo = listing.blocks
+        if kept or present:
+            left = listing.files.keys() - kept.keys() - present.keys()
+            todo = blocks_of(entry for path, entry in listing.files.items() if path in left)
+        for path in sorted(listing.folders):
+            (paths.tree / path).mkdir(mode=listing.folders[path] | 0o700, exist_ok=True)
         partial = transfer.plan(todo)
-        to_make = [*todo, *self.folders.values()]
         try:
-            self.work.check_room(to_make, kept=partial)
+            self.work.check_room(todo, len(listing.folders), kept=partial)
         except NotEnoughSpaceError:
             if not paths.aside.exists():
                 raise
             remove_tree(paths.aside)
-            self.work.check_room(to_make, kept=partial)
-        there = self.size - sum(entry.size for entry in todo) + partial
+            self.work.check_room(todo, len(listing.folders), kept=partial)
+        there = listing.size - sum(sum(block.sizes) for block in todo) + partial
         transfer.progress.add(len(kept) + len(present), there)
         options.report(
-            f"copying '{self.source.path}' to '{paths.target}': {counted(len(todo), 'file')}, "
-            f"{format_size(self.size - there)}"
+            f"copying '{self.source.path}' to '{paths.target}': "
+            f"{counted(sum(map(len, todo)), 'file')}, {format_size(listing.size - there)}"
             + (f"; {format_size(there)} are there already" if there else "")
         )
         name = f"Staging {paths.target.name}"
@@ -306,8 +313,13 @@ class _Copy:
             transfer.run(tick)
         return there
 
-    def _verify(self, files: dict[str, FileRecord], transfer: Transfer) -> None:
+    def _verify(self, lines: list[bytes], present: int, transfer: Transfer) -> None:
         """Check the files in the tree, and that the source is as it was when it was listed.
+
+        Args:
+            lines: Those of the files in the tree.
+            present: Number of files that are not there, but in the target.
+            transfer: What copied them.
 
         Raises:
             SourceChangedError: If it is not.
@@ -316,9 +328,9 @@ class _Copy:
         tree = self.paths.tree
         reread = self.options.verify == "reread"
         # All is in the tree: the processes that copied it look at it, too.
-        whole = len(files) == len(self.files) and not reread
-        is_good = whole and transfer.check(self.entries)
-        changes = [] if is_good and self.source.folder else self.source.changes(self.entries)
+        whole = not (present or reread)
+        is_good = whole and transfer.check(self.listing)
+        changes = [] if is_good and self.source.folder else self.source.changes(self.listing)
         if changes:
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
             raise SourceChangedError(
@@ -330,6 +342,7 @@ class _Copy:
         if reread:
             sync_disk(tree)
         threads = self.options.threads if reread else self.options.waiting_threads
+        files = read_lines(b"".join(lines)).files
         problems = list(problems_in(tree, files, threads, contents=reread))
         for problem in problems:
             (tree / problem.path).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kappacore.staging.options import Options
-    from kappacore.staging.sources.base import Entry, Source
+    from kappacore.staging.sources.base import Entry, Listing, Source
 
 
 _ROUNDING = 1000  # nanoseconds: tarfile reads times as floating-point numbers
@@ -31,7 +31,7 @@ class Versions:
     Args:
         source: The source.
         about: What a manifest will say of it: ``source``, ``kind`` and ``stamp``.
-        files: Its files.
+        listing: Its files.
         target: The target.
         options: How.
     """
@@ -40,13 +40,13 @@ class Versions:
         self,
         source: Source,
         about: Mapping[str, Any],
-        files: dict[str, Entry],
+        listing: Listing,
         target: Path,
         options: Options,
     ):
         self._source = source
         self._about = about
-        self._files = files
+        self._listing = listing
         self._target = target
         self._options = options
         self._compared: dict[str, bool] = {}  # whether the contents are the same
@@ -71,7 +71,7 @@ class Versions:
             records: What is known of the files in the target.
             paths: The files; those that CRCs decide are passed over.
         """
-        pairs = {path: (self._files[path], records[path]) for path in paths}
+        pairs = {path: (self._listing.files[path], records[path]) for path in paths}
         open_ = {
             path: pair
             for path, pair in pairs.items()

@@ -47,14 +47,13 @@ class Waiting:
 
     Attributes:
         found: Whether they have waited.
-        pool: The threads.
     """
 
     def __init__(self, threads: int, name: str) -> None:
         self.found = False
         self._threads = threads
         # Their start takes a millisecond where others run, so they stay.
-        self.pool = ThreadPoolExecutor(threads, name)
+        self._pool = ThreadPoolExecutor(threads, name)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Yield ``function(item)`` for each item, in order.
@@ -71,7 +70,7 @@ class Waiting:
                 if self._threads > 1 and watch.waits(calls):
                     self.found = True
                     break
-        submit = self.pool.submit
+        submit = self._pool.submit
         ahead = deque(submit(function, item) for item in islice(left, 2 * self._threads))
         try:
             while ahead:
@@ -84,7 +83,7 @@ class Waiting:
 
     def close(self) -> None:
         """End the threads."""
-        self.pool.shutdown()
+        self._pool.shutdown()
 
 
 def _switches() -> int:

@@ -18,22 +18,21 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import count, islice
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 import xxhash
 
 from kappacore.staging.copying import worker
-from kappacore.staging.sources.base import Entry
+from kappacore.staging.sources.base import Block, batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from kappacore.staging.sources.base import Source
+    from kappacore.staging.sources.base import Listing, Source
 
 _FOLDERS = 32  # that are listed together
-_AHEAD = 2  # batches that a worker has at a time: one that it copies, and the next
 _TOGETHER = 256  # files of folders that are looked at together
 _TICK = 100  # milliseconds
 _PATIENCE = 10.0  # seconds
@@ -46,14 +45,14 @@ class Outcome(NamedTuple):
 
     Attributes:
         batch: The batch.
-        copied: How many files were copied, from the first on; they are in the journal.
-        sums: Their sums as text; empty if there are none.
+        copied: How many files were copied, from the first on.
+        lines: Their lines, which are in the journal.
         died: Whether the worker ended without an answer: nobody knows what it copied.
     """
 
-    batch: list[Entry]
+    batch: list[Block]
     copied: int = 0
-    sums: Sequence[str | None] = ()
+    lines: bytes = b""
     died: bool = False
 
 
@@ -62,18 +61,22 @@ class _Worker:
     process: subprocess.Popen[bytes]
     input: socket.socket
     output: IO[bytes]
-    jobs: deque[Any] = field(default_factory=deque)  # in hand, in order
+    jobs: dict[int, Any] = field(default_factory=dict)  # in hand, by the numbers of messages
+    ahead: int = 2  # messages that it has at a time: one for each thread, and the next
+    _numbers: Iterator[int] = field(default_factory=count)
     _unread: bytearray = field(default_factory=bytearray)
 
-    def ask(self, job: Any, message: bytes) -> None:
-        self.jobs.append(job)
+    def ask(self, job: Any, message: tuple[Any, ...]) -> None:
+        number = next(self._numbers)
+        self.jobs[number] = job
         with suppress(ConnectionError):  # it has ended, as its output shows
-            worker.send(self.input.fileno(), message)
+            self._send((number, *message))
 
-    def give(self, message: bytes, fds: list[int]) -> bool:
-        """Send a message that is not answered, and descriptors; return whether they were sent."""
+    def take(self, tree: str, journal: int, fds: list[int], threads: int) -> bool:
+        """Send what is needed to copy; return whether it was sent."""
+        self.ahead = threads + 1
         try:
-            worker.send(self.input.fileno(), message)
+            self._send((0, "take", tree, journal, fds, threads))
             for start in range(0, len(fds), worker.FDS_AT_ONCE):
                 self._send_fds(fds[start : start + worker.FDS_AT_ONCE])
         except OSError:  # it has ended, or too many are on their way
@@ -91,8 +94,11 @@ class _Worker:
                     raise
             time.sleep(0.001)
 
-    def answers(self) -> list[Any] | None:
-        """Return the answers that have come; None if it has ended."""
+    def _send(self, message: tuple[Any, ...]) -> None:
+        worker.send(self.input.fileno(), marshal.dumps(message))
+
+    def answers(self) -> list[tuple[Any, Any]] | None:
+        """Return the jobs that are done and their answers; None if it has ended."""
         data = os.read(self.output.fileno(), _READ)
         if not data:
             return None
@@ -102,7 +108,8 @@ class _Worker:
             end = worker.LENGTH + int.from_bytes(self._unread[: worker.LENGTH], "little")
             if end > len(self._unread):
                 break
-            found.append(marshal.loads(self._unread[worker.LENGTH : end]))  # noqa: S302 - our own
+            number, answer = marshal.loads(self._unread[worker.LENGTH : end])  # noqa: S302 - our own
+            found.append((self.jobs.pop(number), answer))
             del self._unread[:end]
         return found
 
@@ -142,15 +149,15 @@ class Workers:
     """Worker processes, which are started when they are first needed.
 
     Args:
-        count: How many.
+        processes: How many.
         with_digest: Whether to compute digests.
     """
 
-    def __init__(self, count: int, *, with_digest: bool):
-        self._count = min(count, _AT_ONCE)
+    def __init__(self, processes: int, *, with_digest: bool):
+        self._count = self._at_once = min(processes, _AT_ONCE)
         self._with_digest = with_digest
         self._workers: list[_Worker] = []
-        self._source: Source | None = None
+        self._source: Source | None = None  # of what they copy
 
     def start(self) -> None:
         """Start them, unless they have been."""
@@ -170,17 +177,19 @@ class Workers:
             self.close()
             raise
 
-    def look(self, folders: Sequence[str], skipped: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    def look(
+        self, folders: Sequence[tuple[str, list[str]]], skipped: Iterable[str]
+    ) -> Iterator[tuple[int, Any]]:
         """List folders, and yield the number of each with what a worker says is in it.
 
         Folders that are not plain, or that no worker is left for, are passed over.
 
         Args:
-            folders: Their paths.
+            folders: Their paths, and the names in each of them that matter; none: all.
             skipped: Names that make a folder not plain.
         """
         self.start()
-        step = max(1, min(_FOLDERS, len(folders) // (4 * self._count)))
+        step = self._step(len(folders))
         jobs = deque(range(0, len(folders), step))
         names = list(skipped)
 
@@ -196,65 +205,70 @@ class Workers:
                     if listed is not None
                 )
 
-    def prepare(self, source: Source, tree: Path, journal: int, kept: Iterable[int]) -> None:
-        """Start them to copy.
+    def prepare(
+        self, source: Source, tree: Path, journal: int, kept: Iterable[int], waiting: int = 0
+    ) -> int:
+        """Start them to copy, and return how many batches they take at a time.
 
         Args:
             source: Where files come from.
             tree: The folder that they go to.
             journal: A descriptor of the journal, which the workers write to.
             kept: Other descriptors that they keep open: those of locks and archives.
+            waiting: Where the storage makes them wait: how many threads they have together.
         """
         self.start()
         self._source = source
-        numbers = [journal, *kept]
-        message = marshal.dumps(("take", os.fspath(tree), journal, numbers))
+        threads = max(1, -(-waiting // max(1, len(self._workers))))
         for found in [*self._workers]:
-            if not found.give(message, numbers):
+            if not found.take(os.fspath(tree), journal, [journal, *kept], threads):
                 found.end()
                 self._workers.remove(found)
+        self._at_once = max(1, threads * len(self._workers))
+        return self._at_once
 
-    def copy(self, batches: deque[list[Entry]]) -> Iterator[Outcome | None]:
+    def copy(self, batches: deque[list[Block]]) -> Iterator[Outcome | None]:
         """Copy batches, and yield what became of each; None about ten times a second.
 
         Batches that no worker is left for stay in ``batches``. What workers had in hand when an
         earlier call was left is done first.
         """
-        for found in self._answers(batches, self._files_of):
+        for found in self._answers(batches, _files_of):
             if found is None:
                 yield None
             else:
                 batch, answer = found
                 yield Outcome(batch, died=True) if answer is None else Outcome(batch, *answer)
 
-    def check(self, entries: list[Entry]) -> bool:
+    def check(self, listing: Listing) -> bool:
         """Return whether all files have been copied with their sizes, and the source is as listed.
 
-        False also means that nobody has looked.
-
-        Args:
-            entries: All files and folders, as listed. Of an archive, only the copies are looked at.
+        False also means that nobody has looked. Of an archive, only the copies are looked at.
         """
         if self._source is None:
             return False
-        folders: dict[str, list[Entry]] = {"": []}
-        for entry in entries:
-            above = _folder_of(entry)
-            if above in folders:
-                folders[above].append(entry)
-            else:
-                folders[above] = [entry]
-            if entry.size < 0:
-                folders.setdefault(entry.path, [])
-        jobs: deque[list[tuple[str, list[Entry]]]] = deque([[]])
-        size = 0
-        for folder in folders.items():
-            if size > _TOGETHER:
-                jobs.append([])
-                size = 0
-            jobs[-1].append(folder)
-            size += len(folder[1])
-        answers = self._answers(jobs, self._folders_of)
+        root = self._source.folder
+        names: dict[str, list[str]] = {path: [] for path in ("", *listing.folders)}
+        for path in listing.folders:
+            above, _, name = path.rpartition("/")
+            names[above].append(name)
+        folders = [
+            Block(None, path, below, [-1] * len(below), [0] * len(below), [])
+            for path, below in names.items()
+            if below
+        ]
+        at_a_time = max(8, min(_TOGETHER, listing.count // (4 * self._at_once)))
+        jobs: deque[tuple[str, list[Any]]] = deque(
+            ("check_files", [_to_check(root, block) for block in batch])
+            for batch in batches([*listing.blocks, *folders], at_a_time, most=sys.maxsize)
+        )
+        if root is not None:
+            for block in listing.blocks:
+                names[block.folder] += block.names
+            left = ((f"{root}/{path}", below) for path, below in names.items())
+            while some := [*islice(left, self._step(len(names)))]:
+                jobs.append(("check_names", some))
+        answers = self._answers(jobs, lambda job: job)
         good = all(found is None or found[1] is True for found in answers)
         return good and not jobs
 
@@ -283,12 +297,11 @@ class Workers:
                     del by_output[output]
                     self._workers.remove(found)
                     found.end()  # it writes nothing any more
-                    for job in found.jobs:
+                    for job in found.jobs.values():
                         yield job, None
                     continue
-                done = [(found.jobs.popleft(), answer) for answer in answers]
                 self._feed(found, jobs, message)
-                yield from done
+                yield from answers
             if time.monotonic() - yielded > _TICK / 1000:
                 yielded = time.monotonic()
                 yield None
@@ -302,43 +315,27 @@ class Workers:
         self._workers = []
         self._source = None
 
+    def _step(self, folders: int) -> int:
+        """Return how many of so many folders a worker takes at a time."""
+        return max(1, min(_FOLDERS, folders // (4 * self._at_once)))
+
     def _feed(
         self, found: _Worker, jobs: deque[Any], message: Callable[[Any], tuple[Any, ...]]
     ) -> None:
-        while jobs and len(found.jobs) < _AHEAD:
+        while jobs and len(found.jobs) < found.ahead:
             job = jobs.popleft()
-            found.ask(job, marshal.dumps(message(job)))
-
-    def _folders_of(self, folders: list[tuple[str, list[Entry]]]) -> tuple[str, Any]:
-        root = cast("Source", self._source).folder
-        groups = []
-        for folder, entries in folders:
-            names, columns = _columns(folder, entries)
-            origin = None if root is None else f"{root}/{folder}"
-            groups.append((origin, folder, names, *columns[:2]))
-        return "check", groups
-
-    def _files_of(self, batch: list[Entry]) -> tuple[str, Any]:
-        groups = []
-        source = cast("Source", self._source)
-        for folder, entries in groupby(batch, _folder_of):
-            files = list(entries)
-            places = [place for entry in files if (place := source.place(entry))]
-            if len(places) < len(files):
-                raise ValueError(f"some of {files} are for this process")
-            root = places[0][0]  # of all in one folder
-            names, columns = _columns(folder, files)
-            origin = root if isinstance(root, int) else f"{root}/{folder}"
-            groups.append((origin, folder, names, *columns[:4], [place for _, place in places]))
-        return "copy", groups
+            found.ask(job, message(job))
 
 
-def _folder_of(entry: Entry) -> str:
-    return entry.path.rpartition("/")[0]
+def _to_check(root: str | None, block: Block) -> tuple[Any, ...]:
+    source = None if root is None else f"{root}/{block.folder}"
+    return source, block.folder, block.names, block.sizes, block.times
 
 
-def _columns(folder: str, entries: list[Entry]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return the names of entries of one folder, and their other attributes one by one."""
-    start = len(folder) + 1 if folder else 0
-    paths, *columns = zip(*entries, strict=True) if entries else [()] * len(Entry._fields)
-    return [path[start:] for path in paths], columns
+def _files_of(batch: list[Block]) -> tuple[str, Any]:
+    groups = []
+    for block in batch:
+        sizes, times, modes, crcs, wheres, _, _ = block.columns()
+        source = f"{block.root}/{block.folder}" if isinstance(block.root, str) else block.root
+        groups.append((source, block.folder, block.names, sizes, times, modes, crcs, wheres))
+    return "copy", groups

@@ -94,6 +94,8 @@ class CopyStrategy:
         """Copy content without holes, and add it to the sums."""
         if isinstance(content, Extent) and not sums.wanted:
             done = self._copy_ranges(content, target, offset, moved)
+            if done == content.size:
+                return
             content = Extent(content.fd, content.offset + done, content.size - done)
             offset += done
         for block in blocks_of(content):

@@ -12,10 +12,10 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, repeat
+from itertools import chain, filterfalse, islice
 from typing import TYPE_CHECKING, Literal
 
 from kappacore.errors import KappaError, SourceChangedError, StagingError, UnsafeArchiveError
@@ -24,9 +24,9 @@ from kappacore.staging.copying.digests import CHUNK, Sums
 from kappacore.staging.copying.large_files import LargeFile
 from kappacore.staging.copying.processes import Outcome, Workers, workers_possible
 from kappacore.staging.copying.strategies import CopyStrategy, DamagedError, TooShortError
-from kappacore.staging.copying.worker import NEW_FILE
+from kappacore.staging.copying.worker import MOST, NEW_FILE, lines_of
 from kappacore.staging.sources.archive_safety import BROKEN
-from kappacore.staging.sources.base import Entry, Extent, parent_of
+from kappacore.staging.sources.base import BATCH_BYTES, Block, Entry, Extent, batches, blocks_of
 from kappacore.staging.target.manifest import FileRecord
 from kappacore.staging.waiting import Watch
 
@@ -35,15 +35,14 @@ if TYPE_CHECKING:
 
     from kappacore.staging.options import Options
     from kappacore.staging.progress import Progress
-    from kappacore.staging.sources.base import Content, Source
+    from kappacore.staging.sources.base import Content, Listing, Source
     from kappacore.staging.target.manifest import Journal
     from kappacore.staging.target.paths import StagePaths
 
 Road = Literal["processes", "threads"]
 
 _BATCH_FILES = 32
-_BATCH_BYTES = 1 << 23
-_SMALL = 1 << 20  # bytes; larger files keep threads as busy as processes
+_SMALL = MOST  # larger files keep threads as busy as processes
 _MANY = 512  # small files that processes are started for
 _FIRST_FILES, _FIRST_SECONDS, _FIRST_BATCH = 64, 0.05, 8  # what tells which road is faster
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -85,22 +84,23 @@ class Transfer:
     workers: Workers
 
     def __post_init__(self) -> None:
-        self.records: dict[str, FileRecord] = {}
+        self.lines: list[bytes] = []  # of the files that were copied, as in the journal
+        self.count = 0  # of these files
         self._strategy = CopyStrategy(with_digest=self.options.with_digest)
         self._work: deque[Callable[[], None]] = deque()
-        self._small: deque[list[Entry]] = deque()  # what processes could copy
-        self._roots: set[str | int] = set()  # where they find it
+        self._small: deque[list[Block]] = deque()  # what processes could copy
         self._large: list[LargeFile] = []
         self._stopped = threading.Event()
+        self._counting = threading.Lock()
         self._waits = False
         self._last: Entry | None = None
 
-    def plan(self, entries: list[Entry]) -> int:
+    def plan(self, files: list[Block]) -> int:
         """Plan the copying of these files, and return the bytes of them that earlier tries left."""
         kept = 0
-        small, others = self._for_processes(entries)
+        small, others = self._for_processes(files)
         rest: list[Entry] = []
-        for entry in others:
+        for entry in chain.from_iterable(block.entries() for block in others):
             if entry.size > CHUNK and not (self.source.ordered or entry.packing):
                 file = LargeFile(entry, self.paths.large, self._strategy)
                 self._large.append(file)
@@ -108,10 +108,13 @@ class Transfer:
                 kept += file.kept_bytes
             else:
                 rest.append(entry)
-        self._work += [partial(self._copy_batch, batch) for batch in _batches(rest, _BATCH_FILES)]
+        self._work += [
+            partial(self._copy_batch, batch) for batch in batches(blocks_of(rest), _BATCH_FILES)
+        ]
         # Each process has two of them in hand, and all end at about the same time.
-        count = min(64, max(_BATCH_FILES // 2, len(small) // 256))
-        self._small += _batches(small, count)
+        count = sum(map(len, small)) // (8 * self.options.processes)
+        count = min(4 * _BATCH_FILES, max(_BATCH_FILES // 2, count))
+        self._small += batches(small, count)
         LargeFile.keep_only(self._large, self.paths.large)
         return kept
 
@@ -129,42 +132,48 @@ class Transfer:
         self._work += [partial(self._copy_batch, batch) for batch in self._small]
         self._run_threads(tick)
 
-    def check(self, entries: list[Entry]) -> bool:
+    def check(self, listing: Listing) -> bool:
         """Return whether processes found that all files have their sizes, and the source as listed.
 
         False also means that nobody has looked. Of an archive, only the copies are looked at.
-
-        Args:
-            entries: All files and folders, as listed.
         """
-        return self.workers.check(entries)
+        return self.workers.check(listing)
 
-    def _for_processes(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    def _for_processes(self, files: list[Block]) -> tuple[list[Block], list[Block]]:
         """Return the files that processes should copy, many small ones or none, and the others."""
         if not may_use_processes(self.options):
-            return [], entries
-        small: list[Entry] = []
-        others: list[Entry] = []
-        place = self.source.place
-        for entry in entries:
-            if entry.size <= _SMALL and (where := place(entry)) is not None:
-                self._roots.add(where[0])
-                small.append(entry)
+            return [], files
+        small: list[Block] = []
+        others: list[Block] = []
+        for block in files:
+            plain = block.data is None and {None, "deflate"}.issuperset(block.packings or ())
+            if block.root is None:
+                others.append(block)
+            elif plain and max(block.sizes) <= _SMALL:
+                small.append(block)
             else:
-                others.append(entry)
-        return (small, others) if len(small) >= _MANY or road == "processes" else ([], entries)
+                entries = list(block.entries())
+                small += blocks_of(filter(_is_for_processes, entries))
+                others += blocks_of(filterfalse(_is_for_processes, entries))
+        many = sum(map(len, small)) >= _MANY or road == "processes"
+        return (small, others) if many else ([], files)
 
     def _run_processes(self, tick: Callable[[], None]) -> None:
-        """Copy small files by processes, unless the first of them show that threads are faster."""
-        first = self._storage_waits if road is None else lambda: False
-        if self.source.waits and first():
-            return
+        """Copy small files by processes, with many threads each where the first files wait."""
         workers = self.workers
-        kept = [self.lock, *(root for root in self._roots if isinstance(root, int))]
-        workers.prepare(self.source, self.paths.tree, self.journal.fileno(), kept)
-        if not self.source.waits and first():  # the workers start meanwhile
-            workers.close()
-            return
+        workers.start()
+        if road is None:  # the workers start meanwhile
+            self._waits = self._storage_waits()
+        left = [block for batch in self._small for block in batch]
+        roots = {block.root for block in left}
+        kept = [self.lock, *(root for root in roots if isinstance(root, int))]
+        waiting = self.options.waiting_threads if self._waits else 0
+        at_once = workers.prepare(
+            self.source, self.paths.tree, self.journal.fileno(), kept, waiting
+        )
+        if self._waits:
+            count = sum(map(len, left)) // (4 * max(1, at_once))
+            self._small = deque(batches(left, min(_BATCH_FILES, max(1, count))))
         try:
             for outcome in workers.copy(self._small):
                 if outcome is None:
@@ -174,7 +183,7 @@ class Transfer:
                 if outcome.died:
                     self.journal.end_line()
                     self._remove_all(outcome.batch)
-                if left := outcome.batch[outcome.copied :]:
+                if left := _after(outcome.batch, outcome.copied):
                     self._copy_batch(left)
         except Exception:
             for outcome in workers.copy(deque()):
@@ -184,11 +193,15 @@ class Transfer:
 
     def _note_copied(self, outcome: Outcome) -> None:
         """Count files that a worker has copied, and written to the journal."""
-        if outcome.copied:
-            paths, sizes, times, *_ = zip(*outcome.batch[: outcome.copied], strict=True)
-            sums = outcome.sums or repeat(None)
-            self.records.update(zip(paths, map(FileRecord, sizes, times, sums), strict=True))
-            self.progress.add(outcome.copied, sum(sizes))
+        sizes = chain.from_iterable(block.sizes for block in outcome.batch)
+        self._count(outcome.lines, outcome.copied, sum(islice(sizes, outcome.copied)))
+
+    def _count(self, lines: bytes, files: int, size: int) -> None:
+        """Count files whose lines are in the journal."""
+        with self._counting:
+            self.lines.append(lines)
+            self.count += files
+        self.progress.add(files, size)
 
     def _storage_waits(self) -> bool:
         """Copy the first files, and return whether that was waiting rather than work."""
@@ -199,39 +212,37 @@ class Transfer:
         while self._small and files < _FIRST_FILES and time.monotonic() < end:
             if files >= enough and watch.waits(files):
                 break
-            batch = self._small.popleft()
-            if len(batch) > _FIRST_BATCH:
-                self._small.appendleft(batch[_FIRST_BATCH:])
-            self._copy_batch(batch[:_FIRST_BATCH])
-            files += len(batch[:_FIRST_BATCH])
+            first, *others = self._small.popleft()
+            some = min(_FIRST_BATCH, _FIRST_FILES - files)
+            if left := _after([first], some) + others:
+                self._small.appendleft(left)
+            first = first.part(0, some)
+            self._copy_batch([first])
+            files += len(first)
         self._waits = watch.waits(files)
         return self._waits
 
-    def _remove_all(self, batch: list[Entry]) -> None:
+    def _remove_all(self, batch: list[Block]) -> None:
         """Remove what a worker that was killed has made of a batch."""
-        for folder, entries in groupby(batch, lambda entry: parent_of(entry.path)):
-            there = set(os.listdir(self.paths.tree / folder))  # noqa: PTH208 - in one spelling only
-            for entry in entries:
-                if entry.path.rpartition("/")[2] in there:
-                    (self.paths.tree / entry.path).unlink()
+        for block in batch:
+            folder = self.paths.tree / block.folder
+            there = set(os.listdir(folder))  # noqa: PTH208 - in one spelling only
+            for name in there.intersection(block.names):
+                (folder / name).unlink()
 
     def _run_threads(self, tick: Callable[[], None]) -> None:
         options = self.options
         threads = options.waiting_threads if self._waits else options.threads
         count = 1 if self.source.ordered else threads
-        listers = self.source.pool if self._waits else None  # they are there already
-        with (
-            nullcontext(listers)
-            if listers
-            else ThreadPoolExecutor(count, "kappacore-stage") as pool
-        ):
-            workers = [pool.submit(self._run_worker) for _ in range(min(count, len(self._work)))]
+        with ThreadPoolExecutor(count, "kappacore-stage") as pool:
             try:
+                workers = [
+                    pool.submit(self._run_worker) for _ in range(min(count, len(self._work)))
+                ]
                 while wait(workers, _TICK).not_done:
                     tick()
             finally:
                 self._stopped.set()
-                wait(workers)
         for worker in workers:
             worker.result()
 
@@ -249,12 +260,12 @@ class Transfer:
             self._stopped.set()
             raise
 
-    def _copy_batch(self, batch: list[Entry]) -> None:
+    def _copy_batch(self, batch: list[Block]) -> None:
         done: list[tuple[str, FileRecord]] = []
         try:
-            for path, entries in groupby(batch, lambda entry: parent_of(entry.path)):
-                with opened(self.paths.tree / path, _FOLDER) as folder:
-                    for entry in entries:
+            for block in batch:
+                with opened(self.paths.tree / block.folder, _FOLDER) as folder:
+                    for entry in block.entries():
                         if self._stopped.is_set():
                             return
                         with self._errors_explained(entry):
@@ -265,15 +276,15 @@ class Transfer:
     def _note(self, done: list[tuple[str, FileRecord]]) -> None:
         """Record files that are complete."""
         if done:
-            self.journal.write(done)
-            self.records.update(done)
+            lines = lines_of(done)
+            self.journal.write(lines)
             # The bytes of a long file were counted as they moved.
-            sizes = [record.size for _, record in done if record.size <= _BATCH_BYTES]
-            self.progress.add(len(done), sum(sizes))
+            sizes = [record.size for _, record in done if record.size <= BATCH_BYTES]
+            self._count(lines, len(done), sum(sizes))
 
     def _copy(self, entry: Entry, folder: int) -> FileRecord:
         name = entry.path.rpartition("/")[2]
-        moved = self._moved if entry.size > _BATCH_BYTES else lambda _: None
+        moved = self._moved if entry.size > BATCH_BYTES else lambda _: None
         with self._content(entry) as content:
             fd = os.open(name, NEW_FILE, entry.mode | 0o600, dir_fd=folder)
             try:
@@ -313,10 +324,10 @@ class Transfer:
                 file.discard()
                 raise
         if record is not None:
-            self.journal.write([(entry.path, record)])
+            lines = lines_of([(entry.path, record)])
+            self.journal.write(lines)
             file.move(self.paths.tree / entry.path)
-            self.records[entry.path] = record
-            self.progress.add(1, 0)
+            self._count(lines, 1, 0)
 
     def _moved(self, size: int) -> None:
         self.progress.add(0, size)
@@ -351,15 +362,15 @@ class Transfer:
             ) from error
 
 
-def _batches(entries: list[Entry], count: int) -> Iterator[list[Entry]]:
-    """Split files into batches of so many, and of bounded bytes."""
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if batch and (len(batch) >= count or size + entry.size > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(entry)
-        size += entry.size
-    if batch:
-        yield batch
+def _is_for_processes(entry: Entry) -> bool:
+    return entry.size <= _SMALL and entry.data is None and entry.packing in (None, "deflate")
+
+
+def _after(batch: list[Block], count: int) -> list[Block]:
+    """Return a batch without the first files."""
+    left = []
+    for block in batch:
+        if count < len(block):
+            left.append(block.part(max(0, count)))
+        count -= len(block)
+    return left

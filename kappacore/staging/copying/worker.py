@@ -4,23 +4,33 @@ It is started as ``python -I -S worker.py`` and imports only what Python has bui
 there within milliseconds. It takes only what is plainly right. At anything else it stops and
 reports how far it came: the process that started it copies the rest itself, and says what is wrong.
 
-A message is marshalled, after its length. One to copy lists groups of files of one folder: ``(where
-from, folder, names, sizes, times, modes, CRC-32s, places)``, of which the last six have an item for
-each file:
+A message is marshalled, after its length: ``(number, what to do, what with)``. So is the answer:
+``(number, answer)``. A worker may have several threads, each of which takes the next message: where
+the storage makes them wait, they wait together.
 
-- from a folder (its path), and each place is None;
+A message to copy lists groups of files of one folder: ``(where from, folder, names, sizes, times,
+modes, CRC-32s, places)``, of which the last six have an item for each file:
+
+- from a folder (its path), and CRC-32s and places are None;
 - from an archive (a descriptor that the worker inherited), and a place is the offset of the
   content in a tar file; of a member of a zip file, ``(offset of its header, offset of the next one,
   bytes in the file, name in its header, whether it is deflated)``.
 
-Files that are complete are written to the journal. The answer is how many they are, and their sums
-as text, if there are any. A message to check lists folders ``(path in the source or None, folder,
-names, sizes, times)``; the answer is whether all are so. One to list folders has names that are not
-data, and the folders' paths; the answer has for each ``(names, sizes, times, modes, [(name, device,
-inode, mode) of a folder, …])``, or None where there is anything else than plain files and folders.
+Files that are complete are written to the journal. The answer is how many they are, and their lines
+there.
 
-Before it copies, a worker is told the tree to copy to, and is sent descriptors: of the journal, of
-locks and of archives, which messages call by the numbers that they have there.
+A message to check files lists groups ``(folder of the source or None, folder, names, sizes,
+times)``, one to check names lists folders of the source with all names in them; the answer is
+whether all are so.
+
+A message to list folders has names that are not data, and of each folder its path and the names
+that matter, or none where all do. The answer has for each ``(names, sizes, times, modes, [(name,
+device, inode, mode) of a folder, …])``, or None where there is anything else than plain files and
+folders.
+
+Before it copies, a worker is told the tree to copy to and how many threads to start, and is sent
+descriptors: of the journal, of locks and of archives, which messages call by the numbers that they
+have there. This is not answered.
 """
 
 from __future__ import annotations
@@ -31,6 +41,7 @@ import os
 import select
 import sys
 import zlib
+from _thread import allocate_lock, start_new_thread  # threading itself takes milliseconds
 
 try:
     from _json import encode_basestring_ascii as _quoted  # json itself takes milliseconds
@@ -43,16 +54,16 @@ if TYPE_CHECKING:
     from typing import Any
 
     Digest = Callable[[bytes], bytes]
-    File = tuple[bytes, int, int, int, int | None, Any]
     Files = tuple[
         str | int, str, Sequence[str], Sequence[int], Sequence[int], Sequence[int],
-        Sequence[int | None], Sequence[Any],
+        Sequence[int | None] | None, Sequence[Any] | None,
     ]  # fmt: skip
     Line = tuple[str, tuple[int, int, str | None]]  # path, and size, time and sums
     Listed = tuple[list[str], list[int], list[int], list[int], list[tuple[str, int, int, int]]]
-    Folder = tuple[str | None, str, Sequence[str], Sequence[int], Sequence[int]]
+    Group = tuple[str | None, str, Sequence[str], Sequence[int], Sequence[int]]
 
 LENGTH = 4  # bytes
+MOST = 1 << 20  # bytes of a file
 SMALL = 1 << 16  # bytes; holes in smaller files do not matter
 FDS_AT_ONCE = 200  # descriptors; Linux sends 253 at most
 # Errors of copy_file_range that mean: these two files cannot be copied this way.
@@ -75,14 +86,15 @@ class _NotPlainError(Exception):
     """A content that the other process should look at."""
 
 
-def lines_of(files: Iterable[Line]) -> list[str]:
+def lines_of(files: Iterable[Line]) -> bytes:
     """Return the lines of files in a journal or manifest: of (path, (size, time, sums)) each."""
-    return [
+    lines = [
         f'[{_quoted(path)},{size},{time},"{sums}"]\n'
         if sums
         else f"[{_quoted(path)},{size},{time},null]\n"
         for path, (size, time, sums) in files
     ]
+    return "".join(lines).encode("ascii")
 
 
 def text_of(crc: int | None, digest: bytes | None) -> str | None:
@@ -117,13 +129,13 @@ class Worker:
         self._journal = journal
         self._opened = opened
 
-    def look(self, skipped: list[str], folders: list[str]) -> list[Listed | None]:
-        """List folders that contain nothing but plain files and folders."""
-        names = {self._path(name) for name in skipped}
-        return [self._listed(self._path(folder), names) for folder in folders]
+    def look(self, skipped: list[str], folders: list[tuple[str, list[str]]]) -> list[Listed | None]:
+        """List folders, or some names in them, that are nothing but plain files and folders."""
+        not_data = {self._path(name) for name in skipped}
+        return [self._listed(self._path(folder), names, not_data) for folder, names in folders]
 
-    def copy(self, groups: list[Files]) -> tuple[int, list[str | None]]:
-        """Copy files; return how many come before the first that failed, and their sums."""
+    def copy(self, groups: list[Files]) -> tuple[int, bytes]:
+        """Copy files; return how many come before the first that failed, and their lines."""
         done: list[Line] = []
         try:
             for group in groups:
@@ -131,31 +143,41 @@ class Worker:
         except (OSError, ValueError, zlib.error, _NotPlainError):
             pass  # the other process copies the rest, and says what is wrong
         # An error ends this process: then what it has made is removed, and copied again.
-        _write(self._journal, "".join(lines_of(done)).encode("ascii"))
-        sums = [record[2] for _, record in done]
-        return len(done), sums if any(sums) else []
+        lines = lines_of(done)
+        _write(self._journal, lines)
+        return len(done), lines
 
-    def check(self, groups: list[Folder]) -> bool:
-        """Return whether folders of a source are as they were listed, and files have their sizes.
+    def check_names(self, folders: list[tuple[str, Sequence[str]]]) -> bool:
+        """Return whether folders of a source contain what they contained, and nothing else."""
+        try:
+            return all(
+                sorted(os.listdir(self._path(folder))) == sorted(self._encoded(names))  # noqa: PTH208
+                for folder, names in folders
+            )
+        except OSError:
+            return False
 
-        As in the listing, a folder has the size -1 and the time 0.
+    def check_files(self, groups: list[Group]) -> bool:
+        """Return whether files of a source are as they were listed, and copies have their sizes.
+
+        A folder in it has the size -1 and the time 0.
         """
         try:
             return all(map(self._is_good, groups))
         except OSError:
             return False
 
-    def _listed(self, folder: bytes, skipped: set[bytes]) -> Listed | None:
+    def _listed(self, folder: bytes, some: list[str], skipped: set[bytes]) -> Listed | None:
         names: list[bytes] = []
         sizes, times, modes = [], [], []
         folders: list[tuple[str, int, int, int]] = []
         try:
-            with os.scandir(folder) as found:
-                for item in found:
-                    name = item.name
+            opened = os.open(folder, FOLDER)
+            try:
+                for name in self._encoded(some) or os.listdir(folder):  # noqa: PTH208
                     if name[:1] == b"." or name in skipped:
                         return None
-                    info = item.stat()
+                    info = os.stat(name, dir_fd=opened)
                     kind, mode = info.st_mode & _KIND, info.st_mode & 0o777
                     size = info.st_size
                     if kind == _IS_FILE and (size <= SMALL or info.st_blocks * 512 >= size):
@@ -167,19 +189,24 @@ class Worker:
                         folders.append((self._text(name), info.st_dev, info.st_ino, mode))
                     else:
                         return None
+            finally:
+                os.close(opened)
         except OSError:
             return None
         texts = self._text(b"\0".join(names)).split("\0") if names else []
         return texts, sizes, times, modes, folders
 
-    def _is_good(self, group: Folder) -> bool:
+    def _is_good(self, group: Group) -> bool:
         source, folder, names, sizes, times = group
         encoded = self._encoded(names)
         if source is not None:
-            listed = dict(zip(encoded, zip(sizes, times, strict=True), strict=True))
-            if not _is_listed(self._path(source), listed):
+            found = _versions(self._path(source), encoded, follow=True)
+            if found != list(zip(sizes, times, strict=True)):
                 return False
-        return _has_sizes(self._in_tree(folder), encoded, sizes)
+        if sizes[0] < 0:
+            return True
+        copies = _versions(self._in_tree(folder), encoded, follow=False)
+        return [size for size, _ in copies] == list(sizes)
 
     def _copy_group(self, group: Files, done: list[Line]) -> None:
         source, inside, names, *columns = group
@@ -189,10 +216,13 @@ class Worker:
         try:
             into = os.open(self._in_tree(inside), FOLDER | os.O_NOFOLLOW)
             try:
-                files = zip(names, self._encoded(names), *columns, strict=True)
-                for text, name, size, time, mode, crc, place in files:
+                none = (None,) * len(names)
+                given = (none if column is None else column for column in columns)
+                for text, name, size, time, mode, crc, place in zip(
+                    names, self._encoded(names), *given, strict=True
+                ):
                     digest = self._copy_file(
-                        folder, archive, into, (name, size, time, mode, crc, place)
+                        folder, archive, into, name, size, time, mode, crc, place
                     )
                     done.append((above + text, (size, time, text_of(crc, digest))))
             finally:
@@ -213,8 +243,10 @@ class Worker:
     def _encoded(self, names: Sequence[str]) -> list[bytes]:
         return self._path("\0".join(names)).split(b"\0") if names else []
 
-    def _copy_file(self, folder: int, archive: int, into: int, file: File) -> bytes | None:
-        name, size, time, mode, crc, place = file
+    def _copy_file(
+        self, folder: int, archive: int, into: int,
+        name: bytes, size: int, time: int, mode: int, crc: int | None, place: Any,
+    ) -> bytes | None:  # fmt: skip
         opened = os.open(name, _FILE, dir_fd=folder) if folder >= 0 else -1
         digest = None
         try:
@@ -301,31 +333,21 @@ def _unpack(archive: int, size: int, place: Any) -> bytes:
     return content
 
 
-def _is_listed(folder: bytes, files: dict[bytes, tuple[int, int]]) -> bool:
-    count = 0
-    with os.scandir(folder) as found:
-        for item in found:
-            info = item.stat()
-            kind = info.st_mode & _KIND
-            is_file = kind == _IS_FILE
-            now = (info.st_size, info.st_mtime_ns) if is_file else (-1, 0)
-            if not (is_file or kind == _IS_FOLDER) or files.get(item.name) != now:
-                return False
-            count += 1
-    return count == len(files)
-
-
-def _has_sizes(folder: bytes, names: list[bytes], sizes: Sequence[int]) -> bool:
-    with_folder = os.open(folder, FOLDER | os.O_NOFOLLOW)
+def _versions(folder: bytes, names: list[bytes], *, follow: bool) -> list[tuple[int, int]]:
+    """Return size and time of files; of a folder -1 and 0, as it is listed, of others -2 and 0."""
+    found = []
+    opened = os.open(folder, FOLDER if follow else FOLDER | os.O_NOFOLLOW)
     try:
-        for name, size in zip(names, sizes, strict=True):
-            if size >= 0:
-                info = os.lstat(name, dir_fd=with_folder)
-                if info.st_mode & _KIND != _IS_FILE or info.st_size != size:
-                    return False
+        for name in names:
+            info = os.stat(name, dir_fd=opened, follow_symlinks=follow)
+            kind = info.st_mode & _KIND
+            if kind == _IS_FILE:
+                found.append((info.st_size, info.st_mtime_ns))
+            else:
+                found.append((-1 if kind == _IS_FOLDER else -2, 0))
     finally:
-        os.close(with_folder)
-    return True
+        os.close(opened)
+    return found
 
 
 def send(fd: int, message: bytes) -> None:
@@ -333,25 +355,51 @@ def send(fd: int, message: bytes) -> None:
     _write(fd, len(message).to_bytes(LENGTH, "little") + message)
 
 
-def _serve(parent: int, encoding: str, digests_in: str) -> None:
-    """Do what the other process asks for, until it ends."""
-    digest = None
-    if digests_in:
-        sys.path.append(digests_in)
-        import xxhash
+class _Service:
+    """Does what the other process asks for, until it ends.
 
-        digest = xxhash.xxh3_128_digest
-    worker = Worker(encoding, digest)
-    while (length := _receive(LENGTH, parent)) and (
-        message := _receive(int.from_bytes(length, "little"), parent)
-    ):
-        what, *given = marshal.loads(message)  # noqa: S302 - from this program
-        if what == "take":
-            tree, journal, numbers = given
-            opened = dict(zip(numbers, _receive_fds(len(numbers), parent), strict=True))
-            worker.take(tree, opened[journal], opened)
-        else:
-            send(1, marshal.dumps(getattr(worker, what)(*given)))
+    Args:
+        worker: Does it.
+        parent: The pid of the other process.
+    """
+
+    def __init__(self, worker: Worker, parent: int):
+        self._worker = worker
+        self._parent = parent
+        self._reading = allocate_lock()
+        self._writing = allocate_lock()
+
+    def run(self) -> None:
+        while True:
+            with self._reading:
+                message = self._message()
+                if message is None:
+                    return
+                number, what, *given = message
+                if what == "take":
+                    self._take(*given)
+                    continue
+            answer = marshal.dumps((number, getattr(self._worker, what)(*given)))
+            with self._writing:
+                send(1, answer)
+
+    def _message(self) -> Any:
+        length = _receive(LENGTH, self._parent)
+        data = length and _receive(int.from_bytes(length, "little"), self._parent)
+        return marshal.loads(data) if data else None  # noqa: S302 - from this program
+
+    def _take(self, tree: str, journal: int, numbers: list[int], threads: int) -> None:
+        received = _receive_fds(len(numbers), self._parent)
+        opened = dict(zip(numbers, received, strict=True))
+        self._worker.take(tree, opened[journal], opened)
+        for _ in range(1, threads):
+            start_new_thread(self._run_in_thread, ())
+
+    def _run_in_thread(self) -> None:
+        try:
+            self.run()
+        finally:
+            os._exit(1)  # of what it had in hand, no answer would come
 
 
 def _receive_fds(count: int, parent: int) -> list[int]:
@@ -393,6 +441,18 @@ def _wait(parent: int) -> bool:
 
 if __name__ == "__main__":
     import _signal  # type: ignore[import-not-found]  # signal itself takes milliseconds
+    import gc
 
+    gc.disable()  # there is none: nothing here refers to itself
+    # glibc gives free memory back to the kernel, which clears it anew for each file, unless it has
+    # seen something large be freed.
+    bytes(4 * MOST)
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the other process decides
-    _serve(int(sys.argv[1]), *sys.argv[2:])
+    given_parent, given_encoding, digests_in = sys.argv[1:]
+    compute = None
+    if digests_in:
+        sys.path.append(digests_in)
+        import xxhash
+
+        compute = xxhash.xxh3_128_digest
+    _Service(Worker(given_encoding, compute), int(given_parent)).run()

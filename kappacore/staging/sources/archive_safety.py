@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from kappacore.errors import InvalidOptionError, StagingError, UnsafeArchiveError
 from kappacore.sizes import parse_size
-from kappacore.staging.sources.base import DEEPEST, Entry, Source, parent_of
+from kappacore.staging.sources.base import DEEPEST, Entry, Listing, Source, blocks_of, parent_of
 from kappacore.staging.sources.stamps import stamp_of
-from kappacore.staging.target.paths import is_bookkeeping
+from kappacore.staging.target.paths import NOT_DATA, is_bookkeeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _PLAIN = re.compile(r"\w[\w .,+=()-]*", re.ASCII)  # a name that needs no closer look
+# Names that need none, with a zero after each but the last, and what may be in some that do.
+_PLAIN_NAMES = re.compile(rf"{_PLAIN.pattern}(?:[/\0]{_PLAIN.pattern})*", re.ASCII)
+_PERHAPS_BOOKKEEPING = re.compile("|".join(map(re.escape, NOT_DATA)))
 _SMALL = 1 << 24  # bytes that any archive may unpack to, whatever its ratio
 # What the readers of zip and tar files raise for damaged ones.
 BROKEN = (
@@ -92,6 +95,8 @@ class Archive(Source):
         self.mode = 0o700 | mode & 0o666 | (mode & 0o444) >> 2  # who may read it may enter
         self._mask = mode & 0o666
         self._limits = limits
+        most = max(_SMALL, limits.max_ratio * self.packed)
+        self._most = most if limits.max_bytes is None else min(most, cast("int", limits.max_bytes))
         self._exclusion = exclusion
         self._stamp = stamp_of(path, self.kind)
 
@@ -99,19 +104,28 @@ class Archive(Source):
     def _members(self) -> Iterator[Entry]:
         """Yield the members that are plain files and folders, by the names that they have there."""
 
-    def scan(self, lister: Lister | None = None) -> list[Entry]:  # noqa: ARG002
-        """List all folders, then the files that are not staging's own."""
+    def scan(self, lister: Lister | None = None) -> Listing:  # noqa: ARG002
+        """List all folders, and the files that are not staging's own."""
+        with self._damage_explained():
+            members = list(self._members())
+        if self._exclusion:
+            members = [entry for entry in members if not self._leaves_out(entry.path)]
+        files = [entry for entry in members if entry.size >= 0]
+        paths = [entry.path for entry in files]
+        folders = plain_folders(paths, [entry.path for entry in members if entry.size < 0])
+        if folders is None:
+            files, folders = self._checked(members)
+        return Listing(dict.fromkeys(sorted(folders), self.mode), blocks_of(files))
+
+    def _checked(self, members: list[Entry]) -> tuple[list[Entry], set[str]]:
+        """Return files and folders with clean paths, after a look at each name."""
         names = MemberNames(self.path, similar=self._limits.similar_names)
         files = []
-        with self._damage_explained():
-            for entry in self._members():
-                if self._leaves_out(entry.path):
-                    continue
-                path = names.add(entry.path, entry.is_folder)
-                if not (entry.is_folder or names.are_bookkeeping(path)):
-                    files.append(entry if path == entry.path else entry._replace(path=path))
-        folders = sorted(path for path in names.folders if not names.are_bookkeeping(path))
-        return [Entry(path, -1, 0, self.mode) for path in folders] + files
+        for entry in members:
+            path = names.add(entry.path, entry.is_folder)
+            if not (entry.is_folder or names.are_bookkeeping(path)):
+                files.append(entry if path == entry.path else entry._replace(path=path))
+        return files, {path for path in names.folders if not names.are_bookkeeping(path)}
 
     def outline(self, levels: int) -> Iterator[str]:
         with self._damage_explained():
@@ -131,7 +145,7 @@ class Archive(Source):
             return False
         return self._exclusion.covers("/".join(clean_parts(self.path, name)))
 
-    def changes(self, entries: list[Entry]) -> list[str]:  # noqa: ARG002 - the stamp covers all
+    def changes(self, listing: Listing) -> list[str]:  # noqa: ARG002 - the stamp covers all
         same = self.path.exists() and stamp_of(self.path, self.kind) == self._stamp
         return [] if same else [f"'{self.path}' was written to"]
 
@@ -155,18 +169,18 @@ class Archive(Source):
     def check_size(self, size: int, members: int = 0) -> None:
         """Refuse the archive if it unpacks to too many bytes or members."""
         limits, packed = self._limits, self.packed
+        if size <= self._most and members <= limits.max_members:
+            return
         most = cast("int | None", limits.max_bytes)  # no text any more
         if members > limits.max_members:
             why, limit = f"has more than {limits.max_members} members", "max_members"
         elif most is not None and size > most:
             why, limit = f"unpacks to {size} bytes, more than {most}", "max_bytes"
-        elif size > max(_SMALL, limits.max_ratio * packed):
+        else:
             why = (
                 f"unpacks to {size} bytes or more from {packed}, over {limits.max_ratio:g} for each"
             )
             limit = "max_ratio"
-        else:
-            return
         _refuse(
             self.path,
             why,
@@ -179,6 +193,31 @@ class Archive(Source):
 
     def _refuse_member(self, name: str, why: str) -> NoReturn:
         _refuse(self.path, f"has a member {name!r} that {why}")
+
+
+def plain_folders(files: list[str], folders: list[str]) -> set[str] | None:
+    """Return all folders of an archive whose names are plain; None: each needs a closer look.
+
+    It says what :class:`MemberNames` says, in a tenth of the time.
+
+    Args:
+        files: The names of all files.
+        folders: Those of the members that are folders.
+    """
+    folders = [name.removesuffix("/") for name in folders]
+    text = "\0".join([*files, *folders])
+    if not _PLAIN_NAMES.fullmatch(text) or _PERHAPS_BOOKKEEPING.search(text):
+        return None
+    if max(map(len, files), default=0) > 255 or max(map(len, folders), default=0) > 255:
+        return None
+    found = set(folders)
+    for folder in {parent_of(name) for name in files}.union(map(parent_of, folders)):
+        while folder and folder not in found:
+            found.add(folder)
+            folder = parent_of(folder)
+    paths = [*files, *found]
+    alone = len(set(paths)) == len(paths) == len(set("\0".join(paths).casefold().split("\0")))
+    return found if alone else None
 
 
 class CleanNames:

@@ -5,24 +5,27 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kappacore.staging.target.paths import is_bookkeeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from concurrent.futures import ThreadPoolExecutor
     from contextlib import AbstractContextManager
     from pathlib import Path
 
 
+BATCH_BYTES = 1 << 23  # what is copied at a time
 DEEPEST = 200  # levels of folders; no dataset has more, and Python calls itself 1000 times at most
 
 _IS_UTF8 = sys.getfilesystemencoding() == "utf-8"
 
 
 class Entry(NamedTuple):
-    """One file or folder of a dataset."""
+    """One file of a dataset, or one folder in an archive."""
 
     path: str  # relative, separated by "/", with surrogates for bytes that are not UTF-8
     size: int  # bytes; -1: a folder
@@ -32,15 +35,112 @@ class Entry(NamedTuple):
     where: Any = None  # what the source needs to find the content
     packing: str | None = None  # how the archive compresses the content by itself, or "sparse"
     data: int | None = None  # bytes that are not in holes; None: all, there are none
+    root: str | int | None = None  # see Block
 
     @property
     def is_folder(self) -> bool:
         return self.size < 0
 
-    @property
-    def room(self) -> int:
-        """The bytes that it takes on a disk, but for what the file system adds."""
-        return self.size if self.data is None else self.data
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Files of one folder, column by column: thousands pass from process to process at once.
+
+    Attributes:
+        root: Where worker processes find them: the folder that paths begin at, or the descriptor of
+            an archive; None: only this process can read them.
+        folder: The path of the folder.
+        names: The files' names in it; not empty.
+        sizes: And so on: see :class:`Entry`. A column of nothing but None is None.
+    """
+
+    root: str | int | None
+    folder: str
+    names: Sequence[str]
+    sizes: Sequence[int]
+    times: Sequence[int]
+    modes: Sequence[int]
+    crcs: Sequence[int | None] | None = None
+    wheres: Sequence[Any] | None = None
+    packings: Sequence[str | None] | None = None
+    data: Sequence[int | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def columns(self) -> list[Sequence[Any] | None]:
+        """Return all columns, from the sizes on."""
+        return [
+            self.sizes, self.times, self.modes, self.crcs, self.wheres, self.packings, self.data
+        ]  # fmt: skip
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the files one by one."""
+        above = f"{self.folder}/" if self.folder else ""
+        columns = [repeat(None) if column is None else column for column in self.columns()]
+        return map(Entry, [above + name for name in self.names], *columns, repeat(self.root))
+
+    def part(self, start: int, stop: int | None = None) -> Block:
+        """Return some of the files."""
+        if start == 0 and (stop is None or stop == len(self)):
+            return self
+        columns = [column and column[start:stop] for column in self.columns()]
+        return Block(self.root, self.folder, self.names[start:stop], *columns)  # type: ignore[arg-type]
+
+
+def blocks_of(files: Iterable[Entry]) -> list[Block]:
+    """Return files in blocks, in their order."""
+    blocks = []
+    for (folder, root), group in groupby(files, lambda file: (parent_of(file.path), file.root)):
+        paths, *columns, _ = zip(*group, strict=True)
+        start = len(folder) + 1 if folder else 0
+        names = [path[start:] for path in paths]
+        given = [None if column.count(None) == len(names) else column for column in columns]
+        blocks.append(Block(root, folder, names, *given))  # type: ignore[arg-type]
+    return blocks
+
+
+def batches(blocks: Iterable[Block], count: int, most: int = BATCH_BYTES) -> Iterator[list[Block]]:
+    """Split files into batches of so many at most, and of bounded bytes."""
+    batch: list[Block] = []
+    files = bytes_ = 0
+    for block in blocks:
+        start = 0
+        for place, size in enumerate(block.sizes):
+            if files and (files >= count or bytes_ + size > most):
+                if place > start:
+                    batch.append(block.part(start, place))
+                yield batch
+                batch, start, files, bytes_ = [], place, 0, 0
+            files += 1
+            bytes_ += size
+        batch.append(block.part(start))
+    if batch:
+        yield batch
+
+
+class Listing:
+    """The files and folders of a dataset.
+
+    Args:
+        folders: The permission bits of each folder, by its path; below the one above it.
+        blocks: The files.
+
+    Attributes:
+        count: Number of files.
+        size: Their bytes.
+    """
+
+    def __init__(self, folders: dict[str, int], blocks: list[Block]):
+        self.folders = folders
+        self.blocks = blocks
+        self.count = sum(map(len, blocks))
+        self.size = sum(sum(block.sizes) for block in blocks)
+
+    @cached_property
+    def files(self) -> dict[str, Entry]:
+        """All files by path, made at the first use: it takes microseconds for each."""
+        return {entry.path: entry for block in self.blocks for entry in block.entries()}
 
 
 class Extent(NamedTuple):
@@ -83,7 +183,9 @@ Content = Extent | Packed | Stream | Pieces
 class Lister(Protocol):
     """Lists plain folders quickly: :class:`kappacore.staging.copying.processes.Workers`."""
 
-    def look(self, folders: Sequence[str], skipped: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    def look(
+        self, folders: Sequence[tuple[str, list[str]]], skipped: Iterable[str]
+    ) -> Iterator[tuple[int, Any]]:
         """Yield the number of each folder with what is in it."""
 
 
@@ -97,7 +199,6 @@ class Source(ABC):
         mode: Permission bits of the folder that the dataset is copied to.
         folder: The folder whose listing the source is, name by name, if nothing is excluded.
         ordered: Whether contents must be opened one at a time, in the order of :meth:`scan`.
-        pool: Threads that have waited for its storage.
     """
 
     kind: str
@@ -105,7 +206,6 @@ class Source(ABC):
     mode: int
     folder: str | None = None
     ordered = False
-    pool: ThreadPoolExecutor | None = None
 
     @property
     def waits(self) -> bool:
@@ -113,8 +213,8 @@ class Source(ABC):
         return False
 
     @abstractmethod
-    def scan(self, lister: Lister | None = None) -> list[Entry]:
-        """List all files and folders; each folder precedes its contents.
+    def scan(self, lister: Lister | None = None) -> Listing:
+        """List all files and folders.
 
         Args:
             lister: What may list folders, if there are many files.
@@ -132,17 +232,9 @@ class Source(ABC):
     def open(self, entry: Entry) -> AbstractContextManager[Content]:
         """Open the content of a file."""
 
-    def place(self, entry: Entry) -> tuple[str | int, Any] | None:  # noqa: ARG002
-        """Return where a worker process finds the content of a file; None: only this one can.
-
-        That is the folder that its path begins at, and None; or the descriptor of an archive, and
-        what :mod:`kappacore.staging.copying.worker` says of a ``place`` in it.
-        """
-        return None
-
     @abstractmethod
-    def changes(self, entries: list[Entry]) -> list[str]:
-        """List what has changed since :meth:`scan` returned ``entries``."""
+    def changes(self, listing: Listing) -> list[str]:
+        """List what has changed since :meth:`scan` returned ``listing``."""
 
     @abstractmethod
     def close(self) -> None:

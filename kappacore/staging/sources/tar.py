@@ -10,12 +10,12 @@ from __future__ import annotations
 import tarfile
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from kappacore.errors import UnsafeArchiveError
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, CleanNames
 from kappacore.staging.sources.base import Entry, Extent, Pieces, Stream
-from kappacore.staging.sources.tar_headers import Headers
+from kappacore.staging.sources.tar_headers import Headers, Member
 from kappacore.staging.sources.tar_links import Link, Links
 from kappacore.staging.sources.unpacking import open_unpacked
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LABEL = b"V"  # the type of a name for the whole archive
 _LISTED = b"D"  # that of a folder with a list of what was in it, in incremental backups
 _GOES_ON = b"M"  # that of a file which begins in another volume
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _QUICK = 1000  # members of a compressed file that are soon unpacked
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799  # seconds: the years 1 and 9999
 
@@ -50,7 +51,8 @@ class TarSource(Archive):
         self.ordered = packing is not None
         self._names_in = CleanNames(path)
         self._places: dict[int, list[tuple[int, int]]] = {}  # of data in sparse members
-        self._raw = path.open("rb")
+        self._raw = path.open("rb", buffering=0)  # a header takes less than a buffer
+        self._root = None if packing else self._raw.fileno()
         self.file: Any = open_unpacked(self._raw, packing) if packing else self._raw
 
     def _members(self) -> Iterator[Entry]:
@@ -63,11 +65,12 @@ class TarSource(Archive):
                 if not self._leaves_out(path):
                     raise
                 continue
-            if member.islnk() and isinstance(found, Entry):
+            if member.type == tarfile.LNKTYPE and isinstance(found, Entry):
                 linked += found.size
+                self.check_size(member.offset_data + linked, len(members))
             elif isinstance(found, Entry) and found.data is not None:
                 linked += found.size - found.data
-            self.check_size(member.offset_data + linked, len(members))
+                self.check_size(member.offset_data + linked, len(members))
             before = members.pop(path, None)  # of two with one name the last counts
             if isinstance(before, Entry) and before.is_folder != _is_folder(found):
                 self._refuse_member(path, "appears twice, once as a folder")
@@ -82,7 +85,7 @@ class TarSource(Archive):
         # In the order of their contents, so that these are read once.
         yield from sorted(files, key=lambda entry: entry.where or 0)
 
-    def _headers(self) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    def _headers(self) -> Iterator[tuple[str, Member]]:
         """Yield the members that are checked each for itself, with their clean paths."""
         count = 0
         headers = Headers(self.file, self.check_size, self.refuse)
@@ -98,39 +101,39 @@ class TarSource(Archive):
         found = (path for path, _ in self._headers())
         return islice(found, _QUICK) if self.ordered else found
 
-    def _entry(
-        self, path: str, member: tarfile.TarInfo, before: Mapping[str, Entry | Link]
-    ) -> Entry | Link:
-        self._check(member)
-        if member.islnk():
+    def _entry(self, path: str, member: Member, before: Mapping[str, Entry | Link]) -> Entry | Link:
+        kind = member.type
+        if kind not in _FILES or member.size < 0:
+            self._check(member)
+        if kind == tarfile.LNKTYPE:
             found = before.get(self._inside(member))
             if found is None or _is_folder(found):
                 self._refuse_member(path, "is a link to no file before it")
             return found._replace(path=path) if isinstance(found, Entry) else found
-        if member.isdir() or member.type == _LISTED:
+        if kind in (tarfile.DIRTYPE, _LISTED):
             return Entry(path, -1, 0, self.mode)
         time = int(min(max(member.mtime, _EARLIEST), _LATEST) * 10**9)
         mode = self._permissions(member.mode, is_known=True)
-        entry = Entry(path, member.size, time, mode, where=member.offset_data)
-        if member.issparse():
-            places = self._places_in(member)
-            self._places[member.offset_data] = places
+        where = member.offset_data
+        if member.sparse is not None:
+            places = self._places[where] = self._places_in(member)
             data = sum(size for _, size in places)
-            return entry._replace(packing="sparse", data=data)
-        return Link(member.linkname, entry) if member.issym() else entry
+            return Entry(path, member.size, time, mode, where=where, packing="sparse", data=data)
+        entry = Entry(path, member.size, time, mode, where=where, root=self._root)
+        return Link(member.linkname, entry) if kind == tarfile.SYMTYPE else entry
 
-    def _inside(self, member: tarfile.TarInfo) -> str:
+    def _inside(self, member: Member) -> str:
         """Return the clean path that a hard link leads to."""
         name = member.linkname
         if name.startswith("/") or ".." in name.split("/"):
             self._refuse_member(member.name, "is a link that leads out of the archive")
         return self._names_in.clean(name)
 
-    def _places_in(self, member: tarfile.TarInfo) -> list[tuple[int, int]]:
+    def _places_in(self, member: Member) -> list[tuple[int, int]]:
         """Return where the data of a sparse member are in it, and how many bytes."""
         at = 0
         found = []
-        for begin, size in cast("Any", member).sparse:
+        for begin, size in member.sparse or ():
             if not size:  # tarfile takes what GNU's header has no use for as such
                 continue
             if begin < at or size < 0:
@@ -143,33 +146,31 @@ class TarSource(Archive):
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Extent | Stream | Pieces]:
+        stored = entry.size if entry.data is None else entry.data
         content: Extent | Stream
         if self.ordered:
             self.file.seek(entry.where)  # forward, which reads what lies between
-            content = Stream(self.file, entry.room)
+            content = Stream(self.file, stored)
         else:
-            content = Extent(self._raw.fileno(), entry.where, entry.room)
+            content = Extent(self._raw.fileno(), entry.where, stored)
         if entry.packing is None:
             yield content
         else:
             yield Pieces(content, self._places[entry.where], entry.size)
 
-    def place(self, entry: Entry) -> tuple[str | int, Any] | None:
-        return None if self.ordered or entry.packing else (self._raw.fileno(), entry.where)
-
     def close(self) -> None:
         self.file.close()
         self._raw.close()
 
-    def _check(self, member: tarfile.TarInfo) -> None:
+    def _check(self, member: Member) -> None:
         """Refuse a member that is neither a plain file nor a folder nor a link."""
-        plain = (
-            tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.GNUTYPE_SPARSE, tarfile.LNKTYPE,
+        known = (
+            *_FILES, tarfile.GNUTYPE_SPARSE, tarfile.DIRTYPE, _LISTED, tarfile.LNKTYPE,
             tarfile.SYMTYPE,
         )  # fmt: skip
         if member.type == _GOES_ON:
             self._refuse_member(member.name, "is the rest of a file of another volume (tar -M)")
-        if not (member.isdir() or member.type in (*plain, _LISTED)):
+        if member.type not in known:
             self._refuse_member(member.name, "is not a plain file")
         if member.size < 0:
             self._refuse_member(member.name, "has a negative size")

@@ -10,7 +10,7 @@ import io
 import re
 import tarfile
 import zlib
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from kappacore.staging.sources.base import native
 
@@ -21,19 +21,32 @@ _BLOCK = tarfile.BLOCKSIZE
 _LONGEST_PLAIN = 4 * _BLOCK  # bytes of attributes
 _KEPT = _LONGEST_PLAIN + 3 * _BLOCK
 _LONGEST = 1 << 20  # bytes of names and attributes; tarfile reads them into memory
-# Mode, owner and group (8 bytes each), size and time (12), checksum (8), and type.
-_NUMBERS = re.compile(
-    rb"([0-7]{6}[0-7 ]\0)(?:[0-7]{6}[0-7 ]\0){2}([0-7]{11}[ \0])([0-7]{11}[ \0])"
-    rb"([0-7]{6}[ \0]{2}|[0-7]{7}\0)([0\0\x35x])"
+# Name (100 bytes), mode, owner and group (8 each), size and time (12), checksum (8), type, name of
+# a link (100), magic (8), names of owner and group (32 each), device (16), what precedes the name.
+_HEADER = re.compile(
+    rb"(?=([^\0]{0,100})).{100}([0-7]{6}[0-7 ])\0(?:[0-7]{6}[0-7 ]\0){2}([0-7]{11})[ \0]"
+    rb"([0-7]{11})[ \0]([0-7]{6}[ \0]{2}|[0-7]{7}\0)([0\0\x35x]).{100}ustar(?:\x0000|  \0)"
+    rb".{64}(?:\0{8}|[0-7]{6}[0-7 ]\0){2}([^\0]{0,155})",
+    re.DOTALL,
 )
-_DEVICE = re.compile(rb"(?:\0{8}|[0-7]{6}[0-7 ]\0){2}")
 _ATTRIBUTE = re.compile(
     rb"([0-9]{1,4}) (?:mtime=([0-9]{1,12}(?:\.[0-9]{0,12})?)|path=([ -~]+)|"
     rb"(?:[ac]time|[ug]id|[ug]name)=[ -~]*)\n"
 )
 _GNU = b"ustar  \0"
-_MAGIC = (b"ustar\x0000", _GNU)
-_PREFIX = slice(345, 500)  # the beginning of a long name
+
+
+class Member(NamedTuple):
+    """What the headers say of a member; see :class:`tarfile.TarInfo`."""
+
+    name: str
+    size: int
+    mtime: float
+    mode: int
+    type: bytes
+    linkname: str = ""
+    offset_data: int = 0
+    sparse: list[tuple[int, int]] | None = None
 
 
 class Headers:
@@ -48,56 +61,70 @@ class Headers:
     def __init__(self, file: Any, check_size: Callable[[int], None], refuse: Callable[[str], None]):
         self.reader = _Reader(file, check_size, refuse)
         given = cast("IO[bytes]", self.reader)
-        self._archive = tarfile.open(  # noqa: SIM115
+        archive = tarfile.open(  # noqa: SIM115
             fileobj=given, mode="r:", encoding="utf-8", tarinfo=_Member
         )
+        self._archive: Any = archive
+        self._last = b""
+        self._fields: tuple[bytes, ...] | None = None  # of the last header
 
     @property
     def offset(self) -> int:
         """Where the next header is."""
-        return int(cast("Any", self._archive).offset)
+        return int(self._archive.offset)
 
-    def next(self) -> tarfile.TarInfo | None:
+    def next(self) -> Member | None:
         """Return the next member; None at what is not one."""
-        member = self._next()
-        if member is not None:
-            member.name, member.linkname = native(member.name), native(member.linkname)
-        return member
-
-    def _next(self) -> tarfile.TarInfo | None:
-        archive: Any = self._archive
+        archive = self._archive
         if archive.firstmember is None and not archive.pax_headers:
-            offset = archive.offset
-            found = self._plain(offset)
-            if found is not None:
-                member, begin = found
-                member.offset, member.offset_data = offset, begin
-                archive.offset = begin + _whole_blocks(member.size)
+            member = self._plain(archive.offset)
+            if member is not None:
+                archive.offset = member.offset_data + _whole_blocks(member.size)
                 return member
-        found_by_it = cast("tarfile.TarInfo | None", archive.next())
+        found = archive.next()
         archive.members = []  # it would keep all
-        return found_by_it
+        return None if found is None else Member(
+            native(found.name), found.size, found.mtime, found.mode, found.type,
+            native(found.linkname), found.offset_data, found.sparse,
+        )  # fmt: skip
 
-    def _plain(self, offset: int) -> tuple[tarfile.TarInfo, int] | None:
-        """Return a plain member, and where its content begins; None: tarfile should look."""
-        # The byte before the header shows that the archive goes that far.
-        data = self.reader.look(offset - 1, 1 + _BLOCK)[1:]
+    def _plain(self, offset: int) -> Member | None:
+        """Return a plain member; None: tarfile should look."""
+        # The byte before the header shows that the archive goes that far. Behind attributes, which
+        # rarely take more than a block, another header follows.
+        data = self.reader.look(offset - 1, 1 + 3 * _BLOCK)
+        begin = min(offset, 1)
+        header = data[begin : begin + _BLOCK]
+        if header != self._last:  # those of attributes are often alike
+            self._last, self._fields = header, _plain_header(header)
+        fields = self._fields
         offset += _BLOCK
-        member = _plain_member(data)
-        if member is None or member.type != tarfile.XHDTYPE:
-            return None if member is None else (member, offset)
-        if member.size > _LONGEST_PLAIN:
+        attributes: dict[str, Any] | None = {}
+        if fields and fields[-2] == tarfile.XHDTYPE:
+            size = int(fields[2], 8)
+            if size > _LONGEST_PLAIN:
+                return None
+            whole = _whole_blocks(size)
+            begin += _BLOCK
+            if whole > _BLOCK:
+                data, begin = self.reader.look(offset, whole + _BLOCK), 0
+            attributes = _plain_attributes(data[begin : begin + size])
+            fields = _plain_header(data[begin + whole : begin + whole + _BLOCK])
+            offset += whole + _BLOCK
+        if not fields or attributes is None or fields[-2] == tarfile.XHDTYPE:
             return None
-        size = _whole_blocks(member.size)
-        data = self.reader.look(offset, size + _BLOCK)
-        attributes = _plain_attributes(data[: member.size])
-        member = _plain_member(data[size:])
-        if attributes is None or member is None or member.type == tarfile.XHDTYPE:
+        raw, mode, octal, time, _, kind, prefix = fields
+        name = raw.decode("utf-8", "surrogateescape")
+        if prefix:
+            name = prefix.decode("utf-8", "surrogateescape") + "/" + name
+        size = int(octal, 8)
+        if kind == tarfile.DIRTYPE:
+            name = name.rstrip("/")
+        if size if kind == tarfile.DIRTYPE else name.endswith("/"):
             return None
-        if "mtime" in attributes:
-            member.mtime = attributes["mtime"]
-        member.name = attributes.get("path", member.name)
-        return member, offset + size + _BLOCK
+        mtime = attributes["mtime"] if "mtime" in attributes else int(time, 8)
+        name = native(attributes.get("path", name))
+        return Member(name, size, mtime, int(mode, 8), kind, "", offset)
 
 
 def _whole_blocks(size: int) -> int:
@@ -120,32 +147,18 @@ def _plain_attributes(data: bytes) -> dict[str, Any] | None:
     return found
 
 
-def _plain_member(header: bytes) -> tarfile.TarInfo | None:
-    """Return the member of a plain header, or of one with attributes; None if it is neither."""
-    found = _NUMBERS.match(header, 100)
-    if found is None or len(header) != _BLOCK or header[257:265] not in _MAGIC:
+def _plain_header(header: bytes) -> tuple[bytes, ...] | None:
+    """Return the fields of a plain header, or of one with attributes; None if it is neither."""
+    found = _HEADER.match(header)
+    # Adler-32 has 1 + the sum of all bytes in its lower half, if that is below its modulus.
+    if found is None or len(header) != _BLOCK or header.count(0) < _BLOCK // 2:
         return None
-    mode, size, time, checksum, kind = found.groups()
-    # Each of the halves has a sum below the modulus of Adler-32, whose lower half is 1 + the sum.
-    total = (zlib.adler32(header[:256]) & 0xFFFF) + (zlib.adler32(header[256:]) & 0xFFFF) - 2
-    if total - sum(header[148:156]) + 8 * ord(" ") != int(checksum.rstrip(b" \0"), 8):
+    total = zlib.adler32(header[156:], zlib.adler32(header[:148])) & 0xFFFF
+    if total - 1 + 8 * ord(" ") != int(found[5].rstrip(b" \0"), 8):
         return None
-    if not _DEVICE.match(header, 329):
+    if header[257:265] == _GNU and found[7]:  # times, where others have a prefix
         return None
-    if header[257:265] == _GNU and header[345]:
-        return None
-    name = header[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
-    if prefix := header[_PREFIX].partition(b"\0")[0]:
-        name = prefix.decode("utf-8", "surrogateescape") + "/" + name
-    is_folder = kind == tarfile.DIRTYPE
-    member = tarfile.TarInfo(name.rstrip("/") if is_folder else name)
-    member.size = int(size[:11], 8)
-    if member.size if is_folder else name.endswith("/"):
-        return None
-    member.mode = int(mode[:7], 8)
-    member.mtime = int(time[:11], 8)
-    member.type = kind
-    return member
+    return found.groups()
 
 
 class _Member(tarfile.TarInfo):
@@ -176,6 +189,9 @@ class _Reader:
 
     def look(self, offset: int, size: int) -> bytes:
         """Return what is at an offset; it may be read once more."""
+        begin = offset - self._start
+        if 0 <= begin <= len(self._kept) - size:
+            return self._kept[begin : begin + size]
         self.seek(max(0, offset))
         data = self.read(size)
         self._at -= len(data)

@@ -10,11 +10,19 @@ import stat
 import struct
 import zipfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 from kappacore.errors import StagingError
 from kappacore.staging.sources.archive_safety import Archive, ArchiveLimits, MemberNames
-from kappacore.staging.sources.base import Entry, Extent, Packed, Source, visible_names
+from kappacore.staging.sources.base import (
+    Entry,
+    Extent,
+    Listing,
+    Packed,
+    Source,
+    visible_names,
+)
 from kappacore.staging.sources.unpacking import check_unpacker
 from kappacore.staging.sources.zip_directory import Member, read_directory
 
@@ -33,14 +41,6 @@ _PATCHED = 0x20
 _HEADER = struct.Struct("<4s22xHH")
 
 
-class _Where(NamedTuple):
-    header: int  # offset of the member's own header
-    stop: int  # offset of the next one, or of the directory
-    packed: int  # bytes
-    name: bytes  # as the directory spells it
-    deflated: bool
-
-
 class ZipSource(Archive):
     """All members of a zip file: stored or compressed, zip64 or not.
 
@@ -54,56 +54,56 @@ class ZipSource(Archive):
 
     def __init__(self, path: Path, limits: ArchiveLimits, exclusion: Exclusion):
         super().__init__(path, limits, exclusion)
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def _members(self) -> Iterator[Entry]:
-        members, end = read_directory(self._fd)
+        members, end = read_directory(self.fd)
         self.check_size(sum(member.size for member in members), len(members))
         stops = self._stops(members, end)
-        checked = set()
+        # By mode, method and flags, of files: permissions and packing.
+        known: dict[tuple[int, int, int], tuple[int, str | None]] = {}
         for member in members:
-            if self._leaves_out(member.name):
-                continue
-            if self._is_folder(member):
-                yield Entry(member.name, -1, 0, self.mode)
-                continue
-            packing = _PACKINGS[member.method]
-            if packing is not None and packing not in checked:
-                check_unpacker(packing, self.path)
-                checked.add(packing)
-            name, raw, start, packed, size, crc, _, _, mode, time = member
-            where = _Where(start, stops[start], packed, raw, packing == "deflate")
-            yield Entry(
-                name, size, time, self._permissions(mode, is_known=mode != 0), crc, where, packing
-            )
+            name, raw, start, packed, size, crc, method, flags, mode, time = member
+            seen = known.get((mode, method, flags))
+            if (
+                seen is None
+                or name[-1:] == "/"
+                or (packed != size and not method)
+                or self._exclusion
+            ):
+                if self._leaves_out(name):
+                    continue
+                if self._is_folder(member):
+                    yield Entry(name, -1, 0, self.mode)
+                    continue
+                seen = self._permissions(mode, is_known=mode != 0), _PACKINGS[method]
+                if seen[1] is not None:
+                    check_unpacker(seen[1], self.path)
+                known[mode, method, flags] = seen
+            permissions, packing = seen
+            where = start, stops[start], packed, raw, packing == "deflate"  # as workers need it
+            yield Entry(name, size, time, permissions, crc, where, packing, None, self.fd)
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[Extent | Packed]:
-        where: _Where = entry.where
-        header = os.pread(self._fd, _HEADER.size + len(where.name), where.header)
+        at, stop, packed, name, _ = entry.where
+        header = os.pread(self.fd, _HEADER.size + len(name), at)
         try:
             magic, name_size, extra_size = _HEADER.unpack_from(header)
         except struct.error:
             magic, name_size, extra_size = b"", 0, 0
-        start = where.header + _HEADER.size + name_size + extra_size
-        if (magic, name_size, header[_HEADER.size :]) != (
-            b"PK\3\4", len(where.name), where.name,
-        ):  # fmt: skip
+        start = at + _HEADER.size + name_size + extra_size
+        if (magic, name_size, header[_HEADER.size :]) != (b"PK\3\4", len(name), name):
             self._refuse_member(entry.path, "has the header of another member")
-        if start + where.packed > where.stop:
+        if start + packed > stop:
             self._refuse_member(entry.path, "overlaps the next one")
         if entry.packing is not None:
-            yield Packed(self._fd, start, where.packed, entry.size, entry.packing)
+            yield Packed(self.fd, start, packed, entry.size, entry.packing)
         else:
-            yield Extent(self._fd, start, entry.size)
-
-    def place(self, entry: Entry) -> tuple[str | int, Any] | None:
-        if entry.packing not in (None, "deflate"):
-            return None
-        return self._fd, tuple(entry.where)  # marshal takes no named one
+            yield Extent(self.fd, start, entry.size)
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
     def _is_folder(self, member: Member) -> bool:
         name = member.name
@@ -164,42 +164,40 @@ class ZipsSource(Source):
         self.mode = path.stat().st_mode & 0o777
         self._limits = limits
         self._exclusion = exclusion
-        self._zips = [
+        archives = [
             ZipSource(file, limits, exclusion.within(file.name[: -len(".zip")])) for file in zips
         ]
+        self._zips = {archive.fd: archive for archive in archives}
 
-    def scan(self, lister: Lister | None = None) -> list[Entry]:  # noqa: ARG002
+    def scan(self, lister: Lister | None = None) -> Listing:  # noqa: ARG002
         names = MemberNames(self.path, similar=self._limits.similar_names)
-        found = []
-        for archive in self._zips:
+        folders, blocks = {}, []
+        for archive in self._zips.values():
             top = names.add(archive.path.name[: -len(".zip")], is_folder=False)
-            found.append(Entry(top, -1, 0, archive.mode))
-            for entry in archive.scan():
-                where = (archive, entry.where)
-                found.append(entry._replace(path=f"{top}/{entry.path}", where=where))
-        return [entry for entry in found if not self._exclusion.covers(entry.path)]
+            if self._exclusion.names(top):
+                continue
+            found = archive.scan()
+            folders[top] = archive.mode
+            folders.update((f"{top}/{path}", mode) for path, mode in found.folders.items())
+            for block in found.blocks:
+                folder = f"{top}/{block.folder}" if block.folder else top
+                blocks.append(replace(block, folder=folder))
+        return Listing(folders, blocks)
 
     def outline(self, levels: int) -> Iterator[str]:  # noqa: ARG002 - the top shows it
-        names = (archive.path.name[: -len(".zip")] for archive in self._zips)
+        names = (archive.path.name[: -len(".zip")] for archive in self._zips.values())
         return (name for name in names if not self._exclusion.names(name))
 
     def open(self, entry: Entry) -> AbstractContextManager[Extent | Packed]:
-        archive: ZipSource
-        archive, where = entry.where
-        return archive.open(entry._replace(where=where))
+        return self._zips[cast("int", entry.root)].open(entry)
 
-    def place(self, entry: Entry) -> tuple[str | int, Any] | None:
-        archive: ZipSource
-        archive, where = entry.where
-        return archive.place(entry._replace(where=where))
-
-    def changes(self, entries: list[Entry]) -> list[str]:
-        known = {archive.path.name for archive in self._zips}
+    def changes(self, listing: Listing) -> list[str]:
+        known = {archive.path.name for archive in self._zips.values()}
         added = [name for name in visible_names(self.path) if name not in known]
         return [f"'{self.path / name}' was added" for name in added] + [
-            change for archive in self._zips for change in archive.changes(entries)
+            change for archive in self._zips.values() for change in archive.changes(listing)
         ]
 
     def close(self) -> None:
-        for archive in self._zips:
+        for archive in self._zips.values():
             archive.close()

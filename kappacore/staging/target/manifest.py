@@ -14,6 +14,7 @@ import json
 import os
 import stat
 import threading
+from functools import cached_property
 from itertools import islice
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +26,7 @@ from kappacore.staging.copying.worker import lines_of
 from kappacore.staging.target.own_files import open_own, own_opened, read_own
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from kappacore.staging.sources.base import Entry
@@ -63,6 +64,26 @@ class Manifest(NamedTuple):
     summary: dict[str, Any] | None = None
 
 
+class Dataset:
+    """All that a manifest is to say of a dataset.
+
+    Args:
+        lines: Those of its files.
+        folders: Paths of its folders.
+        summary: Of the last line, what the files and folders do not show.
+    """
+
+    def __init__(self, lines: Iterable[bytes], folders: Collection[str], summary: dict[str, Any]):
+        self.lines = list(lines)
+        self.folders = folders
+        self.summary = summary
+
+    @cached_property
+    def files(self) -> dict[str, FileRecord]:
+        """The files by path, read at the first use: it takes microseconds for each."""
+        return read_lines(b"".join(self.lines)).files
+
+
 def same_time(one: int, other: int) -> bool:
     """Return whether two times of modification, in ns, are equal as file systems keep them.
 
@@ -82,26 +103,31 @@ def is_unchanged(path: str, expected: FileRecord | Entry) -> bool:
     return same_size and same_time(found.st_mtime_ns, expected.mtime_ns)
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write a manifest to a new file; its summary is completed."""
-    files = manifest.files
+def dataset_of(
+    files: Mapping[str, FileRecord], folders: Collection[str], about: dict[str, Any]
+) -> Dataset:
+    """Return a dataset whose files are at hand one by one."""
+    left = iter(files.items())
+    lines = iter(lambda: lines_of(islice(left, 4096)), b"")
+    size = sum(record.size for record in files.values())
+    return Dataset(lines, folders, {"files": len(files), "bytes": size, **about})
+
+
+def write_manifest(path: Path, dataset: Dataset) -> None:
+    """Write a manifest to a new file."""
     hasher = xxhash.xxh3_128()
+    folders = "".join(f"[{_quoted(folder)}]\n" for folder in dataset.folders).encode("ascii")
     with path.open("xb") as file:
-        names = iter(files.items())
-        while block := "".join(lines_of(islice(names, 4096))):
-            hasher.update(block.encode("ascii"))
-            file.write(block.encode("ascii"))
-        tail = "".join(f"[{_quoted(folder)}]\n" for folder in manifest.folders).encode("ascii")
-        hasher.update(tail)
+        for block in (*dataset.lines, folders):
+            hasher.update(block)
+            file.write(block)
         summary = {
             "format": _FORMAT,
             "version": _VERSION,
-            "files": len(files),
-            "bytes": sum(record.size for record in files.values()),
-            **(manifest.summary or {}),
+            **dataset.summary,
             "digest": hasher.hexdigest(),
         }
-        file.write(tail + json.dumps(summary).encode("ascii") + b"\n")
+        file.write(json.dumps(summary).encode("ascii") + b"\n")
 
 
 class Journal:
@@ -118,11 +144,13 @@ class Journal:
 
     def end_line(self) -> None:
         """End a line that was torn by a kill."""
-        self._append("\n")
+        self.write(b"\n")
 
-    def write(self, done: Iterable[tuple[str, FileRecord]]) -> None:
-        """Record that these files are complete."""
-        self._append("".join(lines_of(done)))
+    def write(self, lines: bytes) -> None:
+        """Record that the files of these lines are complete."""
+        with self._lock:
+            while lines:
+                lines = lines[os.write(self._fd, lines) :]
 
     def fileno(self) -> int:
         """Return its descriptor, which worker processes append to."""
@@ -131,12 +159,6 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
-
-    def _append(self, lines: str) -> None:
-        data = lines.encode("ascii")
-        with self._lock:
-            while data:
-                data = data[os.write(self._fd, data) :]
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:

@@ -16,8 +16,10 @@ from kappacore.errors import StagingError
 from kappacore.machine.system import opened
 from kappacore.staging.sources.base import parent_of
 from kappacore.staging.target.manifest import (
+    Dataset,
     FileRecord,
     Manifest,
+    dataset_of,
     is_unchanged,
     read_manifest,
     same_time,
@@ -45,9 +47,7 @@ _NEITHER = FileRecord(-1, 0, None)  # no file has this size
 _STAYS = (errno.ENOTEMPTY, errno.ENOENT, errno.ENOTDIR)
 
 
-def publish(
-    paths: StagePaths, dataset: Manifest, known: Manifest, brought: Collection[str]
-) -> float:
+def publish(paths: StagePaths, dataset: Dataset, known: Manifest, stays: Collection[str]) -> float:
     """Move the tree of the work folder to the target, and return the seconds its disk took.
 
     A target that does not exist appears at once, complete. Into one that exists, new files are
@@ -58,7 +58,7 @@ def publish(
         dataset: All files and folders of the dataset.
         known: Files and folders that staging has put into the target. They may be replaced, and
             those that the dataset no longer has are removed.
-        brought: The files of the dataset that are in the tree.
+        stays: The files of the dataset that are in the target, and not in the tree.
 
     Raises:
         StagingError: If something in the target is in the way; it is left as it is.
@@ -69,7 +69,7 @@ def publish(
     seconds = sync_disk(paths.tree)
     paths.target.parent.mkdir(parents=True, exist_ok=True)
     if paths.work.parent == paths.target or not _renamed(paths.tree, paths.target):
-        _merge_all(paths, dataset, known, brought)
+        _merge_all(paths, dataset, known, stays)
         seconds += sync_disk(paths.target)
         fresh.replace(paths.target / MANIFEST)
         (paths.target / UNFINISHED).unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def check_way(target: Path, files: Mapping[str, Entry], ours: Container[str]) ->
                 _refuse(target / path, _DIFFERS)
 
 
-def replace_manifest(paths: StagePaths, dataset: Manifest) -> None:
+def replace_manifest(paths: StagePaths, dataset: Dataset) -> None:
     """Replace the manifest of a target whose files stay as they are."""
     fresh = paths.work / MANIFEST
     fresh.unlink(missing_ok=True)  # left by a kill
@@ -140,7 +140,7 @@ def sync_disk(folder: Path) -> float:
 
 
 def _merge_all(
-    paths: StagePaths, dataset: Manifest, known: Manifest, brought: Collection[str]
+    paths: StagePaths, dataset: Dataset, known: Manifest, stays: Collection[str]
 ) -> None:
     """Move the tree into the target, all but the manifest; the target is marked before."""
     stale = _stale_files(paths.target, known, dataset)
@@ -150,9 +150,13 @@ def _merge_all(
     mark.unlink(missing_ok=True)
     both = {*known.folders, *dataset.folders}
     # Of a file that looks like the one it replaces, nobody could tell which of them is there.
-    alike = {path: _NEITHER for path in brought if _is_alike(path, known, dataset)}
+    alike = {
+        path: _NEITHER
+        for path in dataset.files
+        if path not in stays and _is_alike(path, known, dataset)
+    }
     files = {**known.files, **dataset.files, **alike}
-    write_manifest(mark, Manifest(files, sorted(both), dataset.summary))
+    write_manifest(mark, dataset_of(files, sorted(both), dataset.summary))
     sync_disk(paths.work)
     mark.replace(paths.target / UNFINISHED)
     _sync_folder(paths.target)
@@ -164,7 +168,7 @@ def _merge_all(
                 mark.unlink(missing_ok=True)
 
 
-def _is_alike(path: str, known: Manifest, dataset: Manifest) -> bool:
+def _is_alike(path: str, known: Manifest, dataset: Dataset) -> bool:
     """Return whether a file of the dataset has the size and time of the one in the target."""
     before, after = known.files.get(path), dataset.files[path]
     if before is None or before.size != after.size:
@@ -172,7 +176,7 @@ def _is_alike(path: str, known: Manifest, dataset: Manifest) -> bool:
     return same_time(before.mtime_ns, after.mtime_ns)
 
 
-def _stale_files(target: Path, known: Manifest, dataset: Manifest) -> list[str]:
+def _stale_files(target: Path, known: Manifest, dataset: Dataset) -> list[str]:
     """Return the files that the dataset no longer has and that are as staging put them there.
 
     A file that somebody has changed since is theirs. After a kill, a file may still be as the

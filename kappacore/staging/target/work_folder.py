@@ -22,10 +22,10 @@ from kappacore.staging.target.removal import remove_tree
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from kappacore.staging.sources.base import Entry, Source
+    from kappacore.staging.sources.base import Block, Entry, Listing, Source
     from kappacore.staging.target.manifest import FileRecord
 
 _FORMAT = "kappacore-work"
@@ -111,9 +111,7 @@ class WorkFolder:
         state.unlink(missing_ok=True)
         work.rmdir()
 
-    def complete_files(
-        self, files: Mapping[str, Entry], folders: Container[str], *, with_digest: bool
-    ) -> dict[str, FileRecord]:
+    def complete_files(self, listing: Listing, *, with_digest: bool) -> dict[str, FileRecord]:
         """Return the files that are complete in the tree; everything else in it is removed."""
         journal = read_journal(self.paths.journal)
         kept: dict[str, FileRecord] = {}
@@ -124,9 +122,9 @@ class WorkFolder:
                 items = list(found)
             for item in items:
                 path = f"{folder}/{item.name}" if folder else item.name
-                entry, record = files.get(path), journal.get(path)
+                entry, record = listing.files.get(path), journal.get(path)
                 if item.is_dir(follow_symlinks=False):
-                    if path in folders:
+                    if path in listing.folders:
                         below.append(path)
                     else:
                         remove_tree(item.path)
@@ -141,21 +139,28 @@ class WorkFolder:
                     os.unlink(item.path)  # noqa: PTH108
         return kept
 
-    def check_room(self, entries: Iterable[Entry], *, kept: int) -> None:
+    def check_room(self, files: Iterable[Block], folders: int, *, kept: int) -> None:
         """Refuse to begin a copy that the disk has no room for.
 
         Args:
-            entries: The files and folders to be made.
-            kept: Bytes of them that are there already.
+            files: The files to be made.
+            folders: Number of folders to be made.
+            kept: Bytes of the files that are there already.
 
         Raises:
             NotEnoughSpaceError: If there are too few bytes or inodes.
         """
         disk = os.statvfs(self.paths.work)
         block = disk.f_frsize
-        blocks = [1 if entry.size < 0 else -(-entry.room // block) for entry in entries]
-        count = len(blocks)
-        needed = sum(blocks) * block + count * _LINES - kept
+        blocks = count = folders
+        for part in files:
+            rooms = part.sizes
+            if part.data is not None:  # what is in holes takes no room
+                pairs = zip(part.data, part.sizes, strict=True)
+                rooms = [size if data is None else data for data, size in pairs]
+            blocks += sum([-(-room // block) for room in rooms])
+            count += len(part)
+        needed = blocks * block + count * _LINES - kept
         free = disk.f_bavail * block
         if needed > free:
             raise NotEnoughSpaceError(

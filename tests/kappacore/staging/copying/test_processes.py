@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -24,10 +26,10 @@ from kappacore.staging.copying import processes, transfer, worker
 from kappacore.staging.copying.processes import Workers
 from kappacore.staging.options import Options
 from kappacore.staging.sources import folder
-from kappacore.staging.sources.base import parent_of
+from kappacore.staging.sources.base import Listing, parent_of
 from kappacore.staging.sources.find import open_source
 from kappacore.staging.sources.folder import FolderSource
-from kappacore.staging.target.manifest import read_journal, read_manifest
+from kappacore.staging.target.manifest import Dataset, read_journal, read_manifest
 from kappacore.staging.target.paths import MANIFEST
 from support.staging import left_beside, make_tree, pack, tree_of
 
@@ -101,7 +103,7 @@ def test_many_small_files_go_to_processes_and_few_do_not(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_where_storage_waits_threads_copy(tmp_path, monkeypatch):
+def test_where_storage_waits_the_processes_have_many_threads(tmp_path, monkeypatch):
     counts = counted(monkeypatch)
     source = make_tree(tmp_path / "s", {f"{number}": b"x" for number in range(600)})
     open_ = os.open
@@ -112,30 +114,42 @@ def test_where_storage_waits_threads_copy(tmp_path, monkeypatch):
         return open_(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", slowly)
+    threads = []
+    prepare = Workers.prepare
+
+    def noted(self, *given):
+        threads.append(prepare(self, *given))
+        return threads[-1]
+
+    monkeypatch.setattr(Workers, "prepare", noted)
     kappacore.stage(source, tmp_path / "t")
-    assert counts == []
+    assert 64 <= threads[0] < 64 + 16
+    assert max(counts) <= 600 // (4 * 64)  # so that all of them have something to do
+    assert 600 - transfer._FIRST_FILES <= sum(counts) < 600
     assert len(tree_of(tmp_path / "t")) == 600
 
 
-@pytest.mark.parametrize("waits", [True, False])
-def test_where_listing_waited_processes_start_once_the_first_files_do_not(
-    tmp_path, monkeypatch, waits
-):
-    source = make_tree(tmp_path / "s", {f"{number}": b"x" for number in range(600)})
-    counts = counted(monkeypatch)
-    started = []
-    start = Workers.start
-
-    def noted(self):
-        started.append(self)
-        start(self)
-
-    monkeypatch.setattr(Workers, "start", noted)
-    monkeypatch.setattr(FolderSource, "waits", True)
-    monkeypatch.setattr("kappacore.staging.waiting.Watch.waits", lambda *_: waits)
+@pytest.mark.parametrize("kind", ["folder", "a.tar"])
+def test_a_fresh_copy_looks_at_no_file_by_itself(tmp_path, monkeypatch, kind):
+    """What the parent spends on each file is what limits many cores."""
+    files = {f"{number % 3}/{number}": b"x" for number in range(600)}
+    source = make_tree(tmp_path / "s", files) if kind == "folder" else pack(tmp_path / kind, files)
+    for where in (Listing, Dataset):
+        monkeypatch.setattr(where, "files", property(lambda _: pytest.fail("it did")))
+    monkeypatch.setattr(transfer, "road", "processes")
     kappacore.stage(source, tmp_path / "t")
-    assert len(tree_of(tmp_path / "t")) == 600
-    assert bool(started) == bool(sum(counts)) == (not waits)
+    assert tree_of(tmp_path / "t") == files
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_for_few_files_no_process_starts(tmp_path, monkeypatch, kind):
+    files = {f"{number % 3}/{number}": b"x" for number in range(100)}
+    source = (
+        make_tree(tmp_path / "s", files) if kind == "folder" else pack(tmp_path / "s.zip", files)
+    )
+    monkeypatch.setattr(Workers, "start", None)
+    kappacore.stage(source, tmp_path / "t")
+    assert tree_of(tmp_path / "t") == files
 
 
 def test_what_is_not_shown_is_not_imported(tmp_path, monkeypatch):
@@ -239,18 +253,87 @@ def test_processes_list_what_is_plain_and_the_rest_is_looked_at_here(tmp_path, m
     (source / "5" / "up").symlink_to("../0")
     with (source / "4" / "sparse").open("wb") as file:
         file.truncate(1 << 20)
-    expected = sorted(open_source(source, Options()).scan())
+    expected = open_source(source, Options()).scan()
     calls = []
     look = FolderSource._list
     monkeypatch.setattr(FolderSource, "_list", lambda *a: calls.append(a[1][0]) or look(*a))
     monkeypatch.setattr(folder, "_MANY", 5)
     with closing(Workers(2, with_digest=False)) as workers:
         found = open_source(source, Options()).scan(workers)
-    assert sorted(found) == expected
+    assert (found.files, found.folders) == (expected.files, expected.folders)
+    assert (found.count, found.size) == (expected.count, expected.size)
     at_top = sorted(path for path in calls if "/" not in path)
     assert at_top == ["", "4", "7", "8"]  # those with a hole, a dot, and what is no data
-    places = {entry.path: place for place, entry in enumerate(found)}
+    places = {path: place for place, path in enumerate(found.folders)}
     assert all(places[parent_of(path)] < place for path, place in places.items() if "/" in path)
+
+
+@pytest.mark.parametrize(
+    "change", ["none", "size", "time", "kind", "gone", "new", "copy", "no copy"]
+)
+def test_a_worker_sees_what_has_changed(tmp_path, change):
+    source, target = tmp_path / "s", tmp_path / "t"
+    for root in (source, target):
+        make_tree(root, {"a": b"12345", "b": b"12345", "below/c": b""})
+        os.utime(root / "a", ns=(10**18, 10**18))
+        os.utime(root / "b", ns=(10**18, 10**18))
+    copier = worker.Worker("utf-8")
+    copier.take(str(target), -1, {})
+    names = ["a", "b", "below"]
+    files = [(str(source), "", ["a", "b"], [5, 5], [10**18, 10**18])]
+    folders = [(str(source), "", ["below"], [-1], [0])]
+    if change == "size":
+        (source / "b").write_bytes(b"123456")
+        os.utime(source / "b", ns=(10**18, 10**18))
+    elif change == "time":
+        os.utime(source / "b", ns=(10**18, 10**18 + 1))
+    elif change == "kind":
+        shutil.rmtree(source / "below")
+        (source / "below").write_bytes(b"")
+    elif change == "gone":
+        (source / "b").unlink()
+    elif change == "new":
+        (source / "new").write_bytes(b"")
+    elif change == "copy":
+        (target / "b").write_bytes(b"1234")
+    elif change == "no copy":
+        (target / "b").unlink()
+    same = copier.check_files(files) and copier.check_files(folders)
+    assert same == (change in ("none", "new"))
+    assert copier.check_names([(str(source), names)]) == (change not in ("gone", "new"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc's memory")
+def test_a_worker_keeps_the_memory_that_it_unpacks_into(tmp_path, monkeypatch):
+    """The kernel would clear a hundred KB for each file."""
+    files = {f"{number}": os.urandom(30_000) for number in range(600)}
+    source = pack(tmp_path / "a.zip", files, zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(transfer, "road", "processes")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+    kappacore.stage(source, tmp_path / "t", workers=2)
+    faults = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt - before
+    assert faults < 2 * 1300 + 2 * len(files)  # to start two, and for files
+
+
+def test_processes_look_at_the_names_of_a_large_folder_too(tmp_path, monkeypatch):
+    source = make_tree(tmp_path / "s", {f"{number}": b"x" * number for number in range(90)})
+    make_tree(source / "below", {"1": b"1"})
+    (source / "link").symlink_to("1")
+    expected = open_source(source, Options()).scan()
+    looked = []
+    look = FolderSource._look
+    monkeypatch.setattr(
+        FolderSource, "_look", lambda self, part: looked.append(len(part[1])) or look(self, part)
+    )
+    monkeypatch.setattr(folder, "_MANY", 32)
+    monkeypatch.setattr(folder, "_TOGETHER", 8)
+    with closing(Workers(2, with_digest=False)) as workers:
+        found = open_source(source, Options()).scan(workers)
+        assert sum(looked) == 33  # the first, and what is in the folder below
+        (source / ".hidden").write_bytes(b"")
+        hidden = open_source(source, Options()).scan(workers)
+    assert (found.files, found.folders) == (expected.files, expected.folders)
+    assert hidden.files.keys() - expected.files.keys() == {".hidden"}
 
 
 @pytest.mark.parametrize("bad", ["pipe", "dangling", "loop"])

@@ -48,7 +48,7 @@ def read(data: bytes, monkeypatch: pytest.MonkeyPatch, *, quickly: bool) -> tupl
     with monkeypatch.context() as patch:
         patch.setattr(tarfile.TarFile, "next", lambda self: calls.append(1) or next_(self))
         if not quickly:
-            patch.setattr(tar_headers, "_plain_member", lambda _: None)
+            patch.setattr(tar_headers, "_plain_header", lambda _: None)
         try:
             headers = Headers(io.BytesIO(data), lambda _: None, refused)
             while (member := headers.next()) is not None:
