@@ -16,6 +16,7 @@ from kappacore.machine.system import check_file_limit
 
 _OWN = "kappacore-"  # followed by the user's number
 _VARIABLE = "KAPPACORE_DIR"
+_SETTLED_AFTER = 10.0  # seconds after which the maker of a folder is taken for dead
 
 
 def user_folder(
@@ -60,19 +61,30 @@ def _find_own(base: Path, *, make: bool) -> Path:
         return plain
     while True:
         others = sorted(_own_names(base, plain.name))
-        if others:
-            return base / others[0]
+        if settled := [name for name in others if _is_settled(base / name)]:
+            return base / settled[0]
         if not os.path.lexists(plain):
             return plain
         new = plain.with_name(f"{plain.name}-{uuid.uuid4().hex}")
         if not make:
             return new
-        new.mkdir(mode=0o700)
-        if _own_names(base, plain.name) == [new.name]:
-            return new
-        with contextlib.suppress(OSError):  # another process of the user made one just now
-            new.rmdir()
+        if not others:
+            new.mkdir(mode=0o700 | stat.S_ISVTX)
+            if _own_names(base, plain.name) == [new.name]:
+                new.chmod(0o700)
+                return new
+            with contextlib.suppress(OSError):  # another process of the user made one just now
+                new.rmdir()
         time.sleep(random.uniform(0, 0.01))  # noqa: S311 - so that one of them is alone
+
+
+def _is_settled(path: Path) -> bool:
+    """Return whether a folder stays: its maker, which marks it until then, found itself alone."""
+    try:
+        info = path.lstat()
+    except FileNotFoundError:
+        return False
+    return not info.st_mode & stat.S_ISVTX or time.time() - info.st_mtime > _SETTLED_AFTER
 
 
 def _own_names(base: Path, name: str) -> list[str]:

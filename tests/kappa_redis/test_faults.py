@@ -243,7 +243,7 @@ def state(node):
 def refusals(node):
     """Return how many commands a node has refused because its cluster is down."""
     with node.client() as client:
-        return client.info("errorstats")["errorstat_CLUSTERDOWN"]["count"]
+        return client.info("errorstats").get("errorstat_CLUSTERDOWN", {"count": 0})["count"]
 
 
 def test_keys_lie_evenly_over_the_nodes_of_a_cluster(cluster):

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,32 @@ def test_looking_makes_no_folder_beside_one_of_somebody_else(tmp_path):
     taken = take_name(tmp_path, "folder")
     assert not user_folder("shared", tmp_path, make=False).exists()
     assert list(tmp_path.iterdir()) == [taken]
+
+
+@root_only
+def test_a_folder_that_its_maker_may_remove_again_is_not_used(tmp_path):
+    """Its maker is stopped, say, and has not looked yet whether it is alone."""
+    taken = take_name(tmp_path, "folder")
+    unsettled = tmp_path / f"{taken.name}-0"
+    unsettled.mkdir(mode=0o1700)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(user_folder("shared", tmp_path)))
+    thread.start()
+    thread.join(0.1)
+    assert found == []
+    unsettled.rmdir()
+    thread.join()
+    assert found[0].parent not in (unsettled, taken)
+    assert user_folder("shared", tmp_path) == found[0]
+
+
+@root_only
+def test_a_folder_whose_maker_was_killed_is_used_after_a_while(tmp_path):
+    taken = take_name(tmp_path, "folder")
+    left = tmp_path / f"{taken.name}-0"
+    left.mkdir(mode=0o1700)
+    os.utime(left, (time.time() - 20,) * 2)
+    assert user_folder("shared", tmp_path) == left / "shared"
 
 
 @root_only
