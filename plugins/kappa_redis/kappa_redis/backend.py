@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import redis
 
-from kappa_redis import embedded, inspection
+from kappa_redis import clearing, embedded, inspection
 from kappa_redis.address import read_address
 from kappa_redis.claims import Claims
 from kappa_redis.connect import PREFIX, find_server, prepare, visit
@@ -216,7 +216,7 @@ class RedisBackend(CacheBackend):
         self._last_info = None
         self._values.slow.forget()
         with self._namespace.address.errors_without_secrets():
-            inspection.sweep(self._namespace)
+            clearing.sweep(self._namespace)
 
     def generation(self) -> object:
         return self._namespace.generations
@@ -262,7 +262,7 @@ class RedisBackend(CacheBackend):
     @classmethod
     def remove(cls, namespace: str, **options: Any) -> bool:
         with visit(namespace, options) as visited:
-            return inspection.remove(visited)
+            return clearing.remove(visited)
 
 
 def _without_failures(answers: list[Any]) -> list[Any]:

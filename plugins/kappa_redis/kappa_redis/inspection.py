@@ -1,7 +1,6 @@
-"""Inspecting a server: how full namespaces are, and what clearing them left behind.
+"""Inspecting a server: how full namespaces are.
 
 What a namespace holds is counted by asking for its own keys, however many others the server has.
-Only clearing looks at all keys, as it also finds what nobody else can find any more.
 """
 
 from __future__ import annotations
@@ -13,17 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
-from redis.exceptions import AskError, TryAgainError
 
-from kappa_redis.generations import parse_word
-from kappa_redis.layout import Layout, drawn_part
+from kappa_redis.layout import Layout, part_in_names
 from kappa_redis.namespace import is_denied
-from kappa_redis.server import LOST, send
+from kappa_redis.server import LOST
 from kappacore.plugin_api import BackendInfo
 
 if TYPE_CHECKING:
-    import re
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from kappa_redis.namespace import RedisNamespace
     from kappa_redis.server import Command, Server
@@ -102,7 +98,7 @@ def _look(namespace: RedisNamespace, name: str, length: int, counted: int) -> _F
     stems = {
         tag: layout.values(tag, word.decode())
         for tag, word in enumerate(words)
-        if _part_in_names(word) is not None
+        if part_in_names(word) is not None
     }
     if not stems:
         return None
@@ -168,99 +164,15 @@ def _advice(policy: str) -> str:
     )
 
 
-def sweep(namespace: RedisNamespace) -> None:
-    """Remove the values of generations that have ended."""
-    layout, server = namespace.layout, namespace.server
-    numbers = {tag: number for number, tag in enumerate(server.tags)}
-
-    def has_ended(parts: re.Match[str]) -> bool:
-        # Asked after the value was seen, so that another generation has ended for good. One that
-        # has not is left to whoever ends it.
-        [word] = namespace.run([("GET", layout.generation(numbers[parts["tag"]]))])
-        return word is not LOST and parts["word"] != _part_in_names(word)
-
-    for client in server.clients():
-        _remove(server, client, layout, has_ended)
-
-
-def remove(namespace: RedisNamespace) -> bool:
-    """Remove all keys of a namespace, whoever uses it; return whether there were any.
-
-    Claims stay with those who are loading, whose values are late then.
-    """
-    layout, server = namespace.layout, namespace.server
-    names = [layout.generation(tag) for tag in range(len(server.tags))]
-    unlist = ("HDEL", layout.index, namespace.name)
-    removed = namespace.run([*(("UNLINK", name) for name in names), unlist])
-    found = any(reply == 1 for reply in removed)
-
-    def is_any(_: re.Match[str]) -> bool:
-        nonlocal found
-        found = True
-        return True
-
-    for client in server.clients():
-        _remove(server, client, layout, is_any)
-    return found
-
-
-def _remove(
-    server: Server, client: Any, layout: Layout, choose: Callable[[re.Match[str]], bool]
-) -> None:
-    """Look at all keys of a server, and remove those values of a namespace that are chosen.
-
-    Args:
-        server: The server, or the cluster that it is a node of.
-        client: The server itself.
-        layout: The names of the namespace's keys.
-        choose: Called once for all values of one tag and generation; returns whether to remove
-            them.
-    """
-    chosen: dict[bytes, bool] = {}
-    cursor = 0
-    commands: list[Command] = []
-    while True:
-        # Strings alone: what is of another type is not ours, whatever its name.
-        page = ("SCAN", cursor, "MATCH", layout.pattern, "COUNT", _PAGE, "TYPE", "string")
-        *_, (cursor, names) = _checked(_send_on(server, client, [*commands, page]))
-        by_stem: dict[bytes, list[bytes]] = {}
-        for name in names:
-            stem, _, key = name.rpartition(b":")
-            if key.isdigit():
-                by_stem.setdefault(stem, []).append(name)
-        for stem in by_stem.keys() - chosen.keys():
-            parts = layout.stem.fullmatch(stem.decode("ascii", "replace"))
-            chosen[stem] = parts is not None and choose(parts)
-        # The names of one command have the same tag, as a cluster demands.
-        commands = [("UNLINK", *some) for stem, some in by_stem.items() if chosen[stem]]
-        if not int(cursor):
-            _checked(_send_on(server, client, commands))
-            return
-
-
-def _send_on(server: Server, client: Any, commands: Sequence[Command]) -> list[Any]:
-    """Send commands to a node; again those whose keys have moved, to where they are now."""
-    replies = send(client, commands)
-    moved = [i for i, each in enumerate(replies) if isinstance(each, AskError | TryAgainError)]
-    for position, reply in zip(moved, server.run([commands[i] for i in moved]), strict=True):
-        replies[position] = reply
-    return replies
-
-
 def peek(namespace: RedisNamespace, name: str, key: int) -> bytes | None:
     """Return a value of any namespace, without renewing it or beginning a generation."""
     layout = Layout(namespace.prefix, name, namespace.server.tags)
     generation = namespace.run([("GET", layout.generation(layout.tag(key)))])[0]
-    if _part_in_names(generation) is None:
+    if part_in_names(generation) is None:
         return None
     value = layout.value(key, generation.decode())
     found = namespace.run([("GET", value)])[0]
     return found if isinstance(found, bytes) else None
-
-
-def _part_in_names(word: Any) -> str | None:
-    """Return the part of a generation's word that names of values have; None if there is none."""
-    return drawn_part(word.decode()) if isinstance(word, bytes) and parse_word(word) else None
 
 
 def _ask(server: Server, commands: Sequence[Command]) -> list[Any]:
@@ -271,10 +183,10 @@ def _ask(server: Server, commands: Sequence[Command]) -> list[Any]:
         if len(server.tags) == 1:
             raise
         replies = server.run(commands)  # by the other nodes of the cluster
-    return [None if reply is LOST else reply for reply in _checked(replies)]
+    return [None if reply is LOST else reply for reply in checked(replies)]
 
 
-def _checked(replies: list[Any]) -> list[Any]:
+def checked(replies: list[Any]) -> list[Any]:
     """Raise what is an error among replies; None for keys of a type that is not ours."""
     for position, reply in enumerate(replies):
         if isinstance(reply, Exception):

@@ -20,8 +20,9 @@ import base64
 import hashlib
 import re
 from functools import lru_cache
+from typing import Any
 
-from kappa_redis.generations import DRAWN_FROM
+from kappa_redis.generations import DRAWN_FROM, parse_word
 from kappacore.errors import InvalidOptionError
 
 _PREFIX = re.compile(r"[A-Za-z0-9:._/-]{0,64}")
@@ -77,6 +78,11 @@ class Layout:
 def drawn_part(generation: str) -> str:
     """Return that part of a generation's word that the names of its values have."""
     return _base64(bytes.fromhex(generation[DRAWN_FROM:]))[:_WORD]
+
+
+def part_in_names(word: Any) -> str | None:
+    """Return the part of a generation's word that names of values have; None if there is none."""
+    return drawn_part(word.decode()) if isinstance(word, bytes) and parse_word(word) else None
 
 
 def _base64(data: bytes) -> str:
