@@ -10,7 +10,8 @@ import pytest
 from redis.crc import key_slot
 
 import kappacore
-from kappa_redis import connections, topology
+from kappa_redis import cluster as cluster_module
+from kappa_redis import topology
 from kappa_redis.backend import RedisBackend
 from kappa_redis.layout import Layout
 from kappacore.errors import InvalidOptionError
@@ -112,8 +113,8 @@ def test_no_node_holds_more_than_a_quarter_above_its_part(nodes):
 @repeated_where_stalled
 def test_reads_of_the_source_stop_soon_after_a_replica_has_taken_over(monkeypatch, kind, number):
     """And not when the node would be tried again: after 20 times the time-out that it cost."""
-    monkeypatch.setattr(connections, "_NODE_PATIENCE", 1000)
-    monkeypatch.setattr(connections, "_LONGEST_PAUSE", 1000)
+    monkeypatch.setattr(cluster_module, "_NODE_PATIENCE", 1000)
+    monkeypatch.setattr(cluster_module, "_LONGEST_PAUSE", 1000)
     program = programs().get(kind) or pytest.skip(f"{kind} is not installed")
     timeout = 0.5 if number == signal.SIGSTOP else None
     with (

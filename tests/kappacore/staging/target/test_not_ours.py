@@ -12,7 +12,7 @@ from kappacore.errors import StagingError
 from kappacore.staging import check_staged
 from kappacore.staging.target.manifest import (
     FileRecord,
-    Manifest,
+    dataset_of,
     read_manifest,
     write_manifest,
 )
@@ -146,7 +146,7 @@ def test_a_manifest_that_lists_what_is_outside(tmp_path, mark):
     files = {**found.files, **{name: FileRecord(4, time_ns, None) for name in names}}
     (target / mark).unlink(missing_ok=True)
     summary = {key: found.summary[key] for key in ("source", "kind", "stamp")}
-    write_manifest(target / mark, Manifest(files, [*found.folders, *names], summary))
+    write_manifest(target / mark, dataset_of(files, [*found.folders, *names], summary))
     os.utime(source)
     for options in ({}, {"recheck": True}):
         kappacore.stage(source, target, **options)
