@@ -36,7 +36,7 @@ from kappacore import CachedDataset
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 60.0  # seconds after Ctrl-C that are called a hang
+PATIENCE = 30.0  # seconds after Ctrl-C that are called a hang
 LENGTH = 200
 
 

@@ -212,7 +212,7 @@ def _raise_if_misaddressed(error: Exception, address: Address) -> None:
             if _listen(place, timeout, b"PING\r\n").startswith((b"+", b"-")):
                 advice = f"has no TLS. Begin url= with {scheme}://"
         elif with_tls and _HUNG_UP in text:
-            if "ALERT" in (alert := _shake_hands(place, timeout) or ""):
+            if "ALERT" in (alert := _shake_hands(place, timeout, listen=True) or ""):
                 advice = f"refuses this client ({alert}). {_advise_on_tls(alert)}"
         elif hung_up and _shake_hands(place, timeout) is not None:
             advice = f"has TLS. Begin url= with {scheme}s://"
@@ -235,8 +235,12 @@ def _listen(place: Place, timeout: float, say: bytes = b"") -> bytes:
         return b""
 
 
-def _shake_hands(place: Place, timeout: float) -> str | None:
-    """Return what a server has against a client of TLS without a certificate; None without TLS."""
+def _shake_hands(place: Place, timeout: float, *, listen: bool = False) -> str | None:
+    """Return what a server has against a client of TLS without a certificate; None without TLS.
+
+    It may say so after the handshake; one that is content waits for a request then, as do we
+    if we ``listen``.
+    """
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
     try:
@@ -245,7 +249,8 @@ def _shake_hands(place: Place, timeout: float) -> str | None:
             context.wrap_socket(plain) as connection,
         ):
             try:
-                connection.recv(1)  # a server that is content waits for a request
+                if listen:
+                    connection.recv(1)
             except OSError as error:
                 return str(error)
             return ""
