@@ -47,7 +47,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 PIP := $(BIN)/python $(INSTALL) --no-build-isolation -c $(LOCK)
 HERE := -e . $(addprefix -e ./,$(PLUGINS))
 LINT := ruff check --quiet && $(BIN)/ruff format --check --quiet
-UNIT := pytest -q -n 4 --dist worksteal  # they wait for processes more than they compute
+UNIT := pytest -q -n 5 --dist worksteal  # they wait for processes more than they compute
 
 .PHONY: demo test check lint types unit wheels docs integration bench lock test-newest test-oldest \
 	fuzz torture killpoints dist workflows clean
