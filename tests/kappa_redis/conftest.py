@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kappa_redis import address
+from kappa_redis.servers import address
 from support.valkey import programs, start_cluster, start_node
 
 

@@ -7,8 +7,8 @@ import math
 import pytest
 
 import kappacore
-from kappa_redis import inspection
 from kappa_redis.backend import RedisBackend
+from kappa_redis.entries import inspection
 from kappacore.cli import main
 from kappacore.errors import InvalidOptionError
 from support.valkey import programs, start_node

@@ -113,7 +113,7 @@ def test_nobody_is_asked_for_a_pass_phrase(tls):
 
     url, folder = tls
     script = (
-        "import sys, kappa_redis.address as a, redis\n"
+        "import sys, kappa_redis.servers.address as a, redis\n"
         "given = dict(tls_cert=sys.argv[1] + '/cert.pem', tls_key=sys.argv[1] + '/locked.pem')\n"
         "try:\n    address = a.read_address(sys.argv[2], **given)\n"
         "except Exception as error:\n    print(type(error).__name__)\n"

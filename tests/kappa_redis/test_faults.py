@@ -10,7 +10,7 @@ import pytest
 import redis
 
 import kappacore
-from kappa_redis import address
+from kappa_redis.servers import address
 from kappacore.caching.engine import client as engine
 from kappacore.errors import CacheWarning
 from support.stalls import repeated_where_stalled

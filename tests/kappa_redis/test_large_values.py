@@ -11,8 +11,8 @@ import uuid
 import pytest
 
 import kappacore
-from kappa_redis import pace
 from kappa_redis.backend import RedisBackend
+from kappa_redis.servers import pace
 from kappacore.errors import CacheWarning
 from kappacore.plugin_api import FailedKeysError
 from support.stalls import repeated_where_stalled

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import kappacore
-from kappa_redis import generations
 from kappa_redis.backend import RedisBackend
+from kappa_redis.entries import generations
 from kappacore.caching.engine import client as engine
 from support.valkey import programs, start_node
 

@@ -9,8 +9,8 @@ import pytest
 from torch.utils.data import DataLoader
 
 import kappacore
-from kappa_redis import master
-from kappa_redis.address import read_address
+from kappa_redis.servers import master
+from kappa_redis.servers.address import read_address
 from kappacore.cli import main
 from kappacore.errors import CacheWarning, InvalidOptionError
 from support.valkey import TLSProxy, certificate, free_port, programs, start_guarded, wait_until

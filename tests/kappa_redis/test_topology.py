@@ -10,10 +10,10 @@ import pytest
 from redis.crc import key_slot
 
 import kappacore
-from kappa_redis import cluster as cluster_module
-from kappa_redis import topology
 from kappa_redis.backend import RedisBackend
-from kappa_redis.layout import Layout
+from kappa_redis.entries.layout import Layout
+from kappa_redis.servers import cluster as cluster_module
+from kappa_redis.servers import topology
 from kappacore.errors import InvalidOptionError
 from support.stalls import repeated_where_stalled
 from support.valkey import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import kappacore
-from kappa_redis.address import read_address
 from kappa_redis.backend import RedisBackend
+from kappa_redis.servers.address import read_address
 from kappacore.errors import CacheWarning, InvalidOptionError, StorageError
 from support.valkey import programs, start_node
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import redis
 
-from kappa_redis import clearing, embedded, inspection
-from kappa_redis.address import read_address
-from kappa_redis.claims import Claims
+from kappa_redis import embedded
 from kappa_redis.connect import PREFIX, find_server, prepare, visit
-from kappa_redis.namespace import RedisNamespace
-from kappa_redis.renewals import OWN_KEYS
-from kappa_redis.values import Values
+from kappa_redis.entries import clearing, inspection
+from kappa_redis.entries.claims import Claims
+from kappa_redis.entries.namespace import RedisNamespace
+from kappa_redis.entries.renewals import OWN_KEYS
+from kappa_redis.entries.values import Values
+from kappa_redis.servers.address import read_address
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import (
     BackendInfo,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from kappa_redis.credentials import Login
-    from kappa_redis.seeds import Place
+    from kappa_redis.servers.credentials import Login
+    from kappa_redis.servers.seeds import Place
     from kappacore.plugin_api import Buffer, Claimant
 
 _LARGEST = 512 << 20  # bytes; the server's limit on one value

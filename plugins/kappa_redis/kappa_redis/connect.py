@@ -8,12 +8,13 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
-from kappa_redis import embedded, seeds
-from kappa_redis.address import Address, read_address
-from kappa_redis.credentials import NoCredentialsError
-from kappa_redis.layout import check_prefix
-from kappa_redis.namespace import RedisNamespace
+from kappa_redis import embedded
+from kappa_redis.entries.layout import check_prefix
+from kappa_redis.entries.namespace import RedisNamespace
 from kappa_redis.probe import probe
+from kappa_redis.servers import seeds
+from kappa_redis.servers.address import Address, read_address
+from kappa_redis.servers.credentials import NoCredentialsError
 from kappacore.errors import InvalidOptionError
 from kappacore.plugin_api import count_ranks
 

@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 import redis
 
-from kappa_redis.address import read_address
-from kappa_redis.connections import open_server
+from kappa_redis.servers.address import read_address
+from kappa_redis.servers.connections import open_server
 from kappacore.errors import InvalidOptionError, MissingDependencyError, StorageError
 from kappacore.plugin_api import (
     SharedFolderLease,

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.exceptions import ClusterCrossSlotError, MovedError, NoPermissionError
 
-from kappa_redis.connections import open_server
-from kappa_redis.layout import Layout
-from kappa_redis.namespace import WRITES
-from kappa_redis.sentinels import MisusedSentinelsError
+from kappa_redis.entries.layout import Layout
+from kappa_redis.entries.namespace import WRITES
+from kappa_redis.servers.connections import open_server
+from kappa_redis.servers.sentinels import MisusedSentinelsError
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from kappa_redis.address import Address
-    from kappa_redis.seeds import Place
+    from kappa_redis.servers.address import Address
+    from kappa_redis.servers.seeds import Place
 
 log = logging.getLogger("kappacore.cache")
 

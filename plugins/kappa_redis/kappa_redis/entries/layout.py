@@ -22,7 +22,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from kappa_redis.generations import DRAWN_FROM, parse_word
+from kappa_redis.entries.generations import DRAWN_FROM, parse_word
 from kappacore.errors import InvalidOptionError
 
 _PREFIX = re.compile(r"[A-Za-z0-9:._/-]{0,64}")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from kappa_redis.pace import SlowValues, TooSlowError
-from kappa_redis.renewals import Renewals
-from kappa_redis.server import LOST
+from kappa_redis.entries.renewals import Renewals
+from kappa_redis.servers.pace import SlowValues, TooSlowError
+from kappa_redis.servers.server import LOST
 from kappacore.plugin_api import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kappa_redis.claims import Claims
-    from kappa_redis.namespace import Group, RedisNamespace
-    from kappa_redis.server import Command
+    from kappa_redis.entries.claims import Claims
+    from kappa_redis.entries.namespace import Group, RedisNamespace
+    from kappa_redis.servers.server import Command
     from kappacore.plugin_api import Buffer
 
     #: A key, and the pieces of its value.

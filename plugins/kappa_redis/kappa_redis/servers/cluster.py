@@ -14,17 +14,17 @@ from redis.connection import DefaultParser
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
-from kappa_redis.pace import TooSlowError
-from kappa_redis.seeds import show
-from kappa_redis.server import LOST, Server, disconnect, make_client, send
-from kappa_redis.topology import Topology, cluster_tags
+from kappa_redis.servers.pace import TooSlowError
+from kappa_redis.servers.seeds import show
+from kappa_redis.servers.server import LOST, Server, disconnect, make_client, send
+from kappa_redis.servers.topology import Topology, cluster_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from kappa_redis.address import Address
-    from kappa_redis.seeds import Place
-    from kappa_redis.server import Command
+    from kappa_redis.servers.address import Address
+    from kappa_redis.servers.seeds import Place
+    from kappa_redis.servers.server import Command
 
 log = logging.getLogger("kappacore.cache")
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import AskError, TryAgainError
 
-from kappa_redis.inspection import checked
-from kappa_redis.layout import Layout, part_in_names
-from kappa_redis.server import LOST, send
+from kappa_redis.entries.inspection import checked
+from kappa_redis.entries.layout import Layout, part_in_names
+from kappa_redis.servers.server import LOST, send
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Sequence
 
-    from kappa_redis.namespace import RedisNamespace
-    from kappa_redis.server import Command, Server
+    from kappa_redis.entries.namespace import RedisNamespace
+    from kappa_redis.servers.server import Command, Server
 
 _PAGE = 1000  # keys per request
 

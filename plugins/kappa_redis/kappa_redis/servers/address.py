@@ -17,17 +17,17 @@ from redis.connection import AbstractConnection, parse_url
 from redis.exceptions import NoPermissionError, RedisClusterException
 from redis.retry import Retry
 
-from kappa_redis import seeds, sentinels, tls
-from kappa_redis.credentials import read_credentials
-from kappa_redis.pace import PACED, TooSlowError
+from kappa_redis.servers import seeds, sentinels, tls
+from kappa_redis.servers.credentials import read_credentials
+from kappa_redis.servers.pace import PACED, TooSlowError
 from kappacore.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kappa_redis.credentials import AskedCredentials, Login
-    from kappa_redis.seeds import Place, Remap
-    from kappa_redis.sentinels import Sentinels
+    from kappa_redis.servers.credentials import AskedCredentials, Login
+    from kappa_redis.servers.seeds import Place, Remap
+    from kappa_redis.servers.sentinels import Sentinels
 
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}  # for redis-py
 _READ_SIZE = 1 << 20  # bytes per read of the socket; values are large

@@ -7,14 +7,14 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from kappa_redis.server import LOST
+from kappa_redis.servers.server import LOST
 from kappacore.plugin_api import Claimant, ProcessId, command_of, host_name, own_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappa_redis.namespace import RedisNamespace
-    from kappa_redis.server import Command
+    from kappa_redis.entries.namespace import RedisNamespace
+    from kappa_redis.servers.server import Command
 
 
 class Claims:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kappa_redis.cluster import Cluster
-from kappa_redis.master import WatchedServer
-from kappa_redis.server import Server
+from kappa_redis.servers.cluster import Cluster
+from kappa_redis.servers.master import WatchedServer
+from kappa_redis.servers.server import Server
 
 if TYPE_CHECKING:
-    from kappa_redis.address import Address
+    from kappa_redis.servers.address import Address
 
 
 def open_server(address: Address) -> Server:

@@ -12,8 +12,8 @@ import redis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappa_redis.address import Address
-    from kappa_redis.seeds import Place
+    from kappa_redis.servers.address import Address
+    from kappa_redis.servers.seeds import Place
 
     #: Its name, its keys, which have the same tag, and its arguments.
     Command = tuple[Any, ...]

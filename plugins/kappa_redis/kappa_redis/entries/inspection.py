@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from kappa_redis.layout import Layout, part_in_names
-from kappa_redis.namespace import is_denied
-from kappa_redis.server import LOST
+from kappa_redis.entries.layout import Layout, part_in_names
+from kappa_redis.entries.namespace import is_denied
+from kappa_redis.servers.server import LOST
 from kappacore.plugin_api import BackendInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappa_redis.namespace import RedisNamespace
-    from kappa_redis.server import Command, Server
+    from kappa_redis.entries.namespace import RedisNamespace
+    from kappa_redis.servers.server import Command, Server
 
 _PAGE = 1000  # keys per request
 #: Keys that are looked for in one namespace and in each of all; of more, as many drawn ones.

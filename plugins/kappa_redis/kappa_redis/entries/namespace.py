@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 
-from kappa_redis.connections import open_server
-from kappa_redis.generations import end, has_ended, new_word, parse_word
-from kappa_redis.layout import Layout, check_prefix
-from kappa_redis.server import LOST
+from kappa_redis.entries.generations import end, has_ended, new_word, parse_word
+from kappa_redis.entries.layout import Layout, check_prefix
+from kappa_redis.servers.connections import open_server
+from kappa_redis.servers.server import LOST
 from kappacore.errors import CacheClosedError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kappa_redis.address import Address
-    from kappa_redis.server import Command, Server
+    from kappa_redis.servers.address import Address
+    from kappa_redis.servers.server import Command, Server
 
 log = logging.getLogger("kappacore.cache")
 

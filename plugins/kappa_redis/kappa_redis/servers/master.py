@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.exceptions import ReadOnlyError
 
-from kappa_redis.pace import TooSlowError
-from kappa_redis.seeds import show
-from kappa_redis.sentinels import Watch
-from kappa_redis.server import Server, disconnect, make_client, send
+from kappa_redis.servers.pace import TooSlowError
+from kappa_redis.servers.seeds import show
+from kappa_redis.servers.sentinels import Watch
+from kappa_redis.servers.server import Server, disconnect, make_client, send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappa_redis.address import Address
-    from kappa_redis.sentinels import Master, Sentinels
-    from kappa_redis.server import Command
+    from kappa_redis.servers.address import Address
+    from kappa_redis.servers.sentinels import Master, Sentinels
+    from kappa_redis.servers.server import Command
 
 log = logging.getLogger("kappacore.cache")
 

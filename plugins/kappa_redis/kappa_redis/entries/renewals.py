@@ -11,8 +11,8 @@ import redis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kappa_redis.namespace import Group, RedisNamespace
-    from kappa_redis.server import Command
+    from kappa_redis.entries.namespace import Group, RedisNamespace
+    from kappa_redis.servers.server import Command
     from kappacore.plugin_api import Buffer
 
 OWN_KEYS = 2  # the last ones: of the engine, see Session

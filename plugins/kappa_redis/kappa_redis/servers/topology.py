@@ -10,8 +10,8 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 
 if TYPE_CHECKING:
-    from kappa_redis.address import Address
-    from kappa_redis.seeds import Place
+    from kappa_redis.servers.address import Address
+    from kappa_redis.servers.seeds import Place
 
 # A cluster places a key by the part of its name in braces, its tag. If each key had one of its own,
 # each look-up would be a request of its own; with one tag for all, one node would hold everything.

@@ -15,12 +15,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import redis
 from redis.exceptions import NoPermissionError
 
-from kappa_redis.seeds import show
+from kappa_redis.servers.seeds import show
 
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection
 
-    from kappa_redis.seeds import Place
+    from kappa_redis.servers.seeds import Place
 
 log = logging.getLogger("kappacore.cache")
 
