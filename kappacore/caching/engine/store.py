@@ -154,7 +154,7 @@ class Store:
         size = 0
         clock = time.perf_counter
         started = clock()
-        buffers = self.client.get_many(keys)
+        buffers = [*self.client.get_many(keys)]  # emptied below; the backend may keep its list
         got = clock()
         decode, name = self.codec.decode, self.digest_name
         copy = self.copy if copy is None else copy

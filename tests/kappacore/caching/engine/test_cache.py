@@ -7,6 +7,8 @@ import warnings
 
 import pytest
 
+import kappacore
+from kappacore.caching.backends.base import CacheBackend
 from kappacore.errors import CacheClosedError, IndexOutOfRangeError
 from support.caching import RecordingBackend, load_bytes, open_cache
 from support.recording import load
@@ -156,3 +158,36 @@ def test_a_cache_pickles_as_its_description():
     assert copy.stats().hits == 1
     copy.close()
     cache.close()
+
+
+class Remembering(CacheBackend):
+    """Answers a batch that it has answered before with the same list."""
+
+    scope = "process"
+
+    def __init__(self, namespace, length):
+        self.values = {}
+        self.answers = {}
+
+    def get(self, key):
+        return self.values.get(key)
+
+    def get_many(self, keys):
+        answer = self.answers.get(tuple(keys)) or super().get_many(keys)
+        if None not in answer:
+            self.answers[tuple(keys)] = answer
+        return answer
+
+    def put(self, key, value):
+        self.values[key] = b"".join(value)
+        return True
+
+
+def test_a_batch_takes_nothing_from_the_list_of_a_backend():
+    kappacore.register_cache_backend("remembering", Remembering)
+    cache = open_cache("remembering")
+    for _ in range(3):
+        assert cache.fetch([1, 2], load) == [[1, b"x" * 50], [2, b"x" * 50]]
+    assert cache.stats().source_reads == 2
+    cache.close()
+    kappacore.plugins.unregister_cache_backend("remembering")
