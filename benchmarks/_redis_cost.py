@@ -42,18 +42,33 @@ def batches(length: int) -> list[list[int]]:
     return [list(range(start, min(start + BATCH, length))) for start in range(0, length, BATCH)]
 
 
+def by_batches(dataset: Any) -> Callable[[], None]:
+    """Return what reads all samples of a dataset in batches."""
+
+    def read() -> None:
+        for batch in batches(len(dataset)):
+            dataset.__getitems__(batch)
+
+    return read
+
+
 def opened(source: Any, url: str, namespace: str) -> Any:
     return kappacore.CachedDataset(source, "redis", url=url, namespace=namespace, check=False)
 
 
-def readers_of(dataset: Any, old: Any, url: str) -> Readers:
-    """Return what reads all samples once: ours, the same values by redis-py, and KappaData."""
+def names_of(dataset: Any) -> list[str]:
+    """Return the names that all samples are stored under."""
     dataset[0]  # from here on this process knows the header that values are stored under
-    opened = dataset._cache._open()
-    namespace, codec = opened.client.backend._namespace, dataset._cache.codec
-    identity = opened.store.digest_name
+    namespace = dataset._cache._open().client.backend._namespace
     [group] = namespace.group(range(len(dataset)))
-    names = group.names
+    names: list[str] = group.names
+    return names
+
+
+def by_redis_py(dataset: Any, url: str) -> Readers:
+    """Return what reads all stored values once, without kappacore."""
+    names, codec = names_of(dataset), dataset._cache.codec
+    identity = dataset._cache._open().store.digest_name
     client: Any = redis.Redis.from_url(url, socket_read_size=1 << 20, protocol=2)
 
     def get() -> None:
@@ -74,24 +89,28 @@ def readers_of(dataset: Any, old: Any, url: str) -> Readers:
             for place, idx in enumerate(batch):  # a batch is needed as a whole
                 values[place] = codec.decode(values[place], idx, identity)
 
-    def one_by_one() -> None:
-        for idx in range(len(names)):
-            dataset[idx]
-
-    def by_batches() -> None:
-        for batch in batches(len(names)):
-            dataset.__getitems__(batch)
-
-    readers: Readers = {
+    return {
         "GET": get,
         "GET and decoding": get_and_decode,
-        "redis, one by one": one_by_one,
         "MGET": mget,
         "MGET and decoding": mget_and_decode,
-        "redis, batches": by_batches,
+    }
+
+
+def readers_of(dataset: Any, old: Any, url: str) -> Readers:
+    """Return what reads all samples once: ours, the same values by redis-py, and KappaData."""
+
+    def one_by_one() -> None:
+        for idx in range(len(dataset)):
+            dataset[idx]
+
+    readers: Readers = {
+        **by_redis_py(dataset, url),
+        "redis, one by one": one_by_one,
+        "redis, batches": by_batches(dataset),
     }
     if old is not None:
-        readers["KappaData 0.0.8"] = lambda: [old[idx] for idx in range(len(names))]
+        readers["KappaData 0.0.8"] = lambda: [old[idx] for idx in range(len(dataset))]
     return readers
 
 

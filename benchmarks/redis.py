@@ -22,8 +22,6 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import redis
-
 import kappacore
 from benchmarks import _redis_cost
 from benchmarks._kappadata import kappadata
@@ -35,12 +33,7 @@ from support.valkey import Node, programs, start_cluster, start_node
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READ_SIZE = 1 << 20
 MGET = f"redis-py MGET of {BATCH} and decoding"
-
-
-def batches(length: int) -> list[list[int]]:
-    return [list(range(start, min(start + BATCH, length))) for start in range(0, length, BATCH)]
 
 
 def bare_socket(node: Node, names: list[str], *, unix: bool) -> Callable[[], None]:
@@ -53,7 +46,7 @@ def bare_socket(node: Node, names: list[str], *, unix: bool) -> Callable[[], Non
     with node.client() as client:
         size = client.strlen(names[0])
     requests = []
-    for batch in batches(len(names)):
+    for batch in _redis_cost.batches(len(names)):
         words = ["MGET", *(names[idx] for idx in batch)]
         request = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
         reply = len(f"*{len(batch)}\r\n") + len(batch) * (len(f"${size}\r\n\r\n") + size)
@@ -81,14 +74,6 @@ def show(title: str, seconds: dict[str, float], length: int, notes: dict[str, st
         print(f"{line}  {notes.get(name, '')}".rstrip())
 
 
-def by_batches(dataset: Any) -> Callable[[], None]:
-    def read() -> None:
-        for batch in batches(len(dataset)):
-            dataset.__getitems__(batch)
-
-    return read
-
-
 def opened(source: BytesAndIndex, backend: Any, namespace: str = "bytes", **options: Any) -> Any:
     """Open a cache and fill it."""
     dataset = kappacore.CachedDataset(source, backend, namespace=namespace, check=False, **options)
@@ -101,32 +86,13 @@ def opened(source: BytesAndIndex, backend: Any, namespace: str = "bytes", **opti
 
 def peers(dataset: Any, node: Node, *, unix: bool) -> dict[str, Callable[[], object]]:
     """Return readers of what the dataset has stored, by other means."""
-    namespace = dataset._cache._open().client.backend._namespace
-    codec, identity = dataset._cache.codec, dataset._cache._open().store.digest_name
-    (group,) = namespace.group(range(len(dataset)))
-    names = group.names
-    url = node.socket_url if unix else node.url
-    client: Any = redis.Redis.from_url(url, socket_read_size=READ_SIZE, protocol=2)
-
-    def get() -> None:
-        for name in names:
-            client.get(name)
-
-    def mget() -> None:
-        for batch in batches(len(names)):
-            client.mget([names[idx] for idx in batch])
-
-    def mget_and_decode() -> None:
-        for batch in batches(len(names)):
-            values = client.mget([names[idx] for idx in batch])
-            for idx, value in zip(batch, values, strict=True):
-                codec.decode(value, idx, identity)
-
+    readers = _redis_cost.by_redis_py(dataset, node.socket_url if unix else node.url)
+    names = _redis_cost.names_of(dataset)
     return {
         f"bare socket, {BATCH} at once": bare_socket(node, names, unix=unix),
-        "redis-py GET": get,
-        f"redis-py MGET of {BATCH}": mget,
-        MGET: mget_and_decode,
+        "redis-py GET": readers["GET"],
+        f"redis-py MGET of {BATCH}": readers["MGET"],
+        MGET: readers["MGET and decoding"],
     }
 
 
@@ -192,7 +158,7 @@ def compare_times(arguments: argparse.Namespace) -> None:
         tiers = ["shared", kappacore.backend("redis", url=node.url)]
         datasets["shared before redis"] = opened(source, tiers, namespace="tiers")
         ours = {name: dataset for name, dataset in datasets.items() if dataset is not old}
-        readers.update({name: by_batches(dataset) for name, dataset in ours.items()})
+        readers.update({name: _redis_cost.by_batches(dataset) for name, dataset in ours.items()})
 
         print(f"{length} samples of {arguments.bytes} bytes, all cached; best of {rounds}")
         found = best_of(readers, rounds)
